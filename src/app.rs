@@ -1,0 +1,1 @@
+//! Start, run, drain: the only file that knows everyone.

@@ -1,0 +1,3 @@
+//! Rules: which requests a route takes and a policy applies to (path, host, methods, headers; AND within, OR across).
+#[derive(Debug)]
+pub struct Rule;

@@ -1,0 +1,143 @@
+//! Replica-wide settings: `kind: Configuration`, the environment and the defaults, already merged.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// Every limit of the data plane, by its name under `spec.ringway.limits`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Request or response head, start line included; 431 above.
+    pub head_bytes: usize,
+    pub header_count: usize,
+    pub trailer_bytes: usize,
+    pub chunk_extension_bytes: usize,
+    /// One body that a policy buffers; 413 above.
+    pub buffered_body_bytes: usize,
+    /// All buffered bodies of one core; 503 above.
+    pub buffered_bytes_per_core: usize,
+    pub retry_body_bytes: usize,
+    /// 0: unlimited.
+    pub connections_per_core: usize,
+    /// Per replica and upstream; shared out over the cores.
+    pub connections_per_upstream: usize,
+    pub pending_requests_per_upstream: usize,
+}
+
+/// Every time limit; `None` is "no limit" (a configured 0).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timeouts {
+    /// From the first byte of a head to its end, in total.
+    pub request_head: Option<Duration>,
+    pub request_body_idle: Option<Duration>,
+    pub keep_alive: Option<Duration>,
+    pub upstream_connect: Option<Duration>,
+    /// How long listeners still accept after SIGTERM.
+    pub drain_delay: Duration,
+    pub drain: Duration,
+    /// No byte in either direction of an exchange.
+    pub stream_idle: Option<Duration>,
+    pub upstream_connection_idle: Option<Duration>,
+    /// From the last request byte sent to the response head.
+    pub upstream_response: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    pub h2c: bool,
+    pub trusted_proxies: TrustedProxies,
+    pub server_header: ServerHeader,
+    /// `routing.rewriteHostHeader`: the upstream sees its own authority (default) or the client's.
+    pub rewrite_host_header: bool,
+    /// `FLEX_PRESERVE_EXTERNAL_REQUEST_ID`.
+    pub preserve_request_id: bool,
+    /// `Configuration.probe`: a listener of its own for the probes.
+    pub probe_port: Option<u16>,
+    pub access_log: Option<AccessLog>,
+}
+
+/// Whose `x-forwarded-*` headers are believed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrustedProxies(pub Vec<IpNet>);
+
+/// What `server` says on a response.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerHeader {
+    /// Nobody set a name: an upstream's own is kept, the gateway's answers say `ringway`.
+    Default,
+    /// A name was set: on every response.
+    Name(String),
+    /// An empty name was set: no response carries the header.
+    None,
+}
+
+/// The operational access log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    pub json: bool,
+    /// `None`: standard output.
+    pub path: Option<std::path::PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let seconds = |s| Some(Duration::from_secs(s));
+        Self {
+            limits: Limits {
+                head_bytes: 61_440,
+                header_count: 200,
+                trailer_bytes: 8192,
+                chunk_extension_bytes: 1024,
+                buffered_body_bytes: 1 << 20,
+                buffered_bytes_per_core: 64 << 20,
+                retry_body_bytes: 65_536,
+                connections_per_core: 0,
+                connections_per_upstream: 1024,
+                pending_requests_per_upstream: 1024,
+            },
+            timeouts: Timeouts {
+                request_head: seconds(10),
+                request_body_idle: seconds(30),
+                keep_alive: seconds(60),
+                upstream_connect: seconds(5),
+                drain_delay: Duration::from_secs(5),
+                drain: Duration::from_secs(25),
+                stream_idle: seconds(300),
+                upstream_connection_idle: seconds(60),
+                upstream_response: seconds(15),
+            },
+            h2c: true,
+            trusted_proxies: TrustedProxies::private(),
+            server_header: ServerHeader::Default,
+            rewrite_host_header: true,
+            preserve_request_id: false,
+            probe_port: None,
+            access_log: None,
+        }
+    }
+}
+
+impl TrustedProxies {
+    /// `private`: loopback, RFC 1918, link-local and unique local addresses.
+    pub fn private() -> Self {
+        const NETS: [&str; 8] = [
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "169.254.0.0/16",
+            "::1/128",
+            "fe80::/10",
+            "fc00::/7",
+        ];
+        Self(NETS.iter().map(|net| net.parse().expect("a literal network")).collect())
+    }
+
+    /// IPv4-mapped IPv6 addresses count as IPv4.
+    pub fn contains(&self, address: std::net::IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|net| net.contains(&address))
+    }
+}

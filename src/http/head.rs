@@ -1,0 +1,282 @@
+//! A message head: one buffer, a list of name and value ranges, and the edits made to it.
+//!
+//! There is no allocation per header: names and values, the peer's and ours alike, lie in one growing buffer that is reused
+//! for the next message. Well-known names are recognised once, while parsing.
+
+use std::fmt;
+
+/// Names the gateway itself asks for. Everything else is `Other` and found by its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Known {
+    Other,
+    Authorization,
+    Connection,
+    ContentLength,
+    Date,
+    Expect,
+    Forwarded,
+    Host,
+    KeepAlive,
+    ProxyConnection,
+    Server,
+    Te,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    XForwardedClientCert,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedPort,
+    XForwardedProto,
+    XRequestId,
+}
+
+impl Known {
+    /// Recognises a name in any case.
+    pub fn of(name: &[u8]) -> Self {
+        // Length first: most names leave here without a comparison.
+        let candidates: &[(&[u8], Self)] = match name.len() {
+            2 => &[(b"te", Self::Te)],
+            4 => &[(b"host", Self::Host), (b"date", Self::Date)],
+            6 => &[(b"expect", Self::Expect), (b"server", Self::Server)],
+            7 => &[(b"upgrade", Self::Upgrade), (b"trailer", Self::Trailer)],
+            9 => &[(b"forwarded", Self::Forwarded)],
+            10 => &[(b"connection", Self::Connection), (b"keep-alive", Self::KeepAlive)],
+            12 => &[(b"x-request-id", Self::XRequestId)],
+            13 => &[(b"authorization", Self::Authorization)],
+            14 => &[(b"content-length", Self::ContentLength)],
+            15 => &[(b"x-forwarded-for", Self::XForwardedFor)],
+            16 => &[
+                (b"proxy-connection", Self::ProxyConnection),
+                (b"x-forwarded-host", Self::XForwardedHost),
+                (b"x-forwarded-port", Self::XForwardedPort),
+            ],
+            17 => &[(b"transfer-encoding", Self::TransferEncoding), (b"x-forwarded-proto", Self::XForwardedProto)],
+            23 => &[(b"x-forwarded-client-cert", Self::XForwardedClientCert)],
+            _ => &[],
+        };
+        candidates.iter().find(|(lower, _)| name.eq_ignore_ascii_case(lower)).map_or(Self::Other, |&(_, known)| known)
+    }
+}
+
+/// One field line: where its name and value lie in the head's buffer.
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    name_at: u32,
+    value_at: u32,
+    value_len: u32,
+    name_len: u16,
+    known: Known,
+}
+
+/// A borrowed field line.
+#[derive(Clone, Copy)]
+pub struct FieldRef<'a> {
+    pub name: &'a [u8],
+    pub value: &'a [u8],
+    pub known: Known,
+}
+
+/// The field lines of a head or of trailers, in order.
+#[derive(Clone, Default)]
+pub struct Fields {
+    bytes: Vec<u8>,
+    list: Vec<Field>,
+}
+
+impl Fields {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.list.clear();
+    }
+
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Takes over the bytes that ranges given to [`Fields::push_range`] point into.
+    pub fn load(&mut self, bytes: &[u8]) {
+        self.clear();
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Adds a field line whose name and value lie in the loaded bytes; for parsers, which have checked both.
+    pub fn push_range(&mut self, name: std::ops::Range<usize>, value: std::ops::Range<usize>) -> Known {
+        let known = Known::of(&self.bytes[name.clone()]);
+        self.list.push(Field {
+            name_at: name.start as u32,
+            name_len: name.len() as u16,
+            value_at: value.start as u32,
+            value_len: value.len() as u32,
+            known,
+        });
+        known
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = FieldRef<'_>> {
+        self.list.iter().map(|field| self.field(field))
+    }
+
+    /// The first value of a name, in any case.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    /// Every value of a name, in any case, in order.
+    pub fn values<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    pub fn known(&self, known: Known) -> Option<&[u8]> {
+        self.list.iter().find(|field| field.known == known).map(|field| self.field(field).value)
+    }
+
+    pub fn known_values(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        self.list.iter().filter(move |field| field.known == known).map(|field| self.field(field).value)
+    }
+
+    /// Adds a line behind the others, whatever is there already.
+    pub fn append(&mut self, name: &[u8], value: &[u8]) {
+        let name_at = self.bytes.len();
+        self.bytes.extend_from_slice(name);
+        let value_at = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.push_range(name_at..value_at, value_at..self.bytes.len());
+    }
+
+    /// Makes the name have this one value: the first line of it changes in place, the others go.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) {
+        let Some(at) = self.list.iter().position(|field| self.field(field).name.eq_ignore_ascii_case(name)) else {
+            return self.append(name, value);
+        };
+        let value_at = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.list[at].value_at = value_at as u32;
+        self.list[at].value_len = value.len() as u32;
+        let bytes = &self.bytes;
+        let mut index = 0;
+        self.list.retain(|field| {
+            index += 1;
+            index - 1 <= at || !name_of(bytes, field).eq_ignore_ascii_case(name)
+        });
+    }
+
+    pub fn remove(&mut self, name: &[u8]) {
+        self.retain(|field| !field.name.eq_ignore_ascii_case(name));
+    }
+
+    pub fn remove_known(&mut self, known: Known) {
+        self.list.retain(|field| field.known != known);
+    }
+
+    pub fn retain(&mut self, mut keep: impl FnMut(FieldRef<'_>) -> bool) {
+        let bytes = &self.bytes;
+        self.list.retain(|field| keep(field_of(bytes, field)));
+    }
+
+    fn field<'a>(&'a self, field: &Field) -> FieldRef<'a> {
+        field_of(&self.bytes, field)
+    }
+}
+
+fn name_of<'a>(bytes: &'a [u8], field: &Field) -> &'a [u8] {
+    &bytes[field.name_at as usize..][..field.name_len as usize]
+}
+
+fn field_of<'a>(bytes: &'a [u8], field: &Field) -> FieldRef<'a> {
+    let value = &bytes[field.value_at as usize..][..field.value_len as usize];
+    FieldRef { name: name_of(bytes, field), value, known: field.known }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        f.debug_map().entries(self.iter().map(|field| (text(field.name), text(field.value)))).finish()
+    }
+}
+
+/// The protocol version of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    Http10,
+    #[default]
+    Http11,
+}
+
+/// How long a message's body is, as its head says (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyLength {
+    #[default]
+    None,
+    /// `Content-Length`, more than 0.
+    Length(u64),
+    Chunked,
+    /// A response that ends with its connection.
+    UntilClose,
+}
+
+/// A request head, of either protocol.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    pub method: Vec<u8>,
+    /// The path of the target as sent (origin form, or the path of an absolute form): starts with `/`, or is `*`.
+    /// Empty for CONNECT.
+    pub path: Vec<u8>,
+    /// The query with its `?`, untouched; empty where the target had none.
+    pub query: Vec<u8>,
+    /// `Host`, or the authority of an absolute-form or CONNECT target. Empty only for HTTP/1.0 without `Host`.
+    pub authority: Vec<u8>,
+    pub version: Version,
+    pub fields: Fields,
+    pub body: BodyLength,
+    /// The client will reuse the connection (RFC 9112 section 9.3).
+    pub keep_alive: bool,
+    /// `Expect: 100-continue` on a request with a body (RFC 9110 section 10.1.1).
+    pub expects_continue: bool,
+    /// `Connection: upgrade` with `Upgrade: websocket`, GET, HTTP/1.1, no body.
+    pub websocket: bool,
+}
+
+/// A response head, of either protocol.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    pub status: u16,
+    pub version: Version,
+    pub fields: Fields,
+    pub body: BodyLength,
+    /// The upstream will reuse the connection.
+    pub keep_alive: bool,
+    /// `Content-Length` as sent, also where no body follows (HEAD, 304).
+    pub content_length: Option<u64>,
+}
+
+impl RequestHead {
+    pub fn clear(&mut self) {
+        self.method.clear();
+        self.path.clear();
+        self.query.clear();
+        self.authority.clear();
+        self.fields.clear();
+        self.version = Version::Http11;
+        self.body = BodyLength::None;
+        self.keep_alive = false;
+        self.expects_continue = false;
+        self.websocket = false;
+    }
+}
+
+impl ResponseHead {
+    pub fn clear(&mut self) {
+        self.fields.clear();
+        self.status = 0;
+        self.version = Version::Http11;
+        self.body = BodyLength::None;
+        self.keep_alive = false;
+        self.content_length = None;
+    }
+}

@@ -1,0 +1,6 @@
+//! HTTP as a protocol: heads, bodies, HTTP/1. Knows nothing of routes or policies.
+
+pub mod head;
+pub mod target;
+
+pub mod h1;

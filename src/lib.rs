@@ -1,0 +1,15 @@
+//! Ringway, an API gateway: one pinned io_uring event loop per core, one tokio thread beside them for everything slow.
+//!
+//! The modules in reading order. `app.rs` is the only file that knows everyone; `docs/architecture.md` says who may
+//! import whom, and `tests/tidy.rs` checks it.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod management;
+pub mod net;
+pub mod policies;
+pub mod proxy;
+pub mod telemetry;
+pub mod worker;
