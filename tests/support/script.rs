@@ -35,6 +35,8 @@ pub enum Action {
     /// Nothing comes for so many milliseconds.
     Quiet(u64),
     Closed(Ending),
+    /// The connection ends, whatever comes before that.
+    Ends,
     Close,
     Reset,
     Shutdown,
@@ -163,6 +165,7 @@ fn action(text: &str) -> Result<Action, String> {
             "abruptly" => Ending::Abruptly,
             other => return Err(format!("closed {other}?")),
         }),
+        "ends" => Action::Ends,
         "close" => Action::Close,
         "reset" => Action::Reset,
         "shutdown" => Action::Shutdown,

@@ -135,6 +135,7 @@ impl Session {
             Action::Raw(bytes) => self.raw(bytes),
             Action::Quiet(millis) => self.quiet(Duration::from_millis(*millis)),
             Action::Closed(ending) => self.closed(*ending),
+            Action::Ends => self.ends(),
             Action::Close => {
                 self.stream = None;
                 Ok(())
@@ -403,6 +404,21 @@ impl Session {
             }
             _ => Ok(()),
         }
+    }
+
+    fn ends(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + self.limit;
+        loop {
+            match self.read(deadline) {
+                None => self.buffer.clear(),
+                Some(End::Late) => return Err(format!("the peer did not close in {:?}", self.limit)),
+                Some(_) => break,
+            }
+        }
+        self.stream = None;
+        self.buffer.clear();
+        self.body = Body::Read;
+        Ok(())
     }
 
     /// Reads to the end of the connection, which must hold no more bytes.
