@@ -274,3 +274,6 @@ fn read_framing(head: &mut RequestHead) -> Result<(), RequestError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
