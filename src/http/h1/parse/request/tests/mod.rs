@@ -418,3 +418,11 @@ fn an_error_leaves_what_the_log_needs() {
     check("GET /a HTTP/1.1\r\nHost: a\r\nlong: er", &small, "GET", "/a");
     check("GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", &small, "GET", "");
 }
+
+#[test]
+fn a_position_beyond_the_input_does_no_harm() {
+    for beginning in ["", "\r\n", "GET / HTTP/1.1\r\nHost:", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let taken = parse_request(beginning.as_bytes(), &mut 1000, &LIMITS, &mut RequestHead::default());
+        assert_eq!(taken, Ok(None), "{beginning:?}");
+    }
+}
