@@ -1,5 +1,70 @@
-//! Command line.
+//! The command line: one file per verb.
+//!
+//! Results go to stdout, diagnostics to stderr. Exit codes: 0 done, 1 a check or a probe failed, 2 wrong usage, 78 the
+//! configuration cannot be used (so that systemd does not restart in a loop).
 
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub mod completions;
+pub mod logging;
+pub mod run;
+pub mod version;
+
+use std::{ffi::OsStr, path::Path, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "ringway", version, about, propagate_version = false)]
+struct Ringway {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve the configuration until told to stop
+    Run(run::RunArgs),
+    /// Print version, commit and the I/O driver that this host gives
+    Version(version::VersionArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// The verbs that Flex documents, under the name that Flex gives them.
+#[derive(Parser)]
+#[command(name = "flexctl", version, about = "Ringway under the name that Flex Gateway's scripts call")]
+struct Flexctl {
+    #[command(subcommand)]
+    verb: FlexctlVerb,
+}
+
+#[derive(Subcommand)]
+enum FlexctlVerb {
+    /// Print version, commit and the I/O driver that this host gives
+    Version(version::VersionArgs),
+}
+
+pub fn main() -> ExitCode {
+    let invoked_as = std::env::args_os().next();
+    let invoked_as = invoked_as.as_deref().and_then(|path| Path::new(path).file_name());
+    if invoked_as == Some(OsStr::new("flexctl")) {
+        return match Flexctl::parse().verb {
+            FlexctlVerb::Version(args) => version::run(&args),
+        };
+    }
+    match Ringway::parse().verb {
+        Verb::Run(args) => run::run(args),
+        Verb::Version(args) => version::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn both_command_lines_are_sound() {
+        super::Ringway::command().debug_assert();
+        super::Flexctl::command().debug_assert();
+    }
 }

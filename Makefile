@@ -1,0 +1,56 @@
+# Two commands: `make run` serves the quickstart, `make test` is everything CI runs. `make help` lists the rest.
+
+SHELL := /bin/bash
+# rustup puts cargo here, and a shell that was open before does not know.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+CARGO = cargo
+BUILD_NEEDS = cc:gcc,libc6-dev ca-certificates:ca-certificates
+
+# For `make run`.
+export PORT ?= 8081
+export UPSTREAM_PORT ?= 18080
+export MANAGEMENT ?= 127.0.0.1:9998
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: run
+run: build ## Serve configs/quickstart in front of a small upstream (PORT=8081 UPSTREAM_PORT=18080 MANAGEMENT=127.0.0.1:9998)
+	@scripts/need.sh curl:curl nginx:nginx
+	@exec scripts/quickstart.sh
+
+.PHONY: build
+build: tools ## Build the released binary, target/release/ringway
+	$(CARGO) build --release --locked
+
+.PHONY: test
+test: tools components ## Everything CI runs: formatting, lints, every test, the documentation
+	@for script in scripts/*.sh .ci/run; do bash -n "$$script" || exit 1; done
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+.PHONY: bench-wrk
+bench-wrk: build ## CPU per request beside nginx, interleaved, with wrk (ROUNDS=5 SECONDS_EACH=5 CONNECTIONS=64)
+	@scripts/need.sh nginx:nginx wrk:wrk taskset:util-linux curl:curl
+	@scripts/bench-wrk.sh
+
+.PHONY: deny
+deny: ## Licences, advisories and sources of the dependencies (needs cargo-deny)
+	$(CARGO) deny check
+
+.PHONY: tools
+tools:
+	@scripts/need.sh $(BUILD_NEEDS)
+	@command -v $(CARGO) >/dev/null || { echo "error: no cargo: install Rust 1.95 or later, see https://rustup.rs" >&2; exit 1; }
+
+# A minimal toolchain comes without these two.
+.PHONY: components
+components:
+	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs what is missing, and nothing else: scripts/need.sh COMMAND:PACKAGE[,PACKAGE]...
+#
+# A command that is there already costs nothing, so every target of the Makefile may ask. As root or through sudo, with apt-get;
+# elsewhere it says what to install by hand.
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+
+missing=() packages=()
+for need in "$@"; do
+    command=${need%%:*}
+    # Certificates are no command; cargo needs them to fetch anything.
+    if [[ $command == ca-certificates ]]; then
+        [[ -e /etc/ssl/certs/ca-certificates.crt ]] && continue
+    elif command -v "$command" >/dev/null; then
+        continue
+    fi
+    missing+=("$command")
+    IFS=, read -ra more <<<"${need#*:}"
+    packages+=("${more[@]}")
+done
+[[ ${#missing[@]} -eq 0 ]] && exit 0
+
+fail() {
+    echo "error: missing: ${missing[*]}. $1" >&2
+    echo "       Install by hand what gives these, then run make again. On Debian: apt-get install ${packages[*]}" >&2
+    exit 1
+}
+
+command -v apt-get >/dev/null || fail "There is no apt-get here."
+if [[ $EUID -eq 0 ]]; then
+    root=()
+elif command -v sudo >/dev/null; then
+    root=(sudo)
+else
+    fail "Installing needs root, and there is no sudo."
+fi
+
+echo "Installing ${packages[*]}" >&2
+# A packaged server starts itself when it is installed. Ours are run privately, so for this moment nothing may start.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]] && printf '#!/bin/sh\nexit 101\n' | "${root[@]}" install -m 755 /dev/stdin $policy 2>/dev/null; then
+    trap '"${root[@]}" rm -f $policy' EXIT
+fi
+apt_install() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >&2; }
+apt_install || { "${root[@]}" apt-get update -qq >&2 && apt_install; } || fail "apt-get could not install ${packages[*]}."
+if [[ " ${packages[*]} " == *" nginx "* && -d /run/systemd/system ]]; then
+    "${root[@]}" systemctl disable --quiet --now nginx || true # nor at the next boot
+fi
+hash -r
+for command in "${missing[@]}"; do
+    [[ $command == ca-certificates ]] || command -v "$command" >/dev/null || fail "apt-get installed ${packages[*]}, without it."
+done
