@@ -396,3 +396,6 @@ fn backtracking(text: &str, ignore_case: bool) -> Result<fancy_regex::Regex, Str
     build(text)?;
     build(&format!(r"\A(?:{text})\z"))
 }
+
+#[cfg(test)]
+mod tests;
