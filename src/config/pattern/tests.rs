@@ -7,7 +7,7 @@ use super::*;
 /// Whether the pattern takes the subject and what its groups took; `None` where it reached its limit.
 fn run(pattern: &Pattern, subject: &[u8]) -> Option<Option<Vec<Range<usize>>>> {
     let mut scratch = Scratch::new(1);
-    let mut captures = Captures { grouped: true, ranges: vec![7..9] };
+    let mut captures = Captures { grouped: true, ranges: vec![7..9, 1..2] };
     let matched = pattern.captures(subject, &mut scratch, &mut captures).ok()?;
     assert_eq!(pattern.is_match(subject, &mut scratch), Ok(matched));
     assert_eq!(captures.grouped, pattern.grouped());
@@ -81,6 +81,8 @@ fn a_pattern_takes_the_whole_subject() {
     check("", "", Some(&[]));
     check("", "a", None);
     check("/a", "/A", None);
+    check("/users/{id}", "/users/{id}", Some(&[]));
+    check("/users/{id}", "/users/1", None);
 }
 
 #[test]
