@@ -6,4 +6,7 @@ pub mod endpoints;
 pub mod health;
 pub mod resolver;
 
+pub mod log_sink;
+pub mod watch;
+
 pub mod supervise;
