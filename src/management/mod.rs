@@ -2,6 +2,11 @@
 
 pub mod status;
 
+pub mod metrics;
+
+pub mod exposition;
+pub mod process;
+
 pub mod endpoints;
 pub mod health;
 pub mod resolver;

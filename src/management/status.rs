@@ -220,7 +220,7 @@ impl Running {
         errors.map(|problem| format!("API error: {problem}")).collect()
     }
 
-    fn envoy_errors(&self) -> Vec<String> {
+    pub fn envoy_errors(&self) -> Vec<String> {
         let failed = |listening: &Listening| {
             listening.error.as_ref().map(|error| format!("Data plane error: {}: {error}", listening.address))
         };
@@ -228,7 +228,7 @@ impl Running {
     }
 
     /// What stands in the chains decides, so that a policy which is only warned about counts too: its requests get 503.
-    fn policy_errors(&self) -> Vec<String> {
+    pub fn policy_errors(&self) -> Vec<String> {
         let apis = self.snapshot.apis.iter().map(|api| (&api.name, &api.policies));
         let services = self.snapshot.services.iter().map(|service| (&service.name, &service.policies));
         let broken = |(owner, policies): (&String, &'_ Vec<BoundPolicy>)| -> Vec<String> {
