@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::listener::OpenListener;
 use crate::{
     net::Sender,
     worker::deadline::{Deadline, Expired},
@@ -34,11 +35,14 @@ pub enum Waiting {
 pub struct Watch<'a> {
     deadline: &'a Deadline,
     client: &'a Sender,
+    listener: &'a OpenListener,
     /// No progress for this long ends the wait.
     limit: Cell<Option<Duration>>,
     waiting: Cell<Waiting>,
     /// Since the last look.
     progress: Cell<bool>,
+    /// Nothing has moved for about a second: who waits should hold no buffer.
+    quiet: Cell<bool>,
 }
 
 /// Why a wait was ended.
@@ -46,16 +50,20 @@ pub struct Watch<'a> {
 pub enum Stalled {
     TimedOut(Waiting),
     ClientGone,
+    /// The listener was removed, and its connections had their time to finish.
+    Drained,
 }
 
 impl<'a> Watch<'a> {
-    pub fn new(deadline: &'a Deadline, client: &'a Sender) -> Self {
+    pub fn new(deadline: &'a Deadline, client: &'a Sender, listener: &'a OpenListener) -> Self {
         Self {
             deadline,
             client,
+            listener,
             limit: Cell::new(None),
             waiting: Cell::new(Waiting::Upstream),
             progress: Cell::new(false),
+            quiet: Cell::new(false),
         }
     }
 
@@ -63,12 +71,17 @@ impl<'a> Watch<'a> {
     pub fn wait_for(&self, waiting: Waiting, limit: Option<Duration>) {
         self.waiting.set(waiting);
         self.limit.set(limit);
-        self.progress.set(true);
+        self.progress();
     }
 
     /// Bytes moved.
     pub fn progress(&self) {
         self.progress.set(true);
+        self.quiet.set(false);
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.get()
     }
 
     /// Runs `future` until it is done, nothing moves for too long, or the client leaves.
@@ -89,12 +102,16 @@ impl<'a> Watch<'a> {
                     if self.progress.replace(false) {
                         idle_since = None;
                     } else {
+                        self.quiet.set(true);
                         idle_since.get_or_insert_with(|| Instant::now() - slice);
                     }
                     if let (Some(limit), Some(since)) = (self.limit.get(), idle_since)
                         && since.elapsed() >= limit
                     {
                         return Err(Stalled::TimedOut(self.waiting.get()));
+                    }
+                    if self.listener.is_overdue() {
+                        return Err(Stalled::Drained);
                     }
                     if self.waiting.get() != Waiting::ClientBody && self.client.peer_is_gone() {
                         return Err(Stalled::ClientGone);
