@@ -2,6 +2,7 @@
 
 pub mod status;
 
+pub mod admin;
 pub mod metrics;
 
 pub mod exposition;
