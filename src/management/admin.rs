@@ -30,6 +30,7 @@ use super::{
     exposition::CONTENT_TYPE,
     metrics::{Metrics, unix_seconds},
     status::{Status, Tolerate, View},
+    supervise,
 };
 use crate::{
     config::problem::{Problem, Severity},
@@ -108,14 +109,15 @@ async fn accept(listener: &TcpListener, pages: Router) {
                 continue;
             }
         };
-        while connections.try_join_next().is_some() {}
+        while connections.try_join_next().is_some() {} // its panics are caught and counted inside
         oldest_first.retain(|connection| !connection.is_finished());
         if oldest_first.len() >= CONNECTIONS_MAX
             && let Some(oldest) = oldest_first.pop_front()
         {
             oldest.abort();
         }
-        oldest_first.push_back(connections.spawn(connection(stream, pages.clone())));
+        oldest_first
+            .push_back(connections.spawn(supervise::catch("management page", connection(stream, pages.clone()))));
     }
 }
 
