@@ -1,0 +1,395 @@
+//! Upstream connections of one core: pooled, bounded, no lock.
+//!
+//! A connection never changes core, so one may sit idle here while another core dials. That costs a handshake now and then;
+//! sharing would cost a lock on every request. An idle connection has a read in flight: when that completes before the
+//! connection is wanted again, the upstream has closed it or sent what nobody asked for, and it is dropped.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use crate::{
+    config::snapshot::LoadBalancing,
+    net::{Stream, task},
+    telemetry::CoreTelemetry,
+};
+
+/// After this an idle connection holds no read buffer.
+const DOZE_AFTER_SWEEPS: u32 = 1;
+/// How often idle connections are looked at.
+pub const SWEEP: Duration = Duration::from_secs(1);
+
+/// One Service as one core sees it. Outlives snapshots in which its identity is the same.
+pub struct Upstream {
+    telemetry: Rc<CoreTelemetry>,
+    backends: RefCell<Rc<[Rc<Backend>]>>,
+    /// This core's share of the replica's limits.
+    limits: Cell<Shares>,
+    turn: Cell<usize>,
+    open: Cell<usize>,
+    waiting: RefCell<VecDeque<Rc<Waiter>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shares {
+    pub connections: usize,
+    pub pending: usize,
+}
+
+/// One address of a Service.
+pub struct Backend {
+    pub address: SocketAddr,
+    healthy: Cell<bool>,
+    /// Requests under way, for `leastRequests`.
+    active: Cell<usize>,
+    /// Most recently used last.
+    idle: RefCell<VecDeque<Idle>>,
+}
+
+struct Idle {
+    stream: Stream,
+    sweeps: u32,
+}
+
+/// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
+pub struct Lease {
+    stream: Option<Stream>,
+    pub backend: Rc<Backend>,
+    upstream: Rc<Upstream>,
+    /// It had carried a request before.
+    pub reused: bool,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum Unavailable {
+    /// The name has not been resolved to any address.
+    NoEndpoint,
+    /// Every address fails its health check.
+    NoHealthyEndpoint,
+    /// Too many requests wait for a connection already.
+    Overflow,
+    Connect(io::Error),
+    ConnectTimeout,
+}
+
+impl Upstream {
+    pub fn new(telemetry: Rc<CoreTelemetry>, limits: Shares, random: u32) -> Rc<Self> {
+        Rc::new(Self {
+            telemetry,
+            backends: RefCell::new(Rc::default()),
+            limits: Cell::new(limits),
+            // A random start, or all cores and replicas would begin with the same address.
+            turn: Cell::new(random as usize),
+            open: Cell::new(0),
+            waiting: RefCell::default(),
+        })
+    }
+
+    pub fn set_limits(&self, limits: Shares) {
+        self.limits.set(limits);
+    }
+
+    /// Addresses that stay keep their connections; those that went are closed when idle.
+    pub fn set_addresses(&self, addresses: &[(SocketAddr, bool)]) {
+        let old = self.backends.borrow().clone();
+        let backend = |&(address, healthy): &(SocketAddr, bool)| {
+            let known = old.iter().find(|backend| backend.address == address).cloned();
+            let backend = known.unwrap_or_else(|| Rc::new(Backend::new(address)));
+            backend.healthy.set(healthy);
+            backend
+        };
+        let new: Rc<[Rc<Backend>]> = addresses.iter().map(backend).collect();
+        for gone in old.iter().filter(|backend| !new.iter().any(|kept| Rc::ptr_eq(kept, backend))) {
+            self.close_idle(gone);
+        }
+        *self.backends.borrow_mut() = new;
+    }
+
+    /// An idle connection, or a new one; waits for a free one at the limit. The caller bounds the wait.
+    pub async fn acquire(
+        self: &Rc<Self>,
+        balancing: LoadBalancing,
+        random: u32,
+        connect_timeout: Option<Duration>,
+        fresh: bool,
+    ) -> Result<Lease, Unavailable> {
+        loop {
+            let backend = self.choose(balancing, random)?;
+            if !fresh && let Some(stream) = self.take_idle(&backend) {
+                self.telemetry.reuses.increment();
+                return Ok(self.lease(stream, backend, true));
+            }
+            if self.open.get() < self.limits.get().connections || self.evict_idle() {
+                return self.dial(backend, connect_timeout).await;
+            }
+            self.wait().await?;
+        }
+    }
+
+    /// Once a second: drops what was closed or sat too long, and takes the read buffers of the rest.
+    pub fn sweep(self: &Rc<Self>, idle_timeout: Option<Duration>) {
+        let sweeps_max = idle_timeout.map_or(u32::MAX, |timeout| (timeout.as_secs() as u32).max(1));
+        for backend in self.backends.borrow().clone().iter() {
+            let mut idle = backend.idle.borrow_mut();
+            let before = idle.len();
+            idle.retain_mut(|idle| {
+                idle.sweeps += 1;
+                idle.sweeps <= sweeps_max && idle.stream.receiver.is_quiet()
+            });
+            for _ in idle.len()..before {
+                self.closed();
+                self.telemetry.pool_idle.decrement();
+            }
+            let tired = idle.iter().position(|idle| idle.sweeps == DOZE_AFTER_SWEEPS + 1);
+            drop(idle);
+            if tired.is_some() {
+                self.doze(backend);
+            }
+        }
+    }
+
+    /// Closes every idle connection.
+    pub fn close_all_idle(&self) {
+        for backend in self.backends.borrow().iter() {
+            self.close_idle(backend);
+        }
+    }
+
+    fn choose(&self, balancing: LoadBalancing, random: u32) -> Result<Rc<Backend>, Unavailable> {
+        let backends = self.backends.borrow().clone();
+        match &*backends {
+            [] => return Err(Unavailable::NoEndpoint),
+            [only] if only.healthy.get() => return Ok(only.clone()),
+            _ => {}
+        }
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let next_healthy = |from: usize| {
+            let rotated = (0..backends.len()).map(|step| &backends[(from.wrapping_add(step)) % backends.len()]);
+            rotated.into_iter().find(|backend| backend.healthy.get())
+        };
+        let first = next_healthy(turn).ok_or(Unavailable::NoHealthyEndpoint)?;
+        match balancing {
+            LoadBalancing::RoundRobin => Ok(first.clone()),
+            LoadBalancing::LeastRequests => {
+                // The better of two choices is nearly as good as the best of all, and cores need not agree.
+                let second = next_healthy(random as usize).unwrap_or(first);
+                Ok(if second.active.get() < first.active.get() { second.clone() } else { first.clone() })
+            }
+        }
+    }
+
+    fn take_idle(&self, backend: &Backend) -> Option<Stream> {
+        loop {
+            let mut idle = backend.idle.borrow_mut().pop_back()?;
+            self.telemetry.pool_idle.decrement();
+            if idle.stream.receiver.is_quiet() {
+                return Some(idle.stream);
+            }
+            self.closed();
+        }
+    }
+
+    async fn dial(self: &Rc<Self>, backend: Rc<Backend>, timeout: Option<Duration>) -> Result<Lease, Unavailable> {
+        self.opened();
+        self.telemetry.dials.increment();
+        // Counted as open from here on, so that a burst cannot pass the limit while it connects.
+        let opening = Opening(self);
+        let failed = match task::timeout(timeout, Stream::connect(backend.address)).await {
+            Some(Ok(stream)) => {
+                std::mem::forget(opening);
+                return Ok(self.lease(stream, backend, false));
+            }
+            Some(Err(error)) => Unavailable::Connect(error),
+            None => Unavailable::ConnectTimeout,
+        };
+        self.telemetry.dial_failed(failed.reason());
+        Err(failed)
+    }
+
+    fn lease(self: &Rc<Self>, stream: Stream, backend: Rc<Backend>, reused: bool) -> Lease {
+        backend.active.set(backend.active.get() + 1);
+        Lease { stream: Some(stream), backend, upstream: self.clone(), reused }
+    }
+
+    async fn wait(&self) -> Result<(), Unavailable> {
+        if self.waiting.borrow().len() >= self.limits.get().pending {
+            return Err(Unavailable::Overflow);
+        }
+        let waiter = Rc::new(Waiter::default());
+        self.waiting.borrow_mut().push_back(waiter.clone());
+        let place = Place { upstream: self, waiter, served: Cell::new(false) };
+        poll_fn(|context| {
+            if place.waiter.called.get() {
+                place.served.set(true);
+                return Poll::Ready(());
+            }
+            place.waiter.waker.replace(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+        Ok(())
+    }
+
+    /// Makes place for one more connection by closing the longest idle one.
+    fn evict_idle(&self) -> bool {
+        let backends = self.backends.borrow().clone();
+        let oldest = backends.iter().max_by_key(|backend| {
+            backend.idle.borrow().front().map(|idle| idle.sweeps + 1).unwrap_or_default()
+        });
+        let Some(evicted) = oldest.and_then(|backend| backend.idle.borrow_mut().pop_front()) else { return false };
+        drop(evicted);
+        self.telemetry.pool_idle.decrement();
+        self.closed();
+        true
+    }
+
+    fn close_idle(&self, backend: &Backend) {
+        for idle in std::mem::take(&mut *backend.idle.borrow_mut()) {
+            drop(idle);
+            self.telemetry.pool_idle.decrement();
+            self.closed();
+        }
+    }
+
+    /// Takes the read buffers of connections that have been idle for a second.
+    fn doze(self: &Rc<Self>, backend: &Rc<Backend>) {
+        let mut idle = backend.idle.borrow_mut();
+        for _ in 0..idle.len() {
+            let Some(mut next) = idle.pop_front() else { break };
+            if next.sweeps != DOZE_AFTER_SWEEPS + 1 {
+                idle.push_back(next);
+                continue;
+            }
+            let (upstream, backend) = (self.clone(), backend.clone());
+            self.telemetry.pool_idle.decrement();
+            task::spawn(async move {
+                if matches!(next.stream.receiver.release().await, Ok(false)) {
+                    next.stream.receiver.doze();
+                    upstream.keep(&backend, Idle { sweeps: next.sweeps + 1, ..next }, false);
+                } else {
+                    upstream.closed();
+                }
+            });
+        }
+    }
+
+    fn keep(&self, backend: &Rc<Backend>, idle: Idle, recent: bool) {
+        if !self.backends.borrow().iter().any(|kept| Rc::ptr_eq(kept, backend)) {
+            return self.closed();
+        }
+        let mut place = backend.idle.borrow_mut();
+        if recent { place.push_back(idle) } else { place.push_front(idle) }
+        self.telemetry.pool_idle.increment();
+        self.call_next();
+    }
+
+    fn opened(&self) {
+        self.open.set(self.open.get() + 1);
+        self.telemetry.pool_open.increment();
+    }
+
+    fn closed(&self) {
+        self.open.set(self.open.get() - 1);
+        self.telemetry.pool_open.decrement();
+        self.call_next();
+    }
+
+    fn call_next(&self) {
+        if let Some(waiter) = self.waiting.borrow_mut().pop_front() {
+            waiter.called.set(true);
+            if let Some(waker) = waiter.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Backend {
+    fn new(address: SocketAddr) -> Self {
+        Self { address, healthy: Cell::new(true), active: Cell::new(0), idle: RefCell::default() }
+    }
+}
+
+impl Lease {
+    pub fn stream(&mut self) -> &mut Stream {
+        self.stream.as_mut().expect("only giving it back takes the stream, and consumes the lease")
+    }
+
+    /// Keeps the connection for the next request. Only when both directions ended cleanly.
+    pub fn give_back(mut self) {
+        let Some(mut stream) = self.stream.take() else { return };
+        stream.receiver.want(crate::net::buffer::SMALL_ROOM);
+        stream.receiver.listen_in();
+        self.upstream.keep(&self.backend, Idle { stream, sweeps: 0 }, true);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.backend.active.set(self.backend.active.get() - 1);
+        if self.stream.take().is_some() {
+            self.upstream.closed();
+        }
+    }
+}
+
+/// A dial under way; dropped, it was given up.
+struct Opening<'a>(&'a Upstream);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
+}
+
+#[derive(Default)]
+struct Waiter {
+    called: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A place in the queue; dropped, it is left, and a call that came meanwhile goes to the next.
+struct Place<'a> {
+    upstream: &'a Upstream,
+    waiter: Rc<Waiter>,
+    served: Cell<bool>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.served.get() {
+            return;
+        }
+        if self.waiter.called.get() {
+            self.upstream.call_next();
+        } else {
+            self.upstream.waiting.borrow_mut().retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
+        }
+    }
+}
+
+impl Unavailable {
+    /// The reason code of the log, the metrics and the documentation.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoEndpoint => "upstream_no_endpoint",
+            Self::NoHealthyEndpoint => "upstream_unhealthy",
+            Self::Overflow => "upstream_overflow",
+            Self::ConnectTimeout => "upstream_connect_timeout",
+            Self::Connect(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => "upstream_connect_refused",
+                io::ErrorKind::ConnectionReset => "upstream_connect_reset",
+                _ => "upstream_connect_failed",
+            },
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Moves a body from one connection to the other: decodes its framing, encodes the other side's, at the slower one's pace.
+//!
+//! Nothing passes that was not decoded. Small pieces are copied behind each other into one send; a large piece leaves in the
+//! buffer it came in, with its chunk header written into the headroom before it.
+
+use std::io;
+
+use crate::{
+    http::{
+        head::Fields,
+        h1::{
+            body::{BodyError, BodyReader, Step},
+            emit,
+        },
+    },
+    net::{
+        Buffer, Receiver, Sender,
+        buffer::{LARGE_ROOM, SMALL_ROOM},
+    },
+    proxy::watch::{Waiting, Watch},
+};
+
+/// From this size on a piece is sent from the buffer it came in.
+const COPY_BYTES_MAX: usize = 8 * 1024;
+
+/// How the body is framed towards its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// The head said how long it is; or the connection's end will.
+    Plain,
+    Chunked,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PumpError {
+    #[error("reading: {0}")]
+    Read(io::Error),
+    #[error("the body ended early")]
+    Truncated,
+    #[error("{0}")]
+    Malformed(#[from] BodyError),
+    #[error("writing: {0}")]
+    Write(io::Error),
+}
+
+/// What to wait for, and how, in one direction.
+pub struct Direction<'a> {
+    pub watch: &'a Watch<'a>,
+    /// What is waited for while reading, and for how long without progress.
+    pub reading: (Waiting, Option<std::time::Duration>),
+    pub writing: (Waiting, Option<std::time::Duration>),
+}
+
+/// Sends `out` (a head, or nothing) and behind it the body, to its end. Returns how many payload bytes passed.
+pub async fn pump(
+    from: &mut Receiver,
+    body: &mut BodyReader,
+    to: &Sender,
+    framing: Framing,
+    mut out: Buffer,
+    direction: &Direction<'_>,
+) -> Result<u64, PumpError> {
+    let mut payload = 0;
+    from.want(next_room(body, SMALL_ROOM));
+    loop {
+        let gathered = gather(from, body, framing, &mut out)?;
+        payload += gathered.payload;
+        if !out.is_empty() {
+            out = send(to, out, direction).await?;
+        }
+        match gathered.next {
+            Next::Done => return Ok(payload),
+            Next::Large { start, len } => {
+                let buffer = frame_in_place(from.take(), start, len, framing);
+                payload += len as u64;
+                drop(send(to, buffer, direction).await?);
+            }
+            Next::More => {
+                // The next buffer is taken when the read starts; this one has been sent.
+                if out.is_none() {
+                    out = Buffer::none();
+                }
+                direction.watch.wait_for(direction.reading.0, direction.reading.1);
+                let received = from.fill().await.map_err(PumpError::Read)?;
+                if received == 0 {
+                    body.finish_on_eof().map_err(|_| PumpError::Truncated)?;
+                    if framing == Framing::Chunked {
+                        let mut end = Vec::with_capacity(8);
+                        emit::last_chunk(&mut end, None);
+                        out.extend(&end);
+                        drop(send(to, out, direction).await?);
+                    }
+                    return Ok(payload);
+                }
+                from.want(next_room(body, received));
+            }
+        }
+    }
+}
+
+async fn send(to: &Sender, out: Buffer, direction: &Direction<'_>) -> Result<Buffer, PumpError> {
+    direction.watch.wait_for(direction.writing.0, direction.writing.1);
+    let (result, out) = to.send(out).await;
+    direction.watch.progress();
+    result.map_err(PumpError::Write)?;
+    Ok(out)
+}
+
+/// A large buffer where much is to come: known from the length, or seen from a read that was filled.
+fn next_room(body: &BodyReader, received: usize) -> usize {
+    match body.remaining() {
+        Some(remaining) if remaining <= SMALL_ROOM as u64 => SMALL_ROOM,
+        Some(_) => LARGE_ROOM,
+        None if received >= SMALL_ROOM => LARGE_ROOM,
+        None => SMALL_ROOM,
+    }
+}
+
+struct Gathered {
+    payload: u64,
+    next: Next,
+}
+
+enum Next {
+    More,
+    Done,
+    /// A piece to send as it lies: payload at `start`, `len` bytes, the last bytes of the buffer.
+    Large { start: usize, len: usize },
+}
+
+/// Decodes what was received and appends it, encoded, to `out`.
+fn gather(
+    from: &mut Receiver,
+    body: &mut BodyReader,
+    framing: Framing,
+    out: &mut Buffer,
+) -> Result<Gathered, BodyError> {
+    let mut payload = 0;
+    loop {
+        match body.step(from.buffered())? {
+            Step::NeedMore { consumed } => {
+                from.consume(consumed);
+                return Ok(Gathered { payload, next: Next::More });
+            }
+            Step::Done { consumed } => {
+                from.consume(consumed);
+                if framing == Framing::Chunked {
+                    let mut end = Vec::with_capacity(8);
+                    emit::last_chunk(&mut end, trailers(body));
+                    out.extend(&end);
+                }
+                return Ok(Gathered { payload, next: Next::Done });
+            }
+            Step::Data { start, len } => {
+                if len >= COPY_BYTES_MAX && start + len == from.buffered().len() {
+                    return Ok(Gathered { payload, next: Next::Large { start, len } });
+                }
+                let piece = &from.buffered()[start..start + len];
+                match framing {
+                    Framing::Plain => out.extend(piece),
+                    Framing::Chunked => {
+                        out.extend(ChunkHeader::of(len).bytes());
+                        out.extend(piece);
+                        out.extend(emit::CHUNK_END);
+                    }
+                }
+                from.consume(start + len);
+                payload += len as u64;
+            }
+        }
+    }
+}
+
+fn trailers(body: &BodyReader) -> Option<&Fields> {
+    Some(body.trailers()).filter(|trailers| !trailers.is_empty())
+}
+
+fn frame_in_place(mut buffer: Buffer, start: usize, len: usize, framing: Framing) -> Buffer {
+    buffer.consume(start);
+    buffer.truncate(len);
+    if framing == Framing::Chunked {
+        buffer.prepend(ChunkHeader::of(len).bytes());
+        buffer.extend(emit::CHUNK_END);
+    }
+    buffer
+}
+
+/// `<hex>\r\n` on the stack.
+struct ChunkHeader {
+    text: [u8; 18],
+    start: usize,
+}
+
+impl ChunkHeader {
+    fn of(mut len: usize) -> Self {
+        let mut text = [0; 18];
+        text[16..].copy_from_slice(b"\r\n");
+        let mut start = 16;
+        loop {
+            start -= 1;
+            text[start] = b"0123456789abcdef"[len & 15];
+            len >>= 4;
+            if len == 0 {
+                return Self { text, start };
+            }
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.text[self.start..]
+    }
+}

@@ -1,0 +1,106 @@
+//! Watches over an exchange that waits: time without progress, and a client that has left.
+//!
+//! Whatever moves bytes only notes that it did; once a second the watch looks at the note and at the client. So the many
+//! waits of an exchange share one deadline, and no wait costs more than a store.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    net::Sender,
+    worker::deadline::{Deadline, Expired},
+};
+
+/// How often a waiting exchange looks whether its client is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Whom the exchange waits for: decides the answer when it takes too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// The client's body.
+    ClientBody,
+    /// The client does not take what is sent.
+    ClientWindow,
+    /// The upstream's answer, after the whole request was sent.
+    Response,
+    /// The upstream does not take what is sent, or sends no more of its body.
+    Upstream,
+}
+
+pub struct Watch<'a> {
+    deadline: &'a Deadline,
+    client: &'a Sender,
+    /// No progress for this long ends the wait.
+    limit: Cell<Option<Duration>>,
+    waiting: Cell<Waiting>,
+    /// Since the last look.
+    progress: Cell<bool>,
+}
+
+/// Why a wait was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stalled {
+    TimedOut(Waiting),
+    ClientGone,
+}
+
+impl<'a> Watch<'a> {
+    pub fn new(deadline: &'a Deadline, client: &'a Sender) -> Self {
+        Self {
+            deadline,
+            client,
+            limit: Cell::new(None),
+            waiting: Cell::new(Waiting::Upstream),
+            progress: Cell::new(false),
+        }
+    }
+
+    /// From now on this is waited for, this long.
+    pub fn wait_for(&self, waiting: Waiting, limit: Option<Duration>) {
+        self.waiting.set(waiting);
+        self.limit.set(limit);
+        self.progress.set(true);
+    }
+
+    /// Bytes moved.
+    pub fn progress(&self) {
+        self.progress.set(true);
+    }
+
+    /// Runs `future` until it is done, nothing moves for too long, or the client leaves.
+    pub async fn over<F: Future>(&self, future: F) -> Result<F::Output, Stalled> {
+        let mut future = pin!(future);
+        self.progress.set(false);
+        let mut idle_since = None::<Instant>;
+        loop {
+            let left = match (self.limit.get(), idle_since) {
+                (Some(limit), Some(since)) => Some(limit.saturating_sub(since.elapsed())),
+                (limit, _) => limit,
+            };
+            self.deadline.set(Some(left.map_or(LOOK, |left| left.min(LOOK))));
+            match self.deadline.guard(future.as_mut()).await {
+                Ok(output) => return Ok(output),
+                Err(Expired) => {
+                    let slice = left.map_or(LOOK, |left| left.min(LOOK));
+                    if self.progress.replace(false) {
+                        idle_since = None;
+                    } else {
+                        idle_since.get_or_insert_with(|| Instant::now() - slice);
+                    }
+                    if let (Some(limit), Some(since)) = (self.limit.get(), idle_since)
+                        && since.elapsed() >= limit
+                    {
+                        return Err(Stalled::TimedOut(self.waiting.get()));
+                    }
+                    if self.waiting.get() != Waiting::ClientBody && self.client.peer_is_gone() {
+                        return Err(Stalled::ClientGone);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The operational access log: one line per exchange, formatted on the core that served it.
+//!
+//! A core never waits for a disk. Lines gather in a buffer of fixed size; the management thread fetches and writes them,
+//! and what does not fit meanwhile is dropped and counted. Every byte that came from a peer is escaped, so that no
+//! request can forge a line (or end one).
+
+use std::{
+    cell::{Cell, RefCell},
+    io::Write,
+    net::SocketAddr,
+};
+
+/// Lines that wait on one core: about 3,000 of them.
+pub const BUFFER_BYTES_MAX: usize = 1 << 20;
+
+/// One exchange as the log tells it. Names as in the snapshot; empty where there was none.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// When the request head was complete: microseconds since 1970, UTC.
+    pub at_us: u64,
+    pub core: usize,
+    pub client: SocketAddr,
+    pub method: &'a [u8],
+    /// As routed, without the query string: queries carry secrets.
+    pub path: &'a [u8],
+    pub api: &'a str,
+    pub route: &'a str,
+    pub upstream: &'a str,
+    /// 0 where the client left before there was one.
+    pub status: u16,
+    /// Reason code of an answer the gateway made, or of a failure.
+    pub reason: &'a str,
+    pub request_id: &'a [u8],
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub total_ns: u64,
+    pub upstream_ns: Option<u64>,
+    pub overhead_ns: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `name=value` behind a timestamp; values with spaces in quotes.
+    Text,
+    /// One JSON object per line, OpenTelemetry's attribute names.
+    Json,
+}
+
+/// One core's lines that nobody has fetched yet.
+#[derive(Debug)]
+pub struct Lines {
+    bytes: RefCell<Vec<u8>>,
+    dropped: Cell<u64>,
+    bytes_max: usize,
+}
+
+impl Lines {
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes: RefCell::default(), dropped: Cell::new(0), bytes_max }
+    }
+
+    /// Formats a line behind the others, or counts it as dropped where there is no room.
+    pub fn push(&self, format: Format, entry: &Entry<'_>) {
+        let mut bytes = self.bytes.borrow_mut();
+        let before = bytes.len();
+        match format {
+            Format::Text => text(&mut bytes, entry),
+            Format::Json => json(&mut bytes, entry),
+        }
+        if bytes.len() > self.bytes_max {
+            bytes.truncate(before);
+            self.dropped.set(self.dropped.get() + 1);
+        }
+    }
+
+    /// Takes everything; whole lines only.
+    pub fn drain(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.borrow_mut();
+        // The next lines are likely to need as much room as these did.
+        let next = Vec::with_capacity(bytes.len());
+        std::mem::replace(&mut bytes, next)
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.borrow().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn dropped(&self) -> u64 {
+        self.dropped.get()
+    }
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::new(BUFFER_BYTES_MAX)
+    }
+}
+
+fn json(line: &mut Vec<u8>, entry: &Entry<'_>) {
+    line.extend_from_slice(b"{\"timestamp\":\"");
+    timestamp(line, entry.at_us);
+    line.push(b'"');
+    let mut string = |name: &str, value: &[u8]| {
+        print(line, format_args!(",\"{name}\":\""));
+        escape(line, value);
+        line.push(b'"');
+    };
+    string("http.request.method", entry.method);
+    string("url.path", entry.path);
+    string("api", entry.api.as_bytes());
+    string("http.route", entry.route.as_bytes());
+    string("upstream", entry.upstream.as_bytes());
+    string("flags", entry.reason.as_bytes());
+    string("request_id", entry.request_id);
+    print(
+        line,
+        format_args!(
+            ",\"client.address\":\"{}\",\"client.port\":{},\"http.response.status_code\":{},\"bytes_in\":{},\
+             \"bytes_out\":{},\"duration_us\":{}",
+            entry.client.ip(),
+            entry.client.port(),
+            entry.status,
+            entry.bytes_in,
+            entry.bytes_out,
+            entry.total_ns / 1000
+        ),
+    );
+    for (name, duration) in [("gateway_us", entry.overhead_ns), ("upstream_us", entry.upstream_ns)] {
+        if let Some(duration) = duration {
+            print(line, format_args!(",\"{name}\":{}", duration / 1000));
+        }
+    }
+    print(line, format_args!(",\"core\":{}}}\n", entry.core));
+}
+
+fn text(line: &mut Vec<u8>, entry: &Entry<'_>) {
+    timestamp(line, entry.at_us);
+    let mut word = |name: &str, value: &[u8]| {
+        print(line, format_args!(" {name}="));
+        let plain =
+            !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
+        if plain {
+            return line.extend_from_slice(value);
+        }
+        line.push(b'"');
+        escape(line, value);
+        line.push(b'"');
+    };
+    word("method", entry.method);
+    word("path", entry.path);
+    word("api", entry.api.as_bytes());
+    word("route", entry.route.as_bytes());
+    word("upstream", entry.upstream.as_bytes());
+    word("flags", entry.reason.as_bytes());
+    word("request_id", entry.request_id);
+    print(
+        line,
+        format_args!(
+            " client={} status={} bytes_in={} bytes_out={} duration_us={}",
+            entry.client,
+            entry.status,
+            entry.bytes_in,
+            entry.bytes_out,
+            entry.total_ns / 1000
+        ),
+    );
+    for (name, duration) in [("gateway_us", entry.overhead_ns), ("upstream_us", entry.upstream_ns)] {
+        if let Some(duration) = duration {
+            print(line, format_args!(" {name}={}", duration / 1000));
+        }
+    }
+    print(line, format_args!(" core={}\n", entry.core));
+}
+
+fn print(line: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
+    line.write_fmt(arguments).expect("writing to memory does not fail");
+}
+
+/// The inside of a JSON string, ASCII only: a byte that is not printable ASCII becomes `\u00XX`, so that every line is
+/// valid JSON whatever bytes a client sent, and the original bytes can still be told.
+fn escape(line: &mut Vec<u8>, value: &[u8]) {
+    for &byte in value {
+        match byte {
+            b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
+            b' '..=b'~' => line.push(byte),
+            _ => print(line, format_args!("\\u{byte:04x}")),
+        }
+    }
+}
+
+/// RFC 3339, UTC, microseconds: `2025-02-28T23:59:59.000001Z`.
+fn timestamp(line: &mut Vec<u8>, at_us: u64) {
+    let (seconds, micros) = (at_us / 1_000_000, at_us % 1_000_000);
+    let (year, month, day) = civil((seconds / 86_400) as i64);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    print(line, format_args!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"));
+}
+
+/// The proleptic Gregorian date of a day counted from 1970-01-01. Eras of 400 years begin on 1 March, so that the leap
+/// day is the last of its year (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+fn civil(days: i64) -> (i64, i64, i64) {
+    let since_era_0 = days + 719_468;
+    let (era, day_of_era) = (since_era_0.div_euclid(146_097), since_era_0.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry<'a>(path: &'a [u8]) -> Entry<'a> {
+        Entry {
+            at_us: 1_740_787_199_000_001,
+            core: 2,
+            client: "192.0.2.1:4000".parse().expect("a literal address"),
+            method: b"GET",
+            path,
+            api: "orders",
+            route: "orders-a-route-1",
+            upstream: "",
+            status: 503,
+            reason: "upstream_connect",
+            request_id: b"0-1",
+            bytes_in: 10,
+            bytes_out: 20,
+            total_ns: 1_234_567,
+            upstream_ns: None,
+            overhead_ns: Some(2_000),
+        }
+    }
+
+    fn line(format: Format, entry: &Entry<'_>) -> String {
+        let lines = Lines::default();
+        lines.push(format, entry);
+        String::from_utf8(lines.drain()).expect("lines are ASCII")
+    }
+
+    #[test]
+    fn text_lines_read_left_to_right() {
+        assert_eq!(
+            line(Format::Text, &entry(b"/a")),
+            "2025-02-28T23:59:59.000001Z method=GET path=/a api=orders route=orders-a-route-1 upstream=\"\" \
+             flags=upstream_connect request_id=0-1 client=192.0.2.1:4000 status=503 bytes_in=10 bytes_out=20 \
+             duration_us=1234 gateway_us=2 core=2\n"
+        );
+    }
+
+    #[test]
+    fn json_lines_parse_back() {
+        let text = line(Format::Json, &entry(b"/a"));
+        assert_eq!(text.matches('\n').count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
+        assert_eq!(value["timestamp"], "2025-02-28T23:59:59.000001Z");
+        assert_eq!(value["url.path"], "/a");
+        assert_eq!(value["client.address"], "192.0.2.1");
+        assert_eq!(value["http.response.status_code"], 503);
+        assert_eq!(value["flags"], "upstream_connect");
+        assert_eq!(value["gateway_us"], 2);
+        assert!(value.get("upstream_us").is_none());
+    }
+
+    #[test]
+    fn a_request_cannot_forge_a_line() {
+        let hostile = b"/\"}\n{\"a\":\"\\ \x00\x7f\xff\xc3\xa9 b";
+        let text = line(Format::Text, &entry(hostile));
+        assert_eq!(text.matches('\n').count(), 1);
+        assert!(text.contains(r#"path="/\"}\u000a{\"a\":\"\\ \u0000\u007f\u00ff\u00c3\u00a9 b" api="#), "{text}");
+        let text = line(Format::Json, &entry(hostile));
+        assert_eq!(text.matches('\n').count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
+        assert_eq!(value["url.path"], "/\"}\n{\"a\":\"\\ \u{0}\u{7f}\u{ff}\u{c3}\u{a9} b");
+    }
+
+    #[test]
+    fn a_full_buffer_drops_whole_lines_and_counts_them() {
+        let one = line(Format::Text, &entry(b"/a")).len();
+        let lines = Lines::new(one * 2);
+        for _ in 0..5 {
+            lines.push(Format::Text, &entry(b"/a"));
+        }
+        assert_eq!((lines.len(), lines.dropped()), (one * 2, 3));
+        assert!(lines.drain().ends_with(b"core=2\n"));
+        assert!(lines.is_empty());
+        lines.push(Format::Text, &entry(b"/a"));
+        assert_eq!((lines.len(), lines.dropped()), (one, 3));
+    }
+
+    #[test]
+    fn dates_are_gregorian() {
+        let check = |seconds: u64, expected: &str| {
+            let mut line = Vec::new();
+            timestamp(&mut line, seconds * 1_000_000);
+            assert_eq!(String::from_utf8_lossy(&line), expected);
+        };
+        check(0, "1970-01-01T00:00:00.000000Z");
+        check(951_782_400, "2000-02-29T00:00:00.000000Z");
+        check(1_709_251_199, "2024-02-29T23:59:59.000000Z");
+        check(4_107_542_400, "2100-03-01T00:00:00.000000Z");
+    }
+}
