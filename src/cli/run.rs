@@ -9,7 +9,10 @@ use clap::{
 use tracing::level_filters::LevelFilter;
 
 use super::logging;
-use crate::app::{self, IoDriver, LogFormat, RunOptions, Threads};
+use crate::{
+    app::{self, LogFormat, RunOptions, Threads},
+    net::driver::Wanted,
+};
 
 #[derive(Args)]
 pub struct RunArgs {
@@ -29,7 +32,7 @@ pub struct RunArgs {
 
     /// How the cores talk to the kernel
     #[arg(long, value_name = "DRIVER", env = "RINGWAY_IO_DRIVER", default_value = "auto", value_parser = io_driver())]
-    io_driver: IoDriver,
+    io_driver: Wanted,
 
     /// Where probes, metrics and /config are served
     #[arg(long, value_name = "ADDR", env = "RINGWAY_MANAGEMENT", default_value = "127.0.0.1:9998")]
@@ -75,11 +78,11 @@ fn flex_concurrency() -> Option<Threads> {
     }
 }
 
-fn io_driver() -> impl TypedValueParser<Value = IoDriver> {
+fn io_driver() -> impl TypedValueParser<Value = Wanted> {
     PossibleValuesParser::new(["auto", "io_uring", "epoll"]).map(|name| match name.as_str() {
-        "io_uring" => IoDriver::IoUring,
-        "epoll" => IoDriver::Epoll,
-        _ => IoDriver::Auto,
+        "io_uring" => Wanted::IoUring,
+        "epoll" => Wanted::Epoll,
+        _ => Wanted::Auto,
     })
 }
 
@@ -115,14 +118,14 @@ mod tests {
     fn flags_are_read_and_have_their_defaults() {
         let args = parse("").expect("no flag is required");
         assert_eq!(args.management, "127.0.0.1:9998".parse().expect("an address"));
-        assert_eq!((args.io_driver, args.log_format), (IoDriver::Auto, LogFormat::Text));
+        assert_eq!((args.io_driver, args.log_format), (Wanted::Auto, LogFormat::Text));
         assert!(args.threads.is_none() && args.config.is_empty() && !args.allow_partial);
 
         let args = parse("-c a.yaml --config b --threads 0-1 --io-driver epoll --log-level debug --allow-partial");
         let args = args.expect("all of these are flags");
         assert_eq!(args.config, [PathBuf::from("a.yaml"), PathBuf::from("b")]);
         assert_eq!(args.threads, Some(Threads::List(vec![0, 1])));
-        assert_eq!((args.io_driver, args.log_level), (IoDriver::Epoll, LevelFilter::DEBUG));
+        assert_eq!((args.io_driver, args.log_level), (Wanted::Epoll, LevelFilter::DEBUG));
         assert!(args.allow_partial);
     }
 
