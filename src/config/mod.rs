@@ -4,6 +4,7 @@
 //! after compilation nothing asks whether a value is legal. Every problem is reported, not only the first.
 
 pub mod endpoints;
+pub mod pattern;
 pub mod problem;
 pub mod rule;
 pub mod settings;

@@ -1,3 +1,165 @@
 //! Rules: which requests a route takes and a policy applies to (path, host, methods, headers; AND within, OR across).
+//!
+//! The first rule that holds decides, and its path captures are the ones a route rewrites with.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::pattern::Pattern;
+pub use super::pattern::{Captures, PatternLimit, Scratch};
+use crate::http::head::Fields;
+
+/// As the operator writes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RawRule {
+    pub path: Option<String>,
+    pub host: Option<String>,
+    pub methods: Option<String>,
+    pub headers: BTreeMap<String, String>,
+}
+
+/// One checked rule. What is not written holds for every request.
 #[derive(Debug)]
-pub struct Rule;
+pub struct Rule {
+    path: Pattern,
+    host: Pattern,
+    methods: Pattern,
+    /// All must be present and match.
+    headers: Vec<(Box<[u8]>, Pattern)>,
+}
+
+/// What a rule looks at.
+#[derive(Clone, Copy)]
+pub struct RuleInput<'a> {
+    /// The API's base removed, without the query; starts with `/`.
+    pub path: &'a [u8],
+    pub authority: &'a [u8],
+    pub method: &'a [u8],
+    pub fields: &'a Fields,
+}
+
+/// Whether one of the rules holds. No rules at all hold for everything, without captures.
+pub fn any_matches(
+    rules: &[Rule],
+    input: &RuleInput,
+    scratch: &mut Scratch,
+    captures: &mut Captures,
+) -> Result<bool, PatternLimit> {
+    captures.clear();
+    for rule in rules {
+        if rule.matches(input, scratch, captures)? {
+            return Ok(true);
+        }
+    }
+    Ok(rules.is_empty())
+}
+
+impl Rule {
+    /// `patterns` counts up one id for each regular expression, so that a core can keep a cache for each. Problems come as
+    /// field and text.
+    pub fn compile(raw: &RawRule, patterns: &mut usize) -> Result<Self, Vec<(String, String)>> {
+        let mut problems = Vec::new();
+        let mut compile = |field: &str, text: &str| {
+            Pattern::compile(text, patterns).unwrap_or_else(|problem| {
+                problems.push((field.to_owned(), problem));
+                Pattern::any()
+            })
+        };
+        let mut optional =
+            |field: &str, text: &Option<String>| text.as_ref().map_or_else(Pattern::any, |text| compile(field, text));
+        let path = optional("path", &raw.path);
+        let host = optional("host", &raw.host);
+        let methods = optional("methods", &raw.methods);
+        let mut headers = Vec::with_capacity(raw.headers.len());
+        for (name, text) in &raw.headers {
+            let pattern = match boolean_spellings(text) {
+                Some(spellings) => Pattern::one_of(spellings),
+                None => compile(&format!("headers.{name}"), text),
+            };
+            headers.push((name.as_bytes().into(), pattern));
+        }
+        for name in raw.headers.keys().filter(|name| !is_token(name.as_bytes())) {
+            problems.push((format!("headers.{name}"), "not a header name".to_owned()));
+        }
+        if problems.is_empty() { Ok(Self { path, host, methods, headers }) } else { Err(problems) }
+    }
+
+    /// Whether the request is this rule's; if so, `captures` has what the groups of its path took.
+    pub fn matches(
+        &self,
+        input: &RuleInput,
+        scratch: &mut Scratch,
+        captures: &mut Captures,
+    ) -> Result<bool, PatternLimit> {
+        Ok(self.path.captures(input.path, scratch, captures)? && self.holds_besides_path(input, scratch)?)
+    }
+
+    /// As `matches`, for those who do not rewrite.
+    pub fn holds(&self, input: &RuleInput, scratch: &mut Scratch) -> Result<bool, PatternLimit> {
+        Ok(self.path.is_match(input.path, scratch)? && self.holds_besides_path(input, scratch)?)
+    }
+
+    fn holds_besides_path(&self, input: &RuleInput, scratch: &mut Scratch) -> Result<bool, PatternLimit> {
+        Ok(self.methods.is_match(input.method, scratch)?
+            && self.host_matches(input.authority, scratch)?
+            && self.headers_match(input.fields, scratch)?)
+    }
+
+    /// With the port as sent, or without it: a rule that names a host means it on every port.
+    fn host_matches(&self, authority: &[u8], scratch: &mut Scratch) -> Result<bool, PatternLimit> {
+        if self.host.is_match(authority, scratch)? {
+            return Ok(true);
+        }
+        match without_port(authority) {
+            Some(host) => self.host.is_match(host, scratch),
+            None => Ok(false),
+        }
+    }
+
+    fn headers_match(&self, fields: &Fields, scratch: &mut Scratch) -> Result<bool, PatternLimit> {
+        for (name, pattern) in &self.headers {
+            let mut values = fields.values(name);
+            let Some(first) = values.next() else { return Ok(false) };
+            let holds = match values.next() {
+                None => pattern.is_match(first, scratch)?,
+                Some(second) => {
+                    let mut joined = scratch.take_joined();
+                    joined.extend_from_slice(first);
+                    for value in [second].into_iter().chain(values) {
+                        joined.push(b',');
+                        joined.extend_from_slice(value);
+                    }
+                    let holds = pattern.is_match(&joined, scratch);
+                    scratch.give_joined(joined);
+                    holds?
+                }
+            };
+            if !holds {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn without_port(authority: &[u8]) -> Option<&[u8]> {
+    let colon = memchr::memrchr(b':', authority)?;
+    let (host, port) = (&authority[..colon], &authority[colon + 1..]);
+    // The last colon of a bare IPv6 literal (`[::1]`) is inside its brackets.
+    port.iter().all(u8::is_ascii_digit).then_some(host)
+}
+
+/// YAML reads `yes` and `true` as one value, and published files write such header values bare: then every spelling of
+/// that value on the request's side is the same value too.
+fn boolean_spellings(text: &str) -> Option<&'static [&'static str]> {
+    const TRUE: &[&str] = &["true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"];
+    const FALSE: &[&str] = &["false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"];
+    [TRUE, FALSE].into_iter().find(|spellings| spellings.contains(&text))
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}

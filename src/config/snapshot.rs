@@ -1,12 +1,18 @@
 //! One version of everything the data plane serves: immutable, shared by all cores.
 //!
-//! What is here has been checked. A policy that could not be built is `Policy::Broken` in its chain, so that nothing on a
+//! What is here has been checked. A policy that could not be built is `Compiled::Broken` in its chain, so that nothing on a
 //! request's way asks whether the configuration was right.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{problem::Problem, rule::Rule, settings::Settings};
-use crate::policies::Policy;
+use crate::policies::Compiled;
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -31,13 +37,95 @@ pub struct Listener {
     pub apis: BaseIndex,
 }
 
-/// Finds the API of a path. Bases on one listener never clash, so at most one holds.
+/// Finds the API of a path. Bases on one listener never clash, so at most one holds, and the cost does not grow with
+/// their number: one hash look-up for each distinct depth among them.
 #[derive(Debug, Default)]
 pub struct BaseIndex {
-    /// Base path without a trailing slash (`""` for the root) to an index into `Snapshot::apis`.
-    pub by_base: HashMap<Box<[u8]>, usize>,
-    /// The distinct numbers of segments among the bases, ascending: one hash look-up for each.
-    pub depths: Vec<usize>,
+    /// By base path without its trailing slash (`""` for the root).
+    by_base: HashMap<Box<[u8]>, Base, BuildHasherDefault<BaseHasher>>,
+    /// The distinct numbers of segments among the bases, ascending.
+    depths: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Base {
+    /// Index into `Snapshot::apis`.
+    api: usize,
+    /// Written with a trailing slash: `/foo/` holds `/foo/bar` and not `/foo`.
+    needs_slash: bool,
+}
+
+impl BaseIndex {
+    /// Adds a base path as written (`/api`, `/foo/`, `/` or empty). The caller has refused clashes.
+    pub fn insert(&mut self, base: &str, api: usize) {
+        let trimmed = base.strip_suffix('/').unwrap_or(base);
+        let depth = trimmed.bytes().filter(|&byte| byte == b'/').count();
+        if let Err(at) = self.depths.binary_search(&depth) {
+            self.depths.insert(at, depth);
+        }
+        let needs_slash = !trimmed.is_empty() && trimmed.len() < base.len();
+        self.by_base.insert(trimmed.as_bytes().into(), Base { api, needs_slash });
+    }
+
+    /// The API of a normalised path, and how many bytes its base takes; see [`relative`] for the rest of the path.
+    pub fn find(&self, path: &[u8]) -> Option<(usize, usize)> {
+        if path.first() != Some(&b'/') {
+            return None;
+        }
+        // `end` is where the segment number `depth` ends: at a slash or at the end of the path.
+        let (mut depth, mut end) = (0, 0);
+        for &wanted in &self.depths {
+            while depth < wanted {
+                if end == path.len() {
+                    return None;
+                }
+                end += 1 + memchr::memchr(b'/', &path[end + 1..]).unwrap_or(path.len() - end - 1);
+                depth += 1;
+            }
+            if let Some(base) = self.by_base.get(&path[..end])
+                && !(base.needs_slash && end == path.len())
+            {
+                return Some((base.api, end));
+            }
+        }
+        None
+    }
+}
+
+/// What rules and rewriting see of a path: the API's base removed, `/` where nothing is left.
+pub fn relative(path: &[u8], base: usize) -> &[u8] {
+    match &path[base..] {
+        [] => b"/",
+        rest => rest,
+    }
+}
+
+/// The operator wrote the keys, so nobody can crowd a bucket, and a keyed hash would cost more than the look-up.
+/// This is the multiply-and-rotate hash of Firefox and rustc.
+#[derive(Default)]
+struct BaseHasher(u64);
+
+impl Hasher for BaseHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_usize(&mut self, length: usize) {
+        self.write_u64(length as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        // hashbrown takes its tag from the top bits and its bucket from the low ones: mix them once more.
+        self.0 ^ (self.0 >> 32)
+    }
 }
 
 #[derive(Debug)]
@@ -64,7 +152,7 @@ pub struct BoundPolicy {
     pub name: String,
     /// Kind, namespace, name and the hash of the configuration: state carries over a reload where this is equal.
     pub identity: u64,
-    pub policy: Policy,
+    pub policy: Compiled,
     /// Empty: applies to every request.
     pub rules: Vec<Rule>,
 }
@@ -112,7 +200,7 @@ pub struct Service {
     pub preserve_host: bool,
     pub retries: Retries,
     pub health_check: Option<HealthCheck>,
-    /// Outbound policies; also where `https` before TLS stands as `Policy::Broken`.
+    /// Outbound policies; also where `https` before TLS stands as `Compiled::Broken`.
     pub policies: Vec<BoundPolicy>,
 }
 
@@ -146,4 +234,72 @@ pub struct HealthCheck {
     pub timeout: Duration,
     pub unhealthy_threshold: u32,
     pub healthy_threshold: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bases: &[&str], path: &str, expected: Option<(usize, &str)>) {
+        let mut index = BaseIndex::default();
+        for (api, base) in bases.iter().enumerate() {
+            index.insert(base, api);
+        }
+        let found = index.find(path.as_bytes());
+        let found = found.map(|(api, base)| (api, std::str::from_utf8(relative(path.as_bytes(), base)).expect("text")));
+        assert_eq!(found, expected, "{bases:?} {path}");
+    }
+
+    #[test]
+    fn a_base_ends_at_a_segment() {
+        check(&["/api"], "/api", Some((0, "/")));
+        check(&["/api"], "/api/", Some((0, "/")));
+        check(&["/api"], "/api/x/y", Some((0, "/x/y")));
+        check(&["/api"], "/apix", None);
+        check(&["/api"], "/ap", None);
+        check(&["/api"], "/", None);
+        check(&["/api/httpbin/"], "/api/httpbin/get", Some((0, "/get")));
+    }
+
+    #[test]
+    fn a_trailing_slash_in_the_base_is_asked_of_the_path() {
+        check(&["/foo/"], "/foo/", Some((0, "/")));
+        check(&["/foo/"], "/foo/bar", Some((0, "/bar")));
+        check(&["/foo/"], "/foo", None);
+        check(&["/foo/"], "/foobar/", None);
+    }
+
+    #[test]
+    fn the_root_takes_every_path() {
+        for base in ["/", ""] {
+            check(&[base], "/", Some((0, "/")));
+            check(&[base], "/a//b", Some((0, "/a//b")));
+            check(&[base], "*", None);
+            check(&[base], "", None);
+        }
+    }
+
+    #[test]
+    fn bases_of_several_depths_share_a_listener() {
+        let bases = ["/cats", "/dogs/small", "/dogs/big", "/birds/of/prey"];
+        check(&bases, "/cats/1", Some((0, "/1")));
+        check(&bases, "/dogs/big/2", Some((2, "/2")));
+        check(&bases, "/birds/of/prey", Some((3, "/")));
+        check(&bases, "/dogs", None);
+        check(&bases, "/birds/of/play", None);
+        check(&bases, "/dogs//big", None);
+        check(&[], "/x", None);
+    }
+
+    #[test]
+    fn a_thousand_bases_are_all_found() {
+        let bases: Vec<String> = (0..1000).map(|n| format!("/apis/team-{}/service-{n}", n % 7)).collect();
+        let bases: Vec<&str> = bases.iter().map(String::as_str).collect();
+        let mut index = BaseIndex::default();
+        bases.iter().enumerate().for_each(|(api, base)| index.insert(base, api));
+        for (api, base) in bases.iter().enumerate() {
+            assert_eq!(index.find(format!("{base}/x").as_bytes()), Some((api, base.len())));
+        }
+        assert_eq!(index.depths, [3]);
+    }
 }
