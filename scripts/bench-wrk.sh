@@ -3,9 +3,9 @@
 #
 #   ROUNDS=5 SECONDS_EACH=5 CONNECTIONS=64 PROXY_CPU=1 LOAD_CPU=0 NGINX_HEADERS=no BODY_BYTES=1024 scripts/bench-wrk.sh
 #
-# Absolute values move between machines and between minutes, so the rounds alternate (A B A B) and the medians are compared.
-# CPU is user and system time of the proxy's whole process tree over the requests it answered. NGINX_HEADERS=yes makes nginx
-# add the three headers that the gateway always adds; without it nginx does less work than the gateway.
+# Absolute values move between machines and between minutes, so the rounds alternate (A B A B) and the medians are
+# compared. CPU is user and system time of the proxy's whole process tree over the requests it answered.
+# NGINX_HEADERS=yes makes nginx add the three headers that the gateway always adds; without it nginx does less work.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -18,11 +18,14 @@ gateway_port=19081 nginx_port=19082 upstream_port=19080 management=127.0.0.1:199
 fail() { echo "error: $*" >&2; exit 1; }
 for limit in rounds:1:50 seconds:1:60 connections:1:10000 body_bytes:1:4000; do
     IFS=: read -r name least most <<<"$limit"
-    [[ ${!name} =~ ^[0-9]+$ && ${!name} -ge $least && ${!name} -le $most ]] || fail "$name=${!name}: not $least to $most"
+    [[ ${!name} =~ ^[0-9]+$ && ${!name} -ge $least && ${!name} -le $most ]] ||
+        fail "$name=${!name}: not $least to $most"
 done
 [[ -x $binary ]] || fail "$binary is not there: build it with \`cargo build --release\`"
-taskset -c "$proxy_cpu" true 2>/dev/null && taskset -c "$load_cpu" true 2>/dev/null && [[ $proxy_cpu != "$load_cpu" ]] ||
-    fail "CPUs $proxy_cpu and $load_cpu must be two that this shell may use"
+for cpu in "$proxy_cpu" "$load_cpu"; do
+    taskset -c "$cpu" true 2>/dev/null || fail "this shell may not use CPU $cpu"
+done
+[[ $proxy_cpu != "$load_cpu" ]] || fail "proxy and load need a CPU each"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/ringway-bench.XXXXXX")
 pids=()
@@ -128,7 +131,9 @@ measure() {
     awk -v t=$((after - before)) -v hz="$hertz" -v n="$requests" -v r="$rate" \
         'BEGIN {printf "%.2f %.0f\n", t / hz * 1e6 / n, r}' | tee -a "$work/$name.list" | report "round $round" "$name"
 }
-report() { awk -v what="$1" -v name="$2" '{printf "%-9s %-8s %7.2f us CPU per request %9d requests/s\n", what, name, $1, $2}'; }
+report() {
+    awk -v what="$1" -v name="$2" '{printf "%-9s %-8s %7.2f us CPU per request %9d requests/s\n", what, name, $1, $2}'
+}
 median() {
     cut -d' ' -f"$2" "$work/$1.list" | sort -n |
         awk '{v[NR] = $1} END {m = int((NR + 1) / 2); print NR % 2 ? v[m] : (v[m] + v[m + 1]) / 2}'

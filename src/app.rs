@@ -48,7 +48,7 @@ const CPUS_MAX: usize = 1024;
 impl FromStr for Threads {
     type Err = String;
 
-    /// `auto`, a count, or a CPU list as `taskset -c` takes it: `0-3,6`. One CPU as a list is `3-3`, since `3` is a count.
+    /// `auto`, a count, or a CPU list as `taskset -c` takes it: `0-3,6`. One CPU as a list is `3-3`: `3` is a count.
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "auto" {
             return Ok(Self::Auto);

@@ -25,8 +25,8 @@ pub struct RunArgs {
 
     /// Cores to serve on: `auto`, a count, or a CPU list such as `0-3,6` [default: auto]
     ///
-    /// `auto` follows the affinity mask and the cgroup's CPU quota. One CPU as a list is `3-3`. Where neither the flag nor
-    /// its variable is set, FLEX_SERVICE_ENVOY_CONCURRENCY counts.
+    /// `auto` follows the affinity mask and the cgroup's CPU quota. One CPU as a list is `3-3`. Where neither the flag
+    /// nor its variable is set, FLEX_SERVICE_ENVOY_CONCURRENCY counts.
     #[arg(long, value_name = "auto|N|CPULIST", env = "RINGWAY_THREADS")]
     threads: Option<Threads>,
 
@@ -65,7 +65,7 @@ pub fn run(args: RunArgs) -> ExitCode {
     })
 }
 
-/// The count of Flex's own variable. It was written for another program, so a value we cannot use is no reason to stay down.
+/// The count of Flex's own variable. It was written for another program: a value we cannot use is no reason to stay down.
 fn flex_concurrency() -> Option<Threads> {
     const NAME: &str = "FLEX_SERVICE_ENVOY_CONCURRENCY";
     let text = std::env::var(NAME).ok().filter(|text| !text.is_empty())?;
