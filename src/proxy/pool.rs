@@ -18,7 +18,7 @@ use std::{
 use crate::{
     config::snapshot::LoadBalancing,
     net::{Stream, task},
-    telemetry::CoreTelemetry,
+    telemetry::core::CoreTelemetry,
 };
 
 /// After this an idle connection holds no read buffer.
