@@ -63,8 +63,8 @@ http {
     default_type application/json;
     server {
         listen 127.0.0.1:$upstream_port;
-        set \$request '"method": "\$request_method", "path": "\$request_uri", "host": "\$http_host"';
-        return 200 '{"upstream": "saw", \$request}\n';
+        set \$seen '"method": "\$request_method", "path": "\$request_uri", "host": "\$http_host"';
+        return 200 '{"upstream": "saw", \$seen}\n';
     }
 }
 NGINX
