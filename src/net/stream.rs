@@ -256,9 +256,7 @@ impl Sender {
     pub fn peer_is_gone(&self) -> bool {
         let mut byte = 0u8;
         // SAFETY: one byte of the stack is lent for the duration of a call that does not block.
-        let n = unsafe {
-            libc::recv(self.socket.fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT)
-        };
+        let n = unsafe { libc::recv(self.socket.fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
         match n {
             0 => true,
             1.. => false,
