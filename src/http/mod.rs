@@ -3,4 +3,6 @@
 pub mod head;
 pub mod target;
 
+pub mod authority;
+mod bytes;
 pub mod h1;

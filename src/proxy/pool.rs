@@ -35,6 +35,8 @@ pub struct Upstream {
     turn: Cell<usize>,
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
+    /// No snapshot names this Service any more: connections close when they are given back.
+    retired: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,6 +92,7 @@ impl Upstream {
             turn: Cell::new(random as usize),
             open: Cell::new(0),
             waiting: RefCell::default(),
+            retired: Cell::new(false),
         })
     }
 
@@ -156,8 +159,9 @@ impl Upstream {
         }
     }
 
-    /// Closes every idle connection.
-    pub fn close_all_idle(&self) {
+    /// Closes every idle connection; exchanges under way finish on theirs.
+    pub fn retire(&self) {
+        self.retired.set(true);
         for backend in self.backends.borrow().iter() {
             self.close_idle(backend);
         }
@@ -283,7 +287,7 @@ impl Upstream {
     }
 
     fn keep(&self, backend: &Rc<Backend>, idle: Idle, recent: bool) {
-        if !self.backends.borrow().iter().any(|kept| Rc::ptr_eq(kept, backend)) {
+        if self.retired.get() || !self.backends.borrow().iter().any(|kept| Rc::ptr_eq(kept, backend)) {
             return self.closed();
         }
         let mut place = backend.idle.borrow_mut();

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::listener::OpenListener;
 use crate::{
     net::Sender,
     worker::deadline::{Deadline, Expired},
@@ -34,6 +35,7 @@ pub enum Waiting {
 pub struct Watch<'a> {
     deadline: &'a Deadline,
     client: &'a Sender,
+    listener: &'a OpenListener,
     /// No progress for this long ends the wait.
     limit: Cell<Option<Duration>>,
     waiting: Cell<Waiting>,
@@ -46,13 +48,16 @@ pub struct Watch<'a> {
 pub enum Stalled {
     TimedOut(Waiting),
     ClientGone,
+    /// The listener was removed, and its connections had their time to finish.
+    Drained,
 }
 
 impl<'a> Watch<'a> {
-    pub fn new(deadline: &'a Deadline, client: &'a Sender) -> Self {
+    pub fn new(deadline: &'a Deadline, client: &'a Sender, listener: &'a OpenListener) -> Self {
         Self {
             deadline,
             client,
+            listener,
             limit: Cell::new(None),
             waiting: Cell::new(Waiting::Upstream),
             progress: Cell::new(false),
@@ -95,6 +100,9 @@ impl<'a> Watch<'a> {
                         && since.elapsed() >= limit
                     {
                         return Err(Stalled::TimedOut(self.waiting.get()));
+                    }
+                    if self.listener.is_overdue() {
+                        return Err(Stalled::Drained);
                     }
                     if self.waiting.get() != Waiting::ClientBody && self.client.peer_is_gone() {
                         return Err(Stalled::ClientGone);

@@ -202,7 +202,7 @@ fn timestamp(line: &mut Vec<u8>, at_us: u64) {
 
 /// The proleptic Gregorian date of a day counted from 1970-01-01. Eras of 400 years begin on 1 March, so that the leap
 /// day is the last of its year (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn civil(days: i64) -> (i64, i64, i64) {
+pub fn civil(days: i64) -> (i64, i64, i64) {
     let since_era_0 = days + 719_468;
     let (era, day_of_era) = (since_era_0.div_euclid(146_097), since_era_0.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -1,0 +1,161 @@
+//! What a head says about one connection or one message's framing ends here (RFC 9110 section 7.6.1).
+//!
+//! `Connection` also names fields to remove. A client could use that to hide from the upstream what the gateway or a
+//! proxy before it has set, so a nomination never removes a field that someone's decision may rest on.
+
+use crate::http::bytes;
+use crate::http::head::{FieldRef, Fields, Known};
+
+/// Removes the hop-by-hop fields, those that `Connection` names, and `Content-Length`, which is written anew from the
+/// parsed body length. `Trailer` stays: trailers are passed on.
+pub fn strip_hop_by_hop(fields: &mut Fields) {
+    let mut nominated = Vec::new();
+    for value in fields.known_values(Known::Connection) {
+        // `keep-alive`, `close` and their like name nothing that would need a list.
+        if bytes::list(value).any(|option| !is_usual_option(option)) {
+            nominated.extend_from_slice(value);
+            nominated.push(b',');
+        }
+    }
+    fields.retain(|field| !is_hop_by_hop(&field));
+    if !nominated.is_empty() {
+        fields.retain(|field| {
+            is_protected(&field) || !bytes::list(&nominated).any(|option| option.eq_ignore_ascii_case(field.name))
+        });
+    }
+}
+
+fn is_usual_option(option: &[u8]) -> bool {
+    const USUAL: [&[u8]; 4] = [b"keep-alive", b"close", b"upgrade", b"te"];
+    USUAL.iter().any(|usual| option.eq_ignore_ascii_case(usual))
+}
+
+fn is_hop_by_hop(field: &FieldRef<'_>) -> bool {
+    match field.known {
+        Known::Connection
+        | Known::ContentLength
+        | Known::KeepAlive
+        | Known::ProxyConnection
+        | Known::Te
+        | Known::TransferEncoding
+        | Known::Upgrade => true,
+        // These speak to the next proxy, and that is us.
+        Known::Other => {
+            const PROXY_AUTHENTICATION: [&[u8]; 3] =
+                [b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info"];
+            matches!(field.name.len(), 18 | 19 | 25)
+                && PROXY_AUTHENTICATION.iter().any(|name| field.name.eq_ignore_ascii_case(name))
+        }
+        _ => false,
+    }
+}
+
+/// Fields that mean the same to every recipient, or that identify the client; `Connection` cannot remove them.
+pub fn is_protected(field: &FieldRef<'_>) -> bool {
+    const PROTECTED: [&[u8]; 20] = [
+        b"accept",
+        b"age",
+        b"cache-control",
+        b"content-encoding",
+        b"content-range",
+        b"content-security-policy",
+        b"content-type",
+        b"cookie",
+        b"etag",
+        b"expires",
+        b"location",
+        b"origin",
+        b"range",
+        b"retry-after",
+        b"set-cookie",
+        b"strict-transport-security",
+        b"vary",
+        b"via",
+        b"www-authenticate",
+        b"x-real-ip",
+    ];
+    const X_FORWARDED: &[u8] = b"x-forwarded-";
+    match field.known {
+        Known::Other => {
+            PROTECTED.iter().any(|name| field.name.eq_ignore_ascii_case(name))
+                || field.name.get(..X_FORWARDED.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(X_FORWARDED))
+        }
+        // Every name the gateway itself asks for, so that it always means what the gateway read.
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(lines: &[(&str, &str)], kept: &[&str]) {
+        let mut fields = Fields::default();
+        for (name, value) in lines {
+            fields.append(name.as_bytes(), value.as_bytes());
+        }
+        strip_hop_by_hop(&mut fields);
+        let left: Vec<_> = fields.iter().map(|field| String::from_utf8_lossy(field.name).into_owned()).collect();
+        assert_eq!(left, kept, "{lines:?}");
+    }
+
+    #[test]
+    fn what_concerns_one_connection_goes() {
+        check(&[("Host", "a"), ("Accept", "*/*")], &["Host", "Accept"]);
+        check(
+            &[
+                ("Host", "a"),
+                ("CONNECTION", "keep-alive"),
+                ("Keep-Alive", "timeout=5"),
+                ("proxy-connection", "close"),
+                ("TE", "trailers"),
+                ("Transfer-Encoding", "chunked"),
+                ("Content-Length", "5"),
+                ("Upgrade", "h2c"),
+                ("Proxy-Authorization", "Basic x"),
+                ("Proxy-Authenticate", "Basic"),
+                ("Trailer", "x-sum"),
+                ("Accept", "*/*"),
+            ],
+            &["Host", "Trailer", "Accept"],
+        );
+    }
+
+    #[test]
+    fn what_connection_names_goes() {
+        check(
+            &[
+                ("Connection", "close, X-One ,,"),
+                ("X-One", "1"),
+                ("x-two", "2"),
+                ("connection", "X-TWO"),
+                ("x-one", "again"),
+                ("x-three", "3"),
+            ],
+            &["x-three"],
+        );
+        check(&[("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "x")], &[]);
+    }
+
+    #[test]
+    fn a_nomination_cannot_hide_who_the_client_is() {
+        for name in [
+            "Host",
+            "Authorization",
+            "Cookie",
+            "X-Forwarded-For",
+            "X-Forwarded-Proto",
+            "x-forwarded-anything",
+            "Forwarded",
+            "X-Request-Id",
+            "X-Forwarded-Client-Cert",
+            "X-Real-IP",
+            "Content-Type",
+            "Cache-Control",
+            "Set-Cookie",
+            "Date",
+        ] {
+            check(&[("Connection", &format!("close, {name}")), (name, "v")], &[name]);
+        }
+    }
+}

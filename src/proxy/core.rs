@@ -1,0 +1,247 @@
+//! One core's own: what its connections share, and nothing that another core can see.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    listener::OpenListener,
+    pool::{Shares, Upstream},
+};
+use crate::{
+    config::{
+        endpoints::EndpointTable,
+        rule::Scratch,
+        snapshot::{Service, Snapshot},
+    },
+    policies::{self, State, chain},
+    telemetry::{CoreTelemetry, access_log::civil},
+    worker::deadline::Deadlines,
+};
+
+pub struct Core {
+    pub id: usize,
+    /// How many cores the replica's limits are shared out over.
+    pub cores: usize,
+    pub deadlines: Rc<Deadlines>,
+    pub telemetry: Rc<CoreTelemetry>,
+    serving: RefCell<Rc<Serving>>,
+    endpoints: RefCell<Arc<EndpointTable>>,
+    /// By the Service's identity; a Service that no snapshot names any more is gone from here.
+    upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
+    pub listeners: RefCell<Vec<Rc<OpenListener>>>,
+    pub drain: Cell<Drain>,
+    pub connections: Cell<usize>,
+    /// Retries under way and requests seen, for the retry budget.
+    pub retries: Cell<u32>,
+    pub requests: Cell<u32>,
+    random: Cell<u64>,
+    date: RefCell<Date>,
+}
+
+/// How far this core is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    No,
+    /// Listeners still accept; every response says that its connection ends.
+    Announced,
+    /// Listeners are closed; idle connections go.
+    Closing,
+}
+
+/// A snapshot on this core: the shared, immutable part and what the core adds to it.
+pub struct Serving {
+    pub snapshot: Arc<Snapshot>,
+    /// By API, by Service: the states of its chain.
+    pub api_states: Vec<Vec<State>>,
+    pub service_states: Vec<Vec<State>>,
+    pub upstreams: Vec<Rc<Upstream>>,
+    /// Never borrowed across an await.
+    pub scratch: RefCell<Scratch>,
+}
+
+#[derive(Default)]
+struct Date {
+    second: u64,
+    text: String,
+}
+
+impl Core {
+    pub fn new(id: usize, cores: usize, snapshot: Arc<Snapshot>, telemetry: CoreTelemetry) -> Rc<Self> {
+        let empty = Serving {
+            snapshot,
+            api_states: Vec::new(),
+            service_states: Vec::new(),
+            upstreams: Vec::new(),
+            scratch: RefCell::new(Scratch::new(0)),
+        };
+        let snapshot = empty.snapshot.clone();
+        let core = Rc::new(Self {
+            id,
+            cores,
+            deadlines: Deadlines::new(),
+            telemetry: Rc::new(telemetry),
+            serving: RefCell::new(Rc::new(empty)),
+            endpoints: RefCell::default(),
+            upstreams: RefCell::default(),
+            listeners: RefCell::default(),
+            drain: Cell::new(Drain::No),
+            connections: Cell::new(0),
+            retries: Cell::new(0),
+            requests: Cell::new(0),
+            random: Cell::new(seed(id)),
+            date: RefCell::default(),
+        });
+        core.serve(snapshot);
+        core
+    }
+
+    pub fn serving(&self) -> Rc<Serving> {
+        self.serving.borrow().clone()
+    }
+
+    /// Takes over a snapshot: requests that begin from now on see it. Pools of unchanged Services stay.
+    pub fn serve(&self, snapshot: Arc<Snapshot>) {
+        let shares = self.shares(&snapshot);
+        let upstreams: Vec<_> = snapshot.services.iter().map(|service| self.upstream(service, shares)).collect();
+        let policy_core = policies::Core { id: self.id };
+        let serving = Serving {
+            api_states: snapshot.apis.iter().map(|api| chain::states(&api.policies, &policy_core)).collect(),
+            service_states: snapshot.services.iter().map(|s| chain::states(&s.policies, &policy_core)).collect(),
+            scratch: RefCell::new(Scratch::new(snapshot.patterns)),
+            upstreams,
+            snapshot,
+        };
+        let named: Vec<u64> = serving.snapshot.services.iter().map(|service| service.identity).collect();
+        self.upstreams.borrow_mut().retain(|identity, upstream| {
+            let stays = named.contains(identity);
+            if !stays {
+                upstream.retire();
+            }
+            stays
+        });
+        *self.serving.borrow_mut() = Rc::new(serving);
+        self.locate();
+    }
+
+    /// Takes over where the endpoints are now.
+    pub fn set_endpoints(&self, endpoints: Arc<EndpointTable>) {
+        *self.endpoints.borrow_mut() = endpoints;
+        self.locate();
+    }
+
+    /// Once a second.
+    pub fn sweep(&self) {
+        let idle_timeout = self.serving().snapshot.settings.timeouts.upstream_connection_idle;
+        for upstream in self.upstreams.borrow().values() {
+            upstream.sweep(idle_timeout);
+        }
+    }
+
+    /// xorshift64*: for balancing and ids that need not be secret.
+    pub fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn draining(&self) -> bool {
+        self.drain.get() != Drain::No
+    }
+
+    /// The `Date` of a response made now (RFC 9110 section 6.6.1), made once a second.
+    pub fn with_date<R>(&self, write: impl FnOnce(&str) -> R) -> R {
+        let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        let mut date = self.date.borrow_mut();
+        if date.second != second || date.text.is_empty() {
+            *date = Date { second, text: imf_fixdate(second) };
+        }
+        write(&date.text)
+    }
+
+    fn upstream(&self, service: &Service, shares: Shares) -> Rc<Upstream> {
+        let mut upstreams = self.upstreams.borrow_mut();
+        let new = || Upstream::new(self.telemetry.clone(), shares, self.random() as u32);
+        let upstream = upstreams.entry(service.identity).or_insert_with(new);
+        upstream.set_limits(shares);
+        upstream.clone()
+    }
+
+    fn shares(&self, snapshot: &Snapshot) -> Shares {
+        let limits = &snapshot.settings.limits;
+        Shares {
+            connections: share(limits.connections_per_upstream, self.cores, self.id),
+            pending: share(limits.pending_requests_per_upstream, self.cores, self.id),
+        }
+    }
+
+    fn locate(&self) {
+        let serving = self.serving();
+        let endpoints = self.endpoints.borrow();
+        for (service, upstream) in serving.snapshot.services.iter().zip(&serving.upstreams) {
+            let mut addresses = Vec::new();
+            for endpoint in &service.endpoints {
+                for &address in endpoints.addresses(endpoint) {
+                    addresses.push((address, endpoints.is_healthy(service.identity, address)));
+                }
+            }
+            upstream.set_addresses(&addresses);
+        }
+    }
+}
+
+/// One core's part of a replica's limit: the parts add up to it, but each core has at least one. 0 is no limit.
+fn share(limit: usize, cores: usize, id: usize) -> usize {
+    match limit {
+        0 => usize::MAX,
+        _ => (limit / cores + usize::from(id < limit % cores)).max(1),
+    }
+}
+
+fn seed(id: usize) -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.write_usize(id);
+    hasher.finish() | 1
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn imf_fixdate(unix_seconds: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (days, rest) = (unix_seconds / 86_400, unix_seconds % 86_400);
+    let (year, month, day) = civil(days as i64);
+    format!(
+        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+        DAYS[(days % 7) as usize],
+        MONTHS[month as usize - 1],
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_rfc() {
+        assert_eq!(imf_fixdate(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(imf_fixdate(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(imf_fixdate(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
+    }
+
+    #[test]
+    fn shares_cover_the_limit() {
+        assert_eq!((0..3).map(|id| share(1024, 3, id)).sum::<usize>(), 1024);
+        assert_eq!((share(1, 8, 7), share(10, 1, 0), share(0, 2, 0)), (1, 10, usize::MAX));
+    }
+}

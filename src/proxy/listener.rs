@@ -1,0 +1,96 @@
+//! Accepting: one task per listener and core, which only ever accepts.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use super::{connection, core::Core};
+use crate::net::{
+    Stream,
+    listen::{Closer, Listener},
+    task,
+};
+
+/// How long to leave the queue alone when the process or the host has run out of something.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// A listener that this core accepts from, or has just stopped accepting from.
+pub struct OpenListener {
+    pub address: SocketAddr,
+    /// Index into the serving snapshot's listeners; the core keeps it right at every swap.
+    pub index: Cell<usize>,
+    closer: RefCell<Option<Closer>>,
+    /// Set when the listener goes: its connections end after their exchange, at the latest at this time.
+    closing: Cell<Option<Instant>>,
+}
+
+impl OpenListener {
+    /// Starts accepting.
+    pub fn open(core: &Rc<Core>, address: SocketAddr, socket: TcpListener, index: usize) -> io::Result<Rc<Self>> {
+        let (listener, closer) = Listener::open(socket)?;
+        let open = Rc::new(Self {
+            address,
+            index: Cell::new(index),
+            closer: RefCell::new(Some(closer)),
+            closing: Cell::new(None),
+        });
+        task::spawn(accept(core.clone(), listener, open.clone()));
+        Ok(open)
+    }
+
+    /// Stops accepting, after what the kernel has completed already. Connections have until `drain` is over.
+    pub fn close(&self, drain: Duration) {
+        self.closing.set(Some(Instant::now() + drain));
+        if let Some(closer) = self.closer.take() {
+            closer.close();
+        }
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.get().is_some()
+    }
+
+    /// Its time to drain is over: whatever still runs on its connections ends now.
+    pub fn is_overdue(&self) -> bool {
+        self.closing.get().is_some_and(|until| Instant::now() >= until)
+    }
+}
+
+async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
+    loop {
+        match listener.accept().await {
+            Ok(Some((stream, peer))) => admit(&core, &open, stream, peer),
+            Ok(None) => break,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
+                    core.telemetry.accept_failures.increment();
+                    task::sleep(BACK_OFF).await;
+                }
+                // The client was gone before it was accepted.
+                Some(libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO) => {}
+                _ => {
+                    core.telemetry.accept_failures.increment();
+                    task::sleep(BACK_OFF).await;
+                }
+            },
+        }
+    }
+    while let Some((stream, peer)) = listener.accept_waiting() {
+        admit(&core, &open, stream, peer);
+    }
+}
+
+fn admit(core: &Rc<Core>, open: &Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
+    core.telemetry.connections_accepted.increment();
+    let limit = core.serving().snapshot.settings.limits.connections_per_core;
+    if limit != 0 && core.connections.get() >= limit {
+        core.telemetry.connections_refused.increment();
+        task::spawn(connection::refuse(stream));
+    } else {
+        task::spawn(connection::serve(core.clone(), open.clone(), stream, peer));
+    }
+}

@@ -1,0 +1,105 @@
+//! Every answer that the gateway makes itself: status, body, headers, and the reason code that is also the log's flag, the
+//! metric's label and the documentation's anchor.
+
+use crate::{
+    http::{
+        h1::{
+            body::BodyError,
+            parse::{RequestError, ResponseError},
+        },
+        target::TargetError,
+    },
+    policies::LocalResponse,
+    proxy::{
+        pool::Unavailable,
+        watch::{Stalled, Waiting},
+    },
+};
+
+const TEXT: &str = "text/plain; charset=UTF-8";
+
+fn empty(status: u16, reason: &'static str) -> LocalResponse {
+    LocalResponse { status, headers: Vec::new(), body: b"".into(), content_type: None, reason }
+}
+
+fn text(status: u16, body: &'static str, reason: &'static str) -> LocalResponse {
+    LocalResponse { status, headers: Vec::new(), body: body.as_bytes().into(), content_type: Some(TEXT), reason }
+}
+
+/// A head that could be read in two ways, or not at all.
+pub fn bad_request(error: &RequestError) -> LocalResponse {
+    empty(error.status(), error.reason())
+}
+
+pub fn bad_target(error: &TargetError) -> LocalResponse {
+    empty(400, error.reason())
+}
+
+pub fn head_timeout() -> LocalResponse {
+    text(408, "request head timeout", "request_head_timeout")
+}
+
+/// CONNECT: no route of ours opens tunnels (RFC 9110 section 9.3.6).
+pub fn connect() -> LocalResponse {
+    empty(405, "connect_refused").with_header("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
+}
+
+/// `OPTIONS *` asks about the server as a whole (RFC 9110 section 9.3.7): answered here, no upstream is asked.
+pub fn options() -> LocalResponse {
+    empty(200, "").with_header("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
+}
+
+pub fn no_api() -> LocalResponse {
+    empty(404, "no_api")
+}
+
+pub fn no_route() -> LocalResponse {
+    empty(404, "no_route")
+}
+
+/// The route names a Service that does not exist.
+pub fn no_service() -> LocalResponse {
+    text(503, "no such service", "no_service")
+}
+
+/// Too many connections on this core.
+pub fn too_many_connections() -> LocalResponse {
+    text(503, "too many connections", "connection_limit")
+}
+
+pub fn unavailable(error: &Unavailable) -> LocalResponse {
+    let body = match error {
+        Unavailable::Overflow => "upstream overflow",
+        Unavailable::NoHealthyEndpoint => "no healthy upstream",
+        _ => "upstream connect error",
+    };
+    text(503, body, error.reason())
+}
+
+/// The upstream closed or reset the connection before its head was complete.
+pub fn upstream_reset() -> LocalResponse {
+    text(503, "upstream connect error", "upstream_reset")
+}
+
+/// The upstream's answer could be read in two ways, or not at all.
+pub fn bad_response(error: &ResponseError) -> LocalResponse {
+    text(502, "bad upstream response", error.reason())
+}
+
+/// The client's body broke its framing before the upstream had answered.
+pub fn bad_body(error: &BodyError) -> LocalResponse {
+    empty(400, error.reason())
+}
+
+pub fn stalled(stalled: Stalled) -> LocalResponse {
+    match stalled {
+        Stalled::TimedOut(Waiting::ClientBody) => text(408, "request body timeout", "request_body_timeout"),
+        Stalled::TimedOut(Waiting::Response) => text(504, "upstream request timeout", "upstream_response_timeout"),
+        Stalled::TimedOut(Waiting::Upstream | Waiting::ClientWindow) => {
+            text(504, "stream timeout", "stream_idle_timeout")
+        }
+        // Nobody will read it; the log and the metrics do (nginx's 499).
+        Stalled::ClientGone => empty(499, "client_gone"),
+        Stalled::Drained => text(503, "the listener is gone", "drained"),
+    }
+}
