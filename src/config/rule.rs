@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::pattern::Pattern;
 pub use super::pattern::{Captures, PatternLimit, Scratch};
-use crate::http::head::Fields;
+use crate::http::{bytes::is_token, head::Fields};
 
 /// As the operator writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -157,9 +157,4 @@ fn boolean_spellings(text: &str) -> Option<&'static [&'static str]> {
     const TRUE: &[&str] = &["true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"];
     const FALSE: &[&str] = &["false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"];
     [TRUE, FALSE].into_iter().find(|spellings| spellings.contains(&text))
-}
-
-/// RFC 9110 section 5.6.2.
-fn is_token(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }

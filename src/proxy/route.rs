@@ -2,9 +2,12 @@
 //!
 //! The path is built from what was matched and from nothing else: what was routed is what is sent.
 
-use crate::config::{
-    rule::{Captures, PatternLimit, RuleInput, Scratch, any_matches},
-    snapshot::{Api, Destination, Target},
+use crate::{
+    config::{
+        rule::{Captures, PatternLimit, RuleInput, Scratch, any_matches},
+        snapshot::{Api, Destination, Target},
+    },
+    http::target::has_dot_segments,
 };
 
 /// Indices of what was chosen.
@@ -29,10 +32,10 @@ pub fn choose(
     for (index, route) in api.routes.iter().enumerate() {
         if any_matches(&route.rules, request, scratch, captures)? {
             let destination = destination(&route.target, random);
-            write_path(&destination.path, request.path, captures, out_path);
+            let taken = write_path(&destination.path, request.path, captures, out_path);
             // `/v1(.*)` takes `../secret` out of `/v1../secret`: a dot segment that was none when the path was
             // normalised. Such a request has no route.
-            let climbs = captures.grouped && has_dot_segment(out_path);
+            let climbs = captures.grouped && has_dot_segments(&out_path[taken..]);
             return Ok((!climbs).then_some(Chosen { route: index, service: destination.service }));
         }
     }
@@ -57,8 +60,9 @@ fn destination(target: &Target, random: u32) -> &Destination {
     }
 }
 
-/// `prefix` joined with what the groups took, or with the whole path where the pattern has no group.
-fn write_path(prefix: &str, path: &[u8], captures: &Captures, out: &mut Vec<u8>) {
+/// `prefix` joined with what the groups took, or with the whole path where the pattern has no group. Returns where the
+/// prefix ends; what follows is nothing or starts with a slash.
+fn write_path(prefix: &str, path: &[u8], captures: &Captures, out: &mut Vec<u8>) -> usize {
     out.clear();
     out.extend_from_slice(prefix.as_bytes());
     let joined_at = out.len();
@@ -73,21 +77,5 @@ fn write_path(prefix: &str, path: &[u8], captures: &Captures, out: &mut Vec<u8>)
     if needs_slash {
         out.insert(joined_at, b'/');
     }
-}
-
-/// Whether a segment is `.` or `..`, also where a dot is written `%2e`.
-fn has_dot_segment(path: &[u8]) -> bool {
-    memchr::memchr_iter(b'/', path).any(|slash| {
-        let mut rest = &path[slash + 1..];
-        for _ in 0..2 {
-            rest = match rest {
-                [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
-                _ => return false,
-            };
-            if matches!(rest, [] | [b'/', ..]) {
-                return true;
-            }
-        }
-        false
-    })
+    joined_at
 }
