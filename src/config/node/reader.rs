@@ -221,11 +221,12 @@ impl de::Error for Error {
     }
 
     fn invalid_type(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::custom(format_args!("expected {expected}"))
+        let expected = expected.to_string();
+        Self::custom(format_args!("expected {}", whole_number(&expected).unwrap_or(&expected)))
     }
 
-    fn invalid_value(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::custom(format_args!("expected {expected}"))
+    fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::invalid_type(unexpected, expected)
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
@@ -239,6 +240,18 @@ impl de::Error for Error {
     fn missing_field(field: &'static str) -> Self {
         Self { missing: Some(field), ..Self::custom("required, but missing") }
     }
+}
+
+/// What serde's names for integers mean to someone who writes YAML.
+fn whole_number(rust: &str) -> Option<&'static str> {
+    Some(match rust {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" => "a smaller whole number",
+        _ => return None,
+    })
 }
 
 pub(super) fn one_of(names: &[&str]) -> String {
