@@ -118,6 +118,10 @@ impl Buffer {
         if self.room() >= bytes {
             return;
         }
+        if self.is_none() {
+            *self = Self::with_room(bytes);
+            return;
+        }
         let mut larger = Self::with_room((self.len() + bytes).max(self.len() * 2));
         larger.data[larger.end..][..self.len()].copy_from_slice(self.bytes());
         larger.end += self.len();

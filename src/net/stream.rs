@@ -78,6 +78,7 @@ pub struct Receiver {
     pending: bool,
     /// What is pending is a wait for readiness, not a read.
     dozing: bool,
+    cancelling: bool,
     buffer: Buffer,
     /// How large the next buffer should be.
     room: usize,
@@ -91,6 +92,7 @@ impl Receiver {
             reading: None,
             pending: false,
             dozing: false,
+            cancelling: false,
             buffer: Buffer::none(),
             room: buffer::SMALL_ROOM,
         }
@@ -143,6 +145,29 @@ impl Receiver {
         self.poll_pending(context)
     }
 
+    /// As [`Receiver::fill`], but gives its buffer back while `quiet` holds; whoever makes it hold polls this again.
+    pub async fn fill_unless(&mut self, quiet: impl Fn() -> bool) -> io::Result<usize> {
+        poll_fn(|context| {
+            if quiet() && self.pending && !self.dozing && !self.cancelling {
+                self.cancelling = true;
+                self.cancel();
+            }
+            match ready!(self.poll_fill(context)) {
+                Err(error) if self.cancelling && error.raw_os_error() == Some(libc::ECANCELED) => {
+                    self.cancelling = false;
+                    let job = if self.buffer.is_empty() { Job::Ready } else { Job::Read(self.take()) };
+                    self.begin(job);
+                    self.poll_fill(context)
+                }
+                result => {
+                    self.cancelling = false;
+                    Poll::Ready(result)
+                }
+            }
+        })
+        .await
+    }
+
     /// Waits until there is something to read, holding no buffer. Only with nothing buffered and no read in flight.
     pub async fn readable(&mut self) -> io::Result<()> {
         debug_assert!(self.buffer.is_empty(), "what is buffered is readable");
@@ -159,8 +184,7 @@ impl Receiver {
     /// Takes back the read in flight, and with it its buffer. `Ok(true)`: bytes (or the end) came first and are buffered.
     pub async fn release(&mut self) -> io::Result<bool> {
         if self.pending {
-            let canceller = self.exchange.canceller.take();
-            self.exchange.canceller.replace(canceller.cancel());
+            self.cancel();
             match poll_fn(|context| self.poll_pending(context)).await {
                 Ok(_) => return Ok(true),
                 Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {}
@@ -192,8 +216,17 @@ impl Receiver {
         let _ = self.poll_pending(&mut Context::from_waker(Waker::noop()));
     }
 
+    /// Asks for the read in flight to end; it may bring bytes all the same.
+    fn cancel(&mut self) {
+        let canceller = self.exchange.canceller.take();
+        self.exchange.canceller.replace(canceller.cancel());
+    }
+
     fn begin(&mut self, job: Job) {
         self.dozing = matches!(job, Job::Ready);
+        if self.dozing {
+            self.buffer = Buffer::none();
+        }
         self.exchange.job.set(Some(job));
         self.pending = true;
         if self.reading.is_none() {

@@ -53,7 +53,7 @@ impl Policy for HeaderInjection {
 
     fn remarks(config: &Config) -> Vec<Fault> {
         let framing = |(field, header): (String, &Header)| {
-            is_gateways(header.key.as_bytes()).then(|| {
+            is_gateways(header.key.trim().as_bytes()).then(|| {
                 let text = format!("`{}` is the gateway's own; this line is ignored", header.key);
                 Fault::at(format!("{field}.key"), text)
             })

@@ -146,3 +146,22 @@ fn a_bad_configuration_says_where() {
         ),
     );
 }
+
+#[test]
+fn the_examples_have_no_problems() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for entry in TABLE.iter().filter(|entry| entry.implemented && entry.role != Role::Routing) {
+        let stem = entry.name.strip_suffix("-flex").unwrap_or(entry.name);
+        let path = root.join(format!("configs/policies/{stem}/gateway.yaml"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let document = node(&text);
+        let policies = document.get("spec").and_then(|spec| spec.get("policies")).expect("policies");
+        for policy in policies.iter() {
+            let name = policy.get("policyRef").and_then(|reference| reference.get("name")).and_then(Node::as_str);
+            let mut problems = Vec::new();
+            let config = policy.get("config").expect("a config");
+            compile(name.expect("a name"), config, "config", &mut problems);
+            assert_eq!(problems, [], "{}", path.display());
+        }
+    }
+}

@@ -19,7 +19,7 @@ use crate::{
         snapshot::{Service, Snapshot},
     },
     policies::{self, State, chain},
-    telemetry::{CoreTelemetry, access_log::civil},
+    telemetry::{access_log::civil, core::CoreTelemetry},
     worker::deadline::Deadlines,
 };
 
@@ -36,9 +36,10 @@ pub struct Core {
     pub listeners: RefCell<Vec<Rc<OpenListener>>>,
     pub drain: Cell<Drain>,
     pub connections: Cell<usize>,
-    /// Retries under way and requests seen, for the retry budget.
+    /// Listeners whose accept task still runs.
+    pub accepting: Cell<usize>,
+    /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
-    pub requests: Cell<u32>,
     random: Cell<u64>,
     date: RefCell<Date>,
 }
@@ -91,8 +92,8 @@ impl Core {
             listeners: RefCell::default(),
             drain: Cell::new(Drain::No),
             connections: Cell::new(0),
+            accepting: Cell::new(0),
             retries: Cell::new(0),
-            requests: Cell::new(0),
             random: Cell::new(seed(id)),
             date: RefCell::default(),
         });

@@ -1,3 +1,23 @@
-//! proxy
+//! The life of a request, one file per step, in reading order.
 
+pub mod listener;
+
+pub mod connection;
+
+pub mod exchange;
+
+pub mod headers;
 pub mod route;
+
+pub mod forward;
+pub mod pool;
+pub mod pump;
+pub mod tunnel;
+
+pub mod respond;
+
+pub mod account;
+pub mod reject;
+
+pub mod core;
+pub mod watch;

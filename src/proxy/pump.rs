@@ -3,15 +3,19 @@
 //! Nothing passes that was not decoded. Small pieces are copied behind each other into one send; a large piece leaves in the
 //! buffer it came in, with its chunk header written into the headroom before it.
 
-use std::io;
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    time::Duration,
+};
 
 use crate::{
     http::{
-        head::Fields,
         h1::{
             body::{BodyError, BodyReader, Step},
             emit,
         },
+        head::Fields,
     },
     net::{
         Buffer, Receiver, Sender,
@@ -43,12 +47,41 @@ pub enum PumpError {
     Write(io::Error),
 }
 
-/// What to wait for, and how, in one direction.
+/// What is waited for, and for how long without progress.
+pub type Wait = (Waiting, Option<Duration>);
+
+/// One direction of an exchange: what its waits mean, and what is kept of it.
 pub struct Direction<'a> {
     pub watch: &'a Watch<'a>,
-    /// What is waited for while reading, and for how long without progress.
-    pub reading: (Waiting, Option<std::time::Duration>),
-    pub writing: (Waiting, Option<std::time::Duration>),
+    /// Changes when the response begins.
+    pub reading: Cell<Wait>,
+    pub writing: Wait,
+    pub replay: Option<&'a RefCell<Replay>>,
+}
+
+/// What was sent of a request body, encoded, in case another try must send it again.
+#[derive(Default)]
+pub struct Replay {
+    /// Bytes of the head, which goes first and is made anew for another try.
+    pub head_bytes: usize,
+    pub bytes: Vec<u8>,
+    pub bytes_max: usize,
+    /// More was sent than is kept: there is no other try.
+    pub overflowed: bool,
+}
+
+impl Replay {
+    fn keep(&mut self, out: &[u8]) {
+        let out = &out[self.head_bytes.min(out.len())..];
+        self.head_bytes = 0;
+        if self.bytes.len() + out.len() > self.bytes_max {
+            self.overflowed = true;
+            self.bytes = Vec::new();
+        }
+        if !self.overflowed {
+            self.bytes.extend_from_slice(out);
+        }
+    }
 }
 
 /// Sends `out` (a head, or nothing) and behind it the body, to its end. Returns how many payload bytes passed.
@@ -76,12 +109,11 @@ pub async fn pump(
                 drop(send(to, buffer, direction).await?);
             }
             Next::More => {
-                // The next buffer is taken when the read starts; this one has been sent.
-                if out.is_none() {
-                    out = Buffer::none();
-                }
-                direction.watch.wait_for(direction.reading.0, direction.reading.1);
-                let received = from.fill().await.map_err(PumpError::Read)?;
+                // Waiting, the exchange holds one buffer: the one that is read into.
+                out = Buffer::none();
+                let (waiting, limit) = direction.reading.get();
+                direction.watch.wait_for(waiting, limit);
+                let received = from.fill_unless(|| direction.watch.is_quiet()).await.map_err(PumpError::Read)?;
                 if received == 0 {
                     body.finish_on_eof().map_err(|_| PumpError::Truncated)?;
                     if framing == Framing::Chunked {
@@ -99,6 +131,9 @@ pub async fn pump(
 }
 
 async fn send(to: &Sender, out: Buffer, direction: &Direction<'_>) -> Result<Buffer, PumpError> {
+    if let Some(replay) = direction.replay {
+        replay.borrow_mut().keep(out.bytes());
+    }
     direction.watch.wait_for(direction.writing.0, direction.writing.1);
     let (result, out) = to.send(out).await;
     direction.watch.progress();
@@ -125,7 +160,10 @@ enum Next {
     More,
     Done,
     /// A piece to send as it lies: payload at `start`, `len` bytes, the last bytes of the buffer.
-    Large { start: usize, len: usize },
+    Large {
+        start: usize,
+        len: usize,
+    },
 }
 
 /// Decodes what was received and appends it, encoded, to `out`.

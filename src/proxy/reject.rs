@@ -31,8 +31,8 @@ pub fn bad_request(error: &RequestError) -> LocalResponse {
     empty(error.status(), error.reason())
 }
 
-pub fn bad_target(error: &TargetError) -> LocalResponse {
-    empty(400, error.reason())
+pub fn bad_target(_: &TargetError) -> LocalResponse {
+    empty(400, "bad_target")
 }
 
 pub fn head_timeout() -> LocalResponse {

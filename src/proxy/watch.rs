@@ -41,6 +41,8 @@ pub struct Watch<'a> {
     waiting: Cell<Waiting>,
     /// Since the last look.
     progress: Cell<bool>,
+    /// Nothing has moved for about a second: who waits should hold no buffer.
+    quiet: Cell<bool>,
 }
 
 /// Why a wait was ended.
@@ -61,6 +63,7 @@ impl<'a> Watch<'a> {
             limit: Cell::new(None),
             waiting: Cell::new(Waiting::Upstream),
             progress: Cell::new(false),
+            quiet: Cell::new(false),
         }
     }
 
@@ -68,12 +71,17 @@ impl<'a> Watch<'a> {
     pub fn wait_for(&self, waiting: Waiting, limit: Option<Duration>) {
         self.waiting.set(waiting);
         self.limit.set(limit);
-        self.progress.set(true);
+        self.progress();
     }
 
     /// Bytes moved.
     pub fn progress(&self) {
         self.progress.set(true);
+        self.quiet.set(false);
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.get()
     }
 
     /// Runs `future` until it is done, nothing moves for too long, or the client leaves.
@@ -94,6 +102,7 @@ impl<'a> Watch<'a> {
                     if self.progress.replace(false) {
                         idle_since = None;
                     } else {
+                        self.quiet.set(true);
                         idle_since.get_or_insert_with(|| Instant::now() - slice);
                     }
                     if let (Some(limit), Some(since)) = (self.limit.get(), idle_since)

@@ -171,6 +171,8 @@ pub struct CoreTelemetry {
     pub connections_accepted: Counter,
     /// Closed at accept because of a limit.
     pub connections_refused: Counter,
+    /// Accepting failed: the process or the host had run out of something.
+    pub accept_failures: Counter,
     pub connections_open: Gauge,
     /// Exchanges between head and last byte.
     pub requests_open: Gauge,
@@ -197,6 +199,7 @@ impl CoreTelemetry {
             core,
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
+            accept_failures: Counter::default(),
             connections_open: Gauge::default(),
             requests_open: Gauge::default(),
             pool_idle: Gauge::default(),
@@ -237,6 +240,7 @@ impl CoreTelemetry {
             taken_at: Instant::now(),
             connections_accepted: self.connections_accepted.value(),
             connections_refused: self.connections_refused.value(),
+            accept_failures: self.accept_failures.value(),
             connections_open: self.connections_open.value(),
             requests_open: self.requests_open.value(),
             pool_idle: self.pool_idle.value(),
@@ -347,6 +351,7 @@ pub struct CoreCopy {
     pub taken_at: Instant,
     pub connections_accepted: u64,
     pub connections_refused: u64,
+    pub accept_failures: u64,
     pub connections_open: u64,
     pub requests_open: u64,
     pub pool_idle: u64,
@@ -366,6 +371,7 @@ impl CoreCopy {
     pub fn merge(&mut self, other: &Self) {
         self.connections_accepted += other.connections_accepted;
         self.connections_refused += other.connections_refused;
+        self.accept_failures += other.accept_failures;
         self.connections_open += other.connections_open;
         self.requests_open += other.requests_open;
         self.pool_idle += other.pool_idle;

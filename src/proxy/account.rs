@@ -1,0 +1,160 @@
+//! Accounts one exchange: counters, histograms, access log. Always, also when the client left: dropping it is what counts.
+
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::core::{Core, Serving};
+use crate::{
+    config::settings::AccessLog,
+    http::head::{Known, RequestHead},
+    telemetry::{
+        access_log::{Entry, Format},
+        core::{CoreTelemetry, ExchangeRecord, Method},
+    },
+};
+
+pub struct Account {
+    telemetry: Rc<CoreTelemetry>,
+    serving: Rc<Serving>,
+    client: SocketAddr,
+    /// The head was complete.
+    started: Instant,
+    /// Latest first byte sent to an upstream, and its head received.
+    asked: Option<Instant>,
+    answered: Option<Instant>,
+    /// First byte sent to the client.
+    replied: Option<Instant>,
+    /// Indices into the snapshot.
+    pub api: Option<usize>,
+    pub route: Option<usize>,
+    pub service: Option<usize>,
+    pub status: u16,
+    pub reason: &'static str,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub retries: u32,
+    method: Method,
+    line: Option<Line>,
+}
+
+/// What only the access log wants of the request.
+struct Line {
+    method: Vec<u8>,
+    path: Vec<u8>,
+    request_id: Vec<u8>,
+}
+
+impl Account {
+    pub fn begin(core: &Core, serving: Rc<Serving>, client: SocketAddr, request: &RequestHead) -> Self {
+        core.telemetry.requests_open.increment();
+        let line = serving.snapshot.settings.access_log.as_ref().map(|_| Line {
+            method: request.method.clone(),
+            path: request.path.clone(),
+            request_id: Vec::new(),
+        });
+        Self {
+            telemetry: core.telemetry.clone(),
+            serving,
+            client,
+            started: Instant::now(),
+            asked: None,
+            answered: None,
+            replied: None,
+            api: None,
+            route: None,
+            service: None,
+            status: 0,
+            reason: "",
+            bytes_in: 0,
+            bytes_out: 0,
+            retries: 0,
+            method: Method::of(&request.method),
+            line,
+        }
+    }
+
+    /// The request as it will go on: its path normalised, its id decided.
+    pub fn identified(&mut self, request: &RequestHead) {
+        if let Some(line) = &mut self.line {
+            line.path.clone_from(&request.path);
+            line.request_id.extend_from_slice(request.fields.known(Known::XRequestId).unwrap_or_default());
+        }
+    }
+
+    pub fn upstream_asked(&mut self) {
+        self.asked = Some(Instant::now());
+    }
+
+    pub fn upstream_answered(&mut self) {
+        self.answered = Some(Instant::now());
+    }
+
+    pub fn client_answered(&mut self) {
+        self.replied = Some(Instant::now());
+    }
+
+    fn log(&self, format: &AccessLog, line: &Line, total_ns: u64, upstream_ns: Option<u64>, overhead_ns: Option<u64>) {
+        let snapshot = &self.serving.snapshot;
+        let api = self.api.map(|api| &snapshot.apis[api]);
+        let route = api.zip(self.route).map(|(api, route)| &api.routes[route]);
+        let service = self.service.map(|service| &snapshot.services[service]);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.telemetry.access_log.push(
+            if format.json { Format::Json } else { Format::Text },
+            &Entry {
+                at_us: (now.as_micros() as u64).saturating_sub(total_ns / 1000),
+                core: self.telemetry.core,
+                client: self.client,
+                method: &line.method,
+                path: &line.path,
+                api: api.map_or("", |api| &api.name),
+                route: route.map_or("", |route| &route.name),
+                upstream: service.map_or("", |service| &service.name),
+                status: self.status,
+                reason: self.reason,
+                request_id: &line.request_id,
+                bytes_in: self.bytes_in,
+                bytes_out: self.bytes_out,
+                total_ns,
+                upstream_ns,
+                overhead_ns,
+            },
+        );
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
+        let total_ns = nanos(self.started, Instant::now());
+        let upstream_ns = self.asked.zip(self.answered).map(|(asked, answered)| nanos(asked, answered));
+        let overhead_ns = self
+            .asked
+            .zip(self.answered)
+            .zip(self.replied)
+            .map(|((asked, answered), replied)| nanos(self.started, asked) + nanos(answered, replied));
+        let snapshot = &self.serving.snapshot;
+        let api = self.api.map(|api| &snapshot.apis[api]);
+        self.telemetry.record(&ExchangeRecord {
+            api: api.map(|api| api.series),
+            route: api.zip(self.route).map(|(api, route)| api.routes[route].series),
+            upstream: self.service.map(|service| snapshot.services[service].series),
+            status: self.status,
+            reason: self.reason,
+            method: self.method,
+            total_ns,
+            upstream_ns,
+            overhead_ns,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            retries: self.retries,
+        });
+        self.telemetry.requests_open.decrement();
+        if let (Some(format), Some(line)) = (&snapshot.settings.access_log, &self.line) {
+            self.log(format, line, total_ns, upstream_ns, overhead_ns);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! One client connection: heads one after the other, each an exchange; keep-alive, idle and head time-outs.
+//!
+//! What an exchange needs (heads, buffers, its future) is made when bytes come and given up after a second of silence: an
+//! idle connection is its socket, its deadline and where it came from.
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use super::{
+    core::{Core, Drain},
+    exchange::{self, After},
+    listener::OpenListener,
+    reject, respond,
+};
+use crate::{
+    http::{
+        h1::parse::{HeadLimits, RequestError, parse_request},
+        head::{RequestHead, ResponseHead},
+    },
+    net::{Buffer, Stream, buffer::SMALL_ROOM},
+    policies::{Authentication, chain::Ran},
+    worker::deadline::{Deadline, Expired},
+};
+
+/// After this an idle connection gives up its buffers.
+const DOZE_AFTER: Duration = Duration::from_secs(1);
+
+/// How long and how much is read and thrown away behind an answer that ends the connection, so that a client still sending
+/// gets the answer and not a reset.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+pub struct Connection {
+    pub core: Rc<Core>,
+    pub listener: Rc<OpenListener>,
+    pub stream: Stream,
+    pub peer: SocketAddr,
+    pub deadline: Deadline,
+}
+
+/// What consecutive exchanges of an active connection use again.
+#[derive(Default)]
+pub struct Workspace {
+    pub request: RequestHead,
+    pub response: ResponseHead,
+    pub authentication: Authentication,
+    pub captures: crate::config::rule::Captures,
+    pub api_ran: Ran,
+    pub service_ran: Ran,
+    /// The normalised path, then the path that the upstream sees.
+    pub path: Vec<u8>,
+    /// A head being written.
+    pub head: Vec<u8>,
+}
+
+pub async fn serve(core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
+    let _open = Open::new(core.clone());
+    let deadline = core.deadlines.deadline();
+    let mut connection = Connection { core, listener, stream, peer, deadline };
+    loop {
+        // Boxed, so that an idle connection does not keep room for an exchange.
+        match Box::pin(active(&mut connection)).await {
+            Next::Idle if connection.wait_for_bytes().await => {}
+            _ => break,
+        }
+    }
+}
+
+/// Answers a connection that is one too many.
+pub async fn refuse(stream: Stream) {
+    let mut head = Vec::with_capacity(256);
+    respond::write_minimal(&mut head, &reject::too_many_connections());
+    let mut out = Buffer::with_room(head.len());
+    out.extend(&head);
+    let _ = crate::net::task::timeout(Some(LINGER), stream.sender.send(out)).await;
+}
+
+enum Next {
+    Idle,
+    Close,
+}
+
+async fn active(connection: &mut Connection) -> Next {
+    let mut workspace = Workspace::default();
+    loop {
+        match read_head(connection, &mut workspace.request).await {
+            Head::Complete => {}
+            Head::Idle => return Next::Idle,
+            Head::Closed => return Next::Close,
+            Head::TimedOut => {
+                respond::refuse_connection(connection, &workspace.request, reject::head_timeout()).await;
+                linger(connection).await;
+                return Next::Close;
+            }
+            Head::Refused(error) => {
+                respond::refuse_connection(connection, &workspace.request, reject::bad_request(&error)).await;
+                linger(connection).await;
+                return Next::Close;
+            }
+        }
+        match exchange::run(connection, &mut workspace).await {
+            After::KeepAlive => {}
+            After::Close => return Next::Close,
+            After::Linger => {
+                linger(connection).await;
+                return Next::Close;
+            }
+        }
+    }
+}
+
+enum Head {
+    Complete,
+    /// Nothing came for a second.
+    Idle,
+    /// The client closed, or the connection is not wanted any more.
+    Closed,
+    TimedOut,
+    Refused(RequestError),
+}
+
+async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> Head {
+    let snapshot = connection.core.serving().snapshot.clone();
+    let limits = &snapshot.settings.limits;
+    let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
+    let mut scanned = 0;
+    let mut begun = false;
+    connection.stream.receiver.want(SMALL_ROOM);
+    loop {
+        let input = connection.stream.receiver.buffered();
+        if !input.is_empty() {
+            match parse_request(input, &mut scanned, &head_limits, request) {
+                Ok(Some(taken)) => {
+                    connection.stream.receiver.consume(taken);
+                    return Head::Complete;
+                }
+                Ok(None) => {}
+                Err(error) => return Head::Refused(error),
+            }
+            if !begun {
+                begun = true;
+                connection.deadline.set(snapshot.settings.timeouts.request_head);
+            }
+        }
+        let received = if begun {
+            connection.deadline.guard(connection.stream.receiver.fill()).await
+        } else {
+            if !connection.is_wanted() {
+                return Head::Closed;
+            }
+            connection.deadline.set(Some(DOZE_AFTER));
+            connection.deadline.guard_idle(connection.stream.receiver.fill()).await
+        };
+        match received {
+            Ok(Ok(0)) | Ok(Err(_)) => return Head::Closed,
+            Ok(Ok(_)) => {}
+            Err(Expired) if begun => {
+                request.clear();
+                return Head::TimedOut;
+            }
+            Err(Expired) => match connection.stream.receiver.release().await {
+                Ok(true) if connection.stream.receiver.buffered().is_empty() => return Head::Closed,
+                Ok(true) => {}
+                Ok(false) => return Head::Idle,
+                Err(_) => return Head::Closed,
+            },
+        }
+    }
+}
+
+impl Connection {
+    /// Whether another request on this connection would be served.
+    pub fn is_wanted(&self) -> bool {
+        self.core.drain.get() != Drain::Closing && !self.listener.is_closing()
+    }
+
+    /// Whether a response may say that the connection stays.
+    pub fn may_stay(&self) -> bool {
+        !self.core.draining() && !self.listener.is_closing()
+    }
+
+    /// Waits, holding nothing, for the next request. False: there will be none.
+    async fn wait_for_bytes(&mut self) -> bool {
+        let keep_alive = self.core.serving().snapshot.settings.timeouts.keep_alive;
+        self.deadline.set(keep_alive.map(|limit| limit.saturating_sub(DOZE_AFTER)));
+        loop {
+            if !self.is_wanted() {
+                return false;
+            }
+            match self.deadline.guard_idle(self.stream.receiver.readable()).await {
+                Ok(ready) => return ready.is_ok(),
+                Err(Expired) if self.deadline.has_passed() => return false,
+                // Something changed on this core; what this connection waits for may still be there.
+                Err(Expired) => {}
+            }
+        }
+    }
+}
+
+/// Ends a connection whose client may still be sending: says that no more comes, and reads on for a while.
+async fn linger(connection: &mut Connection) {
+    connection.stream.sender.finish();
+    connection.deadline.set(Some(LINGER));
+    let receiver = &mut connection.stream.receiver;
+    let mut left = LINGER_BYTES_MAX;
+    let _ = connection
+        .deadline
+        .guard(async {
+            loop {
+                let held = receiver.buffered().len();
+                receiver.consume(held);
+                match receiver.fill().await {
+                    Ok(bytes @ 1..) if bytes <= left => left -= bytes,
+                    _ => return,
+                }
+            }
+        })
+        .await;
+}
+
+/// Counts an open connection.
+struct Open(Rc<Core>);
+
+impl Open {
+    fn new(core: Rc<Core>) -> Self {
+        core.connections.set(core.connections.get() + 1);
+        core.telemetry.connections_open.increment();
+        Self(core)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.telemetry.connections_open.decrement();
+    }
+}

@@ -1,0 +1,101 @@
+//! One exchange: a request, decided, and its answer. The steps in order, each called once.
+
+use super::{
+    account::Account,
+    connection::{Connection, Workspace},
+    core::Serving,
+    forward, headers, reject, respond,
+    route::{self, Chosen},
+};
+use crate::{
+    config::{rule::RuleInput, snapshot::relative},
+    http::target,
+    policies::{Exchange, Flow, LocalResponse, chain},
+};
+
+/// What becomes of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    KeepAlive,
+    Close,
+    /// Close, but let the client finish sending first, or it may lose the answer.
+    Linger,
+}
+
+pub async fn run(connection: &mut Connection, workspace: &mut Workspace) -> After {
+    let serving = connection.core.serving();
+    let mut account = Account::begin(&connection.core, serving.clone(), connection.peer, &workspace.request);
+    match decide(connection, workspace, &serving, &mut account) {
+        Ok(()) => forward::forward(connection, workspace, &serving, &mut account).await,
+        Err(answer) => respond::local(connection, workspace, &serving, &mut account, answer).await,
+    }
+}
+
+/// Everything up to the upstream; waits for nothing. On `Ok`, `account` knows API, route and Service, and
+/// `workspace.path` is the path that the upstream sees.
+fn decide(
+    connection: &Connection,
+    workspace: &mut Workspace,
+    serving: &Serving,
+    account: &mut Account,
+) -> Result<(), LocalResponse> {
+    let snapshot = &*serving.snapshot;
+    let core = &connection.core;
+    workspace.authentication.clear();
+    workspace.api_ran.clear();
+    workspace.service_ran.clear();
+    headers::arrive(core, &snapshot.settings, connection.peer, &mut workspace.request);
+    let request = &mut workspace.request;
+    match &request.method[..] {
+        b"CONNECT" => return Err(reject::connect()),
+        b"OPTIONS" if request.path == b"*" => return Err(reject::options()),
+        _ => {}
+    }
+    if target::normalise(&request.path, &mut workspace.path).map_err(|error| reject::bad_target(&error))? {
+        std::mem::swap(&mut request.path, &mut workspace.path);
+    }
+    account.identified(request);
+
+    let listener = snapshot.listeners.get(connection.listener.index.get());
+    let (api_index, base) =
+        listener.and_then(|listener| listener.apis.find(&request.path)).ok_or_else(reject::no_api)?;
+    let api = &snapshot.apis[api_index];
+    account.api = Some(api_index);
+    let mut scratch = serving.scratch.borrow_mut();
+    let client = connection.peer.ip();
+    if !api.policies.is_empty() {
+        let mut exchange = Exchange { request, client, authentication: &mut workspace.authentication };
+        let states = &serving.api_states[api_index];
+        let ran = &mut workspace.api_ran;
+        if let Flow::Respond(answer) = chain::run_request(&api.policies, states, &mut exchange, base, &mut scratch, ran)
+        {
+            return Err(answer);
+        }
+    }
+
+    let input = RuleInput {
+        path: relative(&request.path, base),
+        authority: &request.authority,
+        method: &request.method,
+        fields: &request.fields,
+    };
+    let random = core.random() as u32;
+    let chosen = route::choose(api, &input, &mut scratch, &mut workspace.captures, random, &mut workspace.path);
+    let Chosen { route, service } = chosen.map_err(|_| LocalResponse::pattern_limit())?.ok_or_else(reject::no_route)?;
+    account.route = Some(route);
+    let service_index = service.ok_or_else(reject::no_service)?;
+    account.service = Some(service_index);
+
+    let service = &snapshot.services[service_index];
+    if !service.policies.is_empty() {
+        let mut exchange = Exchange { request, client, authentication: &mut workspace.authentication };
+        let states = &serving.service_states[service_index];
+        let ran = &mut workspace.service_ran;
+        if let Flow::Respond(answer) =
+            chain::run_request(&service.policies, states, &mut exchange, base, &mut scratch, ran)
+        {
+            return Err(answer);
+        }
+    }
+    Ok(())
+}

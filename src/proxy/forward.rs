@@ -1,0 +1,519 @@
+//! The way to the upstream and back: a connection, the request, the response; another try where that is safe.
+//!
+//! Request body and response move at the same time, in one task: an upstream may answer before it has read everything, and
+//! may want to be read from before it goes on reading.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use super::{
+    account::Account,
+    connection::{Connection, Workspace},
+    core::{Core, Serving},
+    exchange::After,
+    headers,
+    pool::Unavailable,
+    pump::{Direction, Framing, PumpError, Replay, pump},
+    reject,
+    respond::{self, ClientFraming},
+    tunnel,
+    watch::{Stalled, Waiting, Watch},
+};
+use crate::{
+    config::snapshot::Service,
+    http::{
+        h1::{
+            body::{BodyError, BodyReader},
+            emit,
+            parse::{HeadLimits, ResponseError, ResponseTo, parse_response},
+        },
+        head::{BodyLength, Version},
+    },
+    net::{
+        Buffer, Receiver, Sender,
+        buffer::SMALL_ROOM,
+        task::{Either, join_until},
+    },
+    policies::LocalResponse,
+};
+
+/// Interim responses of one exchange; a server that sends more is not making progress.
+const INTERIM_MAX: u32 = 16;
+
+/// Why an exchange did not come to its end.
+enum Failure {
+    Unavailable(Unavailable),
+    Stalled(Stalled),
+    /// The upstream closed or reset before its head was complete; nothing of it was seen if `silent`.
+    Reset {
+        silent: bool,
+    },
+    BadResponse(ResponseError),
+    /// The upstream answered 502, 503 or 504, and another try is allowed.
+    GatewayError,
+    ClientBody(BodyError),
+    ClientGone,
+    /// The client has part of the response: nothing can be said any more.
+    Midway {
+        reason: &'static str,
+    },
+}
+
+/// What a finished exchange leaves.
+struct Delivered {
+    /// The upstream connection may carry another request.
+    reusable: bool,
+    /// The client's connection may.
+    keep_alive: bool,
+    /// The upstream switched protocols.
+    upgraded: bool,
+}
+
+pub async fn forward(
+    connection: &mut Connection,
+    workspace: &mut Workspace,
+    serving: &Rc<Serving>,
+    account: &mut Account,
+) -> After {
+    let service_index = account.service.expect("a decided exchange has its Service");
+    let service = serving.snapshot.services[service_index].clone();
+    let limits = respond::body_limits(serving);
+    let mut body = BodyReader::new(workspace.request.body, &limits);
+    let replay = (service.retries.attempts > 0).then(|| {
+        let bytes_max = serving.snapshot.settings.limits.retry_body_bytes;
+        RefCell::new(Replay { bytes_max, ..Replay::default() })
+    });
+    let tries = Tries::new(&connection.core, &service);
+    loop {
+        let attempt = Attempt { serving, service: &service, replay: replay.as_ref(), tries: &tries };
+        let failure = match attempt.run(connection, workspace, account, &mut body).await {
+            Ok(after) => return after,
+            Err(failure) => failure,
+        };
+        let untouched = match &replay {
+            Some(replay) => !replay.borrow().overflowed,
+            None => workspace.request.body == BodyLength::None,
+        };
+        if untouched && tries.again(&failure, &workspace.request.method) {
+            account.retries += 1;
+            continue;
+        }
+        let answer = match failure {
+            Failure::Unavailable(error) => reject::unavailable(&error),
+            Failure::Stalled(Stalled::ClientGone) | Failure::ClientGone => {
+                let answer = reject::stalled(Stalled::ClientGone);
+                (account.status, account.reason) = (answer.status, answer.reason);
+                return After::Close;
+            }
+            Failure::Stalled(stalled) => reject::stalled(stalled),
+            Failure::Reset { .. } | Failure::GatewayError => reject::upstream_reset(),
+            Failure::BadResponse(error) => reject::bad_response(&error),
+            Failure::ClientBody(error) => reject::bad_body(&error),
+            Failure::Midway { reason } => {
+                account.reason = reason;
+                if tries.unframed.get() {
+                    connection.stream.sender.reset_on_close();
+                }
+                return After::Close;
+            }
+        };
+        return respond_unread(connection, workspace, serving, account, answer).await;
+    }
+}
+
+/// Answers when the request's body may have been read in part: the connection ends unless there was none.
+async fn respond_unread(
+    connection: &mut Connection,
+    workspace: &mut Workspace,
+    serving: &Serving,
+    account: &mut Account,
+    answer: LocalResponse,
+) -> After {
+    if workspace.request.body != BodyLength::None {
+        workspace.request.keep_alive = false;
+        // What is left of the body is not framed from its beginning any more; it is read and thrown away.
+        workspace.request.body = BodyLength::None;
+    }
+    respond::local(connection, workspace, serving, account, answer).await
+}
+
+/// One try: one connection, one request, one response.
+struct Attempt<'a> {
+    serving: &'a Rc<Serving>,
+    service: &'a Service,
+    replay: Option<&'a RefCell<Replay>>,
+    tries: &'a Tries<'a>,
+}
+
+impl Attempt<'_> {
+    async fn run(
+        &self,
+        connection: &mut Connection,
+        workspace: &mut Workspace,
+        account: &mut Account,
+        body: &mut BodyReader,
+    ) -> Result<After, Failure> {
+        let settings = &self.serving.snapshot.settings;
+        let timeouts = &settings.timeouts;
+        let service_index = account.service.expect("a decided exchange has its Service");
+        let upstream = &self.serving.upstreams[service_index];
+        let Connection { core, listener, stream, peer, deadline } = &mut *connection;
+        let client = stream.sender.clone();
+        let watch = Watch::new(deadline, &client, listener);
+
+        watch.wait_for(Waiting::Response, timeouts.upstream_response);
+        let random = core.random() as u32;
+        let acquired =
+            upstream.acquire(self.service.load_balancing, random, timeouts.upstream_connect, self.tries.fresh.get());
+        let mut lease = watch.over(acquired).await.map_err(Failure::Stalled)?.map_err(Failure::Unavailable)?;
+        self.tries.reused.set(lease.reused);
+
+        let out = self.request_bytes(workspace, body);
+        let waits_for_client = (Waiting::ClientBody, shorter(timeouts.request_body_idle, timeouts.stream_idle));
+        let upload = Direction {
+            watch: &watch,
+            reading: Cell::new(waits_for_client),
+            writing: (Waiting::Upstream, timeouts.stream_idle),
+            replay: self.replay,
+        };
+        let up = lease.stream().sender.clone();
+        let uploaded = Cell::new(false);
+        let download = Download {
+            attempt: self,
+            client: &client,
+            peer: *peer,
+            may_stay: !core.draining() && !listener.is_closing(),
+            watch: &watch,
+            upload: &upload,
+            uploaded: &uploaded,
+        };
+
+        account.upstream_asked();
+        let delivered = if body.is_done() {
+            // The common case: nothing to move at the same time.
+            let sent = watch.over(up.send(out)).await.map_err(Failure::Stalled)?;
+            // A failed send is not the last word: an upstream that closes may have answered first.
+            uploaded.set(sent.0.is_ok());
+            drop(sent);
+            watch.wait_for(Waiting::Response, timeouts.upstream_response);
+            let download = download.run(&mut lease.stream().receiver, workspace, account);
+            watch.over(download).await.map_err(|stalled| self.stalled(stalled))??
+        } else {
+            let framing = match workspace.request.body {
+                BodyLength::Chunked => Framing::Chunked,
+                _ => Framing::Plain,
+            };
+            let sending = async {
+                let sent = pump(&mut stream.receiver, body, &up, framing, out, &upload).await;
+                if sent.is_ok() {
+                    uploaded.set(true);
+                    watch.wait_for(Waiting::Response, timeouts.upstream_response);
+                }
+                sent
+            };
+            let receiving = download.run(&mut lease.stream().receiver, workspace, account);
+            let both = join_until(sending, receiving, |done| match done {
+                // The upstream may have answered what it does not want to read.
+                Either::Left(sent) => matches!(sent, Err(error) if !matches!(error, PumpError::Write(_))),
+                Either::Right(_) => true,
+            });
+            let (sent, received) = watch.over(both).await.map_err(|stalled| self.stalled(stalled))?;
+            if let Some(Ok(bytes)) = &sent {
+                account.bytes_in += bytes;
+            }
+            match (sent, received) {
+                (_, Some(received)) => received?,
+                (Some(Err(error)), None) if self.tries.answering.get() => {
+                    return Err(Failure::Midway { reason: client_body_reason(&error) });
+                }
+                (Some(Err(PumpError::Malformed(error))), None) => return Err(Failure::ClientBody(error)),
+                (_, None) => return Err(Failure::ClientGone),
+            }
+        };
+
+        if delivered.upgraded {
+            return Ok(tunnel::run(stream, lease, &watch, timeouts.stream_idle, account).await);
+        }
+        if delivered.reusable && uploaded.get() {
+            lease.give_back();
+        }
+        Ok(if delivered.keep_alive && uploaded.get() { After::KeepAlive } else { self.ending(workspace) })
+    }
+
+    /// The head, and behind it what an earlier try had sent of the body.
+    fn request_bytes(&self, workspace: &mut Workspace, body: &BodyReader) -> Buffer {
+        let Workspace { request, path, head, .. } = workspace;
+        head.clear();
+        headers::write_upstream_head(head, request, path, self.service, &self.serving.snapshot.settings);
+        let mut out = Buffer::with_room(SMALL_ROOM.max(head.len()));
+        out.extend(head);
+        if let Some(replay) = self.replay {
+            let mut replay = replay.borrow_mut();
+            out.extend(&replay.bytes);
+            // What is sent again is kept already.
+            replay.head_bytes = out.len();
+            debug_assert!(!replay.overflowed || body.is_done());
+        }
+        out
+    }
+
+    /// What a stall means depends on whether the client has seen anything.
+    fn stalled(&self, stalled: Stalled) -> Failure {
+        if self.tries.answering.get() {
+            return Failure::Midway { reason: reject::stalled(stalled).reason };
+        }
+        Failure::Stalled(stalled)
+    }
+
+    /// A client that was told `connection: close` while it was still sending gets time to stop.
+    fn ending(&self, workspace: &Workspace) -> After {
+        if workspace.request.body == BodyLength::None { After::Close } else { After::Linger }
+    }
+}
+
+/// The response direction of an attempt.
+struct Download<'a> {
+    attempt: &'a Attempt<'a>,
+    client: &'a Sender,
+    peer: SocketAddr,
+    may_stay: bool,
+    watch: &'a Watch<'a>,
+    upload: &'a Direction<'a>,
+    uploaded: &'a Cell<bool>,
+}
+
+impl Download<'_> {
+    async fn run(
+        &self,
+        from: &mut Receiver,
+        workspace: &mut Workspace,
+        account: &mut Account,
+    ) -> Result<Delivered, Failure> {
+        let serving = self.attempt.serving;
+        let settings = &serving.snapshot.settings;
+        let stream_idle = settings.timeouts.stream_idle;
+        self.read_head(from, workspace).await?;
+        account.upstream_answered();
+        let status = workspace.response.status;
+        if matches!(status, 502..=504)
+            && self.attempt.tries.gateway_error_allowed(&workspace.request.method, self.attempt.replay)
+        {
+            return Err(Failure::GatewayError);
+        }
+
+        account.status = status;
+        self.upload.reading.set((Waiting::Upstream, stream_idle));
+        let upgraded = status == 101;
+        let upstream_keeps = workspace.response.keep_alive;
+        let framing = respond::client_framing(&workspace.response, &workspace.request);
+        self.attempt.tries.answering.set(true);
+        self.attempt.tries.unframed.set(framing == ClientFraming::UntilClose);
+        let keep_alive = workspace.request.keep_alive
+            && self.may_stay
+            && self.uploaded.get()
+            && framing != ClientFraming::UntilClose;
+        crate::http::h1::hop::strip_hop_by_hop(&mut workspace.response.fields);
+        respond::run_response_chains(self.peer.ip(), workspace, serving, account);
+        let head = &mut workspace.head;
+        head.clear();
+        let version = workspace.request.version;
+        if upgraded {
+            emit::status_line(head, 101);
+            workspace.response.fields.iter().for_each(|field| emit::field(head, field.name, field.value));
+            emit::field(head, b"connection", b"upgrade");
+            emit::field(head, b"upgrade", b"websocket");
+            emit::end_of_head(head);
+        } else {
+            respond::write_head(head, &workspace.response, framing, version, keep_alive, &settings.server_header);
+        }
+        let mut out = Buffer::with_room(SMALL_ROOM.max(head.len()));
+        out.extend(head);
+
+        let mut body = BodyReader::new(workspace.response.body, &respond::body_limits(serving));
+        let direction = Direction {
+            watch: self.watch,
+            reading: Cell::new((Waiting::Upstream, stream_idle)),
+            writing: (Waiting::ClientWindow, stream_idle),
+            replay: None,
+        };
+        let pump_framing = if framing == ClientFraming::Chunked { Framing::Chunked } else { Framing::Plain };
+        account.client_answered();
+        match pump(from, &mut body, self.client, pump_framing, out, &direction).await {
+            Ok(bytes) => account.bytes_out += bytes,
+            Err(error) => {
+                let reason = response_body_reason(&error);
+                return Err(Failure::Midway { reason });
+            }
+        }
+        Ok(Delivered {
+            // Bytes that nobody asked for make the connection's next answer doubtful.
+            reusable: upstream_keeps && from.buffered().is_empty() && !upgraded,
+            keep_alive,
+            upgraded,
+        })
+    }
+
+    /// Reads up to the final head; passes interim ones on (RFC 9110 section 15.2).
+    async fn read_head(&self, from: &mut Receiver, workspace: &mut Workspace) -> Result<(), Failure> {
+        let limits = &self.attempt.serving.snapshot.settings.limits;
+        let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
+        let to = match &workspace.request {
+            request if request.websocket => ResponseTo::Upgrade,
+            request if request.method == b"HEAD" => ResponseTo::Head,
+            _ => ResponseTo::Other,
+        };
+        let (mut scanned, mut interim, mut silent) = (0, 0, true);
+        loop {
+            let input = from.buffered();
+            if !input.is_empty() {
+                silent = false;
+                let parsed = parse_response(input, &mut scanned, &head_limits, to, &mut workspace.response);
+                if let Some(taken) = parsed.map_err(Failure::BadResponse)? {
+                    from.consume(taken);
+                    if !matches!(workspace.response.status, 100 | 102..=199) {
+                        return Ok(());
+                    }
+                    interim += 1;
+                    if interim > INTERIM_MAX {
+                        return Err(Failure::BadResponse(ResponseError::HeadTooLarge));
+                    }
+                    scanned = 0;
+                    self.pass_interim(workspace).await?;
+                    continue;
+                }
+            }
+            match from.fill().await {
+                Ok(0) | Err(_) => return Err(Failure::Reset { silent }),
+                Ok(_) => self.watch.progress(),
+            }
+        }
+    }
+
+    async fn pass_interim(&self, workspace: &mut Workspace) -> Result<(), Failure> {
+        // HTTP/1.0 has none (RFC 9110 section 15.2).
+        if workspace.request.version == Version::Http10 {
+            return Ok(());
+        }
+        crate::http::h1::hop::strip_hop_by_hop(&mut workspace.response.fields);
+        let head = &mut workspace.head;
+        head.clear();
+        emit::status_line(head, workspace.response.status);
+        workspace.response.fields.iter().for_each(|field| emit::field(head, field.name, field.value));
+        emit::end_of_head(head);
+        let mut out = Buffer::with_room(head.len());
+        out.extend(head);
+        let (sent, _): (io::Result<()>, _) = self.client.send(out).await;
+        sent.map_err(|_| Failure::ClientGone)
+    }
+}
+
+/// The tries of one exchange, and what they may cost.
+struct Tries<'a> {
+    core: Rc<Core>,
+    service: &'a Service,
+    left: Cell<u32>,
+    /// A pooled connection turned out stale: the next try dials.
+    fresh: Cell<bool>,
+    /// The present try's connection had carried a request before.
+    reused: Cell<bool>,
+    /// The client has seen part of a response.
+    answering: Cell<bool>,
+    /// That response ends with its connection, so that only a reset says that it is not whole.
+    unframed: Cell<bool>,
+    /// Counted among the core's retries under way.
+    counted: Cell<bool>,
+}
+
+/// Retries that a core may always have under way.
+const RETRIES_MIN: u64 = 3;
+
+impl<'a> Tries<'a> {
+    fn new(core: &Rc<Core>, service: &'a Service) -> Self {
+        Self {
+            core: core.clone(),
+            service,
+            left: Cell::new(service.retries.attempts),
+            fresh: Cell::new(false),
+            reused: Cell::new(false),
+            answering: Cell::new(false),
+            unframed: Cell::new(false),
+            counted: Cell::new(false),
+        }
+    }
+
+    /// Whether to try once more after this failure; if so, it is counted.
+    fn again(&self, failure: &Failure, method: &[u8]) -> bool {
+        let retries = &self.service.retries;
+        let wanted = match failure {
+            // The upstream closed an idle connection just when it was used: nobody's failure, so no retry is spent.
+            Failure::Reset { silent: true } if self.reused.get() && !self.fresh.get() && is_idempotent(method) => {
+                self.fresh.set(true);
+                return true;
+            }
+            Failure::Unavailable(Unavailable::Connect(_) | Unavailable::ConnectTimeout) => retries.connect_failure,
+            Failure::Reset { .. } => retries.reset && is_idempotent(method),
+            Failure::GatewayError => true,
+            _ => false,
+        };
+        if !wanted || !self.affordable() {
+            return false;
+        }
+        self.left.set(self.left.get() - 1);
+        if !self.counted.replace(true) {
+            self.core.retries.set(self.core.retries.get() + 1);
+        }
+        true
+    }
+
+    fn gateway_error_allowed(&self, method: &[u8], replay: Option<&RefCell<Replay>>) -> bool {
+        self.service.retries.gateway_error
+            && is_idempotent(method)
+            && replay.is_some_and(|replay| !replay.borrow().overflowed)
+            && self.affordable()
+    }
+
+    /// Within the attempts of this exchange and the budget of this core.
+    fn affordable(&self) -> bool {
+        let open = self.core.telemetry.requests_open.value();
+        let budget = (open * u64::from(self.service.retries.budget_percent) / 100).max(RETRIES_MIN);
+        self.left.get() > 0 && (self.counted.get() || u64::from(self.core.retries.get()) < budget)
+    }
+}
+
+impl Drop for Tries<'_> {
+    fn drop(&mut self) {
+        if self.counted.get() {
+            self.core.retries.set(self.core.retries.get() - 1);
+        }
+    }
+}
+
+/// RFC 9110 section 9.2.2.
+fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+}
+
+/// A limit of `None` is none.
+fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
+}
+
+fn client_body_reason(error: &PumpError) -> &'static str {
+    match error {
+        PumpError::Malformed(error) => error.reason(),
+        PumpError::Read(_) | PumpError::Truncated | PumpError::Write(_) => "client_gone",
+    }
+}
+
+fn response_body_reason(error: &PumpError) -> &'static str {
+    match error {
+        PumpError::Malformed(error) => error.reason(),
+        PumpError::Read(_) | PumpError::Truncated => "upstream_truncated",
+        PumpError::Write(_) => "client_gone",
+    }
+}

@@ -1,0 +1,176 @@
+//! Request headers: what is taken from a client, and what an upstream sees.
+
+use std::net::SocketAddr;
+
+use super::core::Core;
+use crate::{
+    config::{settings::Settings, snapshot::Service},
+    http::{
+        h1::{emit, hop::strip_hop_by_hop},
+        head::{BodyLength, Known, RequestHead},
+    },
+};
+
+/// Removes what ends at this hop and what this client may not say; adds where the request came from, and its id. Policies
+/// see the result.
+pub fn arrive(core: &Core, settings: &Settings, peer: SocketAddr, request: &mut RequestHead) {
+    strip_hop_by_hop(&mut request.fields);
+    let fields = &mut request.fields;
+    let ip = peer.ip().to_canonical();
+    if !settings.trusted_proxies.contains(ip) {
+        fields.retain(|field| {
+            !(field.known == Known::Forwarded
+                || field.name.len() > 12 && field.name[..12].eq_ignore_ascii_case(b"x-forwarded-"))
+        });
+    }
+    fields.remove_known(Known::XForwardedClientCert);
+
+    let mut address = StackText::<512>::default();
+    for value in fields.known_values(Known::XForwardedFor) {
+        address.list(value);
+    }
+    address.list_display(&ip);
+    fields.set(b"x-forwarded-for", address.bytes());
+    if fields.known(Known::XForwardedProto).is_none() {
+        fields.append(b"x-forwarded-proto", b"http");
+    }
+    if !settings.preserve_request_id || fields.known(Known::XRequestId).is_none() {
+        fields.set(b"x-request-id", &uuid(core.random(), core.random()));
+    }
+}
+
+/// Writes the head that the upstream sees.
+pub fn write_upstream_head(
+    out: &mut Vec<u8>,
+    request: &RequestHead,
+    path: &[u8],
+    service: &Service,
+    settings: &Settings,
+) {
+    emit::request_line(out, &request.method, path, &request.query);
+    let keeps_host = service.preserve_host || !settings.rewrite_host_header;
+    let host =
+        if keeps_host && !request.authority.is_empty() { &request.authority[..] } else { service.authority.as_bytes() };
+    emit::field(out, b"host", host);
+    for field in request.fields.iter() {
+        match field.known {
+            Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Connection => {}
+            Known::Expect if !request.expects_continue => {}
+            _ => emit::field(out, field.name, field.value),
+        }
+    }
+    match request.body {
+        BodyLength::Length(length) => {
+            out.extend_from_slice(b"content-length: ");
+            emit::decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        BodyLength::Chunked => emit::field(out, b"transfer-encoding", b"chunked"),
+        // Where a method is about its body, a server wants to know that there is none (RFC 9110 section 8.6).
+        BodyLength::None if matches!(&request.method[..], b"POST" | b"PUT" | b"PATCH") => {
+            emit::field(out, b"content-length", b"0")
+        }
+        BodyLength::None | BodyLength::UntilClose => {}
+    }
+    if request.websocket {
+        emit::field(out, b"connection", b"upgrade");
+        emit::field(out, b"upgrade", b"websocket");
+    }
+    emit::end_of_head(out);
+}
+
+/// A version 4 UUID (RFC 9562) in its text form.
+fn uuid(high: u64, low: u64) -> [u8; 36] {
+    let high = high & !0xf000 | 0x4000;
+    let low = low & !(0b11 << 62) | 0b10 << 62;
+    let bytes = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for byte in bytes {
+        if matches!(at, 8 | 13 | 18 | 23) {
+            at += 1;
+        }
+        text[at] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        text[at + 1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        at += 2;
+    }
+    text
+}
+
+/// A value being put together; on the stack while it is short.
+struct StackText<const N: usize> {
+    short: [u8; N],
+    len: usize,
+    long: Vec<u8>,
+}
+
+impl<const N: usize> Default for StackText<N> {
+    fn default() -> Self {
+        Self { short: [0; N], len: 0, long: Vec::new() }
+    }
+}
+
+impl<const N: usize> StackText<N> {
+    /// Adds an element of a comma-separated list.
+    fn list(&mut self, element: &[u8]) {
+        if element.is_empty() {
+            return;
+        }
+        if !self.bytes().is_empty() {
+            self.push(b", ");
+        }
+        self.push(element);
+    }
+
+    fn list_display(&mut self, element: &impl std::fmt::Display) {
+        if !self.bytes().is_empty() {
+            self.push(b", ");
+        }
+        let _ = std::fmt::Write::write_fmt(self, format_args!("{element}"));
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if self.long.is_empty() && self.len + bytes.len() <= N {
+            self.short[self.len..][..bytes.len()].copy_from_slice(bytes);
+            self.len += bytes.len();
+            return;
+        }
+        if self.long.is_empty() {
+            self.long.extend_from_slice(&self.short[..self.len]);
+        }
+        self.long.extend_from_slice(bytes);
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.long.is_empty() { &self.short[..self.len] } else { &self.long }
+    }
+}
+
+impl<const N: usize> std::fmt::Write for StackText<N> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_version_4() {
+        let text = uuid(u64::MAX, u64::MAX);
+        assert_eq!(std::str::from_utf8(&text), Ok("ffffffff-ffff-4fff-bfff-ffffffffffff"));
+        assert_eq!(std::str::from_utf8(&uuid(0, 0)), Ok("00000000-0000-4000-8000-000000000000"));
+    }
+
+    #[test]
+    fn long_lists_leave_the_stack() {
+        let mut text = StackText::<16>::default();
+        text.list(b"10.0.0.1");
+        text.list(b"");
+        text.list(b"10.0.0.2");
+        text.list_display(&"10.0.0.3");
+        assert_eq!(text.bytes(), b"10.0.0.1, 10.0.0.2, 10.0.0.3");
+    }
+}
