@@ -19,7 +19,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 .PHONY: run
-run: build ## Serve configs/quickstart in front of a small upstream (PORT=8081 UPSTREAM_PORT=18080 MANAGEMENT=127.0.0.1:9998)
+run: build ## Serve configs/quickstart in front of a small upstream (PORT, UPSTREAM_PORT, MANAGEMENT)
 	@scripts/need.sh curl:curl nginx:nginx
 	@exec scripts/quickstart.sh
 
@@ -36,7 +36,7 @@ test: tools components ## Everything CI runs: formatting, lints, every test, the
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: bench-wrk
-bench-wrk: build ## CPU per request beside nginx, interleaved, with wrk (ROUNDS=5 SECONDS_EACH=5 CONNECTIONS=64)
+bench-wrk: build ## CPU per request beside nginx, interleaved, with wrk (ROUNDS, SECONDS_EACH, CONNECTIONS)
 	@scripts/need.sh nginx:nginx wrk:wrk taskset:util-linux curl:curl
 	@scripts/bench-wrk.sh
 
@@ -47,7 +47,7 @@ deny: ## Licences, advisories and sources of the dependencies (needs cargo-deny)
 .PHONY: tools
 tools:
 	@scripts/need.sh $(BUILD_NEEDS)
-	@command -v $(CARGO) >/dev/null || { echo "error: no cargo: install Rust 1.95 or later, see https://rustup.rs" >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "error: no cargo: install Rust 1.95 or later (https://rustup.rs)" >&2; exit 1; }
 
 # A minimal toolchain comes without these two.
 .PHONY: components

@@ -3,9 +3,9 @@
 #
 #   ROUNDS=5 SECONDS_EACH=5 CONNECTIONS=64 PROXY_CPU=1 LOAD_CPU=0 NGINX_HEADERS=no BODY_BYTES=1024 scripts/bench-wrk.sh
 #
-# Absolute values move between machines and between minutes, so the rounds alternate (A B A B) and the medians are compared.
-# CPU is user and system time of the proxy's whole process tree over the requests it answered. NGINX_HEADERS=yes makes nginx
-# add the three headers that the gateway always adds; without it nginx does less work than the gateway.
+# Absolute values move between machines and between minutes, so the rounds alternate (A B A B) and the medians are
+# compared. CPU is user and system time of the proxy's whole process tree over the requests it answered.
+# NGINX_HEADERS=yes makes nginx add the three headers that the gateway always adds; without it nginx does less work.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -18,11 +18,14 @@ gateway_port=19081 nginx_port=19082 upstream_port=19080 management=127.0.0.1:199
 fail() { echo "error: $*" >&2; exit 1; }
 for limit in rounds:1:50 seconds:1:60 connections:1:10000 body_bytes:1:4000; do
     IFS=: read -r name least most <<<"$limit"
-    [[ ${!name} =~ ^[0-9]+$ && ${!name} -ge $least && ${!name} -le $most ]] || fail "$name=${!name}: not $least to $most"
+    [[ ${!name} =~ ^[0-9]+$ && ${!name} -ge $least && ${!name} -le $most ]] ||
+        fail "$name=${!name}: not $least to $most"
 done
 [[ -x $binary ]] || fail "$binary is not there: build it with \`cargo build --release\`"
-taskset -c "$proxy_cpu" true 2>/dev/null && taskset -c "$load_cpu" true 2>/dev/null && [[ $proxy_cpu != "$load_cpu" ]] ||
-    fail "CPUs $proxy_cpu and $load_cpu must be two that this shell may use"
+for cpu in "$proxy_cpu" "$load_cpu"; do
+    taskset -c "$cpu" true 2>/dev/null || fail "this shell may not use CPU $cpu"
+done
+[[ $proxy_cpu != "$load_cpu" ]] || fail "proxy and load need a CPU each"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/ringway-bench.XXXXXX")
 pids=()
@@ -38,8 +41,8 @@ trap 'exit 143' TERM
 body=$(printf '%*s' "$body_bytes" '' | tr ' ' x)
 common="daemon off; worker_processes 1; error_log nginx.log crit; events { worker_connections 16384; }"
 [[ $EUID -eq 0 ]] && common="user root; $common"
-http="access_log off; keepalive_requests 1000000000; default_type text/plain;
-    client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;"
+http="access_log off; keepalive_requests 1000000000; default_type text/plain; client_body_temp_path t1;
+    proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;"
 added=
 [[ ${NGINX_HEADERS:-no} == yes ]] && added='
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
@@ -90,8 +93,8 @@ start() {
 start upstream "$load_cpu" nginx -p "$work" -c "$work/upstream.conf"
 start nginx "$proxy_cpu" nginx -p "$work" -c "$work/nginx.conf"
 nginx_pid=$started
-start gateway "$proxy_cpu" "$binary" run -c "$work/gateway.yaml" --threads "$proxy_cpu-$proxy_cpu" --management "$management" \
-    --io-driver "${IO_DRIVER:-auto}"
+start gateway "$proxy_cpu" "$binary" run -c "$work/gateway.yaml" --threads "$proxy_cpu-$proxy_cpu" \
+    --io-driver "${IO_DRIVER:-auto}" --management "$management"
 gateway_pid=$started
 
 for target in "gateway $gateway_port" "nginx $nginx_port"; do
@@ -122,16 +125,22 @@ measure() {
     before=$(ticks "$pid")
     taskset -c "$load_cpu" wrk -t1 -c"$connections" -d"${seconds}s" "http://127.0.0.1:$port/" >"$work/wrk"
     after=$(ticks "$pid")
-    ! grep -Eq 'Socket errors|Non-2xx' "$work/wrk" || fail "$name failed requests: $(grep -E 'Socket errors|Non-2xx' "$work/wrk")"
+    ! grep -E 'Socket errors|Non-2xx' "$work/wrk" || fail "$name failed requests"
     requests=$(awk '/requests in/ {print $1}' "$work/wrk")
     rate=$(awk '/Requests\/sec/ {print $2}' "$work/wrk")
     awk -v t=$((after - before)) -v hz="$hertz" -v n="$requests" -v r="$rate" \
-        'BEGIN {printf "%.2f %.0f\n", t / hz * 1e6 / n, r}' | tee -a "$work/$name.list" |
-        awk -v name="$name" -v round="$round" '{printf "round %2d  %-8s %7.2f us CPU per request  %8d requests/s\n", round, name, $1, $2}'
+        'BEGIN {printf "%.2f %.0f\n", t / hz * 1e6 / n, r}' | tee -a "$work/$name.list" | report "round $round" "$name"
 }
-median() { cut -d' ' -f"$2" "$work/$1.list" | sort -n | awk '{v[NR] = $1} END {m = int((NR + 1) / 2); print NR % 2 ? v[m] : (v[m] + v[m + 1]) / 2}'; }
+report() {
+    awk -v what="$1" -v name="$2" '{printf "%-9s %-8s %7.2f us CPU per request %9d requests/s\n", what, name, $1, $2}'
+}
+median() {
+    cut -d' ' -f"$2" "$work/$1.list" | sort -n |
+        awk '{v[NR] = $1} END {m = int((NR + 1) / 2); print NR % 2 ? v[m] : (v[m] + v[m + 1]) / 2}'
+}
 
-echo "$connections keep-alive connections, $body_bytes byte body, $seconds s a round; proxy on CPU $proxy_cpu, wrk and upstream on CPU $load_cpu"
+echo "$connections keep-alive connections, $body_bytes byte body, $seconds s a round"
+echo "proxy on CPU $proxy_cpu, wrk and upstream on CPU $load_cpu"
 round=0
 { measure gateway "$gateway_pid" "$gateway_port" && measure nginx "$nginx_pid" "$nginx_port"; } >/dev/null # warm
 rm "$work"/*.list
@@ -139,8 +148,8 @@ for ((round = 1; round <= rounds; round++)); do
     measure gateway "$gateway_pid" "$gateway_port"
     measure nginx "$nginx_pid" "$nginx_port"
 done
-awk -v g="$(median gateway 1)" -v n="$(median nginx 1)" -v gr="$(median gateway 2)" -v nr="$(median nginx 2)" 'BEGIN {
-    printf "median    gateway  %7.2f us CPU per request  %8d requests/s\n", g, gr
-    printf "median    nginx    %7.2f us CPU per request  %8d requests/s\n", n, nr
-    printf "ratio     %.3f CPU per request, gateway over nginx (below 1: the gateway costs less)\n", g / n
-}'
+for name in gateway nginx; do
+    echo "$(median $name 1) $(median $name 2)" | report median $name
+done
+awk -v g="$(median gateway 1)" -v n="$(median nginx 1)" \
+    'BEGIN {printf "ratio     %.3f CPU per request, gateway over nginx (below 1: the gateway costs less)\n", g / n}'

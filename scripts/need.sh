@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, and nothing else: scripts/need.sh COMMAND:PACKAGE[,PACKAGE]...
 #
-# A command that is there already costs nothing, so every target of the Makefile may ask. As root or through sudo, with apt-get;
-# elsewhere it says what to install by hand.
+# A command that is there already costs nothing, so every target of the Makefile may ask. As root or through sudo, with
+# apt-get; elsewhere it says what to install by hand.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -39,15 +39,17 @@ fi
 echo "Installing ${packages[*]}" >&2
 # A packaged server starts itself when it is installed. Ours are run privately, so for this moment nothing may start.
 policy=/usr/sbin/policy-rc.d
-if [[ ! -e $policy ]] && printf '#!/bin/sh\nexit 101\n' | "${root[@]}" install -m 755 /dev/stdin $policy 2>/dev/null; then
+if [[ ! -e $policy ]] && printf '#!/bin/sh\nexit 101\n' | "${root[@]}" install -m 755 /dev/stdin $policy; then
     trap '"${root[@]}" rm -f $policy' EXIT
 fi
-apt_install() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >&2; }
-apt_install || { "${root[@]}" apt-get update -qq >&2 && apt_install; } || fail "apt-get could not install ${packages[*]}."
+apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 "$@" >&2; }
+apt update || true # without it a fresh machine knows no package; one with old lists may do
+apt install --no-install-recommends "${packages[@]}" || fail "apt-get could not install ${packages[*]}."
 if [[ " ${packages[*]} " == *" nginx "* && -d /run/systemd/system ]]; then
     "${root[@]}" systemctl disable --quiet --now nginx || true # nor at the next boot
 fi
 hash -r
 for command in "${missing[@]}"; do
-    [[ $command == ca-certificates ]] || command -v "$command" >/dev/null || fail "apt-get installed ${packages[*]}, without it."
+    [[ $command == ca-certificates ]] || command -v "$command" >/dev/null ||
+        fail "apt-get installed ${packages[*]}, and $command is still not there."
 done

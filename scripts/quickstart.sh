@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Serves configs/quickstart in front of a small real upstream, until Ctrl-C: what `make run` calls.
 #
-# The upstream is a private nginx: its own configuration, pid file and directories under target/quickstart-PORT, never the system's
-# service. It tells what it received, so that a rewrite can be seen. It ends with the gateway.
+# The upstream is a private nginx: its own configuration, pid file and directories under target/quickstart-PORT, never
+# the system's service. It tells what it received, so that a rewrite can be seen. It ends with the gateway.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -63,16 +63,18 @@ http {
     default_type application/json;
     server {
         listen 127.0.0.1:$upstream_port;
-        return 200 '{"upstream": "saw", "method": "\$request_method", "path": "\$request_uri", "host": "\$http_host"}\n';
+        set \$seen '"method": "\$request_method", "path": "\$request_uri", "host": "\$http_host"';
+        return 200 '{"upstream": "saw", \$seen}\n';
     }
 }
 NGINX
 gateway=
 trap stop_upstream EXIT
-nginx -p "$work" -c "$work/nginx.conf" 2>"$work/nginx.start" || fail "the upstream did not start: $(cat "$work/nginx.start")"
+nginx -p "$work" -c "$work/nginx.conf" 2>"$work/nginx.start" ||
+    fail "the upstream did not start: $(cat "$work/nginx.start")"
 
-# In a session of its own, so that a signal reaches the gateway once, from here, however many of us it was sent to. A second
-# one that comes later is meant as such: the gateway stops without draining.
+# In a session of its own, so that a signal reaches the gateway once, from here, however many of us it was sent to. A
+# second one that comes later is meant as such: the gateway stops without draining.
 setsid "$binary" run --config "$config" --management "$management" &
 gateway=$!
 stopped_at=

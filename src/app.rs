@@ -4,13 +4,15 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, process::ExitCo
 
 use tracing::level_filters::LevelFilter;
 
+use crate::net::driver::Wanted;
+
 /// What `ringway run` was asked to do: flags and environment, already checked.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// Files and directories, in order. Empty: the places that `config::discovery` knows.
     pub config: Vec<PathBuf>,
     pub threads: Threads,
-    pub io_driver: IoDriver,
+    pub io_driver: Wanted,
     pub management: SocketAddr,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
@@ -26,14 +28,6 @@ pub enum Threads {
     Count(usize),
     /// These CPUs, ascending, one thread each.
     List(Vec<usize>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IoDriver {
-    /// io_uring, or epoll where the host forbids it.
-    Auto,
-    IoUring,
-    Epoll,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +48,7 @@ const CPUS_MAX: usize = 1024;
 impl FromStr for Threads {
     type Err = String;
 
-    /// `auto`, a count, or a CPU list as `taskset -c` takes it: `0-3,6`. One CPU as a list is `3-3`, since `3` is a count.
+    /// `auto`, a count, or a CPU list as `taskset -c` takes it: `0-3,6`. One CPU as a list is `3-3`: `3` is a count.
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "auto" {
             return Ok(Self::Auto);

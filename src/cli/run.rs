@@ -9,7 +9,10 @@ use clap::{
 use tracing::level_filters::LevelFilter;
 
 use super::logging;
-use crate::app::{self, IoDriver, LogFormat, RunOptions, Threads};
+use crate::{
+    app::{self, LogFormat, RunOptions, Threads},
+    net::driver::Wanted,
+};
 
 #[derive(Args)]
 pub struct RunArgs {
@@ -22,14 +25,14 @@ pub struct RunArgs {
 
     /// Cores to serve on: `auto`, a count, or a CPU list such as `0-3,6` [default: auto]
     ///
-    /// `auto` follows the affinity mask and the cgroup's CPU quota. One CPU as a list is `3-3`. Where neither the flag nor
-    /// its variable is set, FLEX_SERVICE_ENVOY_CONCURRENCY counts.
+    /// `auto` follows the affinity mask and the cgroup's CPU quota. One CPU as a list is `3-3`. Where neither the flag
+    /// nor its variable is set, FLEX_SERVICE_ENVOY_CONCURRENCY counts.
     #[arg(long, value_name = "auto|N|CPULIST", env = "RINGWAY_THREADS")]
     threads: Option<Threads>,
 
     /// How the cores talk to the kernel
     #[arg(long, value_name = "DRIVER", env = "RINGWAY_IO_DRIVER", default_value = "auto", value_parser = io_driver())]
-    io_driver: IoDriver,
+    io_driver: Wanted,
 
     /// Where probes, metrics and /config are served
     #[arg(long, value_name = "ADDR", env = "RINGWAY_MANAGEMENT", default_value = "127.0.0.1:9998")]
@@ -62,7 +65,7 @@ pub fn run(args: RunArgs) -> ExitCode {
     })
 }
 
-/// The count of Flex's own variable. It was written for another program, so a value we cannot use is no reason to stay down.
+/// The count of Flex's own variable. It was written for another program: a value we cannot use is no reason to stay down.
 fn flex_concurrency() -> Option<Threads> {
     const NAME: &str = "FLEX_SERVICE_ENVOY_CONCURRENCY";
     let text = std::env::var(NAME).ok().filter(|text| !text.is_empty())?;
@@ -75,11 +78,11 @@ fn flex_concurrency() -> Option<Threads> {
     }
 }
 
-fn io_driver() -> impl TypedValueParser<Value = IoDriver> {
+fn io_driver() -> impl TypedValueParser<Value = Wanted> {
     PossibleValuesParser::new(["auto", "io_uring", "epoll"]).map(|name| match name.as_str() {
-        "io_uring" => IoDriver::IoUring,
-        "epoll" => IoDriver::Epoll,
-        _ => IoDriver::Auto,
+        "io_uring" => Wanted::IoUring,
+        "epoll" => Wanted::Epoll,
+        _ => Wanted::Auto,
     })
 }
 
@@ -115,14 +118,14 @@ mod tests {
     fn flags_are_read_and_have_their_defaults() {
         let args = parse("").expect("no flag is required");
         assert_eq!(args.management, "127.0.0.1:9998".parse().expect("an address"));
-        assert_eq!((args.io_driver, args.log_format), (IoDriver::Auto, LogFormat::Text));
+        assert_eq!((args.io_driver, args.log_format), (Wanted::Auto, LogFormat::Text));
         assert!(args.threads.is_none() && args.config.is_empty() && !args.allow_partial);
 
         let args = parse("-c a.yaml --config b --threads 0-1 --io-driver epoll --log-level debug --allow-partial");
         let args = args.expect("all of these are flags");
         assert_eq!(args.config, [PathBuf::from("a.yaml"), PathBuf::from("b")]);
         assert_eq!(args.threads, Some(Threads::List(vec![0, 1])));
-        assert_eq!((args.io_driver, args.log_level), (IoDriver::Epoll, LevelFilter::DEBUG));
+        assert_eq!((args.io_driver, args.log_level), (Wanted::Epoll, LevelFilter::DEBUG));
         assert!(args.allow_partial);
     }
 

@@ -36,6 +36,8 @@ pub struct Core {
     pub listeners: RefCell<Vec<Rc<OpenListener>>>,
     pub drain: Cell<Drain>,
     pub connections: Cell<usize>,
+    /// Listeners whose accept task still runs.
+    pub accepting: Cell<usize>,
     /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
     random: Cell<u64>,
@@ -90,6 +92,7 @@ impl Core {
             listeners: RefCell::default(),
             drain: Cell::new(Drain::No),
             connections: Cell::new(0),
+            accepting: Cell::new(0),
             retries: Cell::new(0),
             random: Cell::new(seed(id)),
             date: RefCell::default(),

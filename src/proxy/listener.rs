@@ -38,6 +38,7 @@ impl OpenListener {
             closer: RefCell::new(Some(closer)),
             closing: Cell::new(None),
         });
+        core.accepting.set(core.accepting.get() + 1);
         task::spawn(accept(core.clone(), listener, open.clone()));
         Ok(open)
     }
@@ -82,6 +83,7 @@ async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
     while let Some((stream, peer)) = listener.accept_waiting() {
         admit(&core, &open, stream, peer);
     }
+    core.accepting.set(core.accepting.get() - 1);
 }
 
 fn admit(core: &Rc<Core>, open: &Rc<OpenListener>, stream: Stream, peer: SocketAddr) {

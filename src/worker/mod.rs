@@ -1,3 +1,256 @@
 //! One core: its thread, its ring, how a new snapshot reaches it, how it drains.
 
+pub mod cpus;
 pub mod deadline;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use self::deadline::TICK;
+use crate::{
+    config::{endpoints::EndpointTable, snapshot::Snapshot},
+    net::{
+        driver::{self, Kind},
+        mailbox::{Mailbox, Post, Unopened, mailbox},
+        task,
+    },
+    proxy::{
+        core::{Core, Drain},
+        listener::OpenListener,
+        pool::SWEEP,
+    },
+    telemetry::{
+        core::{CoreCopy, CoreTelemetry},
+        heartbeat::Heartbeat,
+    },
+};
+
+/// Messages that may wait for a core. Management sends a handful a second; a core that is this far behind is stuck.
+const MAILBOX_CAPACITY: usize = 256;
+
+/// Between the steps of copying counters, so that requests are served meanwhile.
+const COPY_PAUSE: Duration = Duration::from_millis(1);
+
+/// What management tells a core.
+pub enum Command {
+    /// Serve this from now on. `sockets` are this core's listeners for addresses that it did not serve before; those that
+    /// the snapshot has no more are closed.
+    Serve { snapshot: Arc<Snapshot>, sockets: Vec<(SocketAddr, TcpListener)>, done: oneshot::Sender<io::Result<()>> },
+    Endpoints(Arc<EndpointTable>),
+    /// A copy of the counters.
+    Copy(oneshot::Sender<CoreCopy>),
+    /// The access log's lines so far.
+    TakeLines(oneshot::Sender<Vec<u8>>),
+    Drain(Drain),
+    /// End the thread, whatever it still does.
+    Stop,
+}
+
+/// A running core, as management holds it.
+pub struct Worker {
+    pub id: usize,
+    /// The CPU it is pinned to.
+    pub cpu: Option<usize>,
+    post: Post<Command>,
+    busy: Arc<Busy>,
+    thread: JoinHandle<()>,
+}
+
+/// What keeps a draining core from its end. On a cache line of its own: the core writes it with every connection.
+#[derive(Default)]
+#[repr(align(64))]
+struct Busy {
+    connections_and_listeners: AtomicUsize,
+}
+
+/// What a core needs to start.
+pub struct Start {
+    pub id: usize,
+    pub cores: usize,
+    pub cpu: Option<usize>,
+    pub kind: Kind,
+    pub snapshot: Arc<Snapshot>,
+    pub heartbeat: Heartbeat,
+}
+
+/// Starts a core's thread. It serves nothing before its first `Serve`.
+///
+/// # Errors
+/// The thread or its mailbox could not be made.
+pub fn start(start: Start) -> io::Result<Worker> {
+    let (post, unopened) = mailbox(MAILBOX_CAPACITY)?;
+    let busy = Arc::new(Busy::default());
+    let (id, cpu) = (start.id, start.cpu);
+    let thread = {
+        let busy = busy.clone();
+        std::thread::Builder::new().name(format!("core-{id}")).spawn(move || run(start, unopened, busy))?
+    };
+    Ok(Worker { id, cpu, post, busy, thread })
+}
+
+impl Worker {
+    /// Never waits. False: the core is stuck or gone.
+    pub fn send(&self, command: Command) -> bool {
+        self.post.send(command).is_ok()
+    }
+
+    /// No connection is open, and no listener has one to give.
+    pub fn is_idle(&self) -> bool {
+        self.busy.connections_and_listeners.load(Ordering::Relaxed) == 0
+    }
+
+    /// The thread has ended, which only `Stop` should make it do.
+    pub fn is_dead(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    pub fn join(self) {
+        // A panic was reported by the hook already.
+        let _ = self.thread.join();
+    }
+}
+
+fn run(start: Start, unopened: Unopened<Command>, busy: Arc<Busy>) {
+    if let Some(cpu) = start.cpu
+        && let Err(error) = pin(cpu)
+    {
+        tracing::warn!("core {} is not pinned to CPU {cpu}: {error}", start.id);
+    }
+    let id = start.id;
+    // Built here: the thread that builds the ring is the only one that may submit to it.
+    if let Err(error) = driver::run(start.kind, serve(start, unopened, busy)) {
+        tracing::error!("core {id} could not build its event loop: {error}");
+    }
+}
+
+async fn serve(start: Start, unopened: Unopened<Command>, busy: Arc<Busy>) {
+    let mut mailbox = match unopened.open() {
+        Ok(mailbox) => mailbox,
+        Err(error) => return tracing::error!("core {} cannot receive: {error}", start.id),
+    };
+    let core = Core::new(start.id, start.cores, start.snapshot, CoreTelemetry::new(start.id));
+    task::spawn(tick(core.clone(), start.heartbeat, busy));
+    obey(&core, &mut mailbox).await;
+}
+
+/// The core's clock: deadlines, the sign of life, and once a second the pools.
+async fn tick(core: Rc<Core>, heartbeat: Heartbeat, busy: Arc<Busy>) {
+    let mut ticks = 0;
+    loop {
+        task::sleep(TICK).await;
+        core.deadlines.tick();
+        heartbeat.beat();
+        busy.connections_and_listeners.store(core.connections.get() + core.accepting.get(), Ordering::Relaxed);
+        ticks += 1;
+        if ticks % (SWEEP.as_millis() / TICK.as_millis()) == 0 {
+            core.sweep();
+        }
+    }
+}
+
+async fn obey(core: &Rc<Core>, mailbox: &mut Mailbox<Command>) {
+    while let Some(command) = mailbox.receive().await {
+        match command {
+            Command::Serve { snapshot, sockets, done } => {
+                let _ = done.send(swap(core, snapshot, sockets));
+            }
+            Command::Endpoints(endpoints) => core.set_endpoints(endpoints),
+            Command::Copy(reply) => task::spawn(copy(core.clone(), reply)),
+            Command::TakeLines(reply) => {
+                let _ = reply.send(core.telemetry.access_log.drain());
+            }
+            Command::Drain(drain) => begin_drain(core, drain),
+            Command::Stop => return,
+        }
+    }
+}
+
+/// One version of everything for another, between two requests.
+fn swap(core: &Rc<Core>, snapshot: Arc<Snapshot>, sockets: Vec<(SocketAddr, TcpListener)>) -> io::Result<()> {
+    let index_of = |address| snapshot.listeners.iter().position(|listener| listener.address == address);
+    let mut opened = Vec::new();
+    for (address, socket) in sockets {
+        let Some(index) = index_of(address) else { continue };
+        opened.push(OpenListener::open(core, address, socket, index)?);
+    }
+    let drain = snapshot.settings.timeouts.drain;
+    let mut closed = false;
+    core.listeners.borrow_mut().retain(|listener| match index_of(listener.address) {
+        Some(index) => {
+            listener.index.set(index);
+            true
+        }
+        None => {
+            listener.close(drain);
+            closed = true;
+            false
+        }
+    });
+    core.listeners.borrow_mut().extend(opened);
+    core.serve(snapshot);
+    if closed {
+        core.deadlines.interrupt_idle();
+    }
+    Ok(())
+}
+
+async fn copy(core: Rc<Core>, reply: oneshot::Sender<CoreCopy>) {
+    let mut copy = core.telemetry.begin_copy();
+    copy.panics = task::panics();
+    copy.busy_ns = thread_cpu().as_nanos() as u64;
+    while core.telemetry.copy_more(&mut copy) {
+        task::sleep(COPY_PAUSE).await;
+    }
+    let _ = reply.send(copy);
+}
+
+fn begin_drain(core: &Core, drain: Drain) {
+    core.drain.set(drain);
+    if drain == Drain::Closing {
+        for listener in core.listeners.take() {
+            listener.close(core.serving().snapshot.settings.timeouts.drain);
+        }
+        core.deadlines.interrupt_idle();
+    }
+}
+
+fn pin(cpu: usize) -> io::Result<()> {
+    // SAFETY: an all-zero set is a valid, empty one; the set outlives the calls that borrow it.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The CPUs this process may run on, ascending.
+pub fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: as in `pin`.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
+            return Vec::new();
+        }
+        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set)).collect()
+    }
+}
+
+/// CPU time that this thread has used.
+fn thread_cpu() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills a structure that is lent for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

@@ -1,0 +1,189 @@
+//! The documentation agrees with the code: names and defaults of settings, reason codes, environment variables, links.
+//!
+//! Tables are for people first, so the tests read them as they stand instead of generating them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ringway::config::settings::Settings;
+
+#[test]
+fn settings_have_the_documented_names_and_defaults() {
+    let Settings { limits, timeouts, h2c, .. } = Settings::default();
+    let seconds = |limit: Option<Duration>| limit.map_or(0, |limit| limit.as_secs()).to_string();
+
+    assert_eq!(
+        defaults("### Limits"),
+        expected([
+            ("limits.headBytes", limits.head_bytes.to_string()),
+            ("limits.headerCount", limits.header_count.to_string()),
+            ("limits.trailerBytes", limits.trailer_bytes.to_string()),
+            ("limits.chunkExtensionBytes", limits.chunk_extension_bytes.to_string()),
+            ("limits.bufferedBodyBytes", limits.buffered_body_bytes.to_string()),
+            ("limits.bufferedBytesPerCore", limits.buffered_bytes_per_core.to_string()),
+            ("limits.retryBodyBytes", limits.retry_body_bytes.to_string()),
+            ("limits.connectionsPerCore", limits.connections_per_core.to_string()),
+            ("limits.connectionsPerUpstream", limits.connections_per_upstream.to_string()),
+            ("limits.pendingRequestsPerUpstream", limits.pending_requests_per_upstream.to_string()),
+        ])
+    );
+    assert_eq!(
+        defaults("### Time limits"),
+        expected([
+            ("timeouts.requestHeadSeconds", seconds(timeouts.request_head)),
+            ("timeouts.requestBodyIdleSeconds", seconds(timeouts.request_body_idle)),
+            ("timeouts.keepAliveSeconds", seconds(timeouts.keep_alive)),
+            ("timeouts.upstreamConnectSeconds", seconds(timeouts.upstream_connect)),
+            ("timeouts.drainDelaySeconds", timeouts.drain_delay.as_secs().to_string()),
+            ("timeouts.drainSeconds", timeouts.drain.as_secs().to_string()),
+        ])
+    );
+    assert_eq!(
+        defaults("### Time limits of Flex"),
+        expected([
+            ("streamIdleSeconds", seconds(timeouts.stream_idle)),
+            ("upstreamConnectionIdleSeconds", seconds(timeouts.upstream_connection_idle)),
+            ("upstreamResponseSeconds", seconds(timeouts.upstream_response)),
+        ])
+    );
+    assert_eq!(defaults("### Others")["listeners.h2c"], h2c.to_string());
+}
+
+#[test]
+fn every_reason_code_is_documented_and_exists() {
+    let is_code =
+        |text: &String| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let page = read("docs/request-path.md");
+    let documented: BTreeSet<_> = rows(&page, "## Failures").iter().flat_map(|row| code_spans(&row[0])).collect();
+    let mut used = BTreeSet::new();
+    for (path, text) in sources() {
+        for (_, function) in text.match_indices("fn reason(&self)").map(|(at, _)| text.split_at(at)) {
+            let body = function.split("\n    }\n").next().unwrap_or(function);
+            used.extend(literals(body));
+        }
+        // An answer is made on one line, and its code stands last.
+        if path.ends_with("proxy/reject.rs") || path.starts_with(root().join("src/policies")) {
+            let answers = ["empty(", "text(", "error_json("];
+            let lines = text.lines().filter(|line| answers.iter().any(|answer| line.contains(answer)));
+            used.extend(
+                lines
+                    .filter_map(|line| literals(line.split(".with_header").next()?).pop())
+                    .filter(|code| !code.is_empty()),
+            );
+        }
+    }
+    used.retain(is_code);
+    assert_eq!(documented, used, "docs/request-path.md (left), src/ (right)");
+}
+
+#[test]
+fn every_environment_variable_is_documented_and_exists() {
+    let ours = |name: &String| name.starts_with("RINGWAY_") || name.starts_with("FLEX_");
+    let page = read("docs/configuration.md");
+    let documented: BTreeSet<_> =
+        rows(&page, "## Environment").iter().flat_map(|row| code_spans(&row[0])).filter(ours).collect();
+    let build_only = "RINGWAY_COMMIT";
+    let used: BTreeSet<_> = sources()
+        .iter()
+        .flat_map(|(_, text)| literals(text.split("#[cfg(test)]").next().unwrap_or(text)))
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+        .filter(|name| ours(name) && name != build_only)
+        .collect();
+    assert_eq!(documented, used, "docs/configuration.md (left), src/ (right)");
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut broken = Vec::new();
+    for page in files(&root(), "md") {
+        let text = fs::read_to_string(&page).expect("a page that was listed can be read");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.contains(' ') {
+                continue;
+            }
+            let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if target.is_empty() { page.clone() } else { page.with_file_name("").join(target) };
+            let found = target.exists()
+                && (anchor.is_empty()
+                    || fs::read_to_string(&target)
+                        .is_ok_and(|text| text.lines().any(|line| anchor_of(line) == anchor)));
+            if !found {
+                broken.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// The first two columns of the tables below a heading of docs/configuration.md.
+fn defaults(heading: &str) -> BTreeMap<String, String> {
+    let page = read("docs/configuration.md");
+    rows(&page, heading).into_iter().map(|row| (row[0].replace('`', ""), row[1].clone())).collect()
+}
+
+fn expected<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The rows of all tables below a heading, up to the next heading of any level, without the tables' own heads.
+fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
+    let mut lines = page.lines().skip_while(|line| *line != heading);
+    assert!(lines.next().is_some(), "no heading `{heading}`");
+    let lines: Vec<_> = lines.take_while(|line| !line.starts_with('#')).collect();
+    let is_rule = |line: &&str| line.starts_with("|--");
+    let heads: Vec<_> = lines.windows(2).filter(|pair| is_rule(&pair[1])).map(|pair| pair[0]).collect();
+    let is_row = |line: &&&str| line.starts_with('|') && !is_rule(line) && !heads.contains(*line);
+    let cells = |line: &&str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    lines.iter().filter(is_row).map(cells).collect()
+}
+
+/// What stands between backticks.
+fn code_spans(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// What stands between quotes on one line; enough for literals without escapes.
+fn literals(text: &str) -> Vec<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| line.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+/// As GitHub makes it: lower case, spaces to hyphens, punctuation gone.
+fn anchor_of(line: &str) -> String {
+    let Some(title) = line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')) else {
+        return String::new();
+    };
+    let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let read = |path: PathBuf| (path.clone(), fs::read_to_string(&path).expect("a source that was listed can be read"));
+    files(&root().join("src"), "rs").into_iter().map(read).collect()
+}
+
+fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory of the repository").flatten() {
+        let path = entry.path();
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if path.is_dir() && !hidden && !path.ends_with("target") {
+            found.extend(files(&path, ending));
+        } else if path.extension().is_some_and(|extension| extension == ending) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn read(page: &str) -> String {
+    fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
