@@ -1,4 +1,4 @@
-//! The documentation agrees with the code: names and defaults of settings, reason codes, environment variables, links.
+//! The documentation agrees with the code: settings and their defaults, reason codes, metrics, variables, links.
 //!
 //! Tables are for people first, so the tests read them as they stand instead of generating them.
 
@@ -94,6 +94,17 @@ fn every_environment_variable_is_documented_and_exists() {
         .filter(|name| ours(name) && name != build_only)
         .collect();
     assert_eq!(documented, used, "docs/configuration.md (left), src/ (right)");
+}
+
+#[test]
+fn every_metric_is_documented_and_exists() {
+    let page = read("docs/operations.md");
+    let documented: BTreeSet<_> = rows(&page, "## Metrics").iter().flat_map(|row| code_spans(&row[0])).collect();
+    let families = ["metrics.rs", "process.rs"].map(|file| read(&format!("src/management/{file}")));
+    let names = families.iter().flat_map(|text| literals(text.split("#[cfg(test)]").next().unwrap_or(text)));
+    let is_metric = |name: &String| ["http_", "process_", "ringway_"].iter().any(|start| name.starts_with(start));
+    let used: BTreeSet<_> = names.filter(is_metric).collect();
+    assert_eq!(documented, used, "docs/operations.md (left), src/management (right)");
 }
 
 #[test]

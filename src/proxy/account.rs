@@ -131,9 +131,11 @@ impl Drop for Account {
         let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
         let total_ns = nanos(self.started, Instant::now());
         let upstream_ns = self.asked.zip(self.answered).map(|(asked, answered)| nanos(asked, answered));
-        let overhead_ns = self.asked.zip(self.answered).zip(self.replied).map(|((asked, answered), replied)| {
-            nanos(self.started, asked) + nanos(answered, replied)
-        });
+        let overhead_ns = self
+            .asked
+            .zip(self.answered)
+            .zip(self.replied)
+            .map(|((asked, answered), replied)| nanos(self.started, asked) + nanos(answered, replied));
         let snapshot = &self.serving.snapshot;
         let api = self.api.map(|api| &snapshot.apis[api]);
         self.telemetry.record(&ExchangeRecord {

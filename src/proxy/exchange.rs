@@ -67,7 +67,8 @@ fn decide(
         let mut exchange = Exchange { request, client, authentication: &mut workspace.authentication };
         let states = &serving.api_states[api_index];
         let ran = &mut workspace.api_ran;
-        if let Flow::Respond(answer) = chain::run_request(&api.policies, states, &mut exchange, base, &mut scratch, ran) {
+        if let Flow::Respond(answer) = chain::run_request(&api.policies, states, &mut exchange, base, &mut scratch, ran)
+        {
             return Err(answer);
         }
     }
@@ -80,8 +81,7 @@ fn decide(
     };
     let random = core.random() as u32;
     let chosen = route::choose(api, &input, &mut scratch, &mut workspace.captures, random, &mut workspace.path);
-    let Chosen { route, service } =
-        chosen.map_err(|_| LocalResponse::pattern_limit())?.ok_or_else(reject::no_route)?;
+    let Chosen { route, service } = chosen.map_err(|_| LocalResponse::pattern_limit())?.ok_or_else(reject::no_route)?;
     account.route = Some(route);
     let service_index = service.ok_or_else(reject::no_service)?;
     account.service = Some(service_index);
@@ -91,7 +91,8 @@ fn decide(
         let mut exchange = Exchange { request, client, authentication: &mut workspace.authentication };
         let states = &serving.service_states[service_index];
         let ran = &mut workspace.service_ran;
-        if let Flow::Respond(answer) = chain::run_request(&service.policies, states, &mut exchange, base, &mut scratch, ran)
+        if let Flow::Respond(answer) =
+            chain::run_request(&service.policies, states, &mut exchange, base, &mut scratch, ran)
         {
             return Err(answer);
         }

@@ -50,14 +50,18 @@ enum Failure {
     Unavailable(Unavailable),
     Stalled(Stalled),
     /// The upstream closed or reset before its head was complete; nothing of it was seen if `silent`.
-    Reset { silent: bool },
+    Reset {
+        silent: bool,
+    },
     BadResponse(ResponseError),
     /// The upstream answered 502, 503 or 504, and another try is allowed.
     GatewayError,
     ClientBody(BodyError),
     ClientGone,
     /// The client has part of the response: nothing can be said any more.
-    Midway { reason: &'static str },
+    Midway {
+        reason: &'static str,
+    },
 }
 
 /// What a finished exchange leaves.
@@ -296,7 +300,9 @@ impl Download<'_> {
         self.read_head(from, workspace).await?;
         account.upstream_answered();
         let status = workspace.response.status;
-        if matches!(status, 502..=504) && self.attempt.tries.gateway_error_allowed(&workspace.request.method, self.attempt.replay) {
+        if matches!(status, 502..=504)
+            && self.attempt.tries.gateway_error_allowed(&workspace.request.method, self.attempt.replay)
+        {
             return Err(Failure::GatewayError);
         }
 

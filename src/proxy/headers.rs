@@ -49,7 +49,8 @@ pub fn write_upstream_head(
 ) {
     emit::request_line(out, &request.method, path, &request.query);
     let keeps_host = service.preserve_host || !settings.rewrite_host_header;
-    let host = if keeps_host && !request.authority.is_empty() { &request.authority[..] } else { service.authority.as_bytes() };
+    let host =
+        if keeps_host && !request.authority.is_empty() { &request.authority[..] } else { service.authority.as_bytes() };
     emit::field(out, b"host", host);
     for field in request.fields.iter() {
         match field.known {
@@ -66,7 +67,9 @@ pub fn write_upstream_head(
         }
         BodyLength::Chunked => emit::field(out, b"transfer-encoding", b"chunked"),
         // Where a method is about its body, a server wants to know that there is none (RFC 9110 section 8.6).
-        BodyLength::None if matches!(&request.method[..], b"POST" | b"PUT" | b"PATCH") => emit::field(out, b"content-length", b"0"),
+        BodyLength::None if matches!(&request.method[..], b"POST" | b"PUT" | b"PATCH") => {
+            emit::field(out, b"content-length", b"0")
+        }
         BodyLength::None | BodyLength::UntilClose => {}
     }
     if request.websocket {

@@ -246,9 +246,9 @@ impl Upstream {
     /// Makes place for one more connection by closing the longest idle one.
     fn evict_idle(&self) -> bool {
         let backends = self.backends.borrow().clone();
-        let oldest = backends.iter().max_by_key(|backend| {
-            backend.idle.borrow().front().map(|idle| idle.sweeps + 1).unwrap_or_default()
-        });
+        let oldest = backends
+            .iter()
+            .max_by_key(|backend| backend.idle.borrow().front().map(|idle| idle.sweeps + 1).unwrap_or_default());
         let Some(evicted) = oldest.and_then(|backend| backend.idle.borrow_mut().pop_front()) else { return false };
         drop(evicted);
         self.telemetry.pool_idle.decrement();
@@ -291,7 +291,11 @@ impl Upstream {
             return self.closed();
         }
         let mut place = backend.idle.borrow_mut();
-        if recent { place.push_back(idle) } else { place.push_front(idle) }
+        if recent {
+            place.push_back(idle)
+        } else {
+            place.push_front(idle)
+        }
         self.telemetry.pool_idle.increment();
         self.call_next();
     }

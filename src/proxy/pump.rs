@@ -11,11 +11,11 @@ use std::{
 
 use crate::{
     http::{
-        head::Fields,
         h1::{
             body::{BodyError, BodyReader, Step},
             emit,
         },
+        head::Fields,
     },
     net::{
         Buffer, Receiver, Sender,
@@ -160,7 +160,10 @@ enum Next {
     More,
     Done,
     /// A piece to send as it lies: payload at `start`, `len` bytes, the last bytes of the buffer.
-    Large { start: usize, len: usize },
+    Large {
+        start: usize,
+        len: usize,
+    },
 }
 
 /// Decodes what was received and appends it, encoded, to `out`.

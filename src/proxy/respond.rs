@@ -99,7 +99,8 @@ pub async fn local(
     answer: LocalResponse,
 ) -> After {
     // What was sent along is skipped if it is all here; else the connection cannot be used again.
-    let body_skipped = !workspace.request.expects_continue && skip_buffered_body(connection, serving, &workspace.request);
+    let body_skipped =
+        !workspace.request.expects_continue && skip_buffered_body(connection, serving, &workspace.request);
     let keep_alive = body_skipped && workspace.request.keep_alive && connection.may_stay();
     account.status = answer.status;
     account.reason = answer.reason;
@@ -126,12 +127,7 @@ pub async fn local(
 }
 
 /// The response direction of both chains: the Service's first, then the API's.
-pub fn run_response_chains(
-    client: std::net::IpAddr,
-    workspace: &mut Workspace,
-    serving: &Serving,
-    account: &Account,
-) {
+pub fn run_response_chains(client: std::net::IpAddr, workspace: &mut Workspace, serving: &Serving, account: &Account) {
     let Workspace { request, response, authentication, api_ran, service_ran, .. } = workspace;
     let mut exchange = policies::Exchange { request, client, authentication };
     if let Some(service) = account.service {
