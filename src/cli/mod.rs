@@ -5,6 +5,7 @@
 
 pub mod completions;
 pub mod logging;
+pub mod probe;
 pub mod run;
 pub mod version;
 
@@ -23,6 +24,8 @@ struct Ringway {
 enum Verb {
     /// Serve the configuration until told to stop
     Run(run::RunArgs),
+    /// Ask a running gateway whether it is alive or ready
+    Probe(probe::ProbeArgs),
     /// Print version, commit and the I/O driver that this host gives
     Version(version::VersionArgs),
     /// Print a completion script for a shell
@@ -39,6 +42,8 @@ struct Flexctl {
 
 #[derive(Subcommand)]
 enum FlexctlVerb {
+    /// Ask a running gateway whether it is alive or ready
+    Probe(probe::ProbeArgs),
     /// Print version, commit and the I/O driver that this host gives
     Version(version::VersionArgs),
 }
@@ -48,11 +53,13 @@ pub fn main() -> ExitCode {
     let invoked_as = invoked_as.as_deref().and_then(|path| Path::new(path).file_name());
     if invoked_as == Some(OsStr::new("flexctl")) {
         return match Flexctl::parse().verb {
+            FlexctlVerb::Probe(args) => probe::run(&args),
             FlexctlVerb::Version(args) => version::run(&args),
         };
     }
     match Ringway::parse().verb {
         Verb::Run(args) => run::run(args),
+        Verb::Probe(args) => probe::run(&args),
         Verb::Version(args) => version::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }

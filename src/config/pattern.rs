@@ -4,6 +4,8 @@
 //! not in the text, and never reach a regex engine. The rest runs in linear time; only a pattern that needs `(?!` backtracks,
 //! and then so far and no further.
 
+mod dialect;
+
 use std::{fmt, ops::Range};
 
 use regex_automata::{
@@ -15,6 +17,8 @@ use regex_syntax::hir::{Class, Dot, Hir, HirKind, Look};
 
 /// One pattern as written.
 pub const TEXT_BYTES_MAX: usize = 4096;
+/// Brackets within brackets.
+const NEST_MAX: u32 = 100;
 /// One compiled program.
 pub const PROGRAM_BYTES_MAX: usize = 1 << 20;
 /// What a core keeps for one pattern's lazily built automaton; it starts over when this is full.
@@ -91,7 +95,7 @@ pub struct Scratch {
 }
 
 enum Engine {
-    Linear(meta::Cache),
+    Linear(Box<meta::Cache>),
     Backtracking(fancy_regex::Regex),
 }
 
@@ -227,7 +231,7 @@ impl Pattern {
 
 impl Scratch {
     fn cache(&mut self, id: usize, regex: &Regex) -> &mut meta::Cache {
-        match self.engines[id].get_or_insert_with(|| Engine::Linear(regex.create_cache())) {
+        match self.engines[id].get_or_insert_with(|| Engine::Linear(Box::new(regex.create_cache()))) {
             Engine::Linear(cache) => cache,
             Engine::Backtracking(_) => unreachable!("an id belongs to one pattern of one snapshot"),
         }
@@ -353,26 +357,18 @@ fn linear(text: &str, ignore_case: bool, patterns: &mut usize) -> Result<Shape, 
 /// Bytes, not characters: a header value need not be UTF-8, and `\d`, `\w` and `\b` are ASCII as in RE2. A dot takes any
 /// byte; no path and no header holds a line break. A pattern that asks for Unicode by name (`\pL`, `[é]`) gets it.
 fn parse(text: &str, ignore_case: bool) -> Result<Hir, String> {
-    let parse = |unicode| {
-        regex_syntax::ParserBuilder::new()
-            .unicode(unicode)
-            .utf8(false)
-            .dot_matches_new_line(true)
-            .case_insensitive(ignore_case)
-            .nest_limit(100)
-            .build()
-            .parse(text)
+    let mut parser = regex_syntax::ParserBuilder::new();
+    parser.utf8(false).dot_matches_new_line(true).case_insensitive(ignore_case).nest_limit(NEST_MAX);
+    let text = dialect::from_re2(text);
+    let parsed = match parser.unicode(false).build().parse(&text) {
+        Err(regex_syntax::Error::Translate(_)) => parser.unicode(true).build().parse(&text),
+        parsed => parsed,
     };
-    parse(false)
-        .or_else(|error| match error {
-            regex_syntax::Error::Translate(_) => parse(true),
-            other => Err(other),
-        })
-        .map_err(|error| match &error {
-            regex_syntax::Error::Parse(error) => at(error.kind(), error.span().start.column),
-            regex_syntax::Error::Translate(error) => at(error.kind(), error.span().start.column),
-            _ => format!("not a regular expression: {error}"),
-        })
+    parsed.map_err(|error| match &error {
+        regex_syntax::Error::Parse(error) => at(error.kind(), error.span().start.column),
+        regex_syntax::Error::Translate(error) => at(error.kind(), error.span().start.column),
+        _ => format!("not a regular expression: {error}"),
+    })
 }
 
 fn at(kind: impl fmt::Display, column: usize) -> String {
@@ -396,3 +392,6 @@ fn backtracking(text: &str, ignore_case: bool) -> Result<fancy_regex::Regex, Str
     build(text)?;
     build(&format!(r"\A(?:{text})\z"))
 }
+
+#[cfg(test)]
+mod tests;

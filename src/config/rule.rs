@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::pattern::Pattern;
 pub use super::pattern::{Captures, PatternLimit, Scratch};
-use crate::http::head::Fields;
+use crate::http::{bytes::is_token, head::Fields};
 
 /// As the operator writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -159,7 +159,134 @@ fn boolean_spellings(text: &str) -> Option<&'static [&'static str]> {
     [TRUE, FALSE].into_iter().find(|spellings| spellings.contains(&text))
 }
 
-/// RFC 9110 section 5.6.2.
-fn is_token(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `request` is `METHOD authority path`, then header lines.
+    fn check(rule: &RawRule, request: &str, expected: bool) {
+        let mut patterns = 0;
+        let rule = Rule::compile(rule, &mut patterns).expect("valid");
+        let mut lines = request.lines();
+        let start: Vec<&str> = lines.next().expect("a request").split(' ').collect();
+        let mut fields = Fields::default();
+        for line in lines {
+            let (name, value) = line.split_once(": ").expect("a header line");
+            fields.append(name.as_bytes(), value.as_bytes());
+        }
+        let [method, authority, path] = start[..] else { panic!("{request}") };
+        let input = RuleInput {
+            path: path.as_bytes(),
+            authority: authority.as_bytes(),
+            method: method.as_bytes(),
+            fields: &fields,
+        };
+        let mut scratch = Scratch::new(patterns);
+        assert_eq!(rule.matches(&input, &mut scratch, &mut Captures::default()), Ok(expected), "{rule:?}\n{request}");
+        assert_eq!(rule.holds(&input, &mut scratch), Ok(expected));
+    }
+
+    fn raw(field: &str, pattern: &str) -> RawRule {
+        let mut raw = RawRule::default();
+        let pattern = pattern.to_owned();
+        match field {
+            "path" => raw.path = Some(pattern),
+            "host" => raw.host = Some(pattern),
+            "methods" => raw.methods = Some(pattern),
+            name => drop(raw.headers.insert(name.to_owned(), pattern)),
+        }
+        raw
+    }
+
+    #[test]
+    fn a_rule_without_attributes_holds_for_everything() {
+        check(&RawRule::default(), "GET a /", true);
+        check(&RawRule::default(), "PURGE a:1 /x\na: b", true);
+    }
+
+    #[test]
+    fn every_attribute_must_hold() {
+        let rule = RawRule {
+            path: Some("/orders(/.*)".into()),
+            host: Some("api.example".into()),
+            methods: Some("GET|POST".into()),
+            headers: BTreeMap::from([("x-a".into(), "1".into())]),
+        };
+        check(&rule, "GET api.example /orders/1\nX-A: 1", true);
+        check(&rule, "PUT api.example /orders/1\nX-A: 1", false);
+        check(&rule, "GET other.example /orders/1\nX-A: 1", false);
+        check(&rule, "GET api.example /orders\nX-A: 1", false);
+        check(&rule, "GET api.example /orders/1\nX-A: 2", false);
+        check(&rule, "GET api.example /orders/1", false);
+    }
+
+    #[test]
+    fn methods_are_matched_whole_and_in_their_case() {
+        check(&raw("methods", "GET|POST"), "POST a /", true);
+        check(&raw("methods", "GET|POST"), "get a /", false);
+        check(&raw("methods", "GET|POST"), "GETX a /", false);
+        check(&raw("methods", ".*"), "PURGE a /", true);
+        check(&raw("methods", "(?!DELETE).*"), "DELETE a /", false);
+        check(&raw("methods", "(?!DELETE).*"), "GET a /", true);
+    }
+
+    /// A decision: the reference leaves open whether a rule's host includes the port.
+    #[test]
+    fn a_host_matches_with_its_port_or_without() {
+        for (pattern, authority, expected) in [
+            ("api.example", "api.example", true),
+            ("api.example", "api.example:8081", true),
+            ("api.example:8081", "api.example:8081", true),
+            ("api.example:8081", "api.example", false),
+            ("api.example", "api.example.evil", false),
+            ("api.example", "API.example", false),
+            (r"api\.example", "apixexample", false),
+            (r".*\.example", "a.b.example:1", true),
+            (r"\[::1\]", "[::1]", true),
+            (r"\[::1\]", "[::1]:8081", true),
+            ("localhost|api.example", "localhost:8081", true),
+        ] {
+            check(&raw("host", pattern), &format!("GET {authority} /"), expected);
+        }
+    }
+
+    #[test]
+    fn headers_are_found_in_any_case_and_matched_in_theirs() {
+        check(&raw("X-Kind", "a.*"), "GET a /\nx-kind: abc", true);
+        check(&raw("X-Kind", "a.*"), "GET a /\nx-kind: Abc", false);
+        check(&raw("X-Kind", ".*"), "GET a /\nx-kind: ", true);
+        check(&raw("X-Kind", ".*"), "GET a /\nx-other: a", false);
+    }
+
+    /// A decision: the reference leaves open how several values are matched.
+    #[test]
+    fn several_values_of_a_header_are_joined() {
+        let lines = "GET a /\nx-a: 1\nx-b: 9\nX-A: 2\nx-a: 3";
+        check(&raw("x-a", "1,2,3"), lines, true);
+        check(&raw("x-a", "1|2|3"), lines, false);
+        check(&raw("x-a", "[1-3](,[1-3])*"), lines, true);
+    }
+
+    #[test]
+    fn a_bare_yaml_boolean_matches_every_spelling_of_itself() {
+        for pattern in ["true", "yes"] {
+            check(&raw("x-a", pattern), "GET a /\nx-a: true", true);
+            check(&raw("x-a", pattern), "GET a /\nx-a: yes", true);
+            check(&raw("x-a", pattern), "GET a /\nx-a: no", false);
+            check(&raw("x-a", pattern), "GET a /\nx-a: y", false);
+        }
+    }
+
+    #[test]
+    fn every_problem_is_reported() {
+        let rule = RawRule {
+            path: Some("/a(".into()),
+            host: Some("[".into()),
+            methods: Some("*".into()),
+            headers: BTreeMap::from([("a b".into(), "x".into()), ("ok".into(), "(".into())]),
+        };
+        let problems = Rule::compile(&rule, &mut 0).expect_err("five problems");
+        let fields: Vec<&str> = problems.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(fields, ["path", "host", "methods", "headers.ok", "headers.a b"]);
+    }
 }

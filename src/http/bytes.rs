@@ -49,6 +49,11 @@ pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && all(bytes, TOKEN)
 }
 
+/// What a value may hold (RFC 9110 section 5.5): no control but a tab, and no space at either end.
+pub fn is_field_value(bytes: &[u8]) -> bool {
+    trim(bytes).len() == bytes.len() && bytes.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
+}
+
 /// Without the spaces and tabs around it (OWS of RFC 9110 section 5.6.3).
 #[inline]
 pub fn trim(mut bytes: &[u8]) -> &[u8] {

@@ -56,7 +56,9 @@ impl Known {
             23 => &[(b"x-forwarded-client-cert", Self::XForwardedClientCert)],
             _ => &[],
         };
-        candidates.iter().find(|(lower, _)| name.eq_ignore_ascii_case(lower)).map_or(Self::Other, |&(_, known)| known)
+        // And most of the others by their first letter.
+        let is = |lower: &[u8]| lower[0] == name[0].to_ascii_lowercase() && name.eq_ignore_ascii_case(lower);
+        candidates.iter().find(|(lower, _)| is(lower)).map_or(Self::Other, |&(_, known)| known)
     }
 }
 

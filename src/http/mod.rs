@@ -4,5 +4,5 @@ pub mod head;
 pub mod target;
 
 pub mod authority;
-mod bytes;
+pub mod bytes;
 pub mod h1;

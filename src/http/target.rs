@@ -71,6 +71,11 @@ pub fn check_path(path: &[u8]) -> Result<(), TargetError> {
     Ok(())
 }
 
+/// Whether a path that starts with a slash is not in its normal form.
+pub fn has_dot_segments(path: &[u8]) -> bool {
+    may_have_dot_segments(path) && path.split(|&byte| byte == b'/').any(|segment| dots(segment).is_some())
+}
+
 /// A dot segment starts with a dot or an escape right behind a slash.
 fn may_have_dot_segments(path: &[u8]) -> bool {
     memchr::memchr2_iter(b'.', b'%', path).any(|at| path[at - 1] == b'/')

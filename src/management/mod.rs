@@ -1,1 +1,18 @@
 //! management
+
+pub mod status;
+
+pub mod admin;
+pub mod metrics;
+
+pub mod exposition;
+pub mod process;
+
+pub mod endpoints;
+pub mod health;
+pub mod resolver;
+
+pub mod log_sink;
+pub mod watch;
+
+pub mod supervise;

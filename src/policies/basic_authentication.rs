@@ -1,16 +1,189 @@
-use super::{ConfigError, Core, Policy};
+//! HTTP Basic authentication (RFC 7617) against one user name and password.
+//!
+//! Strict Base64 has one text for each value, so credentials are compared as they come, without decoding. The comparison
+//! takes as long as what the client sent, wherever the two differ.
 
-#[derive(serde::Deserialize)]
-pub struct Config {}
+use std::hint::black_box;
 
-#[derive(Debug)]
-pub struct BasicAuthentication;
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde::Deserialize;
+
+use super::{Authentication, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy};
+use crate::http::head::{Fields, Known};
+
+/// As the operator writes it. Both are plain text.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    username: String,
+    password: String,
+}
+
+pub struct BasicAuthentication {
+    username: String,
+    /// Base64 of `username:password`.
+    expected: Box<[u8]>,
+}
+
+/// Neither the log nor a dump shows the password.
+impl std::fmt::Debug for BasicAuthentication {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BasicAuthentication").field("username", &self.username).finish_non_exhaustive()
+    }
+}
 
 impl Policy for BasicAuthentication {
     type Config = Config;
     type State = ();
-    fn compile(_config: Config) -> Result<Self, ConfigError> {
-        Ok(Self)
+
+    fn compile(config: Config) -> Result<Self, ConfigError> {
+        let mut error = ConfigError::default();
+        if config.username.is_empty() {
+            error.add(Fault::at("username", "must not be empty"));
+        }
+        if config.username.contains(':') {
+            error
+                .add(Fault::at("username", "holds a colon, which ends the user name on the wire: nobody could log in"));
+        }
+        let expected = BASE64.encode(format!("{}:{}", config.username, config.password)).into_bytes().into();
+        error.or(Self { username: config.username, expected })
     }
+
     fn state(&self, _: &Core) {}
+
+    fn on_request(&self, (): &(), exchange: &mut Exchange) -> Flow {
+        match sole_credentials(&exchange.request.fields) {
+            Some(sent) if equal_in_constant_time(sent, &self.expected) => {
+                let authentication: &mut Authentication = exchange.authentication;
+                authentication.set_principal(&self.username);
+                Flow::Continue
+            }
+            Some(sent) if is_user_and_password(sent) => {
+                refuse("Authentication Attempt Failed", "authentication_failed")
+            }
+            _ => refuse(
+                "Registered authentication is set to HTTP basic authentication but there was no security context on \
+                 the session.",
+                "authentication_missing",
+            ),
+        }
+    }
+}
+
+/// What follows `Basic `. Two `authorization` lines could be read differently behind us: they count as none.
+fn sole_credentials(fields: &Fields) -> Option<&[u8]> {
+    let mut values = fields.known_values(Known::Authorization);
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, rest) = value.split_at_checked(5)?;
+    let sent = rest.trim_ascii_start();
+    (scheme.eq_ignore_ascii_case(b"basic") && sent.len() < rest.len()).then_some(sent)
+}
+
+/// Only asked of what was not accepted, to say which of the two refusals it gets.
+fn is_user_and_password(sent: &[u8]) -> bool {
+    BASE64.decode(sent).is_ok_and(|decoded| decoded.contains(&b':'))
+}
+
+fn equal_in_constant_time(sent: &[u8], expected: &[u8]) -> bool {
+    let mut difference = sent.len() ^ expected.len();
+    for (byte, expected) in sent.iter().zip(expected.iter().cycle()) {
+        difference = black_box(difference | usize::from(byte ^ expected));
+    }
+    difference == 0
+}
+
+fn refuse(text: &str, reason: &'static str) -> Flow {
+    let response = LocalResponse::error_json(401, text, reason);
+    Flow::Respond(response.with_header("www-authenticate", "Basic realm=\"mule-realm\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policies::testing;
+
+    const MISSING: &str = r#"{"error":"Registered authentication is set to HTTP basic authentication but there was no security context on the session."}"#;
+    const FAILED: &str = r#"{"error":"Authentication Attempt Failed"}"#;
+
+    /// `refusal` is the body of the 401, or empty where the request passes.
+    fn check(sent: &[&str], refusal: &str) {
+        let policy = testing::compile::<BasicAuthentication>("{username: user, password: 'pass:word'}").expect("valid");
+        let lines: Vec<_> = sent.iter().map(|value| ("Authorization", *value)).collect();
+        let mut request = testing::request("GET", "/", &lines);
+        let mut authentication = Authentication::default();
+        let flow = policy.on_request(&(), &mut testing::exchange(&mut request, &mut authentication));
+        match flow {
+            Flow::Continue => {
+                assert_eq!(refusal, "", "{sent:?} passed");
+                assert_eq!(authentication.principal(), Some("user"));
+            }
+            Flow::Respond(response) => {
+                assert_eq!(String::from_utf8_lossy(&response.body), refusal, "{sent:?}");
+                assert_eq!(response.status, 401);
+                assert_eq!(response.content_type, Some("application/json; charset=UTF-8"));
+                assert_eq!(response.headers, [("www-authenticate".into(), "Basic realm=\"mule-realm\"".into())]);
+                assert_eq!(authentication.principal(), None);
+            }
+        }
+        assert_eq!(request.fields.len(), sent.len(), "the upstream still sees what the client sent");
+    }
+
+    #[test]
+    fn the_right_credentials_pass() {
+        check(&["Basic dXNlcjpwYXNzOndvcmQ="], "");
+        check(&["bAsIc dXNlcjpwYXNzOndvcmQ="], "");
+        check(&["Basic   dXNlcjpwYXNzOndvcmQ="], "");
+    }
+
+    #[test]
+    fn wrong_credentials_fail() {
+        check(&["Basic dXNlcjp3cm9uZw=="], FAILED);
+        check(&["Basic VXNlcjpwYXNzOndvcmQ="], FAILED);
+        // One byte short, one byte long, twice over, and empty.
+        check(&["Basic dXNlcjpwYXNzOndvcg=="], FAILED);
+        check(&["Basic dXNlcjpwYXNzOndvcmQh"], FAILED);
+        check(&["Basic dXNlcjpwYXNzOndvcmR1c2VyOnBhc3M6d29yZA=="], FAILED);
+        check(&["Basic Og=="], FAILED);
+    }
+
+    #[test]
+    fn what_is_not_basic_credentials_is_none_at_all() {
+        check(&[], MISSING);
+        check(&[""], MISSING);
+        check(&["Basic"], MISSING);
+        check(&["Basic "], MISSING);
+        check(&["BasicdXNlcjpwYXNzOndvcmQ="], MISSING);
+        check(&["Bearer dXNlcjpwYXNzOndvcmQ="], MISSING);
+        check(&["Basic user:pass:word"], MISSING);
+        check(&["Basic dXNlcg=="], MISSING);
+        check(&["Basic \u{fc}"], MISSING);
+    }
+
+    #[test]
+    fn base64_is_strict() {
+        check(&["Basic dXNlcjpwYXNzOndvcmQ"], MISSING);
+        check(&["Basic dXNlcjpwYXNzOndvcmR="], MISSING);
+        check(&["Basic dXNlcjpw YXNzOndvcmQ="], MISSING);
+        check(&["Basic dXNlcjpwYXNzOndvcmQ=="], MISSING);
+    }
+
+    #[test]
+    fn several_authorization_headers_are_refused() {
+        check(&["Basic dXNlcjpwYXNzOndvcmQ=", "Basic dXNlcjpwYXNzOndvcmQ="], MISSING);
+        check(&["Basic dXNlcjpwYXNzOndvcmQ=", "Bearer x"], MISSING);
+    }
+
+    #[test]
+    fn a_configuration_that_nobody_could_use_is_refused() {
+        let faults = |text| testing::faults::<BasicAuthentication>(text);
+        assert_eq!(faults("{username: 'a:b', password: p}").len(), 1);
+        assert_eq!(faults("{username: '', password: p}"), ["config.username: must not be empty"]);
+        assert!(testing::compile::<BasicAuthentication>("{username: u, password: ''}").is_ok());
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let policy = testing::compile::<BasicAuthentication>("{username: user, password: secret}").expect("valid");
+        assert_eq!(format!("{policy:?}"), "BasicAuthentication { username: \"user\", .. }");
+    }
 }

@@ -9,11 +9,22 @@ pub mod policy;
 pub mod basic_authentication;
 pub mod header_injection;
 mod header_names;
+
 pub mod header_removal;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use policy::{Authentication, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy};
 
-use crate::http::head::ResponseHead;
+use crate::{
+    config::{
+        node::{Node, nearest},
+        problem::{Location, Problem, Severity},
+    },
+    http::head::ResponseHead,
+};
 
 /// What a name of the table is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +79,14 @@ macro_rules! policies {
         }
 
         impl Compiled {
+            /// `None` for a name that no chain can run yet.
+            fn build(name: &str, config: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+                match name {
+                    $($name => Some(build(config, path, problems).map_or_else(Self::Broken, Self::$policy)),)*
+                    _ => None,
+                }
+            }
+
             pub fn state(&self, core: &Core) -> State {
                 match self {
                     Self::Broken(_) => State::Broken,
@@ -153,4 +172,66 @@ pub fn lookup(name: &str) -> Option<&'static Entry> {
     let stem = |name: &'static str| name.strip_suffix("-flex").unwrap_or(name);
     let wanted = name.strip_suffix("-flex").unwrap_or(name);
     TABLE.iter().find(|entry| stem(entry.name) == wanted)
+}
+
+/// Makes a policy of a chain from its `config`, which stands at `path`. Whatever is wrong becomes a problem and a policy that
+/// refuses its requests, never a failure.
+pub fn compile(name: &str, config: &Node, path: &str, problems: &mut Vec<Problem>) -> Compiled {
+    let Some(entry) = lookup(name) else {
+        let hint = nearest(name, TABLE.iter().map(|entry| entry.name));
+        let hint = hint.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+        return broken(Severity::Policy, config, path, format!("`{name}`: extension not found{hint}"), problems);
+    };
+    if entry.role == Role::Routing {
+        let text = format!("`{name}` is a route, not a policy of a chain; bind it with a PolicyBinding");
+        return broken(Severity::Policy, config, path, text, problems);
+    }
+    Compiled::build(entry.name, config, path, problems)
+        .unwrap_or_else(|| broken(Severity::Warning, config, path, format!("`{name}`: not implemented yet"), problems))
+}
+
+fn broken(severity: Severity, config: &Node, path: &str, text: String, problems: &mut Vec<Problem>) -> Compiled {
+    problems.push(Problem { severity, location: config.location().clone(), path: path.to_owned(), text: text.clone() });
+    Compiled::Broken(format!("{path}: {text}"))
+}
+
+/// The policy, or why there is none.
+fn build<P: Policy>(config: &Node, path: &str, problems: &mut Vec<Problem>) -> Result<P, String> {
+    let found = problems.len();
+    let Some(written) = config.deserialize_as::<P::Config>(Severity::Policy, path, problems) else {
+        return Err(problems[found..]
+            .iter()
+            .filter(|problem| problem.severity == Severity::Policy)
+            .map(|problem| format!("{}: {}", problem.path, problem.text))
+            .collect::<Vec<_>>()
+            .join("; "));
+    };
+    let mut push = |severity, fault: Fault| {
+        let location = location(config, &fault.field);
+        let path = if fault.field.is_empty() { path.to_owned() } else { format!("{path}.{}", fault.field) };
+        let reason = format!("{path}: {}", fault.text);
+        problems.push(Problem { severity, location, path, text: fault.text });
+        reason
+    };
+    for remark in P::remarks(&written) {
+        push(Severity::Warning, remark);
+    }
+    P::compile(written).map_err(|error| {
+        let severity = |fault: &Fault| if fault.not_implemented { Severity::Warning } else { Severity::Policy };
+        error.faults.into_iter().map(|fault| push(severity(&fault), fault)).collect::<Vec<_>>().join("; ")
+    })
+}
+
+/// Where a field such as `inboundHeaders[0].key` was written, or what was written of the way to it.
+fn location(config: &Node, field: &str) -> Location {
+    let mut node = config;
+    for step in field.split(['.', '[']).map(|step| step.trim_end_matches(']')).filter(|step| !step.is_empty()) {
+        let next = match step.parse::<usize>() {
+            Ok(index) if node.is_list() => node.iter().nth(index),
+            _ => node.get(step),
+        };
+        let Some(next) = next else { break };
+        node = next;
+    }
+    node.location().clone()
 }

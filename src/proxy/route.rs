@@ -2,9 +2,12 @@
 //!
 //! The path is built from what was matched and from nothing else: what was routed is what is sent.
 
-use crate::config::{
-    rule::{Captures, PatternLimit, RuleInput, Scratch, any_matches},
-    snapshot::{Api, Destination, Target},
+use crate::{
+    config::{
+        rule::{Captures, PatternLimit, RuleInput, Scratch, any_matches},
+        snapshot::{Api, Destination, Target},
+    },
+    http::target::has_dot_segments,
 };
 
 /// Indices of what was chosen.
@@ -29,10 +32,10 @@ pub fn choose(
     for (index, route) in api.routes.iter().enumerate() {
         if any_matches(&route.rules, request, scratch, captures)? {
             let destination = destination(&route.target, random);
-            write_path(&destination.path, request.path, captures, out_path);
+            let taken = write_path(&destination.path, request.path, captures, out_path);
             // `/v1(.*)` takes `../secret` out of `/v1../secret`: a dot segment that was none when the path was
             // normalised. Such a request has no route.
-            let climbs = captures.grouped && has_dot_segment(out_path);
+            let climbs = captures.grouped && has_dot_segments(&out_path[taken..]);
             return Ok((!climbs).then_some(Chosen { route: index, service: destination.service }));
         }
     }
@@ -57,8 +60,9 @@ fn destination(target: &Target, random: u32) -> &Destination {
     }
 }
 
-/// `prefix` joined with what the groups took, or with the whole path where the pattern has no group.
-fn write_path(prefix: &str, path: &[u8], captures: &Captures, out: &mut Vec<u8>) {
+/// `prefix` joined with what the groups took, or with the whole path where the pattern has no group. Returns where the
+/// prefix ends; what follows is nothing or starts with a slash.
+fn write_path(prefix: &str, path: &[u8], captures: &Captures, out: &mut Vec<u8>) -> usize {
     out.clear();
     out.extend_from_slice(prefix.as_bytes());
     let joined_at = out.len();
@@ -73,21 +77,140 @@ fn write_path(prefix: &str, path: &[u8], captures: &Captures, out: &mut Vec<u8>)
     if needs_slash {
         out.insert(joined_at, b'/');
     }
+    joined_at
 }
 
-/// Whether a segment is `.` or `..`, also where a dot is written `%2e`.
-fn has_dot_segment(path: &[u8]) -> bool {
-    memchr::memchr_iter(b'/', path).any(|slash| {
-        let mut rest = &path[slash + 1..];
-        for _ in 0..2 {
-            rest = match rest {
-                [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
-                _ => return false,
-            };
-            if matches!(rest, [] | [b'/', ..]) {
-                return true;
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{
+            rule::{RawRule, Rule},
+            snapshot::{BaseIndex, Route, SeriesId, relative},
+        },
+        http::head::Fields,
+    };
+
+    /// A route of `path` patterns, as `(patterns, destination's path, service)`.
+    type Written<'a> = (&'a [&'a str], &'a str, usize);
+
+    fn api(base: &str, routes: &[Written]) -> (Api, Scratch) {
+        let mut patterns = 0;
+        let mut compile = |path: &&str| {
+            let raw = RawRule { path: Some((*path).to_owned()), ..RawRule::default() };
+            Rule::compile(&raw, &mut patterns).expect("valid")
+        };
+        let routes = routes.iter().map(|(paths, prefix, service)| Route {
+            name: String::new(),
+            series: SeriesId(0),
+            rules: paths.iter().map(&mut compile).collect(),
+            target: Target::One(Destination { service: Some(*service), path: prefix.trim_end_matches('/').to_owned() }),
+        });
+        let routes = routes.collect();
+        let api = Api {
+            namespace: "default".into(),
+            name: "api".into(),
+            base: base.into(),
+            series: SeriesId(0),
+            policies: Vec::new(),
+            routes,
+        };
+        (api, Scratch::new(patterns))
+    }
+
+    /// Where `GET path` goes: the service and the upstream's path.
+    fn find(base: &str, routes: &[Written], path: &str) -> Result<Option<(usize, String)>, PatternLimit> {
+        let (api, mut scratch) = api(base, routes);
+        let mut index = BaseIndex::default();
+        index.insert(base, 0);
+        let (_, taken) = index.find(path.as_bytes()).expect("the API's path");
+        let input = RuleInput {
+            path: relative(path.as_bytes(), taken),
+            authority: b"a",
+            method: b"GET",
+            fields: &Fields::default(),
+        };
+        let mut out = b"left over".to_vec();
+        let chosen = choose(&api, &input, &mut scratch, &mut Captures::default(), 0, &mut out)?;
+        Ok(chosen.map(|chosen| (chosen.service.expect("there is one"), String::from_utf8(out).expect("ASCII"))))
+    }
+
+    fn check(base: &str, rule: &str, prefix: &str, path: &str, expected: Option<&str>) {
+        let found = find(base, &[(&[rule], prefix, 0)], path).expect("within the limit").map(|(_, path)| path);
+        assert_eq!(found.as_deref(), expected, "{base} {rule} {prefix} {path}");
+    }
+
+    #[test]
+    fn the_published_table() {
+        check("", "/api/.*", "", "/api/foo/bar", Some("/api/foo/bar"));
+        check("", "/api(/.*)", "", "/api/foo/bar", Some("/foo/bar"));
+        check("", "/api/.*", "/orders", "/api/foo/bar", Some("/orders/api/foo/bar"));
+        check("", "/api(/.*)", "/orders", "/api/foo/bar", Some("/orders/foo/bar"));
+        check("/api", "/foo/.*", "", "/api/foo/bar", Some("/foo/bar"));
+        check("/api", "/foo(/.*)", "", "/api/foo/bar", Some("/bar"));
+        check("/api", "/foo/.*", "/orders", "/api/foo/bar", Some("/orders/foo/bar"));
+        check("/api", "/foo(/.*)", "/orders", "/api/foo/bar", Some("/orders/bar"));
+        check("/api", "/api/foo/.*", "/orders", "/api/foo/bar", None);
+        check("/api", "/foo(/.*)/bar(/.*)", "", "/api/foo/abc/bar/def", Some("/abc/def"));
+        check("/api", "/foo(/.*)/bar(/.*)", "/orders", "/api/foo/abc/bar/def", Some("/orders/abc/def"));
+    }
+
+    #[test]
+    fn the_base_is_always_taken_off() {
+        let found = |base, path| find(base, &[(&[], "", 0)], path).map(|found| found.map(|(_, path)| path));
+        assert_eq!(found("/api/httpbin/", "/api/httpbin/get"), Ok(Some("/get".into())));
+        assert_eq!(found("/api", "/api"), Ok(Some("/".into())));
+        assert_eq!(found("/api", "/api/"), Ok(Some("/".into())));
+        assert_eq!(found("/", "/x//y/"), Ok(Some("/x//y/".into())));
+    }
+
+    /// A decision: `destinationPath` and what was captured meet in one slash, whichever of the two brings it.
+    #[test]
+    fn one_slash_joins_the_two_parts() {
+        check("", "/api/(.*)", "/orders", "/api/x", Some("/orders/x"));
+        check("", "/api/(.*)", "", "/api/x", Some("/x"));
+        check("", "/api(.*)", "/orders/", "/api/x", Some("/orders/x"));
+        check("", "/api(.*)", "/orders", "/api", Some("/orders"));
+        check("", "/api(.*)", "", "/api", Some("/"));
+        check("", "/api/(.*)", "/", "/api/", Some("/"));
+        check("", "/orders(/.*)", "/a", "/orders", None);
+        check("", "/a(/x)?/y", "/b", "/a/y", Some("/b"));
+        check("", "/a(/x)?(/y)", "", "/a/y", Some("/y"));
+    }
+
+    #[test]
+    fn a_capture_cannot_climb_out_of_its_destination() {
+        for path in ["/v1../secret", "/v1./x", "/v1%2e%2e/secret", "/v1.%2E", "/v1.."] {
+            check("", "/v1(.*)", "/public", path, None);
         }
-        false
-    })
+        check("", "/f/(.*)-(.*)", "/public", "/f/.-./etc", None);
+        check("", "/v1(.*)", "/public", "/v1.../x", Some("/public/.../x"));
+        check("", "/v1(.*)", "/public", "/v1/..x/.y", Some("/public/..x/.y"));
+    }
+
+    #[test]
+    fn the_first_route_and_its_first_rule_win() {
+        let routes: &[Written] = &[(&["/a(/.*)", "(/b)/.*"], "/one", 1), (&["/b/.*"], "/two", 2), (&[], "", 3)];
+        let found = |path| find("/", routes, path).expect("within the limit");
+        assert_eq!(found("/a/x"), Some((1, "/one/x".into())));
+        assert_eq!(found("/b/x"), Some((1, "/one/b".into())));
+        assert_eq!(found("/c"), Some((3, "/c".into())));
+        assert_eq!(find("/", &routes[..2], "/c"), Ok(None));
+        assert_eq!(find("/", &[], "/c"), Ok(None));
+    }
+
+    #[test]
+    fn a_pattern_at_its_limit_is_no_answer() {
+        let path = format!("/{}", "a".repeat(64));
+        assert_eq!(find("/", &[(&["/(?:a(?!x)|a(?!y))*c"], "", 0), (&[], "", 1)], &path), Err(PatternLimit));
+    }
+
+    #[test]
+    fn weights_divide_the_random_numbers() {
+        let to = |service| Destination { service: Some(service), path: String::new() };
+        let target = Target::Weighted { choices: vec![(1, to(0)), (3, to(1))], sum: 4 };
+        for (random, expected) in [(0, 0), (u32::MAX / 4, 0), (u32::MAX / 4 + 1, 1), (u32::MAX, 1)] {
+            assert_eq!(destination(&target, random).service, Some(expected), "{random}");
+        }
+    }
 }

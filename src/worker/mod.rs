@@ -1,5 +1,6 @@
 //! One core: its thread, its ring, how a new snapshot reaches it, how it drains.
 
+pub mod cpus;
 pub mod deadline;
 
 use std::{

@@ -51,7 +51,7 @@ fn is_hop_by_hop(field: &FieldRef<'_>) -> bool {
 }
 
 /// Fields that mean the same to every recipient, or that identify the client; `Connection` cannot remove them.
-pub fn is_protected(field: &FieldRef<'_>) -> bool {
+fn is_protected(field: &FieldRef<'_>) -> bool {
     const PROTECTED: [&[u8]; 20] = [
         b"accept",
         b"age",

@@ -44,8 +44,9 @@ fn find_end(input: &[u8], start: usize, scanned: &mut usize) -> Option<usize> {
 /// Refuses bytes that may stand nowhere in a head: controls other than HTAB, CR without LF, LF without CR. The bytes
 /// before `from` were checked before, and the last one may be the first half of a line end.
 pub(super) fn check_bytes(head: &[u8], from: usize) -> Result<(), FieldError> {
+    let from = from.min(head.len());
     let (before, new) = match from {
-        0 => (&head[..], head.get(1..).unwrap_or_default()),
+        0 => (head, head.get(1..).unwrap_or_default()),
         _ => (&head[from - 1..], &head[from..]),
     };
     let mut bad = from == 0 && head.first().is_some_and(|&first| is_control(first) && first != b'\r');

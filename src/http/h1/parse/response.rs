@@ -127,3 +127,6 @@ fn read_framing(request: ResponseTo, head: &mut ResponseHead) -> Result<(), Resp
     head.keep_alive = framing.keep_alive && head.body != BodyLength::UntilClose;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! Addresses: `protocol://host:port/path` of APIs and services, and `host:port` of endpoints.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use super::snapshot::Endpoint;
+
+/// The product that wrote the files keeps this port for itself, and our management answers on it.
+pub const RESERVED_PORT: u16 = 9998;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+    /// HTTP/2 with prior knowledge; only for services.
+    H2,
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::H2 => "h2",
+        })
+    }
+}
+
+/// Where an API listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    pub scheme: Scheme,
+    pub socket: SocketAddr,
+    /// As written: empty, `/`, `/api` or `/foo/`.
+    pub base: String,
+}
+
+/// Where a service is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAddress {
+    pub scheme: Scheme,
+    pub endpoint: Endpoint,
+    /// `host` and, where it is not the scheme's own, `:port`.
+    pub authority: String,
+    /// Put ahead of every path; no trailing slash, empty for none.
+    pub path: String,
+}
+
+impl ListenAddress {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let parts = Parts::parse(text)?;
+        if parts.scheme == Scheme::H2 {
+            return Err("an API listens on http:// or https://".into());
+        }
+        let ip = match parts.host.as_str() {
+            "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            host => host.parse().map_err(|_| "the host must be an IP address to bind, normally 0.0.0.0".to_owned())?,
+        };
+        let port = parts.port.or(parts.scheme.default_port()).ok_or("the port is missing")?;
+        if port == RESERVED_PORT {
+            return Err(format!("port {RESERVED_PORT} is reserved"));
+        }
+        path_problem(&parts.path)?;
+        Ok(Self { scheme: parts.scheme, socket: SocketAddr::new(ip, port), base: parts.path })
+    }
+}
+
+impl ServiceAddress {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let parts = Parts::parse(text)?;
+        let port = parts.port.or(parts.scheme.default_port()).ok_or("h2:// needs a port")?;
+        path_problem(&parts.path)?;
+        let mut authority = bracketed(&parts.host);
+        if Some(port) != parts.scheme.default_port() {
+            authority = format!("{authority}:{port}");
+        }
+        Ok(Self {
+            scheme: parts.scheme,
+            endpoint: Endpoint { host: parts.host, port },
+            authority,
+            path: parts.path.trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+/// A `host:port` without a protocol.
+pub fn endpoint(text: &str) -> Result<Endpoint, String> {
+    if text.contains('/') {
+        return Err("expected host:port, without a protocol or a path".into());
+    }
+    let (host, port) = host_and_port(text)?;
+    Ok(Endpoint { host, port: port.ok_or("expected host:port")? })
+}
+
+/// A path that is put ahead of another one: with a slash in front, none at the end, empty for none.
+pub fn path_prefix(text: &str) -> Result<String, String> {
+    path_problem(text)?;
+    let path = text.trim_matches('/');
+    Ok(if path.is_empty() { String::new() } else { format!("/{path}") })
+}
+
+/// The base of one API is a segment-prefix of the other's, so that one port cannot serve both.
+pub fn bases_clash(one: &str, other: &str) -> bool {
+    let (one, other) = (one.trim_end_matches('/'), other.trim_end_matches('/'));
+    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
+    long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Scheme {
+    fn default_port(self) -> Option<u16> {
+        match self {
+            Self::Http => Some(80),
+            Self::Https => Some(443),
+            Self::H2 => None,
+        }
+    }
+}
+
+struct Parts {
+    scheme: Scheme,
+    /// IPv6 literals without brackets.
+    host: String,
+    port: Option<u16>,
+    path: String,
+}
+
+impl Parts {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text.split_once("://").ok_or("expected protocol://host:port")?;
+        let scheme = match scheme.to_ascii_lowercase().as_str() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            "h2" => Scheme::H2,
+            _ => return Err("the protocol must be http, https or h2".into()),
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = host_and_port(authority)?;
+        Ok(Self { scheme, host, port, path: path.to_owned() })
+    }
+}
+
+fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
+    if text.contains('@') {
+        return Err("user information does not belong in an address".into());
+    }
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, behind) = rest.split_once(']').ok_or("`[` without `]`")?;
+            host.parse::<Ipv6Addr>().map_err(|_| "not an IPv6 address within the brackets")?;
+            match (behind.strip_prefix(':'), behind) {
+                (port, _) if port.is_some() => (host, port),
+                (_, "") => (host, None),
+                _ => return Err("expected `:port` behind the brackets".into()),
+            }
+        }
+        None => match text.split_once(':') {
+            Some((_, port)) if port.contains(':') => {
+                return Err("an IPv6 address stands in brackets: [::1]:8080".into());
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    if host.is_empty() {
+        return Err("the host is missing".into());
+    }
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_' | b':');
+    if host.len() > 253 || !host.bytes().all(allowed) {
+        return Err("not a host name or an IP address".into());
+    }
+    let port = match port {
+        None => None,
+        Some(digits) if digits.bytes().all(|c| c.is_ascii_digit()) => Some(
+            digits.parse::<u16>().ok().filter(|port| *port > 0).ok_or("the port must be a number from 1 to 65535")?,
+        ),
+        Some(_) => return Err("the port must be a number from 1 to 65535".into()),
+    };
+    Ok((host.to_owned(), port))
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// What stands in a path goes into request lines, and is compared with normalised paths.
+fn path_problem(path: &str) -> Result<(), String> {
+    if let Some(c) = path.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '\\')) {
+        return Err(format!("a path cannot hold {c:?}"));
+    }
+    let dots = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    if path.split('/').any(dots) {
+        return Err("a path cannot hold `.` or `..` segments".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_addresses() {
+        for (text, socket, base) in [
+            ("http://0.0.0.0:8081", "0.0.0.0:8081", ""),
+            ("http://0.0.0.0:8081/", "0.0.0.0:8081", "/"),
+            ("HTTP://127.0.0.1/v1", "127.0.0.1:80", "/v1"),
+            ("http://localhost:1/foo/", "127.0.0.1:1", "/foo/"),
+            ("http://[::]:8081/api", "[::]:8081", "/api"),
+            ("https://0.0.0.0", "0.0.0.0:443", ""),
+        ] {
+            let address = ListenAddress::parse(text).expect(text);
+            assert_eq!((address.socket.to_string().as_str(), address.base.as_str()), (socket, base), "{text}");
+        }
+    }
+
+    #[test]
+    fn listen_addresses_that_are_refused() {
+        for (text, problem) in [
+            ("0.0.0.0:8081", "expected protocol://host:port"),
+            ("ftp://0.0.0.0:1", "the protocol must be http, https or h2"),
+            ("h2://0.0.0.0:1", "an API listens on http:// or https://"),
+            ("http://0.0.0.0:9998/x", "port 9998 is reserved"),
+            ("http://0.0.0.0:0", "the port must be a number from 1 to 65535"),
+            ("http://0.0.0.0:+80", "the port must be a number from 1 to 65535"),
+            ("http://0.0.0.0:65536", "the port must be a number from 1 to 65535"),
+            ("http://0.0.0.0:", "the port must be a number from 1 to 65535"),
+            ("http://:80", "the host is missing"),
+            ("http://example.com:80", "the host must be an IP address to bind, normally 0.0.0.0"),
+            ("http://::1:80", "an IPv6 address stands in brackets: [::1]:8080"),
+            ("http://[::1:80", "`[` without `]`"),
+            ("http://u:p@0.0.0.0:80", "user information does not belong in an address"),
+            ("http://0.0.0.0:80/a?b", "a path cannot hold '?'"),
+            ("http://0.0.0.0:80/a\r\nb", "a path cannot hold '\\r'"),
+            ("http://0.0.0.0:80/a/%2E./b", "a path cannot hold `.` or `..` segments"),
+        ] {
+            assert_eq!(ListenAddress::parse(text).expect_err(text), problem, "{text}");
+        }
+    }
+
+    #[test]
+    fn service_addresses() {
+        for (text, endpoint, authority, path) in [
+            ("http://orders.internal:8080", ("orders.internal", 8080), "orders.internal:8080", ""),
+            ("https://httpbin.org:443/", ("httpbin.org", 443), "httpbin.org", ""),
+            ("http://a_b/x/y/", ("a_b", 80), "a_b", "/x/y"),
+            ("http://[::1]:81", ("::1", 81), "[::1]:81", ""),
+            ("h2://grpc:50051", ("grpc", 50051), "grpc:50051", ""),
+        ] {
+            let address = ServiceAddress::parse(text).expect(text);
+            assert_eq!((address.endpoint.host.as_str(), address.endpoint.port), endpoint, "{text}");
+            assert_eq!((address.authority.as_str(), address.path.as_str()), (authority, path), "{text}");
+        }
+        assert_eq!(ServiceAddress::parse("h2://grpc").expect_err("no port"), "h2:// needs a port");
+        assert_eq!(ServiceAddress::parse("http://a b/").expect_err("space"), "not a host name or an IP address");
+    }
+
+    #[test]
+    fn endpoints_need_a_port_and_nothing_else() {
+        assert_eq!(endpoint("[::1]:80"), Ok(Endpoint { host: "::1".into(), port: 80 }));
+        for text in ["host", "http://host:80", "host:80/", "[::1]", ":80", ""] {
+            assert!(endpoint(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bases_clash_by_segments() {
+        for (one, other, clash) in [
+            ("/cats", "/cats/dogs", true),
+            ("/cats/", "/cats", true),
+            ("/cats", "/catsdogs", false),
+            ("", "/x", true),
+            ("/", "", true),
+            ("/a/b", "/a/c", false),
+        ] {
+            assert_eq!(bases_clash(one, other), clash, "{one} {other}");
+            assert_eq!(bases_clash(other, one), clash, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn prefixes_have_one_slash_in_front_and_none_behind() {
+        for (written, prefix) in [("", ""), ("/", ""), ("/posts/", "/posts"), ("posts", "/posts"), ("/a/b", "/a/b")] {
+            assert_eq!(path_prefix(written).as_deref(), Ok(prefix));
+        }
+        assert!(path_prefix("/a?b=c").is_err());
+    }
+}

@@ -1,0 +1,449 @@
+//! The settings in force: what the Configuration resources say, else the environment, else the default.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    address::RESERVED_PORT,
+    environment::Environment,
+    node::{Located, Node, nearest},
+    problem::{Location, Problem, Severity},
+    resources::{
+        AccessLog, AccessLogFormat, Configuration, GatewayRingway, Probe, Resource, Routing, Section, Timeouts,
+    },
+    settings::{self, ServerHeader, Settings, TrustedProxies},
+};
+
+/// A day. Longer waits are taken for a mistake in the unit.
+const SECONDS_MAX: f64 = 86_400.0;
+/// A name or value range in a head is counted in 16 bits (`http/head.rs`).
+const HEAD_BYTES_MAX: u64 = 65_535;
+/// Where probes answer if a `probe` section names no port.
+const PROBE_PORT: u16 = 3000;
+
+/// The sub-keys of all Configuration resources, one of each.
+#[derive(Debug, Default)]
+pub struct Sections(BTreeMap<&'static str, Merged>);
+
+/// A sub-key with the place it came from.
+#[derive(Debug)]
+struct Merged {
+    node: Node,
+    path: String,
+}
+
+impl Sections {
+    /// Of two resources with one sub-key the later wins. Reports unknown keys and what is wrong within sections, used or not.
+    pub fn merge(configurations: &[Resource<Configuration>], problems: &mut Vec<Problem>) -> Self {
+        let mut merged = BTreeMap::new();
+        for resource in configurations {
+            for entry in resource.spec.0.entries() {
+                let path = format!("{}.spec.{}", resource.id.name, entry.key);
+                let location = &entry.key_location;
+                let mut warn = |text: String| {
+                    let location = location.clone();
+                    problems.push(Problem { severity: Severity::Warning, location, path: path.clone(), text });
+                };
+                let Some(section) = Section::named(&entry.key) else {
+                    let meant = nearest(&entry.key, Section::ALL.iter().map(|section| section.name));
+                    let meant = meant.map_or("ignored".to_owned(), |name| format!("did you mean `{name}`?"));
+                    warn(format!("unknown key, {meant}"));
+                    continue;
+                };
+                if entry.value.is_null() {
+                    continue;
+                }
+                if section.to_come {
+                    warn("not implemented yet".into());
+                }
+                if merged.contains_key(section.name) {
+                    warn("set by an earlier Configuration as well; this one counts".into());
+                }
+                section.check(&entry.value, &path, problems);
+                merged.insert(section.name, Merged { node: entry.value.clone(), path });
+            }
+        }
+        Self(merged)
+    }
+
+    /// A section as its type. Its problems have been reported by [`Sections::merge`].
+    fn section<T: serde::de::DeserializeOwned + Default>(&self, name: &str) -> (T, String) {
+        match self.0.get(name) {
+            Some(merged) => (merged.node.deserialize("", &mut Vec::new()).unwrap_or_default(), merged.path.clone()),
+            None => (T::default(), name.to_owned()),
+        }
+    }
+
+    /// As JSON, for a dump.
+    pub fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
+        self.0.iter().map(|(name, merged)| ((*name).to_owned(), merged.node.to_json())).collect()
+    }
+}
+
+/// The settings of this replica.
+pub fn settings(sections: &Sections, environment: &Environment, problems: &mut Vec<Problem>) -> Settings {
+    let mut settings = Settings::default();
+    from_environment(&mut settings, environment, problems);
+    let (timeouts, path) = sections.section::<Timeouts>("timeouts");
+    let mut checked = Checked { path, problems };
+    let known = &mut settings.timeouts;
+    checked.optional_seconds("streamIdleSeconds", timeouts.stream_idle_seconds, &mut known.stream_idle);
+    checked.optional_seconds(
+        "upstreamConnectionIdleSeconds",
+        timeouts.upstream_connection_idle_seconds,
+        &mut known.upstream_connection_idle,
+    );
+    checked.optional_seconds(
+        "upstreamResponseSeconds",
+        timeouts.upstream_response_seconds,
+        &mut known.upstream_response,
+    );
+
+    let (routing, _) = sections.section::<Routing>("routing");
+    settings.rewrite_host_header = routing.rewrite_host_header.unwrap_or(settings.rewrite_host_header);
+
+    if sections.0.contains_key("probe") {
+        let (probe, path) = sections.section::<Probe>("probe");
+        settings.probe_port = probe_port(probe, Checked { path, problems });
+    }
+    let (ringway, path) = sections.section::<GatewayRingway>("ringway");
+    ours(&mut settings, ringway, Checked { path, problems });
+    settings
+}
+
+fn probe_port(probe: Probe, mut checked: Checked<'_>) -> Option<u16> {
+    let port = probe.port.unwrap_or(Located { value: PROBE_PORT, location: Location::default() });
+    if !probe.enabled.unwrap_or(true) {
+        return None;
+    }
+    match port.value {
+        0 => checked.error("port", port.location, "the port must be a number from 1 to 65535".into()),
+        RESERVED_PORT => checked.error("port", port.location, format!("port {RESERVED_PORT} is reserved")),
+        value => return Some(value),
+    }
+    None
+}
+
+/// `spec.ringway`.
+fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'_>) {
+    let (limits, known) = (ringway.limits, &mut settings.limits);
+    checked.count("limits.headBytes", limits.head_bytes, 256..=HEAD_BYTES_MAX, &mut known.head_bytes);
+    checked.count("limits.headerCount", limits.header_count, 1..=10_000, &mut known.header_count);
+    checked.count("limits.trailerBytes", limits.trailer_bytes, 0..=HEAD_BYTES_MAX, &mut known.trailer_bytes);
+    let extension = &mut known.chunk_extension_bytes;
+    checked.count("limits.chunkExtensionBytes", limits.chunk_extension_bytes, 0..=HEAD_BYTES_MAX, extension);
+    const GIB: u64 = 1 << 30;
+    checked.count("limits.bufferedBodyBytes", limits.buffered_body_bytes, 0..=GIB, &mut known.buffered_body_bytes);
+    let per_core = &mut known.buffered_bytes_per_core;
+    checked.count("limits.bufferedBytesPerCore", limits.buffered_bytes_per_core, 0..=64 * GIB, per_core);
+    checked.count("limits.retryBodyBytes", limits.retry_body_bytes, 0..=GIB, &mut known.retry_body_bytes);
+    const MANY: u64 = 10_000_000;
+    checked.count("limits.connectionsPerCore", limits.connections_per_core, 0..=MANY, &mut known.connections_per_core);
+    let connections = &mut known.connections_per_upstream;
+    checked.count("limits.connectionsPerUpstream", limits.connections_per_upstream, 1..=MANY, connections);
+    let pending = &mut known.pending_requests_per_upstream;
+    checked.count("limits.pendingRequestsPerUpstream", limits.pending_requests_per_upstream, 0..=MANY, pending);
+
+    let (timeouts, known) = (ringway.timeouts, &mut settings.timeouts);
+    checked.optional_seconds("timeouts.requestHeadSeconds", timeouts.request_head_seconds, &mut known.request_head);
+    let body_idle = &mut known.request_body_idle;
+    checked.optional_seconds("timeouts.requestBodyIdleSeconds", timeouts.request_body_idle_seconds, body_idle);
+    checked.optional_seconds("timeouts.keepAliveSeconds", timeouts.keep_alive_seconds, &mut known.keep_alive);
+    let connect = &mut known.upstream_connect;
+    checked.optional_seconds("timeouts.upstreamConnectSeconds", timeouts.upstream_connect_seconds, connect);
+    checked.seconds("timeouts.drainDelaySeconds", timeouts.drain_delay_seconds, &mut known.drain_delay);
+    checked.seconds("timeouts.drainSeconds", timeouts.drain_seconds, &mut known.drain);
+
+    settings.h2c = ringway.listeners.h2c.unwrap_or(settings.h2c);
+    if let Some(networks) = ringway.trusted_proxies {
+        settings.trusted_proxies = trusted_proxies(networks, &mut checked);
+    }
+    if let Some(name) = ringway.server_header {
+        if name.value.is_empty() {
+            settings.server_header = ServerHeader::None;
+        } else if name.value.bytes().all(|c| c.is_ascii_graphic() || c == b' ') && name.value.trim() == name.value {
+            settings.server_header = ServerHeader::Name(name.value);
+        } else {
+            checked.error("serverHeader", name.location, "not a header value".into());
+        }
+    }
+    settings.access_log = ringway.access_log.and_then(access_log);
+}
+
+fn access_log(log: AccessLog) -> Option<settings::AccessLog> {
+    let path = log.path.filter(|path| !path.as_os_str().is_empty() && path.as_os_str() != "stdout");
+    log.enabled.unwrap_or(true).then_some(settings::AccessLog { json: log.format == AccessLogFormat::Json, path })
+}
+
+fn trusted_proxies(networks: Vec<Located<String>>, checked: &mut Checked<'_>) -> TrustedProxies {
+    let mut trusted = Vec::new();
+    for (at, Located { value, location }) in networks.into_iter().enumerate() {
+        if value.eq_ignore_ascii_case("private") {
+            trusted.extend(TrustedProxies::private().0);
+        } else if let Ok(network) = value.parse() {
+            trusted.push(network);
+        } else if let Ok(address) = value.parse::<std::net::IpAddr>() {
+            trusted.push(address.into());
+        } else {
+            let text = "expected an address, a network such as 10.0.0.0/8, or `private`".to_owned();
+            checked.error(&format!("trustedProxies[{at}]"), location, text);
+        }
+    }
+    TrustedProxies(trusted)
+}
+
+/// Moves values into the settings if they are in range, and reports them if not.
+struct Checked<'p> {
+    path: String,
+    problems: &'p mut Vec<Problem>,
+}
+
+impl Checked<'_> {
+    fn error(&mut self, field: &str, location: Location, text: String) {
+        let path = format!("{}.{field}", self.path);
+        self.problems.push(Problem { severity: Severity::Error, location, path, text });
+    }
+
+    fn count(
+        &mut self,
+        field: &str,
+        written: Option<Located<u64>>,
+        range: std::ops::RangeInclusive<u64>,
+        setting: &mut usize,
+    ) {
+        let Some(Located { value, location }) = written else { return };
+        match usize::try_from(value) {
+            Ok(count) if range.contains(&value) => *setting = count,
+            _ => self.error(field, location, format!("expected {} to {}", range.start(), range.end())),
+        }
+    }
+
+    fn seconds(&mut self, field: &str, written: Option<Located<f64>>, setting: &mut Duration) {
+        let Some(Located { value, location }) = written else { return };
+        match duration(value) {
+            Ok(time) => *setting = time,
+            Err(text) => self.error(field, location, text),
+        }
+    }
+
+    /// As [`Checked::seconds`], where 0 means no limit.
+    fn optional_seconds(&mut self, field: &str, written: Option<Located<f64>>, setting: &mut Option<Duration>) {
+        let mut time = Duration::MAX;
+        self.seconds(field, written, &mut time);
+        if time != Duration::MAX {
+            *setting = Some(time).filter(|time| !time.is_zero());
+        }
+    }
+}
+
+/// Seconds, in fractions too.
+pub fn duration(seconds: f64) -> Result<Duration, String> {
+    if (0.0..=SECONDS_MAX).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(format!("expected 0 to {SECONDS_MAX} seconds"))
+    }
+}
+
+/// The variables that Flex documents.
+fn from_environment(settings: &mut Settings, environment: &Environment, problems: &mut Vec<Problem>) {
+    let mut variables = Variables { environment, problems };
+    let timeouts = &mut settings.timeouts;
+    variables.seconds(&["FLEX_STREAM_IDLE_TIMEOUT_SECONDS"], |time| timeouts.stream_idle = non_zero(time));
+    variables
+        .seconds(&["FLEX_UPSTREAM_CONNECTION_IDLE_TIMEOUT_SECONDS", "FLEX_CONNECTION_IDLE_TIMEOUT_SECONDS"], |time| {
+            timeouts.upstream_connection_idle = non_zero(time)
+        });
+    variables.seconds(&["FLEX_UPSTREAM_RESPONSE_TIMEOUT_SECONDS"], |time| timeouts.upstream_response = non_zero(time));
+    variables.seconds(&["FLEX_SERVICE_ENVOY_DRAIN_TIME"], |time| timeouts.drain = time);
+    variables.switch("FLEX_PRESERVE_EXTERNAL_REQUEST_ID", |on| settings.preserve_request_id = on);
+    variables.switch("FLEX_REWRITE_HOST_HEADER", |on| settings.rewrite_host_header = on);
+    variables.switch("FLEX_REMOVE_SERVER_HEADER", |on| {
+        if on {
+            settings.server_header = ServerHeader::None;
+        }
+    });
+}
+
+fn non_zero(time: Duration) -> Option<Duration> {
+    Some(time).filter(|time| !time.is_zero())
+}
+
+struct Variables<'e> {
+    environment: &'e Environment,
+    problems: &'e mut Vec<Problem>,
+}
+
+impl Variables<'_> {
+    /// The first of several names that is set.
+    fn seconds(&mut self, names: &[&str], set: impl FnOnce(Duration)) {
+        let Some((name, text)) = names.iter().find_map(|name| Some((name, self.environment.filled(name)?))) else {
+            return;
+        };
+        let seconds = text.trim().trim_end_matches('s').parse().map_err(|_| "not a number of seconds".to_owned());
+        match seconds.and_then(duration) {
+            Ok(time) => set(time),
+            Err(text) => self.error(name, text),
+        }
+    }
+
+    fn switch(&mut self, name: &str, set: impl FnOnce(bool)) {
+        let Some(text) = self.environment.filled(name) else { return };
+        match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => set(true),
+            "false" | "no" | "off" | "0" => set(false),
+            _ => self.error(name, "expected `true` or `false`".into()),
+        }
+    }
+
+    fn error(&mut self, name: &str, text: String) {
+        let location = Location { file: std::sync::Arc::new("environment".into()), line: 0, column: 0 };
+        self.problems.push(Problem { severity: Severity::Error, location, path: name.to_owned(), text });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{node::documents, resources::Resources};
+
+    fn effective(yaml: &str, environment: Environment) -> (Settings, Vec<String>) {
+        let text: String = yaml
+            .split("---\n")
+            .enumerate()
+            .map(|(at, spec)| {
+                format!("---\napiVersion: gateway.mulesoft.com/v1beta1\nkind: Configuration\nmetadata: {{name: c{at}}}\nspec:\n{spec}")
+            })
+            .collect();
+        let (mut problems, mut resources) = (Vec::new(), Resources::default());
+        for document in documents(&std::sync::Arc::new("f".into()), &text, &mut problems) {
+            resources.add(&document, &mut problems);
+        }
+        let sections = Sections::merge(&resources.configurations, &mut problems);
+        let settings = settings(&sections, &environment, &mut problems);
+        (settings, problems.iter().map(|problem| format!("{}: {}", problem.path, problem.text)).collect())
+    }
+
+    #[test]
+    fn a_resource_beats_the_environment_beats_the_default() {
+        let environment = Environment::from([
+            ("FLEX_STREAM_IDLE_TIMEOUT_SECONDS", "7"),
+            ("FLEX_CONNECTION_IDLE_TIMEOUT_SECONDS", "8"),
+            ("FLEX_UPSTREAM_RESPONSE_TIMEOUT_SECONDS", "9"),
+            ("FLEX_SERVICE_ENVOY_DRAIN_TIME", "10s"),
+            ("FLEX_REWRITE_HOST_HEADER", "false"),
+        ]);
+        let (settings, problems) =
+            effective("  timeouts: {streamIdleSeconds: 1, upstreamResponseSeconds: 0}\n", environment);
+        assert_eq!(problems, Vec::<String>::new());
+        let timeouts = settings.timeouts;
+        assert_eq!(timeouts.stream_idle, Some(Duration::from_secs(1)));
+        assert_eq!(timeouts.upstream_connection_idle, Some(Duration::from_secs(8)));
+        assert_eq!(timeouts.upstream_response, None);
+        assert_eq!(timeouts.drain, Duration::from_secs(10));
+        assert!(!settings.rewrite_host_header);
+        assert_eq!(effective("  resourceLimits: {}\n", Environment::default()).0, Settings::default());
+    }
+
+    #[test]
+    fn every_setting_of_ours_is_read() {
+        let (settings, problems) = effective(
+            "  ringway:
+    limits: {headBytes: 1024, headerCount: 5, trailerBytes: 6, chunkExtensionBytes: 7, bufferedBodyBytes: 8,
+      bufferedBytesPerCore: 9, retryBodyBytes: 10, connectionsPerCore: 11, connectionsPerUpstream: 12,
+      pendingRequestsPerUpstream: 13}
+    timeouts: {requestHeadSeconds: 0.5, requestBodyIdleSeconds: 0, keepAliveSeconds: 3, upstreamConnectSeconds: 4,
+      drainDelaySeconds: 0, drainSeconds: 6}
+    listeners: {h2c: no}
+    trustedProxies: [203.0.113.7, 10.0.0.0/8]
+    serverHeader: edge
+    accessLog: {format: json, path: /var/log/access.log}\n",
+            Environment::from([("FLEX_SERVICE_ENVOY_DRAIN_TIME", "99")]),
+        );
+        assert_eq!(problems, Vec::<String>::new());
+        let seconds = |s| Some(Duration::from_secs_f64(s));
+        let expected = Settings {
+            limits: settings::Limits {
+                head_bytes: 1024,
+                header_count: 5,
+                trailer_bytes: 6,
+                chunk_extension_bytes: 7,
+                buffered_body_bytes: 8,
+                buffered_bytes_per_core: 9,
+                retry_body_bytes: 10,
+                connections_per_core: 11,
+                connections_per_upstream: 12,
+                pending_requests_per_upstream: 13,
+            },
+            timeouts: settings::Timeouts {
+                request_head: seconds(0.5),
+                request_body_idle: None,
+                keep_alive: seconds(3.0),
+                upstream_connect: seconds(4.0),
+                drain_delay: Duration::ZERO,
+                drain: Duration::from_secs(6),
+                ..Settings::default().timeouts
+            },
+            h2c: false,
+            trusted_proxies: TrustedProxies(vec!["203.0.113.7/32".parse().unwrap(), "10.0.0.0/8".parse().unwrap()]),
+            server_header: ServerHeader::Name("edge".into()),
+            access_log: Some(settings::AccessLog { json: true, path: Some("/var/log/access.log".into()) }),
+            ..Settings::default()
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn an_empty_server_header_and_no_trusted_proxies_are_values() {
+        let (settings, _) = effective("  ringway: {serverHeader: '', trustedProxies: []}\n", Environment::default());
+        assert_eq!(settings.server_header, ServerHeader::None);
+        assert_eq!(settings.trusted_proxies, TrustedProxies(vec![]));
+        assert_eq!(settings.access_log, None);
+    }
+
+    #[test]
+    fn every_bad_setting_is_reported() {
+        let (_, problems) = effective(
+            "  ringway:
+    limits: {headBytes: 70000, headerCount: -1}
+    timeouts: {drainSeconds: 1e9, keepAliveSeconds: soon}
+    trustedProxies: [private, nobody]
+    serverHeader: \"a\\nb\"
+  probe: {enabled: true, port: 9998}
+  ringwya: {}\n---\n  probe: {enabled: false}\n  forwardProxy: {https: {}}\n",
+            Environment::from([("FLEX_SERVICE_ENVOY_DRAIN_TIME", "soon")]),
+        );
+        for expected in [
+            "c0.spec.ringway.limits.headerCount: expected a whole number, 0 or more",
+            "c0.spec.ringway.timeouts.keepAliveSeconds: expected a number",
+            "c0.spec.ringwya: unknown key, did you mean `ringway`?",
+            "c1.spec.probe: set by an earlier Configuration as well; this one counts",
+            "c1.spec.forwardProxy: not implemented yet",
+            "c1.spec.forwardProxy.https.address: required, but missing",
+            "FLEX_SERVICE_ENVOY_DRAIN_TIME: not a number of seconds",
+        ] {
+            assert!(problems.iter().any(|problem| problem == expected), "{expected} in {problems:#?}");
+        }
+        let (_, problems) = effective(
+            "  ringway: {limits: {headBytes: 70000}, trustedProxies: [private, nobody], serverHeader: \"a\\nb\", timeouts: {drainSeconds: 1e9}}\n",
+            Environment::default(),
+        );
+        assert_eq!(
+            problems,
+            [
+                "c0.spec.ringway.limits.headBytes: expected 256 to 65535",
+                "c0.spec.ringway.timeouts.drainSeconds: expected 0 to 86400 seconds",
+                "c0.spec.ringway.trustedProxies[1]: expected an address, a network such as 10.0.0.0/8, or `private`",
+                "c0.spec.ringway.serverHeader: not a header value",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_probe_has_a_port() {
+        let port = |text| effective(text, Environment::default()).0.probe_port;
+        assert_eq!(port("  probe: {enabled: true, port: 3001}\n"), Some(3001));
+        assert_eq!(port("  probe: {enabled: true}\n"), Some(3000));
+        assert_eq!(port("  probe: {enabled: false, port: 3001}\n"), None);
+        assert_eq!(port("  timeouts: {}\n"), None);
+    }
+}

@@ -1,0 +1,244 @@
+//! Resources as written: one file per kind, and the envelope that all of them share.
+//!
+//! Fields are read and converted here. What they mean together (references, orders, clashes) is `expand.rs`' business.
+
+mod api_instance;
+mod configuration;
+mod contract;
+mod extension;
+mod policy;
+mod policy_binding;
+mod ringway;
+mod secret;
+mod service;
+mod to_come;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+pub use api_instance::{ApiInstance, InlineRoute, InlineService};
+pub use configuration::{Configuration, Probe, Routing, Section, Timeouts};
+pub use contract::Contract;
+pub use extension::Extension;
+pub use policy::{InlinePolicy, PolicyRef, RouteChoice, RoutePolicy, WeightedRoutePolicy};
+pub use policy_binding::{PolicyBinding, Selector, TargetRef};
+pub use ringway::{
+    AccessLog, AccessLogFormat, GatewayRingway, Limits, Listeners, OwnTimeouts, RetryOn, ServiceRingway,
+};
+pub use secret::Secret;
+pub use service::Service;
+
+use super::{
+    node::{Document, Located, Node, nearest},
+    problem::{Location, Problem, Severity},
+};
+
+/// Namespace and name, unique within a kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Id {
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    ApiInstance,
+    Service,
+    PolicyBinding,
+    Configuration,
+    Extension,
+    Secret,
+    Contract,
+}
+
+impl Kind {
+    const NAMES: [(&'static str, Self); 7] = [
+        ("ApiInstance", Self::ApiInstance),
+        ("Service", Self::Service),
+        ("PolicyBinding", Self::PolicyBinding),
+        ("Configuration", Self::Configuration),
+        ("Extension", Self::Extension),
+        ("Secret", Self::Secret),
+        ("Contract", Self::Contract),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize].0
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|&(_, kind)| kind)
+    }
+}
+
+/// One resource: its envelope, and its specification by kind.
+#[derive(Clone, Debug)]
+pub struct Resource<T> {
+    pub id: Id,
+    pub labels: BTreeMap<String, String>,
+    /// Of the name.
+    pub location: Location,
+    /// Counts the documents of all files, in order.
+    pub position: usize,
+    pub spec: T,
+}
+
+/// Everything the files hold, by kind and in the order written.
+#[derive(Clone, Debug, Default)]
+pub struct Resources {
+    pub apis: Vec<Resource<ApiInstance>>,
+    pub services: Vec<Resource<Service>>,
+    pub bindings: Vec<Resource<PolicyBinding>>,
+    pub configurations: Vec<Resource<Configuration>>,
+    pub extensions: Vec<Resource<Extension>>,
+    pub secrets: Vec<Resource<Secret>>,
+    pub contracts: Vec<Resource<Contract>>,
+    /// Written, but with errors: references to them are no further problem.
+    pub refused: BTreeSet<(Kind, Id)>,
+    documents: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "read so that they are known keys")]
+struct Envelope {
+    api_version: String,
+    kind: Located<String>,
+    metadata: Metadata,
+    spec: Node,
+    status: Option<Node>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "what Kubernetes adds is read so that it is known")]
+struct Metadata {
+    name: Located<String>,
+    namespace: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    annotations: Option<Node>,
+    uid: Option<Node>,
+    resource_version: Option<Node>,
+    generation: Option<Node>,
+    creation_timestamp: Option<Node>,
+    deletion_timestamp: Option<Node>,
+    managed_fields: Option<Node>,
+    owner_references: Option<Node>,
+    finalizers: Option<Node>,
+}
+
+impl Resources {
+    /// Takes in one document. A document of another system is none of our business and warns.
+    pub fn add(&mut self, document: &Document, problems: &mut Vec<Problem>) {
+        self.documents += 1;
+        let node = &document.node;
+        let mut at = |severity, location: &Location, path: &str, text: String| {
+            problems.push(Problem { severity, location: location.clone(), path: path.to_owned(), text });
+        };
+        if !node.is_map() {
+            return at(
+                Severity::Error,
+                node.location(),
+                "document",
+                "expected apiVersion, kind, metadata and spec".into(),
+            );
+        }
+        match node.get("apiVersion") {
+            None => return at(Severity::Warning, node.location(), "apiVersion", "missing: document ignored".into()),
+            Some(version) if !version.as_str().is_some_and(is_ours) => {
+                let text = "not gateway.mulesoft.com/v1alpha1 or /v1beta1: document ignored".into();
+                return at(Severity::Warning, version.location(), "apiVersion", text);
+            }
+            Some(_) => {}
+        }
+        // A kind that nobody knows comes first: the fields of its envelope would only add noise.
+        let kind = node.get("kind").and_then(Node::as_str).and_then(Kind::of);
+        if let (None, Some(kind)) = (kind, node.get("kind")) {
+            let meant = nearest(kind.as_str().unwrap_or(""), Kind::NAMES.iter().map(|(name, _)| *name));
+            let meant = meant.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+            return at(Severity::Error, kind.location(), "kind", format!("unknown kind{meant}"));
+        }
+        let name = node.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::as_str);
+        let envelope = node.deserialize::<Envelope>(name.unwrap_or("document"), problems);
+        let (Some(kind), Some(envelope)) = (kind, envelope) else {
+            if let (Some(kind), Some(name)) = (kind, name) {
+                let namespace = node.get("metadata").and_then(|metadata| metadata.get("namespace"));
+                let namespace = namespace.and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE);
+                self.refused.insert((kind, Id::new(namespace, name)));
+            }
+            return;
+        };
+        if envelope.metadata.name.value.is_empty() {
+            let location = envelope.metadata.name.location;
+            let text = "a name cannot be empty".into();
+            return problems.push(Problem { severity: Severity::Error, location, path: "metadata.name".into(), text });
+        }
+        let sound = document.sound;
+        match kind {
+            Kind::ApiInstance => self.keep(kind, envelope, sound, |all| &mut all.apis, problems),
+            Kind::Service => self.keep(kind, envelope, sound, |all| &mut all.services, problems),
+            Kind::PolicyBinding => self.keep(kind, envelope, sound, |all| &mut all.bindings, problems),
+            Kind::Configuration => self.keep(kind, envelope, sound, |all| &mut all.configurations, problems),
+            Kind::Extension => self.keep(kind, envelope, sound, |all| &mut all.extensions, problems),
+            Kind::Secret => self.keep(kind, envelope, sound, |all| &mut all.secrets, problems),
+            Kind::Contract => self.keep(kind, envelope, sound, |all| &mut all.contracts, problems),
+        }
+    }
+
+    /// Reads the specification and adds the resource; of two with one identity the later stays.
+    fn keep<T: DeserializeOwned>(
+        &mut self,
+        kind: Kind,
+        envelope: Envelope,
+        sound: bool,
+        list: fn(&mut Self) -> &mut Vec<Resource<T>>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let Metadata { name, namespace, labels, .. } = envelope.metadata;
+        let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let id = Id { namespace, name: name.value };
+        let spec = envelope.spec.deserialize(&format!("{}.spec", id.name), problems);
+        let Some(spec) = spec.filter(|_| sound) else {
+            self.refused.insert((kind, id));
+            return;
+        };
+        let position = self.documents;
+        let resources = list(self);
+        if let Some(earlier) = resources.iter().position(|resource| resource.id == id) {
+            let first = resources.remove(earlier).location;
+            let text = format!(
+                "a second {} `{id}`; the first is at {}:{}:{}, and this one takes its place",
+                kind.name(),
+                first.file.display(),
+                first.line,
+                first.column
+            );
+            let path = format!("{}.metadata.name", id.name);
+            problems.push(Problem { severity: Severity::Error, location: name.location.clone(), path, text });
+        }
+        resources.push(Resource { id, labels, location: name.location, position, spec });
+    }
+}
+
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+fn is_ours(version: &str) -> bool {
+    matches!(version, "gateway.mulesoft.com/v1alpha1" | "gateway.mulesoft.com/v1beta1")
+}

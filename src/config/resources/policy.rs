@@ -1,0 +1,53 @@
+//! What inline policies and bindings have in common, and the configuration of the two routing policies.
+
+use serde::Deserialize;
+
+use crate::config::node::{Located, Node};
+
+/// A policy within an ApiInstance.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InlinePolicy {
+    pub policy_ref: PolicyRef,
+    pub config: Option<Node>,
+    pub rules: Option<Node>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRef {
+    pub name: Located<String>,
+    pub namespace: Option<String>,
+    pub kind: Option<String>,
+    /// Some published examples indent it one step too far.
+    pub config: Option<Node>,
+}
+
+/// `route`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutePolicy {
+    pub destination_ref: DestinationRef,
+    pub destination_path: Option<Located<String>>,
+}
+
+/// `route-weighted`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct WeightedRoutePolicy {
+    pub routes: Vec<RouteChoice>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteChoice {
+    pub weight: Located<u32>,
+    pub destination_ref: DestinationRef,
+    pub destination_path: Option<Located<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct DestinationRef {
+    pub name: Located<String>,
+    pub namespace: Option<String>,
+    pub kind: Option<Located<String>>,
+}

@@ -1,0 +1,114 @@
+//! `spec.ringway`: settings of our own, where the other product ignores them.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::config::node::Located;
+
+/// In `kind: Configuration`. What is absent keeps its default (`settings.rs`).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GatewayRingway {
+    pub limits: Limits,
+    pub timeouts: OwnTimeouts,
+    pub listeners: Listeners,
+    pub trusted_proxies: Option<Vec<Located<String>>>,
+    pub server_header: Option<Located<String>>,
+    pub access_log: Option<AccessLog>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Limits {
+    pub head_bytes: Option<Located<u64>>,
+    pub header_count: Option<Located<u64>>,
+    pub trailer_bytes: Option<Located<u64>>,
+    pub chunk_extension_bytes: Option<Located<u64>>,
+    pub buffered_body_bytes: Option<Located<u64>>,
+    pub buffered_bytes_per_core: Option<Located<u64>>,
+    pub retry_body_bytes: Option<Located<u64>>,
+    pub connections_per_core: Option<Located<u64>>,
+    pub connections_per_upstream: Option<Located<u64>>,
+    pub pending_requests_per_upstream: Option<Located<u64>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnTimeouts {
+    pub request_head_seconds: Option<Located<f64>>,
+    pub request_body_idle_seconds: Option<Located<f64>>,
+    pub keep_alive_seconds: Option<Located<f64>>,
+    pub upstream_connect_seconds: Option<Located<f64>>,
+    pub drain_delay_seconds: Option<Located<f64>>,
+    pub drain_seconds: Option<Located<f64>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Listeners {
+    pub h2c: Option<bool>,
+}
+
+/// Present: on, unless it says otherwise.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct AccessLog {
+    pub enabled: Option<bool>,
+    pub format: AccessLogFormat,
+    /// `stdout` (as if absent) or a file.
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AccessLogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// In `kind: Service`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceRingway {
+    pub endpoints: Vec<Located<String>>,
+    pub load_balancing: LoadBalancing,
+    pub preserve_host: bool,
+    pub retries: Retries,
+    pub health_check: Option<HealthCheck>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LoadBalancing {
+    #[default]
+    RoundRobin,
+    LeastRequests,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Retries {
+    pub attempts: Option<Located<u32>>,
+    pub on: Option<Vec<RetryOn>>,
+    pub budget_percent: Option<Located<u32>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RetryOn {
+    ConnectFailure,
+    Reset,
+    GatewayError,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HealthCheck {
+    pub path: Option<Located<String>>,
+    pub interval_seconds: Option<Located<f64>>,
+    pub timeout_seconds: Option<Located<f64>>,
+    pub unhealthy_threshold: Option<Located<u32>>,
+    pub healthy_threshold: Option<Located<u32>>,
+}

@@ -1,0 +1,208 @@
+//! Sub-keys of `kind: Configuration` that nothing uses yet. They are read so that a mistake in one is told today.
+
+#![expect(dead_code, reason = "only their problems are of interest")]
+
+use serde::Deserialize;
+
+use crate::config::node::{Node, Ordered};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Logging {
+    #[serde(default)]
+    outputs: Vec<LogOutput>,
+    runtime_logs: Option<RuntimeLogs>,
+    access_logs: Option<AccessLogs>,
+}
+
+#[derive(Deserialize)]
+struct LogOutput {
+    name: String,
+    r#type: String,
+    #[serde(default)]
+    parameters: Ordered<Node>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RuntimeLogs {
+    log_level: Option<LogLevel>,
+    /// A list of names, or a map (`anypoint: disabled`).
+    outputs: Option<Node>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Fatal,
+}
+
+#[derive(Deserialize)]
+struct AccessLogs {
+    outputs: Option<Node>,
+}
+
+#[derive(Deserialize)]
+pub struct SharedStorage {
+    redis: Option<Redis>,
+    local: Option<Switch>,
+}
+
+#[derive(Deserialize)]
+struct Redis {
+    address: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    db: Option<u32>,
+    sentinel: Option<Sentinel>,
+    tls: Option<Tls>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sentinel {
+    #[serde(default)]
+    addresses: Vec<String>,
+    master_name: Option<String>,
+    password: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tls {
+    #[serde(rename = "trustedCA")]
+    trusted_ca: Option<String>,
+    certificate: Option<Certificate>,
+    key_passphrase: Option<String>,
+    #[serde(default)]
+    skip_validation: bool,
+    #[serde(rename = "minversion")]
+    min_version: Option<String>,
+    #[serde(rename = "maxversion")]
+    max_version: Option<String>,
+    #[serde(default)]
+    alpn: Vec<String>,
+    #[serde(default)]
+    ciphers: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Certificate {
+    crt: Option<String>,
+    key: Option<String>,
+    key_passphrase: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForwardProxy {
+    https: Option<HttpsProxy>,
+    #[serde(default)]
+    no_proxy: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HttpsProxy {
+    address: String,
+    basic_auth: Option<BasicAuth>,
+}
+
+#[derive(Deserialize)]
+struct BasicAuth {
+    username: String,
+    password: String,
+}
+
+#[derive(Deserialize)]
+pub struct ProxyProtocol {
+    #[serde(default)]
+    enabled: bool,
+}
+
+#[derive(Deserialize)]
+struct Switch {
+    #[serde(default)]
+    enabled: bool,
+}
+
+#[derive(Deserialize)]
+pub struct Tracing {
+    provider: Option<TracingProvider>,
+    sampling: Option<Sampling>,
+    #[serde(default)]
+    labels: Vec<TracingLabel>,
+}
+
+#[derive(Deserialize)]
+struct TracingProvider {
+    r#type: Option<String>,
+    properties: Option<TracingProperties>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TracingProperties {
+    address: Option<String>,
+    service_type: Option<String>,
+    service_name: Option<String>,
+    timeout: Option<String>,
+    #[serde(default)]
+    resource_attributes: Ordered<Node>,
+    tls: Option<Tls>,
+}
+
+#[derive(Deserialize)]
+pub struct Sampling {
+    client: Option<f64>,
+    random: Option<f64>,
+    overall: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TracingLabel {
+    name: String,
+    r#type: Option<String>,
+    key_name: Option<String>,
+    default_value: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct CircuitBreaker {
+    thresholds: Option<Thresholds>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Thresholds {
+    max_connections: Option<u32>,
+    max_pending_requests: Option<u32>,
+    max_requests: Option<u32>,
+    max_retries: Option<u32>,
+    max_connection_pools: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DefaultTls {
+    outbound_policy_calls: Option<Tls>,
+}
+
+#[derive(Deserialize)]
+pub struct ConnectionBufferLimits {
+    global: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceLimits {
+    api_instances: Option<u64>,
+    policies: Option<u64>,
+}

@@ -1,0 +1,373 @@
+//! What this replica is doing: which configuration serves and why, whether it is ready, whether every core is alive.
+//!
+//! The orchestration writes it; probes, `/config` and `/metrics` read it. Readiness looks at errors only until a class of
+//! them has once been absent: a reload that brings a broken policy to every replica at the same moment must not take all of
+//! them out of the load balancer.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{
+    config::{
+        endpoints::EndpointTable,
+        problem::{Problem, Severity},
+        snapshot::{BoundPolicy, Snapshot},
+    },
+    policies::Compiled,
+    telemetry::heartbeat::Heartbeat,
+};
+
+/// A core whose last beat is older is dead. It beats every 100 ms.
+pub const BEAT_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// Shared by the orchestration and everything that reports. The lock is held for a few assignments only.
+#[derive(Debug)]
+pub struct Status {
+    started_at: SystemTime,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    driver: Driver,
+    cores: Vec<Heartbeat>,
+    running: Option<Running>,
+    last_reload: Option<Reload>,
+    endpoints: Arc<EndpointTable>,
+    /// Every snapshot that some core or exchange may still hold.
+    snapshots: Vec<Weak<Snapshot>>,
+    settled: Settled,
+    draining: bool,
+}
+
+/// Which I/O driver the cores run on, and why this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Driver {
+    pub name: String,
+    pub reason: String,
+}
+
+/// The configuration that serves.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub snapshot: Arc<Snapshot>,
+    pub applied_at: SystemTime,
+    pub listeners: Vec<Listening>,
+    /// The resources in expanded form, secrets redacted.
+    pub resources: Arc<serde_json::Value>,
+}
+
+/// One address of the configuration, and why it is not served if it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    pub address: SocketAddr,
+    pub error: Option<String>,
+}
+
+/// The last time a configuration was read: at start, or later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    pub at: SystemTime,
+    /// False: it was refused, and the set before it goes on serving.
+    pub applied: bool,
+    pub problems: Vec<Problem>,
+}
+
+/// What a readiness probe is told to overlook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tolerate {
+    pub api: bool,
+    /// Of the data plane: an address that could not be bound. The name is Flex's.
+    pub envoy: bool,
+    pub policy: bool,
+}
+
+/// Which conditions of readiness have held once; they are not asked again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Settled {
+    deployed: bool,
+    api: bool,
+    envoy: bool,
+    policy: bool,
+}
+
+/// A copy of everything, for whoever renders it.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub started_at: SystemTime,
+    pub driver: Driver,
+    pub running: Option<Running>,
+    pub last_reload: Option<Reload>,
+    pub endpoints: Arc<EndpointTable>,
+    pub live_snapshots: usize,
+    pub draining: bool,
+}
+
+impl Status {
+    pub fn new(driver: Driver) -> Arc<Self> {
+        let state = State { driver, ..State::default() };
+        Arc::new(Self { started_at: SystemTime::now(), state: Mutex::new(state) })
+    }
+
+    /// One heartbeat for each core; each is alive from now on.
+    pub fn add_cores(&self, count: usize) -> Vec<Heartbeat> {
+        let cores: Vec<Heartbeat> = (0..count).map(|_| Heartbeat::new()).collect();
+        self.lock().cores.extend(cores.iter().cloned());
+        cores
+    }
+
+    /// A configuration serves on all cores.
+    pub fn applied(&self, snapshot: Arc<Snapshot>, listeners: Vec<Listening>, resources: serde_json::Value) {
+        let now = SystemTime::now();
+        let mut state = self.lock();
+        state.snapshots.retain(|snapshot| snapshot.strong_count() > 0);
+        state.snapshots.push(Arc::downgrade(&snapshot));
+        state.last_reload = Some(Reload { at: now, applied: true, problems: snapshot.problems.clone() });
+        let running = Running { snapshot, applied_at: now, listeners, resources: Arc::new(resources) };
+        state.settled = state.settled.or(&running);
+        state.running = Some(running);
+    }
+
+    /// A configuration was read and not taken.
+    pub fn refused(&self, problems: Vec<Problem>) {
+        self.lock().last_reload = Some(Reload { at: SystemTime::now(), applied: false, problems });
+    }
+
+    pub fn publish_endpoints(&self, endpoints: Arc<EndpointTable>) {
+        self.lock().endpoints = endpoints;
+    }
+
+    /// Readiness fails from now on.
+    pub fn drain(&self) {
+        self.lock().draining = true;
+    }
+
+    /// `Ok`: ready, with what an operator should know all the same. `Err`: why not.
+    pub fn readiness(&self, tolerate: Tolerate) -> Result<Vec<String>, Vec<String>> {
+        let state = self.lock();
+        if state.draining {
+            return Err(vec!["Gateway is shutting down".to_owned()]);
+        }
+        let Some(running) = state.running.as_ref().filter(|running| state.settled.deployed || running.has_apis())
+        else {
+            return Err(vec!["Gateway not started: no API instances registered".to_owned()]);
+        };
+        let classes = [
+            (running.api_errors(), tolerate.api || state.settled.api),
+            (running.envoy_errors(), tolerate.envoy || state.settled.envoy),
+            (running.policy_errors(), tolerate.policy || state.settled.policy),
+        ];
+        let (mut notes, mut errors) = (Vec::new(), Vec::new());
+        for (found, overlooked) in classes {
+            if overlooked { notes.extend(found) } else { errors.extend(found) }
+        }
+        if errors.is_empty() { Ok(notes) } else { Err(errors) }
+    }
+
+    /// `Err`: which cores have stopped.
+    pub fn liveness(&self) -> Result<(), Vec<String>> {
+        self.liveness_at(Instant::now())
+    }
+
+    fn liveness_at(&self, now: Instant) -> Result<(), Vec<String>> {
+        let dead: Vec<String> = (self.lock().cores.iter().enumerate())
+            .map(|(core, heart)| (core, heart.age(now)))
+            .filter(|(_, age)| *age > BEAT_AGE_MAX)
+            .map(|(core, age)| format!("Core {core} has not answered for {} s", age.as_secs()))
+            .collect();
+        if dead.is_empty() { Ok(()) } else { Err(dead) }
+    }
+
+    pub fn view(&self) -> View {
+        let state = self.lock();
+        View {
+            started_at: self.started_at,
+            driver: state.driver.clone(),
+            running: state.running.clone(),
+            last_reload: state.last_reload.clone(),
+            endpoints: state.endpoints.clone(),
+            live_snapshots: state.snapshots.iter().filter(|snapshot| snapshot.strong_count() > 0).count(),
+            draining: state.draining,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Settled {
+    fn or(self, running: &Running) -> Self {
+        Self {
+            deployed: self.deployed || running.has_apis(),
+            api: self.api || running.api_errors().is_empty(),
+            envoy: self.envoy || running.envoy_errors().is_empty(),
+            policy: self.policy || running.policy_errors().is_empty(),
+        }
+    }
+}
+
+impl Running {
+    fn has_apis(&self) -> bool {
+        !self.snapshot.apis.is_empty()
+    }
+
+    fn api_errors(&self) -> Vec<String> {
+        let errors = self.snapshot.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        errors.map(|problem| format!("API error: {problem}")).collect()
+    }
+
+    pub fn envoy_errors(&self) -> Vec<String> {
+        let failed = |listening: &Listening| {
+            listening.error.as_ref().map(|error| format!("Data plane error: {}: {error}", listening.address))
+        };
+        self.listeners.iter().filter_map(failed).collect()
+    }
+
+    /// What stands in the chains decides, so that a policy which is only warned about counts too: its requests get 503.
+    pub fn policy_errors(&self) -> Vec<String> {
+        let apis = self.snapshot.apis.iter().map(|api| (&api.name, &api.policies));
+        let services = self.snapshot.services.iter().map(|service| (&service.name, &service.policies));
+        let broken = |(owner, policies): (&String, &'_ Vec<BoundPolicy>)| -> Vec<String> {
+            let text = |bound: &BoundPolicy| match &bound.policy {
+                Compiled::Broken(why) => Some(format!("Policy error: {owner}: {}: {why}", bound.name)),
+                _ => None,
+            };
+            policies.iter().filter_map(text).collect()
+        };
+        apis.chain(services).flat_map(broken).collect()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::config::{
+        settings::Settings,
+        snapshot::{Api, SeriesId},
+    };
+
+    /// A snapshot of one API, with a policy that may be broken.
+    pub fn snapshot(apis: usize, broken: Option<&str>) -> Arc<Snapshot> {
+        let policy = |why: &str| BoundPolicy {
+            name: "orders-jwt-1".to_owned(),
+            identity: 1,
+            policy: Compiled::Broken(why.to_owned()),
+            rules: Vec::new(),
+        };
+        let api = || Api {
+            namespace: "default".to_owned(),
+            name: "orders".to_owned(),
+            base: "/".to_owned(),
+            series: SeriesId(0),
+            policies: broken.map(policy).into_iter().collect(),
+            routes: Vec::new(),
+        };
+        Arc::new(Snapshot {
+            generation: 1,
+            hash: "abc".to_owned(),
+            settings: Settings::default(),
+            listeners: Vec::new(),
+            apis: (0..apis).map(|_| Arc::new(api())).collect(),
+            services: Vec::new(),
+            patterns: 0,
+            problems: Vec::new(),
+        })
+    }
+
+    fn status() -> Arc<Status> {
+        Status::new(Driver::default())
+    }
+
+    const STRICT: Tolerate = Tolerate { api: false, envoy: false, policy: false };
+
+    #[test]
+    fn not_ready_before_the_first_api() {
+        let status = status();
+        let none = Err(vec!["Gateway not started: no API instances registered".to_owned()]);
+        assert_eq!(status.readiness(STRICT), none);
+        status.applied(snapshot(0, None), Vec::new(), Value::Null);
+        assert_eq!(status.readiness(STRICT), none, "an empty directory starts, not ready");
+        status.applied(snapshot(1, None), Vec::new(), Value::Null);
+        assert_eq!(status.readiness(STRICT), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_broken_policy_blocks_unless_tolerated() {
+        let status = status();
+        status.applied(snapshot(1, Some("unknown policy")), Vec::new(), Value::Null);
+        let text = vec!["Policy error: orders: orders-jwt-1: unknown policy".to_owned()];
+        assert_eq!(status.readiness(STRICT), Err(text.clone()));
+        assert_eq!(status.readiness(Tolerate { policy: true, ..STRICT }), Ok(text));
+        status.applied(snapshot(1, None), Vec::new(), Value::Null);
+        assert_eq!(status.readiness(STRICT), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn an_address_that_is_not_bound_blocks_unless_tolerated() {
+        let status = status();
+        let address = "127.0.0.1:80".parse().expect("a literal address");
+        let failed = vec![Listening { address, error: Some("permission denied".to_owned()) }];
+        status.applied(snapshot(1, None), failed, Value::Null);
+        let text = vec!["Data plane error: 127.0.0.1:80: permission denied".to_owned()];
+        assert_eq!(status.readiness(STRICT), Err(text.clone()));
+        assert_eq!(status.readiness(Tolerate { envoy: true, ..STRICT }), Ok(text));
+    }
+
+    #[test]
+    fn an_unusable_document_blocks_unless_tolerated() {
+        let status = status();
+        let problem = Problem {
+            severity: Severity::Error,
+            location: Default::default(),
+            path: "orders.spec".to_owned(),
+            text: "no address".to_owned(),
+        };
+        let mut partial = Arc::into_inner(snapshot(1, None)).expect("held once");
+        partial.problems.push(problem);
+        status.applied(Arc::new(partial), Vec::new(), Value::Null);
+        assert_eq!(status.readiness(STRICT), Err(vec!["API error: :0:0: orders.spec: no address".to_owned()]));
+        assert!(status.readiness(Tolerate { api: true, ..STRICT }).is_ok());
+    }
+
+    #[test]
+    fn a_reload_does_not_take_a_ready_replica_out() {
+        let status = status();
+        status.applied(snapshot(1, None), Vec::new(), Value::Null);
+        status.applied(snapshot(1, Some("bad field")), Vec::new(), Value::Null);
+        assert_eq!(status.readiness(STRICT), Ok(vec!["Policy error: orders: orders-jwt-1: bad field".to_owned()]));
+        status.refused(Vec::new());
+        assert!(status.readiness(STRICT).is_ok());
+        status.applied(snapshot(0, None), Vec::new(), Value::Null);
+        assert!(status.readiness(STRICT).is_ok());
+        status.drain();
+        assert_eq!(status.readiness(STRICT), Err(vec!["Gateway is shutting down".to_owned()]));
+    }
+
+    #[test]
+    fn a_core_that_stops_beating_is_dead_after_five_seconds() {
+        let status = status();
+        let cores = status.add_cores(2);
+        let now = Instant::now() + Duration::from_secs(10);
+        cores[0].beat_at(now);
+        assert_eq!(status.liveness_at(now).map_err(|dead| dead.len()), Err(1));
+        cores[1].beat_at(now - Duration::from_secs(4));
+        assert_eq!(status.liveness_at(now), Ok(()));
+    }
+
+    #[test]
+    fn snapshots_count_as_long_as_somebody_holds_them() {
+        let status = status();
+        let old = snapshot(1, None);
+        status.applied(old.clone(), Vec::new(), Value::Null);
+        status.applied(snapshot(1, None), Vec::new(), Value::Null);
+        assert_eq!(status.view().live_snapshots, 2);
+        drop(old);
+        assert_eq!(status.view().live_snapshots, 1);
+    }
+}

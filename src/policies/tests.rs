@@ -1,0 +1,167 @@
+//! The table of names, and what becomes of a name and its `config`.
+
+use super::*;
+use crate::policies::testing::node;
+
+/// The names of the published reference, as it spells them.
+const PUBLISHED: &str = "
+    http-basic-authentication-flex ldap-authentication-flex client-id-enforcement-flex cors-flex native-ext-authz-flex
+    native-ext-proc-flex header-injection-flex header-removal-flex health-check-flex http-caching-flex ip-allowlist-flex
+    ip-blocklist-flex json-threat-protection-flex jwt-validation-flex message-logging-flex
+    oauth2-token-introspection-flex openidconnect-access-token-enforcement-flex rate-limiting-flex
+    rate-limiting-sla-based-flex spike-control-flex tls tls-inbound spec-validation-flex soap-validation
+    xml-threat-protection-flex injection-protection-flex stream-idle-timeout-flex response-timeout-flex tracing-flex
+    dataweave-body-transformation-flex dataweave-headers-transformation-flex dataweave-request-filter-flex route
+    route-weighted tls-outbound circuit-breaker-flex idle-timeout-flex credential-injection-basic-auth-flex
+    credential-injection-oauth2-flex credential-injection-api-key-flex jwt-generation-flex native-aws-lambda
+    native-aws-lambda-flex native-aws-signature-flex message-logging-outbound-flex credential-injection-oauth2-obo";
+
+#[test]
+fn every_published_name_is_known() {
+    for name in PUBLISHED.split_whitespace() {
+        assert!(lookup(name).is_some(), "{name}");
+    }
+    for name in ["mcp-support", "a-two-a-agent-card", "basic-authentication-flex", "openam", "", "-flex", "flex", "TLS"]
+    {
+        assert!(lookup(name).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn the_suffix_may_be_left_out_or_added() {
+    for (alias, name) in [
+        ("http-basic-authentication", "http-basic-authentication-flex"),
+        ("cors", "cors-flex"),
+        ("soap-validation-flex", "soap-validation"),
+        ("native-aws-lambda-flex", "native-aws-lambda"),
+        ("tls-inbound", "tls"),
+    ] {
+        assert_eq!(lookup(alias).map(|entry| entry.name), Some(name), "{alias}");
+    }
+}
+
+#[test]
+fn the_documentation_lists_the_table() {
+    let page = include_str!("../../docs/policies/README.md");
+    let (names, _) = page.split_once("\n## ").expect("the table of names comes first");
+    let documented: Vec<String> = names.lines().filter(|line| line.starts_with("| ")).skip(1).map(plain).collect();
+    let table = TABLE.iter().map(|entry| {
+        let role = match entry.role {
+            Role::Inbound => "inbound",
+            Role::Outbound => "outbound",
+            Role::Transport => "transport",
+            Role::Routing => "routing",
+        };
+        format!("{} | {role} | {}", entry.name, if entry.implemented { "works" } else { "not implemented yet" })
+    });
+    let table: Vec<String> = table.collect();
+    assert_eq!(documented, table);
+    for entry in TABLE.iter().filter(|entry| entry.implemented && entry.role != Role::Routing) {
+        let stem = entry.name.strip_suffix("-flex").unwrap_or(entry.name);
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(page.contains(&format!("({stem}.md)")), "docs/policies/README.md does not link {stem}.md");
+        assert!(root.join(format!("docs/policies/{stem}.md")).is_file(), "docs/policies/{stem}.md");
+        assert!(root.join(format!("configs/policies/{stem}")).is_dir(), "configs/policies/{stem}");
+    }
+}
+
+/// A line of a Markdown table without its borders and links.
+fn plain(line: &str) -> String {
+    let cells = line.trim_matches(['|', ' ']).split(" | ").map(|cell| match cell.trim().strip_prefix('[') {
+        Some(link) => link.split(']').next().unwrap_or(link),
+        None => cell.trim(),
+    });
+    cells.map(|cell| cell.trim_matches('`')).collect::<Vec<_>>().join(" | ")
+}
+
+/// What `name` with `config` becomes, as its problems and why it is broken.
+fn check(name: &str, config: &str, expected: &[&str], reason: Option<&str>) {
+    let mut problems = Vec::new();
+    let compiled = compile(name, &node(config), "api.spec.policies[0].config", &mut problems);
+    let shown: Vec<String> = problems
+        .iter()
+        .map(|problem| {
+            let Problem { severity, location: Location { line, column, .. }, path, text } = problem;
+            let path = path.strip_prefix("api.spec.policies[0].config").expect("below the policy");
+            format!("{severity:?} {line}:{column} {path} {text}")
+        })
+        .collect();
+    assert_eq!(shown, expected, "{name}");
+    let broken = match &compiled {
+        Compiled::Broken(text) => Some(text.as_str()),
+        _ => None,
+    };
+    assert_eq!(broken, reason, "{name}");
+}
+
+#[test]
+fn a_policy_that_works_is_built_under_each_of_its_names() {
+    check("http-basic-authentication-flex", "{username: u, password: p}", &[], None);
+    check("http-basic-authentication", "{Username: u, PASSWORD: p}", &[], None);
+}
+
+#[test]
+fn a_name_without_a_policy_refuses_its_requests() {
+    check(
+        "rate-limiting",
+        "{}",
+        &["Warning 1:1  `rate-limiting`: not implemented yet"],
+        Some("api.spec.policies[0].config: `rate-limiting`: not implemented yet"),
+    );
+    check(
+        "header-injecton-flex",
+        "{}",
+        &["Policy 1:1  `header-injecton-flex`: extension not found; did you mean `header-injection-flex`?"],
+        Some(
+            "api.spec.policies[0].config: `header-injecton-flex`: extension not found; did you mean \
+             `header-injection-flex`?",
+        ),
+    );
+    check(
+        "my-company-policy",
+        "{}",
+        &["Policy 1:1  `my-company-policy`: extension not found"],
+        Some("api.spec.policies[0].config: `my-company-policy`: extension not found"),
+    );
+    check(
+        "route",
+        "{}",
+        &["Policy 1:1  `route` is a route, not a policy of a chain; bind it with a PolicyBinding"],
+        Some("api.spec.policies[0].config: `route` is a route, not a policy of a chain; bind it with a PolicyBinding"),
+    );
+}
+
+#[test]
+fn a_bad_configuration_says_where() {
+    check(
+        "header-injection-flex",
+        "inboundHeaders:\n  - key: a b\n    value: v\n  - key: c\n    value: '#[payload]'\n",
+        &[
+            "Policy 2:10 .inboundHeaders[0].key not a header name",
+            "Warning 5:12 .inboundHeaders[1].value expressions in `#[...]`: not implemented yet",
+        ],
+        Some(
+            "api.spec.policies[0].config.inboundHeaders[0].key: not a header name; \
+             api.spec.policies[0].config.inboundHeaders[1].value: expressions in `#[...]`: not implemented yet",
+        ),
+    );
+}
+
+#[test]
+fn the_examples_have_no_problems() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for entry in TABLE.iter().filter(|entry| entry.implemented && entry.role != Role::Routing) {
+        let stem = entry.name.strip_suffix("-flex").unwrap_or(entry.name);
+        let path = root.join(format!("configs/policies/{stem}/gateway.yaml"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let document = node(&text);
+        let policies = document.get("spec").and_then(|spec| spec.get("policies")).expect("policies");
+        for policy in policies.iter() {
+            let name = policy.get("policyRef").and_then(|reference| reference.get("name")).and_then(Node::as_str);
+            let mut problems = Vec::new();
+            let config = policy.get("config").expect("a config");
+            compile(name.expect("a name"), config, "config", &mut problems);
+            assert_eq!(problems, [], "{}", path.display());
+        }
+    }
+}

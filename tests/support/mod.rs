@@ -1,0 +1,14 @@
+//! The black-box runner: a case is parsed, its upstreams and gateway are started, and its steps are played in order.
+//!
+//! The language is described in `docs/testing.md`.
+
+pub mod case;
+pub mod client;
+pub mod gateway;
+pub mod message;
+pub mod play;
+pub mod ports;
+pub mod script;
+pub mod session;
+pub mod text;
+pub mod upstream;
