@@ -6,10 +6,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use ringway::config::settings::Settings;
+use ringway::config::{
+    effective::{self, Sections},
+    environment::Environment,
+    node::documents,
+    resources::{Resources, Section},
+    settings::{ServerHeader, Settings},
+};
 
 #[test]
 fn settings_have_the_documented_names_and_defaults() {
@@ -51,6 +58,48 @@ fn settings_have_the_documented_names_and_defaults() {
         ])
     );
     assert_eq!(defaults("### Others")["listeners.h2c"], h2c.to_string());
+}
+
+#[test]
+fn every_documented_setting_is_one_the_loader_knows() {
+    let mut spec = String::new();
+    for heading in ["### Limits", "### Time limits", "### Others"] {
+        spec += &flow(&defaults(heading));
+    }
+    let gateway = format!("kind: Configuration\nspec: {{ringway: {{{spec}}}}}");
+    let service = flow(&defaults("## Settings of a Service"));
+    let service = format!("kind: Service\nspec: {{address: 'http://orders:80', ringway: {{{service}}}}}");
+    let timeouts = flow(&defaults("### Time limits of Flex"));
+    let timeouts = format!("kind: Configuration\nspec: {{timeouts: {{{timeouts}}}}}");
+
+    let mut problems = Vec::new();
+    let mut resources = Resources::default();
+    for (number, text) in [gateway, service, timeouts].into_iter().enumerate() {
+        let text = format!("apiVersion: gateway.mulesoft.com/v1alpha1\nmetadata: {{name: n{number}}}\n{text}");
+        for document in documents(&Arc::new("docs/configuration.md".into()), &text, &mut problems) {
+            resources.add(&document, &mut problems);
+        }
+    }
+    let sections = Sections::merge(&resources.configurations, &mut problems);
+    let settings = effective::settings(&sections, &Environment::default(), &mut problems);
+    assert!(problems.is_empty(), "{problems:#?}");
+    let access_log = settings.access_log.clone();
+    assert_eq!(
+        settings,
+        Settings { server_header: ServerHeader::Name("ringway".into()), access_log, ..Settings::default() }
+    );
+}
+
+#[test]
+fn sections_of_a_configuration_work_or_not_as_documented() {
+    let page = read("docs/configuration.md");
+    let is_to_come = |row: &Vec<String>| row[1] == "not yet";
+    let names = |row: &Vec<String>| code_spans(&row[0]).into_iter().map(|name| name.replace("spec.", ""));
+    let documented: BTreeMap<_, _> = (rows(&page, "## Configuration").iter())
+        .flat_map(|row| names(row).map(|name| (name, is_to_come(row))).collect::<Vec<_>>())
+        .collect();
+    let known = Section::ALL.iter().map(|section| (section.name.to_owned(), section.to_come));
+    assert_eq!(documented, known.collect(), "docs/configuration.md (left), src/config (right)");
 }
 
 #[test]
@@ -114,6 +163,18 @@ fn links_between_pages_lead_somewhere() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// Dotted names with their defaults as the inside of a YAML flow mapping; what has no default gets a path.
+fn flow(settings: &BTreeMap<String, String>) -> String {
+    let mut groups: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in settings {
+        let value = if value == "-" { "/a/path" } else { value };
+        let (group, key) = name.split_once('.').unwrap_or(("", name));
+        *groups.entry(group).or_default() += &format!("{key}: {value}, ");
+    }
+    let braced = |(group, inside)| if group == "" { inside } else { format!("{group}: {{{inside}}}, ") };
+    groups.into_iter().map(braced).collect()
 }
 
 /// The first two columns of the tables below a heading of docs/configuration.md.
