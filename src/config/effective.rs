@@ -73,9 +73,10 @@ impl Sections {
         }
     }
 
-    /// As JSON, for a dump.
+    /// As JSON, for a dump. The registration is left out: it is one machine's own, and secret.
     pub fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
-        self.0.iter().map(|(name, merged)| ((*name).to_owned(), merged.node.to_json())).collect()
+        let shown = self.0.iter().filter(|(name, _)| **name != "platformConnection");
+        shown.map(|(name, merged)| ((*name).to_owned(), merged.node.to_json())).collect()
     }
 }
 

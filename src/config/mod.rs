@@ -1,17 +1,34 @@
 //! Configuration: text to a checked, immutable snapshot.
 //!
-//! `text -> Node tree with positions -> raw resources (serde) -> checked model -> Snapshot`. Each section compiles itself;
+//! `text -> Node tree with positions -> raw resources (serde) -> expanded model -> Snapshot`. Each section compiles itself;
 //! after compilation nothing asks whether a value is legal. Every problem is reported, not only the first.
 
-pub mod address;
+pub mod load;
+
 pub mod discovery;
-pub mod effective;
-pub mod endpoints;
 pub mod environment;
+
 pub mod node;
-pub mod pattern;
 pub mod problem;
+
+mod effective;
 pub mod resources;
-pub mod rule;
+mod service_settings;
 pub mod settings;
+
+mod expand;
+pub mod model;
+mod substitute;
+
+mod address;
+mod compile;
+pub mod endpoints;
+mod hash;
+pub mod pattern;
+pub mod rule;
 pub mod snapshot;
+
+pub mod dump;
+
+pub use compile::Intern;
+pub use load::{Loaded, Loader, Outcome};

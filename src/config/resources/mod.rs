@@ -24,10 +24,10 @@ pub use api_instance::{ApiInstance, InlineRoute, InlineService};
 pub use configuration::{Configuration, Probe, Routing, Section, Timeouts};
 pub use contract::Contract;
 pub use extension::Extension;
-pub use policy::{InlinePolicy, PolicyRef, RouteChoice, RoutePolicy, WeightedRoutePolicy};
+pub use policy::{DestinationRef, InlinePolicy, PolicyRef, RoutePolicy, WeightedRoutePolicy};
 pub use policy_binding::{PolicyBinding, Selector, TargetRef};
 pub use ringway::{
-    AccessLog, AccessLogFormat, GatewayRingway, Limits, Listeners, OwnTimeouts, RetryOn, ServiceRingway,
+    AccessLog, AccessLogFormat, GatewayRingway, HealthCheck, LoadBalancing, Retries, RetryOn, ServiceRingway,
 };
 pub use secret::Secret;
 pub use service::Service;

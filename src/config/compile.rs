@@ -1,0 +1,330 @@
+//! The expanded form to a snapshot: addresses, rules and policies are checked here, and not again.
+//!
+//! A policy that cannot be built stands in its chain as one that refuses. Anything else that is wrong is an error of its
+//! document: the piece is left out, and whoever asked decides whether the rest may serve (`Outcome::accept`).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use super::{
+    address::{ListenAddress, Scheme, ServiceAddress, bases_clash},
+    environment::Environment,
+    expand::CORS,
+    hash::Stable,
+    model::{ApiModel, Attachment, Model, RouteModel, ServiceModel, Written},
+    node::{Node, nearest},
+    problem::{Location, Problem, Severity},
+    resources::Id,
+    rule::{RawRule, Rule},
+    service_settings,
+    settings::Settings,
+    snapshot::{Api, BaseIndex, BoundPolicy, Destination, Listener, Route, SeriesId, Service, Snapshot, Target},
+    substitute,
+};
+use crate::{
+    policies::{self, Compiled, Role},
+    telemetry::series::Series,
+};
+
+/// Gives metric series their numbers; `telemetry::series::intern` outside of tests.
+pub type Intern<'i> = &'i mut dyn FnMut(Series<'_>) -> SeriesId;
+
+/// What compiling needs to know besides the model.
+pub struct Context<'c> {
+    pub environment: &'c Environment,
+    pub settings: &'c Settings,
+    /// Names of custom policies.
+    pub extensions: &'c dyn Fn(&str) -> bool,
+}
+
+/// A snapshot of everything that can be served. Problems are added to `problems`; the snapshot's own list stays empty.
+pub fn compile(
+    model: &Model,
+    context: &Context<'_>,
+    generation: u64,
+    hash: String,
+    intern: Intern<'_>,
+    problems: &mut Vec<Problem>,
+) -> Snapshot {
+    let mut compiler =
+        Compiler { context, problems, patterns: 0, services: HashMap::new(), taken: BTreeMap::new(), intern };
+    let mut services = Vec::new();
+    for service in &model.services {
+        if let Some(compiled) = compiler.service(service) {
+            compiler.services.insert(service.id.clone(), (services.len(), compiled.path));
+            services.push(Arc::new(compiled.service));
+        }
+    }
+    let mut apis = Vec::new();
+    let mut listeners: BTreeMap<SocketAddr, BaseIndex> = BTreeMap::new();
+    for api in &model.apis {
+        let Some(address) = compiler.address(api) else { continue };
+        if address.scheme == Scheme::Http {
+            listeners.entry(address.socket).or_default().insert(&address.base, apis.len());
+        }
+        apis.push(Arc::new(compiler.api(api, address.base)));
+    }
+    Snapshot {
+        generation,
+        hash,
+        settings: context.settings.clone(),
+        listeners: listeners.into_iter().map(|(address, apis)| Listener { address, apis }).collect(),
+        apis,
+        services,
+        patterns: compiler.patterns,
+        problems: Vec::new(),
+    }
+}
+
+struct Compiler<'c> {
+    context: &'c Context<'c>,
+    problems: &'c mut Vec<Problem>,
+    patterns: usize,
+    /// Index into the snapshot, and the path of the service's address.
+    services: HashMap<Id, (usize, String)>,
+    /// What each port serves already.
+    taken: BTreeMap<SocketAddr, Vec<Taken>>,
+    intern: Intern<'c>,
+}
+
+struct Taken {
+    scheme: Scheme,
+    base: String,
+    api: Id,
+}
+
+struct CompiledService {
+    service: Service,
+    path: String,
+}
+
+/// Where a policy is bound.
+#[derive(Clone, Copy)]
+enum Owner<'m> {
+    Api(&'m Id),
+    Service(&'m Id),
+}
+
+impl Compiler<'_> {
+    fn problem(&mut self, severity: Severity, location: &Location, path: impl Into<String>, text: impl Into<String>) {
+        self.problems.push(Problem { severity, location: location.clone(), path: path.into(), text: text.into() });
+    }
+
+    fn service(&mut self, model: &ServiceModel) -> Option<CompiledService> {
+        let path = format!("{}.address", model.path);
+        let location = &model.address.location;
+        let address = match ServiceAddress::parse(&model.address.value) {
+            Ok(address) => address,
+            Err(text) => {
+                self.problem(Severity::Error, location, path, text);
+                return None;
+            }
+        };
+        if !address.path.is_empty() {
+            self.problem(Severity::Warning, location, &path, "the path is put ahead of every destinationPath");
+        }
+        let mut policies = Vec::new();
+        if address.scheme != Scheme::Http {
+            let text = format!("{} services: not implemented yet, requests to it get 503", address.scheme);
+            self.problem(Severity::Warning, location, &path, &text);
+            policies.push(BoundPolicy {
+                name: format!("{}-{}", model.id.name, address.scheme),
+                identity: Stable::new().text("scheme").text(&model.id.to_string()).finish(),
+                policy: Compiled::Broken(format!("{path}: {text}")),
+                rules: Vec::new(),
+            });
+        }
+        policies.extend(model.policies.iter().map(|attachment| self.policy(attachment, Owner::Service(&model.id))));
+        let settings = service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
+        let mut endpoints = vec![address.endpoint];
+        endpoints.extend(settings.endpoints);
+        let mut identity = Stable::new().text("Service").text(&model.id.namespace).text(&model.id.name);
+        identity = identity.text(&address.scheme.to_string());
+        for endpoint in &endpoints {
+            identity = identity.text(&endpoint.host).text(&endpoint.port.to_string());
+        }
+        let series = (self.intern)(Series::Service { namespace: &model.id.namespace, service: &model.id.name });
+        let service = Service {
+            namespace: model.id.namespace.clone(),
+            name: model.id.name.clone(),
+            identity: identity.finish(),
+            series,
+            endpoints,
+            authority: address.authority,
+            load_balancing: settings.load_balancing,
+            preserve_host: settings.preserve_host,
+            retries: settings.retries,
+            health_check: settings.health_check,
+            policies,
+        };
+        Some(CompiledService { service, path: address.path })
+    }
+
+    /// Where an API listens, if nothing else has its place.
+    fn address(&mut self, api: &ApiModel) -> Option<ListenAddress> {
+        let path = format!("{}.spec.address", api.id.name);
+        let location = &api.address.location;
+        let address = match ListenAddress::parse(&api.address.value) {
+            Ok(address) => address,
+            Err(text) => {
+                self.problem(Severity::Error, location, path, text);
+                return None;
+            }
+        };
+        if self.context.settings.probe_port == Some(address.socket.port()) {
+            self.problem(Severity::Error, location, path, "the port is that of the probe");
+            return None;
+        }
+        let taken = self.taken.entry(address.socket).or_default();
+        let clash = taken.iter().find_map(|other| {
+            if bases_clash(&other.base, &address.base) {
+                Some(format!("the base path clashes with that of ApiInstance `{}` on the same port", other.api))
+            } else if other.scheme != address.scheme {
+                Some(format!("ApiInstance `{}` uses the port for {}", other.api, other.scheme))
+            } else {
+                None
+            }
+        });
+        if let Some(text) = clash {
+            self.problem(Severity::Error, location, path, text);
+            return None;
+        }
+        taken.push(Taken { scheme: address.scheme, base: address.base.clone(), api: api.id.clone() });
+        if address.scheme == Scheme::Https {
+            self.problem(Severity::Warning, location, path, "https: not implemented yet, the port is not opened");
+        }
+        Some(address)
+    }
+
+    fn api(&mut self, model: &ApiModel, base: String) -> Api {
+        let Id { namespace, name } = &model.id;
+        Api {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            base,
+            series: (self.intern)(Series::Api { namespace, api: name }),
+            policies: model.policies.iter().map(|attachment| self.policy(attachment, Owner::Api(&model.id))).collect(),
+            routes: model.routes.iter().filter_map(|route| self.route(&model.id, route)).collect(),
+        }
+    }
+
+    /// A route whose rules do not compile is left out: an error of its document.
+    fn route(&mut self, api: &Id, model: &RouteModel) -> Option<Route> {
+        let rules = self.rules(&model.written, Severity::Error).ok()?;
+        let destination = |model: &super::model::DestinationModel| match self.services.get(&model.service) {
+            Some((index, prefix)) => Destination { service: Some(*index), path: format!("{prefix}{}", model.path) },
+            None => Destination { service: None, path: String::new() },
+        };
+        let target = match model.destinations.as_slice() {
+            [] => Target::One(Destination { service: None, path: String::new() }),
+            [only] => Target::One(destination(only)),
+            several => Target::Weighted {
+                choices: several.iter().map(|choice| (choice.weight, destination(choice))).collect(),
+                sum: several.iter().map(|choice| choice.weight).sum(),
+            },
+        };
+        let series = Series::Route { namespace: &api.namespace, api: &api.name, route: &model.name };
+        Some(Route { name: model.name.clone(), series: (self.intern)(series), rules, target })
+    }
+
+    fn policy(&mut self, attachment: &Attachment, owner: Owner<'_>) -> BoundPolicy {
+        let written = &attachment.written;
+        let path = attachment.config_path();
+        let config = written.config.clone().unwrap_or_else(|| Node::empty_map(attachment.policy.location.clone()));
+        let (owner_kind, owner_id) = match owner {
+            Owner::Api(id) => ("ApiInstance", id),
+            Owner::Service(id) => ("Service", id),
+        };
+        let mut identity = Stable::new().text(attachment.kind).text(&attachment.id.to_string());
+        identity = identity.text(owner_kind).text(&owner_id.to_string()).text(&attachment.policy.value);
+        let config = substitute::variables(&config, &path, self.context.environment, self.problems);
+        let mut policy = match (self.misfit(attachment, owner), &config) {
+            (Some(reason), _) => Compiled::Broken(format!("{}: {reason}", attachment.id)),
+            (None, None) => Compiled::Broken(format!("{path}: an environment variable is not set")),
+            (None, Some(config)) => policies::compile(&attachment.policy.value, config, &path, self.problems),
+        };
+        let cors = policies::lookup(&attachment.policy.value).is_some_and(|entry| entry.name == CORS);
+        // A broken policy governs what its rules select; where the rules are broken, everything.
+        let rules = self.rules(written, Severity::Policy).unwrap_or_else(|()| {
+            policy = Compiled::Broken(format!("{}.rules: a rule is wrong", written.path));
+            Vec::new()
+        });
+        if let Some(config) = config {
+            identity = identity.text(&config.to_json().to_string());
+        }
+        BoundPolicy {
+            name: attachment.id.name.clone(),
+            identity: identity.finish(),
+            policy,
+            rules: if cors { Vec::new() } else { rules },
+        }
+    }
+
+    /// Why a policy cannot be where it is, before anyone looks at its configuration.
+    fn misfit(&mut self, attachment: &Attachment, owner: Owner<'_>) -> Option<String> {
+        let name = &attachment.policy.value;
+        let path = format!("{}.policyRef.name", attachment.written.path);
+        let location = &attachment.policy.location;
+        let Some(entry) = policies::lookup(name) else {
+            if (self.context.extensions)(name) {
+                let text = format!("custom policy `{name}` is not supported: not implemented yet");
+                self.problem(Severity::Warning, location, path, &text);
+                return Some(text);
+            }
+            let meant = nearest(name, policies::TABLE.iter().map(|entry| entry.name));
+            let meant = meant.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+            let text = format!("no policy `{name}`, and no Extension of that name{meant}");
+            self.problem(Severity::Policy, location, path, &text);
+            return Some(text);
+        };
+        let fits = match (entry.role, owner) {
+            (Role::Inbound, Owner::Api(_)) | (Role::Outbound, Owner::Service(_)) => true,
+            (Role::Transport, Owner::Api(_)) => entry.name == "tls",
+            (Role::Transport, Owner::Service(_)) => entry.name == "tls-outbound",
+            _ => false,
+        };
+        if fits {
+            return None;
+        }
+        let text = match owner {
+            Owner::Api(_) => format!("`{name}` is for a Service, not for an ApiInstance"),
+            Owner::Service(_) => format!("`{name}` is for an ApiInstance, not for a Service"),
+        };
+        self.problem(Severity::Policy, location, path, &text);
+        Some(text)
+    }
+
+    /// All rules, or none if one is wrong; each mistake is reported.
+    fn rules(&mut self, written: &Written, severity: Severity) -> Result<Vec<Rule>, ()> {
+        let Some(node) = &written.rules else { return Ok(Vec::new()) };
+        let path = format!("{}.rules", written.path);
+        let raw = node.deserialize_as::<Vec<RawRule>>(severity, &path, self.problems).ok_or(())?;
+        let mut rules = Vec::with_capacity(raw.len());
+        let mut sound = true;
+        for (at, (raw, node)) in raw.iter().zip(node.iter()).enumerate() {
+            match Rule::compile(raw, &mut self.patterns) {
+                Ok(rule) => rules.push(rule),
+                Err(problems) => {
+                    sound = false;
+                    for (field, text) in problems {
+                        let location = field_location(node, &field);
+                        self.problem(severity, &location, format!("{path}[{at}].{field}"), text);
+                    }
+                }
+            }
+        }
+        if sound { Ok(rules) } else { Err(()) }
+    }
+}
+
+/// Where `path` or `headers.x-id` was written. A header's name may hold dots.
+fn field_location(rule: &Node, field: &str) -> Location {
+    let node = match field.split_once('.') {
+        Some((outer, inner)) => rule.get(outer).and_then(|headers| headers.get(inner)),
+        None => rule.get(field),
+    };
+    node.unwrap_or(rule).location().clone()
+}

@@ -1,0 +1,324 @@
+//! The expanded form as JSON: for `dump`, for the `/config` page, and for the hash of a configuration.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    load::Loaded,
+    model::{ApiModel, Attachment, Model, ROUTER_ORDER, RouteModel, ServiceModel, Written},
+    node::Node,
+    resources::{Id, LoadBalancing, RetryOn, ServiceRingway},
+    settings::{ServerHeader, Settings},
+};
+
+/// What stands in the place of a secret.
+pub const REDACTED: &str = "***";
+
+/// `apiInstances`, `services`, `configuration`, `extensions`; secrets redacted.
+pub fn dump_json(loaded: &Loaded) -> Value {
+    let model = loaded.expand(&mut Vec::new());
+    let mut dump = unredacted(loaded, &model);
+    redact(&mut dump, &sensitive_properties(loaded));
+    dump
+}
+
+/// With every secret in it: for hashing, never for showing.
+pub(super) fn unredacted(loaded: &Loaded, model: &Model) -> Value {
+    let resources = &loaded.resources;
+    let mut apis: Vec<_> = model.apis.iter().collect();
+    apis.sort_by_key(|api| &api.id);
+    let mut services: Vec<_> = model.services.iter().collect();
+    services.sort_by_key(|service| &service.id);
+    let mut extensions: Vec<_> = resources.extensions.iter().collect();
+    extensions.sort_by_key(|extension| &extension.id);
+    let extension = |id: &Id, labels, spec: &Node| resource("Extension", id, labels, spec.to_json());
+    json!({
+        "apiInstances": apis.iter().map(|api| api_json(api)).collect::<Vec<_>>(),
+        "services": services.iter().map(|service| service_json(service)).collect::<Vec<_>>(),
+        "configuration": {
+            "spec": loaded.sections.to_json(),
+            "effective": settings_json(&loaded.settings),
+            "contracts": contracts(loaded),
+            "certificates": resources.secrets.iter().map(|secret| json!({
+                "name": secret.id.name,
+                "namespace": secret.id.namespace,
+                "crt": secret.spec.tls.as_ref().and_then(|tls| tls.crt.as_deref()),
+                "key": secret.spec.tls.as_ref().and_then(|tls| tls.key.as_deref()),
+            })).collect::<Vec<_>>(),
+        },
+        "extensions": extensions
+            .iter()
+            .map(|resource| extension(&resource.id, json!(resource.labels), &resource.spec.0))
+            .collect::<Vec<_>>(),
+    })
+}
+
+fn contracts(loaded: &Loaded) -> Vec<Value> {
+    let contract = |contract: &super::resources::Resource<super::resources::Contract>| {
+        let spec = &contract.spec;
+        json!({
+            "name": contract.id.name,
+            "namespace": contract.id.namespace,
+            "apiId": spec.api_id.value,
+            "client": { "id": spec.client.id, "name": spec.client.name, "secret": spec.client.secret },
+            "sla": spec.sla.as_ref().map(|sla| json!({
+                "id": sla.id,
+                "name": sla.name,
+                "limits": sla.limits.iter().map(|limit| json!({
+                    "maximumRequests": limit.maximum_requests,
+                    "timePeriodInMilliseconds": limit.time_period_in_milliseconds,
+                })).collect::<Vec<_>>(),
+            })),
+        })
+    };
+    loaded.resources.contracts.iter().map(contract).collect()
+}
+
+fn resource(kind: &str, id: &Id, labels: Value, spec: Value) -> Value {
+    json!({
+        "apiVersion": "gateway.mulesoft.com/v1beta1",
+        "kind": kind,
+        "metadata": { "name": id.name, "namespace": id.namespace, "labels": labels },
+        "spec": spec,
+    })
+}
+
+fn api_json(api: &ApiModel) -> Value {
+    let mut policies: Vec<Value> = api.policies.iter().map(attachment_json).collect();
+    policies.extend(api.routes.iter().map(|route| route_json(route, &api.id)));
+    policies.push(json!({ "name": format!("{}-router", api.id.name), "order": ROUTER_ORDER }));
+    resource("ApiInstance", &api.id, json!(api.labels), json!({ "address": api.address.value, "policies": policies }))
+}
+
+fn service_json(service: &ServiceModel) -> Value {
+    let policies: Vec<Value> = service.policies.iter().map(attachment_json).collect();
+    let spec = json!({
+        "address": service.address.value,
+        "policies": policies,
+        "ringway": ringway_json(&service.ringway),
+    });
+    resource("Service", &service.id, json!(service.labels), spec)
+}
+
+fn ringway_json(ringway: &ServiceRingway) -> Value {
+    let on = |reason: &RetryOn| match reason {
+        RetryOn::ConnectFailure => "connectFailure",
+        RetryOn::Reset => "reset",
+        RetryOn::GatewayError => "gatewayError",
+    };
+    json!({
+        "endpoints": ringway.endpoints.iter().map(|endpoint| &endpoint.value).collect::<Vec<_>>(),
+        "loadBalancing": match ringway.load_balancing {
+            LoadBalancing::RoundRobin => "roundRobin",
+            LoadBalancing::LeastRequests => "leastRequests",
+        },
+        "preserveHost": ringway.preserve_host,
+        "retries": {
+            "attempts": ringway.retries.attempts.as_ref().map(|attempts| attempts.value),
+            "on": ringway.retries.on.as_ref().map(|reasons| reasons.iter().map(on).collect::<Vec<_>>()),
+            "budgetPercent": ringway.retries.budget_percent.as_ref().map(|percent| percent.value),
+        },
+        "healthCheck": ringway.health_check.as_ref().map(|check| json!({
+            "path": check.path.as_ref().map(|path| &path.value),
+            "intervalSeconds": check.interval_seconds.as_ref().map(|seconds| seconds.value),
+            "timeoutSeconds": check.timeout_seconds.as_ref().map(|seconds| seconds.value),
+            "unhealthyThreshold": check.unhealthy_threshold.as_ref().map(|threshold| threshold.value),
+            "healthyThreshold": check.healthy_threshold.as_ref().map(|threshold| threshold.value),
+        })),
+    })
+}
+
+fn attachment_json(attachment: &Attachment) -> Value {
+    let mut policy = Map::new();
+    policy.insert("name".into(), attachment.id.name.clone().into());
+    policy.insert("namespace".into(), attachment.id.namespace.clone().into());
+    policy.insert("policyRef".into(), json!({ "name": attachment.policy.value, "kind": "Extension" }));
+    policy.insert("order".into(), attachment.order.into());
+    written_json(&attachment.written, &mut policy);
+    policy.entry("config").or_insert_with(|| json!({}));
+    policy.into()
+}
+
+fn route_json(route: &RouteModel, api: &Id) -> Value {
+    let destination = |service: &Id, path: &str| {
+        json!({
+            "destinationRef": { "kind": "Service", "name": service.name, "namespace": service.namespace },
+            "destinationPath": if path.is_empty() { "/" } else { path },
+        })
+    };
+    let config = match route.destinations.as_slice() {
+        [only] if !route.weighted => destination(&only.service, &only.path),
+        several => {
+            let weighted = several.iter().map(|choice| {
+                let mut json = destination(&choice.service, &choice.path);
+                json["weight"] = choice.weight.into();
+                json
+            });
+            json!({ "routes": weighted.collect::<Vec<_>>() })
+        }
+    };
+    let mut policy = Map::new();
+    policy.insert("name".into(), route.name.clone().into());
+    policy.insert("namespace".into(), api.namespace.clone().into());
+    let name = if route.weighted { "route-weighted" } else { "route" };
+    policy.insert("policyRef".into(), json!({ "name": name, "kind": "Extension" }));
+    policy.insert("order".into(), route.order.into());
+    written_json(&route.written, &mut policy);
+    policy.insert("config".into(), config);
+    policy.into()
+}
+
+fn written_json(written: &Written, policy: &mut Map<String, Value>) {
+    if let Some(rules) = &written.rules {
+        policy.insert("rules".into(), rules.to_json());
+    }
+    if let Some(config) = &written.config {
+        policy.insert("config".into(), config.to_json());
+    }
+}
+
+fn settings_json(settings: &Settings) -> Value {
+    let seconds = |time: Option<std::time::Duration>| time.map_or(0.0, |time| time.as_secs_f64());
+    let (limits, timeouts) = (&settings.limits, &settings.timeouts);
+    json!({
+        "limits": {
+            "headBytes": limits.head_bytes,
+            "headerCount": limits.header_count,
+            "trailerBytes": limits.trailer_bytes,
+            "chunkExtensionBytes": limits.chunk_extension_bytes,
+            "bufferedBodyBytes": limits.buffered_body_bytes,
+            "bufferedBytesPerCore": limits.buffered_bytes_per_core,
+            "retryBodyBytes": limits.retry_body_bytes,
+            "connectionsPerCore": limits.connections_per_core,
+            "connectionsPerUpstream": limits.connections_per_upstream,
+            "pendingRequestsPerUpstream": limits.pending_requests_per_upstream,
+        },
+        "timeouts": {
+            "requestHeadSeconds": seconds(timeouts.request_head),
+            "requestBodyIdleSeconds": seconds(timeouts.request_body_idle),
+            "keepAliveSeconds": seconds(timeouts.keep_alive),
+            "upstreamConnectSeconds": seconds(timeouts.upstream_connect),
+            "drainDelaySeconds": seconds(Some(timeouts.drain_delay)),
+            "drainSeconds": seconds(Some(timeouts.drain)),
+            "streamIdleSeconds": seconds(timeouts.stream_idle),
+            "upstreamConnectionIdleSeconds": seconds(timeouts.upstream_connection_idle),
+            "upstreamResponseSeconds": seconds(timeouts.upstream_response),
+        },
+        "listeners": { "h2c": settings.h2c },
+        "trustedProxies": settings.trusted_proxies.0.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "serverHeader": match &settings.server_header {
+            ServerHeader::Default => Value::Null,
+            ServerHeader::Name(name) => name.clone().into(),
+            ServerHeader::None => "".into(),
+        },
+        "rewriteHostHeader": settings.rewrite_host_header,
+        "preserveRequestId": settings.preserve_request_id,
+        "probePort": settings.probe_port,
+        "accessLog": settings.access_log.as_ref().map(|log| json!({
+            "format": if log.json { "json" } else { "text" },
+            "path": log.path.as_ref().map_or("stdout".into(), |path| path.display().to_string()),
+        })),
+    })
+}
+
+/// Replaces what lies under a sensitive key, at any depth. Values that were empty stay, so that one sees they are.
+fn redact(value: &mut Value, sensitive: &HashSet<String>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, sensitive)),
+        Value::Object(entries) => {
+            // `{key: Authorization, value: ...}` is a header or a claim: its key is a name, which says what the value is.
+            let name = entries.get("key").and_then(Value::as_str).map(str::to_owned);
+            let name = name.filter(|_| entries.contains_key("value"));
+            for (key, value) in entries {
+                let hidden = match (&name, key.as_str()) {
+                    (Some(_), "key") => false,
+                    (Some(name), "value") => is_sensitive(name) || names_credential(name),
+                    _ => is_sensitive(key) || sensitive.contains(&key.to_ascii_lowercase()),
+                };
+                if hidden { hide(value, sensitive) } else { redact(value, sensitive) }
+            }
+        }
+        Value::String(text) if text.starts_with("base64://") => *value = "base64://...".into(),
+        Value::String(text) if names_credential(text) && text.contains(' ') => *value = REDACTED.into(),
+        Value::String(text) if is_address_with_password(text) => *value = REDACTED.into(),
+        _ => {}
+    }
+}
+
+/// A map under a sensitive key is a section of that name (`credentials: {...}`), and a boolean is no secret.
+fn hide(value: &mut Value, sensitive: &HashSet<String>) {
+    match value {
+        Value::Object(_) => redact(value, sensitive),
+        Value::Null | Value::Bool(_) => {}
+        Value::String(text) if text.is_empty() => {}
+        _ => *value = REDACTED.into(),
+    }
+}
+
+/// Whether values under this key must not be shown.
+pub fn is_sensitive(key: &str) -> bool {
+    const PARTS: [&str; 9] = [
+        "password",
+        "secret",
+        "passphrase",
+        "token",
+        "credential",
+        "privatekey",
+        "apikey",
+        "authorizationvalue",
+        "accesskey",
+    ];
+    const WHOLE: [&str; 2] = ["key", "textkey"];
+    // Their values name a secret or time it, and are none.
+    const SHOWN: [&str; 7] = [
+        "tokenfetchtimeout",
+        "tokenendpoint",
+        "validatedtokenttl",
+        "credentiallocation",
+        "credentialprofile",
+        "credentialsoriginhashttpbasicauthenticationheader",
+        "clientsecretexpression",
+    ];
+    let key: String = key.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()).collect();
+    !SHOWN.contains(&key.as_str()) && (WHOLE.contains(&key.as_str()) || PARTS.iter().any(|part| key.contains(part)))
+}
+
+/// The header of that name, or a line `Name value` that begins with it.
+fn names_credential(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["authorization", "proxy-authorization", "cookie"]
+        .iter()
+        .any(|name| text.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', ':'])))
+}
+
+fn is_address_with_password(text: &str) -> bool {
+    let Some((_, rest)) = text.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    authority.contains('@')
+}
+
+/// Properties that an Extension marks as `security:sensitive`, in lower case.
+fn sensitive_properties(loaded: &Loaded) -> HashSet<String> {
+    let mut names = HashSet::new();
+    for extension in &loaded.resources.extensions {
+        if let Some(properties) = extension.spec.0.get("properties") {
+            collect_sensitive(properties, &mut names);
+        }
+    }
+    names
+}
+
+fn collect_sensitive(properties: &Node, names: &mut HashSet<String>) {
+    for property in properties.entries() {
+        let marks = property.value.get("@context").and_then(|context| context.get("@characteristics"));
+        if marks.is_some_and(|marks| marks.iter().any(|mark| mark.as_str() == Some("security:sensitive"))) {
+            names.insert(property.key.to_ascii_lowercase());
+        }
+        for inner in ["properties", "items"] {
+            if let Some(inner) = property.value.get(inner) {
+                collect_sensitive(inner.get("properties").unwrap_or(inner), names);
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Resources to the expanded form: inline parts get their documented names, bindings find their targets.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    address,
+    environment::Environment,
+    model::{ApiModel, Attachment, DEFAULT_ORDER, DestinationModel, Model, RouteModel, ServiceModel, Written},
+    node::{Located, Node},
+    problem::{Location, Problem, Severity},
+    resources::{
+        ApiInstance, DestinationRef, Id, InlineRoute, InlineService, Kind, PolicyBinding, PolicyRef, Resource,
+        Resources, RoutePolicy, ServiceRingway, WeightedRoutePolicy,
+    },
+    substitute,
+};
+use crate::policies::{self, Role};
+
+/// Everything in its expanded form, sorted; what has no effect or cannot be right becomes a problem.
+pub fn expand(resources: &Resources, environment: &Environment, problems: &mut Vec<Problem>) -> Model {
+    let mut expansion =
+        Expansion { resources, environment, problems, model: Model::default(), services: HashMap::new() };
+    for service in &resources.services {
+        expansion.add_service(ServiceModel {
+            id: service.id.clone(),
+            labels: service.labels.clone(),
+            address: service.spec.address.clone(),
+            path: format!("{}.spec", service.id.name),
+            ringway: service.spec.ringway.clone(),
+            policies: Vec::new(),
+        });
+    }
+    for api in &resources.apis {
+        expansion.api(api);
+    }
+    for binding in &resources.bindings {
+        expansion.binding(binding);
+    }
+    let Expansion { mut model, .. } = expansion;
+    for api in &mut model.apis {
+        api.policies.sort_by(|one, other| rank(one).cmp(&rank(other)));
+        api.routes.sort_by_key(|route| (route.order, route.position));
+    }
+    for service in &mut model.services {
+        service.policies.sort_by(|one, other| rank(one).cmp(&rank(other)));
+    }
+    model
+}
+
+/// CORS first, then by order; inline policies in list order ahead of the bindings of their order, those by identity.
+fn rank(attachment: &Attachment) -> (bool, i64, usize, &Id) {
+    let cors = policies::lookup(&attachment.policy.value).is_some_and(|entry| entry.name == CORS);
+    (!cors, attachment.order, attachment.inline_at.unwrap_or(usize::MAX), &attachment.id)
+}
+
+/// Runs ahead of all others, whatever its order and its rules say.
+pub const CORS: &str = "cors-flex";
+
+struct Expansion<'r> {
+    resources: &'r Resources,
+    environment: &'r Environment,
+    problems: &'r mut Vec<Problem>,
+    model: Model,
+    /// Where in the model a service is.
+    services: HashMap<Id, usize>,
+}
+
+/// What a binding is for.
+#[derive(Clone, Copy)]
+enum Target {
+    Api(usize),
+    Service(usize),
+}
+
+impl Expansion<'_> {
+    fn problem(&mut self, severity: Severity, location: &Location, path: impl Into<String>, text: impl Into<String>) {
+        self.problems.push(Problem { severity, location: location.clone(), path: path.into(), text: text.into() });
+    }
+
+    /// Of two services of one name the inline one stays, which comes second here.
+    fn add_service(&mut self, service: ServiceModel) {
+        match self.services.get(&service.id) {
+            Some(&at) => {
+                let text = format!("a second Service `{}`, with the one written inline", service.id);
+                self.problem(Severity::Error, &service.address.location, service.path.clone(), text);
+                self.model.services[at] = service;
+            }
+            None => {
+                self.services.insert(service.id.clone(), self.model.services.len());
+                self.model.services.push(service);
+            }
+        }
+    }
+
+    fn api(&mut self, api: &Resource<ApiInstance>) {
+        let index = self.model.apis.len();
+        self.model.apis.push(ApiModel {
+            id: api.id.clone(),
+            labels: api.labels.clone(),
+            address: api.spec.address.clone(),
+            policies: Vec::new(),
+            routes: Vec::new(),
+        });
+        let mut place = 0;
+        for (key, service) in &api.spec.services.0 {
+            place = self.inline_service(api, index, key, service, place);
+        }
+        for (at, policy) in api.spec.policies.iter().enumerate() {
+            let path = format!("{}.spec.policies[{at}]", api.id.name);
+            let written = self.written(path, &policy.policy_ref, &policy.config, &policy.rules);
+            let name = format!("{}-{}-{}", api.id.name, policy.policy_ref.name.value, at + 1);
+            let attachment = Attachment {
+                written,
+                kind: Kind::ApiInstance.name(),
+                id: Id::new(&api.id.namespace, &name),
+                policy: policy.policy_ref.name.clone(),
+                order: DEFAULT_ORDER,
+                inline_at: Some(at),
+            };
+            if is_route(&attachment.policy.value) {
+                self.route(index, attachment, (api.position, place + at));
+            } else {
+                self.model.apis[index].policies.push(attachment);
+            }
+        }
+    }
+
+    /// One service of the inline form with its routes, which begin at `place` within the document.
+    fn inline_service(
+        &mut self,
+        api: &Resource<ApiInstance>,
+        index: usize,
+        key: &str,
+        service: &InlineService,
+        place: usize,
+    ) -> usize {
+        let id = Id::new(&api.id.namespace, &format!("{}-{key}", api.id.name));
+        let path = format!("{}.spec.services.{key}", api.id.name);
+        self.add_service(ServiceModel {
+            id: id.clone(),
+            labels: BTreeMap::new(),
+            address: service.address.clone(),
+            path: path.clone(),
+            ringway: ServiceRingway::default(),
+            policies: Vec::new(),
+        });
+        let all = [InlineRoute::default()];
+        let routes = if service.routes.is_empty() { &all[..] } else { &service.routes };
+        for (at, route) in routes.iter().enumerate() {
+            let path = format!("{path}.routes[{at}]");
+            let prefix = self.destination_path(route.config.destination_path.as_ref(), &format!("{path}.config"));
+            self.model.apis[index].routes.push(RouteModel {
+                written: Written {
+                    path,
+                    location: service.address.location.clone(),
+                    config: None,
+                    config_key: "config",
+                    rules: route.rules.clone(),
+                },
+                name: format!("{}-route-{}", id.name, at + 1),
+                order: DEFAULT_ORDER,
+                position: (api.position, place + at),
+                destinations: vec![DestinationModel { weight: 1, service: id.clone(), path: prefix }],
+                weighted: false,
+            });
+        }
+        place + routes.len()
+    }
+
+    fn binding(&mut self, binding: &Resource<PolicyBinding>) {
+        let targets = self.targets(binding);
+        let spec = &binding.spec;
+        let path = format!("{}.spec", binding.id.name);
+        let written = self.written(path, &spec.policy_ref, &spec.config, &spec.rules);
+        for target in targets {
+            let attachment = Attachment {
+                written: written.clone(),
+                kind: Kind::PolicyBinding.name(),
+                id: binding.id.clone(),
+                policy: spec.policy_ref.name.clone(),
+                order: spec.order.unwrap_or(DEFAULT_ORDER),
+                inline_at: None,
+            };
+            match target {
+                Target::Api(index) if is_route(&attachment.policy.value) => {
+                    self.route(index, attachment, (binding.position, 0));
+                }
+                Target::Api(index) => self.model.apis[index].policies.push(attachment),
+                Target::Service(index) => self.model.services[index].policies.push(attachment),
+            }
+        }
+    }
+
+    /// `config` and `rules`, wherever `config` was put.
+    fn written(&mut self, path: String, policy: &PolicyRef, config: &Option<Node>, rules: &Option<Node>) -> Written {
+        let location = policy.name.location.clone();
+        let (config, config_key) = match (config, &policy.config) {
+            (Some(config), _) => (Some(config.clone()), "config"),
+            (None, Some(config)) => (Some(config.clone()), "policyRef.config"),
+            (None, None) => (None, "config"),
+        };
+        if let Some(misplaced) = &policy.config {
+            let text = "belongs beside `policyRef`, not within it";
+            self.problem(Severity::Warning, misplaced.location(), format!("{path}.policyRef.config"), text);
+        }
+        Written { path, location, config, config_key, rules: rules.clone() }
+    }
+
+    fn targets(&mut self, binding: &Resource<PolicyBinding>) -> Vec<Target> {
+        let target = &binding.spec.target_ref;
+        let path = format!("{}.spec.targetRef", binding.id.name);
+        let kind = target.kind.as_ref().map(|kind| kind.value.to_ascii_lowercase());
+        if kind.as_deref() == Some("selector") || (kind.is_none() && target.selector.is_some()) {
+            return self.selected(binding, &path);
+        }
+        let Some(name) = &target.name else {
+            self.problem(Severity::Error, &binding.location, format!("{path}.name"), "required, but missing");
+            return Vec::new();
+        };
+        let id = Id::new(target.namespace.as_deref().unwrap_or(&binding.id.namespace), &name.value);
+        let (apis, services) = match (kind.as_deref(), &target.kind) {
+            (Some("apiinstance"), _) => (true, false),
+            (Some("service"), _) => (false, true),
+            (_, Some(kind)) => {
+                let text = "expected `ApiInstance`, `Service` or `Selector`";
+                self.problem(Severity::Error, &kind.location, format!("{path}.kind"), text);
+                return Vec::new();
+            }
+            (_, None) => (true, true),
+        };
+        if apis && let Some(index) = self.model.apis.iter().position(|api| api.id == id) {
+            return vec![Target::Api(index)];
+        }
+        if services && let Some(&index) = self.services.get(&id) {
+            return vec![Target::Service(index)];
+        }
+        let refused = |wanted, kind| wanted && self.resources.refused.contains(&(kind, id.clone()));
+        if !refused(apis, Kind::ApiInstance) && !refused(services, Kind::Service) {
+            let kind = match (apis, services) {
+                (true, true) => "ApiInstance or Service",
+                (true, false) => "ApiInstance",
+                _ => "Service",
+            };
+            let text = format!("no {kind} `{id}`: the policy has no effect");
+            self.problem(Severity::Warning, &name.location, format!("{path}.name"), text);
+        }
+        Vec::new()
+    }
+
+    fn selected(&mut self, binding: &Resource<PolicyBinding>, path: &str) -> Vec<Target> {
+        let selector = binding.spec.target_ref.selector.clone();
+        let labels = selector.as_ref().map(|selector| selector.labels.clone()).unwrap_or_default();
+        let kind = selector.and_then(|selector| selector.kind);
+        let holds = |of: &BTreeMap<String, String>| labels.iter().all(|(name, value)| of.get(name) == Some(value));
+        let targets: Vec<Target> = match kind.as_ref().map(|kind| kind.value.to_ascii_lowercase()).as_deref() {
+            None | Some("apiinstance") => {
+                let apis = self.model.apis.iter().enumerate();
+                apis.filter(|(_, api)| holds(&api.labels)).map(|(index, _)| Target::Api(index)).collect()
+            }
+            Some("service") => {
+                let services = self.model.services.iter().enumerate();
+                services
+                    .filter(|(_, service)| holds(&service.labels))
+                    .map(|(index, _)| Target::Service(index))
+                    .collect()
+            }
+            Some(_) => {
+                let location = kind.map(|kind| kind.location).unwrap_or_default();
+                let text = "expected `ApiInstance` or `Service`";
+                self.problem(Severity::Error, &location, format!("{path}.selector.kind"), text);
+                return Vec::new();
+            }
+        };
+        if targets.is_empty() {
+            let text = "nothing has these labels: the policy has no effect";
+            self.problem(Severity::Warning, &binding.location, format!("{path}.selector"), text);
+        }
+        targets
+    }
+
+    /// A `route` or `route-weighted` policy.
+    fn route(&mut self, api: usize, attachment: Attachment, position: (usize, usize)) {
+        let (config_path, namespace) = (attachment.config_path(), attachment.id.namespace.clone());
+        let Attachment { written, id, policy, order, .. } = attachment;
+        let config = written.config.clone().unwrap_or_else(|| Node::empty_map(written.location.clone()));
+        let weighted = policies::lookup(&policy.value).is_some_and(|entry| entry.name == "route-weighted");
+        let destinations = match substitute::variables(&config, &config_path, self.environment, self.problems) {
+            None => Vec::new(),
+            Some(config) => match self.destinations(&config, weighted, &config_path, &namespace) {
+                Some(destinations) => destinations,
+                // An error of the document: the route is left out.
+                None => return,
+            },
+        };
+        let name = id.name;
+        self.model.apis[api].routes.push(RouteModel { written, name, order, position, destinations, weighted });
+    }
+
+    fn destinations(
+        &mut self,
+        config: &Node,
+        weighted: bool,
+        path: &str,
+        namespace: &str,
+    ) -> Option<Vec<DestinationModel>> {
+        if !weighted {
+            let route: RoutePolicy = config.deserialize(path, self.problems)?;
+            let prefix = self.destination_path(route.destination_path.as_ref(), path);
+            let service = self.destination(&route.destination_ref, namespace, path);
+            return Some(vec![DestinationModel { weight: 1, service, path: prefix }]);
+        }
+        let routes = config.deserialize::<WeightedRoutePolicy>(path, self.problems)?.routes;
+        if routes.is_empty() {
+            self.problem(Severity::Error, config.location(), format!("{path}.routes"), "expected at least one route");
+            return None;
+        }
+        let mut destinations = Vec::with_capacity(routes.len());
+        for (at, route) in routes.iter().enumerate() {
+            let path = format!("{path}.routes[{at}]");
+            let prefix = self.destination_path(route.destination_path.as_ref(), &path);
+            let service = self.destination(&route.destination_ref, namespace, &path);
+            if !(1..=100).contains(&route.weight.value) {
+                self.problem(Severity::Error, &route.weight.location, format!("{path}.weight"), "expected 1 to 100");
+                return None;
+            }
+            destinations.push(DestinationModel { weight: route.weight.value, service, path: prefix });
+        }
+        Some(destinations)
+    }
+
+    fn destination(&mut self, reference: &DestinationRef, namespace: &str, path: &str) -> Id {
+        if let Some(kind) = reference.kind.as_ref().filter(|kind| !kind.value.eq_ignore_ascii_case("Service")) {
+            let path = format!("{path}.destinationRef.kind");
+            self.problem(Severity::Warning, &kind.location, path, "read as `Service`");
+        }
+        let id = Id::new(reference.namespace.as_deref().unwrap_or(namespace), &reference.name.value);
+        if !self.services.contains_key(&id) && !self.resources.refused.contains(&(Kind::Service, id.clone())) {
+            let text = format!("no Service `{id}`: the route answers 503");
+            self.problem(Severity::Warning, &reference.name.location, format!("{path}.destinationRef.name"), text);
+        }
+        id
+    }
+
+    /// A path to put ahead; a bad one is an error, and nothing is put ahead.
+    fn destination_path(&mut self, written: Option<&Located<String>>, path: &str) -> String {
+        let Some(written) = written else { return String::new() };
+        address::path_prefix(&written.value).unwrap_or_else(|text| {
+            self.problem(Severity::Error, &written.location, format!("{path}.destinationPath"), text);
+            String::new()
+        })
+    }
+}
+
+fn is_route(policy: &str) -> bool {
+    policies::lookup(policy).is_some_and(|entry| entry.role == Role::Routing)
+}

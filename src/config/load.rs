@@ -1,0 +1,171 @@
+//! Files to resources, and resources to an outcome: the two calls that `run`, a reload, `check` and `dump` share.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    compile::{self, Context, Intern},
+    discovery::Roots,
+    dump,
+    effective::{self, Sections},
+    environment::Environment,
+    expand::expand,
+    hash::Stable,
+    model::Model,
+    node::{BYTES_MAX, documents},
+    problem::{Location, Problem, Severity},
+    resources::Resources,
+    settings::Settings,
+    snapshot::Snapshot,
+};
+
+/// Knows where the configuration is, and reads it as often as asked.
+#[derive(Clone, Debug)]
+pub struct Loader {
+    given: Vec<PathBuf>,
+    environment: Environment,
+}
+
+/// One reading of all files, good and bad.
+#[derive(Debug)]
+pub struct Loaded {
+    pub resources: Resources,
+    pub sections: Sections,
+    /// The environment included.
+    pub settings: Settings,
+    pub files: Vec<SourceFile>,
+    /// What is wrong with the files one by one.
+    pub problems: Vec<Problem>,
+    environment: Environment,
+}
+
+/// A file as it was read, so that a problem can show its line.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    pub path: Arc<PathBuf>,
+    pub text: Arc<str>,
+}
+
+/// What came out of the files: a snapshot of everything good, and everything that is not.
+#[derive(Debug)]
+pub struct Outcome {
+    snapshot: Snapshot,
+    problems: Vec<Problem>,
+}
+
+impl Loader {
+    /// `given`: files and directories from the command line; without any, [`Roots::choose`] says where to look.
+    pub fn new(given: Vec<PathBuf>, environment: Environment) -> Self {
+        Self { given, environment }
+    }
+
+    /// What to watch. A directory that is made later counts, so it is asked again on each load.
+    pub fn roots(&self) -> Roots {
+        Roots::choose(&self.given, &self.environment)
+    }
+
+    pub fn load(&self) -> Loaded {
+        let mut problems = Vec::new();
+        let files = self.roots().files(&mut problems);
+        let files = files.iter().filter_map(|path| read(path, &mut problems)).collect();
+        Loaded::from_files(files, self.environment.clone(), problems)
+    }
+}
+
+impl Loaded {
+    fn from_files(files: Vec<SourceFile>, environment: Environment, mut problems: Vec<Problem>) -> Self {
+        let mut resources = Resources::default();
+        for file in &files {
+            for document in documents(&file.path, &file.text, &mut problems) {
+                resources.add(&document, &mut problems);
+            }
+        }
+        let sections = Sections::merge(&resources.configurations, &mut problems);
+        let settings = effective::settings(&sections, &environment, &mut problems);
+        Self { resources, sections, settings, files, problems, environment }
+    }
+
+    /// Texts as if they were files, for tests and tools.
+    pub fn from_texts(texts: &[(&str, &str)], environment: Environment) -> Self {
+        let file = |(path, text): &(&str, &str)| SourceFile { path: Arc::new(path.into()), text: (*text).into() };
+        Self::from_files(texts.iter().map(file).collect(), environment, Vec::new())
+    }
+
+    /// The expanded form, with the problems of references and targets.
+    pub fn expand(&self, problems: &mut Vec<Problem>) -> Model {
+        expand(&self.resources, &self.environment, problems)
+    }
+
+    /// Builds what can be built. `intern` numbers the metric series.
+    pub fn compile(&self, generation: u64, intern: Intern<'_>) -> Outcome {
+        let mut problems = self.problems.clone();
+        let model = self.expand(&mut problems);
+        let extensions = |name: &str| self.resources.extensions.iter().any(|extension| extension.id.name == name);
+        let context = Context { environment: &self.environment, settings: &self.settings, extensions: &extensions };
+        let hash = self.hash(&model);
+        let mut snapshot = compile::compile(&model, &context, generation, hash, intern, &mut problems);
+        sort(&mut problems, &self.files);
+        snapshot.problems.clone_from(&problems);
+        Outcome { snapshot, problems }
+    }
+
+    /// Of everything that is configured and nothing of where it was written.
+    fn hash(&self, model: &Model) -> String {
+        let resources = dump::unredacted(self, model).to_string();
+        let hash = Stable::new().text(&resources).text(&format!("{:?}", self.settings)).finish();
+        format!("{hash:016x}")
+    }
+}
+
+impl Outcome {
+    /// By file, line and column.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The rule of start and reload alike: an error refuses the whole set, unless the good documents may serve alone. A policy
+    /// that cannot be built is no error here: it refuses its requests.
+    pub fn accept(self, allow_partial: bool) -> Result<Snapshot, Vec<Problem>> {
+        let refused = self.problems.iter().any(|problem| problem.severity == Severity::Error);
+        if refused && !allow_partial { Err(self.problems) } else { Ok(self.snapshot) }
+    }
+}
+
+/// A Selector's policy has the same problem at each target: it is told once.
+fn sort(problems: &mut Vec<Problem>, files: &[SourceFile]) {
+    let place = |path: &Arc<PathBuf>| files.iter().position(|file| file.path == *path).unwrap_or(usize::MAX);
+    problems.sort_by_cached_key(|problem| {
+        let Location { file, line, column } = &problem.location;
+        (place(file), file.clone(), *line, *column, problem.path.clone(), problem.text.clone())
+    });
+    problems.dedup();
+}
+
+/// The text of a file, up to the limit that the parser then reports.
+fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<SourceFile> {
+    let file = Arc::new(path.to_owned());
+    let text = File::open(path).and_then(|opened| {
+        let mut bytes = Vec::new();
+        opened.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > BYTES_MAX {
+            return Err(io::Error::other(format!("more than {BYTES_MAX} bytes")));
+        }
+        String::from_utf8(bytes).map_err(|error| {
+            let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+            io::Error::other(format!("not UTF-8 on line {line}"))
+        })
+    });
+    match text {
+        Ok(text) => Some(SourceFile { path: file, text: text.into() }),
+        Err(error) => {
+            let location = Location { file, line: 0, column: 0 };
+            let text = format!("cannot be read: {error}");
+            problems.push(Problem { severity: Severity::Error, location, path: "file".into(), text });
+            None
+        }
+    }
+}
