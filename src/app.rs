@@ -83,8 +83,8 @@ fn fail(why: &str) -> ExitCode {
 }
 
 async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
+    let (mut signals, mut hangups) = match Signals::new().and_then(|ends| Ok((ends, signal(SignalKind::hangup())?))) {
+        Ok(both) => both,
         Err(error) => return fail(&format!("signals cannot be received: {error}")),
     };
     let listener = match tokio::net::TcpListener::bind(options.management).await {
@@ -147,7 +147,7 @@ async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
     loop {
         tokio::select! {
             ending = signals.end() => return gateway.drain(ending, &mut signals).await,
-            _ = signals.reload.recv() => gateway.reload("SIGHUP").await,
+            _ = hangups.recv() => gateway.reload("SIGHUP").await,
             Some(()) = changes.recv() => gateway.reload("a changed file").await,
             _ = rounds.tick() => {
                 gateway.fetch_lines().await;
@@ -286,11 +286,7 @@ impl Gateway {
         Ok(())
     }
 
-    async fn swap(
-        &self,
-        snapshot: &Arc<Snapshot>,
-        sockets: Vec<Vec<(SocketAddr, TcpListener)>>,
-    ) -> Result<(), String> {
+    async fn swap(&self, snapshot: &Arc<Snapshot>, sockets: Vec<Vec<(SocketAddr, TcpListener)>>) -> Result<(), String> {
         let mut answers = Vec::new();
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             let (done, answer) = oneshot::channel();
@@ -410,11 +406,11 @@ enum Ending {
     Failure,
 }
 
+/// The signals that end the process.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
-    reload: Signal,
 }
 
 impl Signals {
@@ -423,7 +419,6 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
-            reload: signal(SignalKind::hangup())?,
         })
     }
 
