@@ -1,4 +1,4 @@
-//! The documentation agrees with the code: names and defaults of settings, reason codes, environment variables, links.
+//! The documentation agrees with the code: settings and their defaults, reason codes, variables, links.
 //!
 //! Tables are for people first, so the tests read them as they stand instead of generating them.
 
@@ -6,10 +6,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use ringway::config::settings::Settings;
+use ringway::config::{
+    effective::{self, Sections},
+    environment::Environment,
+    node::documents,
+    resources::{Resources, Section},
+    settings::{ServerHeader, Settings},
+};
 
 #[test]
 fn settings_have_the_documented_names_and_defaults() {
@@ -54,26 +61,65 @@ fn settings_have_the_documented_names_and_defaults() {
 }
 
 #[test]
+fn every_documented_setting_is_one_the_loader_knows() {
+    let mut spec = String::new();
+    for heading in ["### Limits", "### Time limits", "### Others"] {
+        spec += &flow(&defaults(heading));
+    }
+    let gateway = format!("kind: Configuration\nspec: {{ringway: {{{spec}}}}}");
+    let service = flow(&defaults("## Settings of a Service"));
+    let service = format!("kind: Service\nspec: {{address: 'http://orders:80', ringway: {{{service}}}}}");
+    let timeouts = flow(&defaults("### Time limits of Flex"));
+    let timeouts = format!("kind: Configuration\nspec: {{timeouts: {{{timeouts}}}}}");
+
+    let mut problems = Vec::new();
+    let mut resources = Resources::default();
+    for (number, text) in [gateway, service, timeouts].into_iter().enumerate() {
+        let text = format!("apiVersion: gateway.mulesoft.com/v1alpha1\nmetadata: {{name: n{number}}}\n{text}");
+        for document in documents(&Arc::new("docs/configuration.md".into()), &text, &mut problems) {
+            resources.add(&document, &mut problems);
+        }
+    }
+    let sections = Sections::merge(&resources.configurations, &mut problems);
+    let settings = effective::settings(&sections, &Environment::default(), &mut problems);
+    assert!(problems.is_empty(), "{problems:#?}");
+    let access_log = settings.access_log.clone();
+    assert_eq!(
+        settings,
+        Settings { server_header: ServerHeader::Name("ringway".into()), access_log, ..Settings::default() }
+    );
+}
+
+#[test]
+fn sections_of_a_configuration_work_or_not_as_documented() {
+    let page = read("docs/configuration.md");
+    let is_to_come = |row: &Vec<String>| row[1] == "not yet";
+    let names = |row: &Vec<String>| code_spans(&row[0]).into_iter().map(|name| name.replace("spec.", ""));
+    let documented: BTreeMap<_, _> = (rows(&page, "## Configuration").iter())
+        .flat_map(|row| names(row).map(|name| (name, is_to_come(row))).collect::<Vec<_>>())
+        .collect();
+    let known = Section::ALL.iter().map(|section| (section.name.to_owned(), section.to_come));
+    assert_eq!(documented, known.collect(), "docs/configuration.md (left), src/config (right)");
+}
+
+#[test]
 fn every_reason_code_is_documented_and_exists() {
     let is_code =
-        |text: &String| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        |text: &String| !text.is_empty() && text.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_'));
     let page = read("docs/request-path.md");
     let documented: BTreeSet<_> = rows(&page, "## Failures").iter().flat_map(|row| code_spans(&row[0])).collect();
     let mut used = BTreeSet::new();
     for (path, text) in sources() {
-        for (_, function) in text.match_indices("fn reason(&self)").map(|(at, _)| text.split_at(at)) {
-            let body = function.split("\n    }\n").next().unwrap_or(function);
-            used.extend(literals(body));
+        for (at, _) in text.match_indices("fn reason(&self)") {
+            used.extend(literals(text[at..].split("\n    }\n").next().unwrap_or_default()));
         }
-        // An answer is made on one line, and its code stands last.
-        if path.ends_with("proxy/reject.rs") || path.starts_with(root().join("src/policies")) {
-            let answers = ["empty(", "text(", "error_json("];
-            let lines = text.lines().filter(|line| answers.iter().any(|answer| line.contains(answer)));
-            used.extend(
-                lines
-                    .filter_map(|line| literals(line.split(".with_header").next()?).pop())
-                    .filter(|code| !code.is_empty()),
-            );
+        if path.ends_with("proxy/reject.rs") {
+            // An answer is made on one line, and its code stands last.
+            let lines = text.lines().filter(|line| line.contains("empty(") || line.contains("text("));
+            used.extend(lines.filter_map(|line| literals(line.split(".with_header").next()?).pop()));
+        }
+        if ["src/proxy", "src/policies"].iter().any(|module| path.starts_with(root().join(module))) {
+            used.extend(literals(&text).into_iter().filter(|literal| literal.contains('_')));
         }
     }
     used.retain(is_code);
@@ -89,7 +135,7 @@ fn every_environment_variable_is_documented_and_exists() {
     let build_only = "RINGWAY_COMMIT";
     let used: BTreeSet<_> = sources()
         .iter()
-        .flat_map(|(_, text)| literals(text.split("#[cfg(test)]").next().unwrap_or(text)))
+        .flat_map(|(_, text)| literals(text))
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
         .filter(|name| ours(name) && name != build_only)
         .collect();
@@ -117,6 +163,18 @@ fn links_between_pages_lead_somewhere() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// Dotted names with their defaults as the inside of a YAML flow mapping; what has no default gets a path.
+fn flow(settings: &BTreeMap<String, String>) -> String {
+    let mut groups: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in settings {
+        let value = if value == "-" { "/a/path" } else { value };
+        let (group, key) = name.split_once('.').unwrap_or(("", name));
+        *groups.entry(group).or_default() += &format!("{key}: {value}, ");
+    }
+    let braced = |(group, inside)| if group == "" { inside } else { format!("{group}: {{{inside}}}, ") };
+    groups.into_iter().map(braced).collect()
 }
 
 /// The first two columns of the tables below a heading of docs/configuration.md.
@@ -161,8 +219,13 @@ fn anchor_of(line: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
+/// Without their tests.
 fn sources() -> Vec<(PathBuf, String)> {
-    let read = |path: PathBuf| (path.clone(), fs::read_to_string(&path).expect("a source that was listed can be read"));
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a source that was listed can be read");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+        (path, code)
+    };
     files(&root().join("src"), "rs").into_iter().map(read).collect()
 }
 
