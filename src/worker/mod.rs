@@ -46,7 +46,11 @@ const COPY_PAUSE: Duration = Duration::from_millis(1);
 pub enum Command {
     /// Serve this from now on. `sockets` are this core's listeners for addresses that it did not serve before; those that
     /// the snapshot has no more are closed.
-    Serve { snapshot: Arc<Snapshot>, sockets: Vec<(SocketAddr, TcpListener)>, done: oneshot::Sender<io::Result<()>> },
+    Serve {
+        snapshot: Arc<Snapshot>,
+        sockets: Vec<(SocketAddr, TcpListener)>,
+        done: oneshot::Sender<io::Result<()>>,
+    },
     Endpoints(Arc<EndpointTable>),
     /// A copy of the counters.
     Copy(oneshot::Sender<CoreCopy>),
