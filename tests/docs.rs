@@ -1,4 +1,4 @@
-//! The documentation agrees with the code: settings and their defaults, reason codes, variables, links.
+//! Documentation and examples agree with the code: settings and their defaults, reason codes, variables, links.
 //!
 //! Tables are for people first, so the tests read them as they stand instead of generating them.
 
@@ -6,16 +6,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use ringway::config::{
-    effective::{self, Sections},
     environment::Environment,
-    node::documents,
-    resources::{Resources, Section},
+    load::{Loaded, Loader},
+    resources::Section,
     settings::{ServerHeader, Settings},
+    snapshot::SeriesId,
 };
 
 #[test]
@@ -61,33 +60,34 @@ fn settings_have_the_documented_names_and_defaults() {
 }
 
 #[test]
-fn every_documented_setting_is_one_the_loader_knows() {
-    let mut spec = String::new();
-    for heading in ["### Limits", "### Time limits", "### Others"] {
-        spec += &flow(&defaults(heading));
-    }
-    let gateway = format!("kind: Configuration\nspec: {{ringway: {{{spec}}}}}");
-    let service = flow(&defaults("## Settings of a Service"));
-    let service = format!("kind: Service\nspec: {{address: 'http://orders:80', ringway: {{{service}}}}}");
+fn a_file_that_states_every_default_changes_nothing() {
+    let file = |name: &str, spec: String| {
+        let envelope = "apiVersion: gateway.mulesoft.com/v1alpha1\nmetadata: {name: a}";
+        let loaded = Loaded::from_texts(&[(name, &format!("{envelope}\n{spec}"))], Environment::default());
+        assert!(loaded.problems.is_empty(), "{:#?}", loaded.problems);
+        loaded
+    };
+    let ringway = ["### Limits", "### Time limits", "### Others"].map(|heading| flow(&defaults(heading))).concat();
     let timeouts = flow(&defaults("### Time limits of Flex"));
-    let timeouts = format!("kind: Configuration\nspec: {{timeouts: {{{timeouts}}}}}");
+    let spec = format!("{{ringway: {{{ringway}}}, timeouts: {{{timeouts}}}}}");
+    let settings = file("replica.yaml", format!("kind: Configuration\nspec: {spec}")).settings;
+    // These two say more than their absence does.
+    let (server_header, access_log) = (ServerHeader::Name("ringway".into()), settings.access_log.clone());
+    assert_eq!(settings, Settings { server_header, access_log, ..Settings::default() });
 
-    let mut problems = Vec::new();
-    let mut resources = Resources::default();
-    for (number, text) in [gateway, service, timeouts].into_iter().enumerate() {
-        let text = format!("apiVersion: gateway.mulesoft.com/v1alpha1\nmetadata: {{name: n{number}}}\n{text}");
-        for document in documents(&Arc::new("docs/configuration.md".into()), &text, &mut problems) {
-            resources.add(&document, &mut problems);
-        }
-    }
-    let sections = Sections::merge(&resources.configurations, &mut problems);
-    let settings = effective::settings(&sections, &Environment::default(), &mut problems);
-    assert!(problems.is_empty(), "{problems:#?}");
-    let access_log = settings.access_log.clone();
-    assert_eq!(
-        settings,
-        Settings { server_header: ServerHeader::Name("ringway".into()), access_log, ..Settings::default() }
-    );
+    let service = |name: &str, ringway: &str| {
+        let spec = format!("{{address: 'http://orders:80', ringway: {{{ringway}}}}}");
+        let outcome = file(name, format!("kind: Service\nspec: {spec}")).compile(1, &mut |_| SeriesId(0));
+        let snapshot = outcome.accept(false).expect("nothing is wrong with it");
+        snapshot.services.into_iter().next().expect("the Service")
+    };
+    let stated = service("stated.yaml", &flow(&defaults("## Settings of a Service")));
+    let absent = service("absent.yaml", "healthCheck: {}");
+    assert_eq!(stated.endpoints, absent.endpoints);
+    assert_eq!(stated.load_balancing, absent.load_balancing);
+    assert_eq!(stated.preserve_host, absent.preserve_host);
+    assert_eq!(stated.retries, absent.retries);
+    assert_eq!(stated.health_check, absent.health_check);
 }
 
 #[test]
@@ -140,6 +140,17 @@ fn every_environment_variable_is_documented_and_exists() {
         .filter(|name| ours(name) && name != build_only)
         .collect();
     assert_eq!(documented, used, "docs/configuration.md (left), src/ (right)");
+}
+
+#[test]
+fn every_example_loads_without_a_problem() {
+    let environment = Environment::from([("ORDERS_USER", "ada"), ("ORDERS_PASSWORD", "lovelace")]);
+    let examples = files(&root().join("configs"), "yaml");
+    let folders: BTreeSet<_> = examples.iter().filter_map(|file| file.parent()).collect();
+    for folder in folders {
+        let outcome = Loader::new(vec![folder.to_owned()], environment.clone()).load().compile(1, &mut |_| SeriesId(0));
+        assert!(outcome.problems().is_empty(), "{:#?}", outcome.problems());
+    }
 }
 
 #[test]

@@ -3,9 +3,12 @@
 //! Results go to stdout, diagnostics to stderr. Exit codes: 0 done, 1 a check or a probe failed, 2 wrong usage, 78 the
 //! configuration cannot be used (so that systemd does not restart in a loop).
 
+pub mod check;
 pub mod completions;
+pub mod dump;
 pub mod logging;
 pub mod probe;
+mod render;
 pub mod run;
 pub mod version;
 
@@ -24,6 +27,10 @@ struct Ringway {
 enum Verb {
     /// Serve the configuration until told to stop
     Run(run::RunArgs),
+    /// Read a configuration as `run` would and report everything that is wrong with it
+    Check(check::CheckArgs),
+    /// Print the configuration in its expanded form, secrets redacted
+    Dump(dump::DumpArgs),
     /// Ask a running gateway whether it is alive or ready
     Probe(probe::ProbeArgs),
     /// Print version, commit and the I/O driver that this host gives
@@ -44,6 +51,8 @@ struct Flexctl {
 enum FlexctlVerb {
     /// Ask a running gateway whether it is alive or ready
     Probe(probe::ProbeArgs),
+    /// Print the configuration in its expanded form, secrets redacted
+    Dump(dump::DumpArgs),
     /// Print version, commit and the I/O driver that this host gives
     Version(version::VersionArgs),
 }
@@ -54,11 +63,14 @@ pub fn main() -> ExitCode {
     if invoked_as == Some(OsStr::new("flexctl")) {
         return match Flexctl::parse().verb {
             FlexctlVerb::Probe(args) => probe::run(&args),
+            FlexctlVerb::Dump(args) => dump::run(&args),
             FlexctlVerb::Version(args) => version::run(&args),
         };
     }
     match Ringway::parse().verb {
         Verb::Run(args) => run::run(args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Dump(args) => dump::run(&args),
         Verb::Probe(args) => probe::run(&args),
         Verb::Version(args) => version::run(&args),
         Verb::Completions(args) => completions::run(&args),

@@ -32,3 +32,6 @@ pub mod dump;
 
 pub use compile::Intern;
 pub use load::{Loaded, Loader, Outcome};
+
+#[cfg(test)]
+mod tests;

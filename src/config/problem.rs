@@ -33,6 +33,9 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Location { file, line, column } = &self.location;
-        write!(f, "{}:{line}:{column}: {}: {}", file.display(), self.path, self.text)
+        match line {
+            0 => write!(f, "{}: {}: {}", file.display(), self.path, self.text),
+            _ => write!(f, "{}:{line}:{column}: {}: {}", file.display(), self.path, self.text),
+        }
     }
 }

@@ -1,0 +1,102 @@
+//! Problems for people: the line they are on, with a caret, and without what is secret in it.
+
+use std::{env, io::IsTerminal};
+
+use crate::config::{
+    dump::{REDACTED, is_sensitive},
+    load::SourceFile,
+    problem::Problem,
+};
+
+/// Characters of a source line that are shown.
+const WIDTH_MAX: usize = 160;
+
+/// Only for a person at a terminal who did not say otherwise (<https://no-color.org>).
+pub fn colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A problem with its label, its place, and its line where there is one.
+pub fn problem(problem: &Problem, fatal: bool, files: &[SourceFile], colour: bool) -> String {
+    let (label, code) = if fatal { ("error", "31") } else { ("warning", "33") };
+    let paint = |code: &str, text: &str| if colour { format!("\x1b[1;{code}m{text}\x1b[0m") } else { text.to_owned() };
+    let mut text = format!("{}: {problem}\n", paint(code, label));
+    let location = &problem.location;
+    let file = files.iter().find(|file| file.path == location.file);
+    let line = location.line.checked_sub(1).and_then(|index| file?.text.lines().nth(index as usize));
+    if let Some(line) = line {
+        let (shown, caret) = excerpt(line, location.column.saturating_sub(1) as usize);
+        let number = location.line.to_string();
+        let gutter = " ".repeat(number.len());
+        let bar = paint("34", "|");
+        text += &format!("{gutter} {bar}\n{number} {bar} {shown}\n");
+        text += &format!("{gutter} {bar} {}{}\n", " ".repeat(caret), paint(code, "^"));
+    }
+    text
+}
+
+/// The part of a line around a column, and where in it the caret stands.
+fn excerpt(line: &str, column: usize) -> (String, usize) {
+    // A terminal obeys control characters, and a tab is as wide as it likes.
+    let line: Vec<char> = redacted(line).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let caret = column.min(line.len());
+    let start = if caret < WIDTH_MAX { 0 } else { caret - WIDTH_MAX / 2 };
+    let shown: String = line[start..].iter().take(WIDTH_MAX).collect();
+    (shown.trim_end().to_owned(), caret - start)
+}
+
+/// The line up to the value of its first sensitive key. A line without a key may be part of a PEM block: nothing of it.
+fn redacted(line: &str) -> String {
+    let Some(first) = line.find(':') else {
+        let word = line.trim();
+        let long = word.len() >= 16 && !word.contains(' ');
+        let indent = &line[..line.len() - line.trim_start().len()];
+        return if long { format!("{indent}{REDACTED}") } else { line.to_owned() };
+    };
+    let mut colon = Some(first);
+    while let Some(at) = colon {
+        let key = line[..at].trim_end_matches(['"', '\'', ' ']);
+        let key =
+            &key[key.rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).map_or(0, |i| i + 1)..];
+        let value = line[at + 1..].trim();
+        // The values of header policies are secret unless they are expressions.
+        let secret = is_sensitive(key) || (key.eq_ignore_ascii_case("value") && !value.contains("#["));
+        let names_one = key.eq_ignore_ascii_case("key") && line.contains("value");
+        if secret && !names_one && !matches!(value, "" | "|" | ">" | "|-" | ">-") {
+            return format!("{}: {REDACTED}", &line[..at]);
+        }
+        colon = line[at + 1..].find(':').map(|next| at + 1 + next);
+    }
+    line.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        for (line, shown) in [
+            ("  address: http://0.0.0.0:80", "  address: http://0.0.0.0:80"),
+            ("    password: hunter2", "    password: ***"),
+            ("  \"apiKey\" : [a, b]", "  \"apiKey\" : ***"),
+            ("config: {username: u, password: p}", "config: {username: u, password: ***"),
+            ("- {key: authorization, value: Basic abc}", "- {key: authorization, value: ***"),
+            ("  value: \"#[attributes.method]\"", "  value: \"#[attributes.method]\""),
+            ("  key: |", "  key: |"),
+            ("    MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "    ***"),
+            ("  - item", "  - item"),
+        ] {
+            assert_eq!(redacted(line).trim_end_matches(" "), shown, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_caret_stays_within_what_is_shown() {
+        assert_eq!(excerpt("\tab\x1b[31m", 1), (" ab [31m".into(), 1));
+        let long = "x y ".repeat(100);
+        let (shown, caret) = excerpt(&long, 300);
+        assert!(shown.len() <= WIDTH_MAX && caret <= shown.len());
+        assert_eq!(excerpt("ab", 9), ("ab".into(), 2));
+    }
+}
