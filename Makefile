@@ -9,7 +9,7 @@ BUILD_NEEDS = cc:gcc,libc6-dev ca-certificates:ca-certificates
 
 # For `make run`.
 export PORT ?= 8081
-export UPSTREAM_PORT ?= 18080
+export UPSTREAM_PORT ?= 28080
 export MANAGEMENT ?= 127.0.0.1:9998
 
 .DEFAULT_GOAL := help

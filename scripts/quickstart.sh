@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 
-port=${PORT:-8081} upstream_port=${UPSTREAM_PORT:-18080} management=${MANAGEMENT:-127.0.0.1:9998}
+port=${PORT:-8081} upstream_port=${UPSTREAM_PORT:-28080} management=${MANAGEMENT:-127.0.0.1:9998}
 binary=${CARGO_TARGET_DIR:-target}/release/ringway
 work=$PWD/target/quickstart-$port
 config=configs/quickstart
@@ -38,12 +38,12 @@ for ((tries = 0; tries < 50; tries++)); do
 done
 
 # Served from where it is, so that an edit shows at once; on other ports, as a copy that names them.
-if [[ $port != 8081 || $upstream_port != 18080 ]]; then
+if [[ $port != 8081 || $upstream_port != 28080 ]]; then
     config=$work/conf.d
     rm -rf "$config"
     mkdir -p "$config"
     for file in configs/quickstart/*.yaml; do
-        sed -e "s/:8081/:$port/" -e "s/:18080/:$upstream_port/" "$file" >"$config/${file##*/}"
+        sed -e "s/:8081/:$port/" -e "s/:28080/:$upstream_port/" "$file" >"$config/${file##*/}"
     done
 fi
 

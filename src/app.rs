@@ -1,100 +1,462 @@
-//! Start, run, drain: the only file that knows everyone.
+//! Start, run, reload, drain: the only file that knows everyone.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr};
+mod options;
 
-use tracing::level_filters::LevelFilter;
+pub use options::{LogFormat, RunOptions, Threads};
 
-use crate::net::driver::Wanted;
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    net::{SocketAddr, TcpListener},
+    pin::Pin,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
-/// What `ringway run` was asked to do: flags and environment, already checked.
-#[derive(Clone, Debug)]
-pub struct RunOptions {
-    /// Files and directories, in order. Empty: the places that `config::discovery` knows.
-    pub config: Vec<PathBuf>,
-    pub threads: Threads,
-    pub io_driver: Wanted,
-    pub management: SocketAddr,
-    pub log_level: LevelFilter,
-    pub log_format: LogFormat,
-    /// Serve the good documents of a set that also has bad ones.
-    pub allow_partial: bool,
-}
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
 
-/// How many cores, and which.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Threads {
-    /// The affinity mask, cut down to the cgroup's CPU quota.
-    Auto,
-    Count(usize),
-    /// These CPUs, ascending, one thread each.
-    List(Vec<usize>),
-}
+use crate::{
+    config::{
+        dump::dump_json,
+        environment::Environment,
+        load::Loader,
+        problem::{Problem, Severity},
+        settings::Settings,
+        snapshot::Snapshot,
+    },
+    management::{
+        admin::{self, Admin, Source},
+        endpoints::Endpoints,
+        log_sink::LogSink,
+        resolver::SystemResolver,
+        status::{Driver, Listening, Status},
+        supervise, watch,
+    },
+    net::{driver, listen},
+    proxy::core::Drain,
+    telemetry::{core::CoreCopy, series},
+    worker::{self, Command, Worker, cpus},
+};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
-}
+/// The configuration cannot be used (`EX_CONFIG`): restarting will not help.
+const EXIT_CONFIG: u8 = 78;
+
+/// How long a core may take to answer before it is left out of a scrape.
+const COPY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long all cores may take to change to a new snapshot: they do it between two requests.
+const SWAP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the access log's lines are fetched, and dead cores looked for.
+const ROUND: Duration = Duration::from_millis(250);
+/// How often a drain looks whether it is done.
+const DRAIN_ROUND: Duration = Duration::from_millis(50);
 
 /// Serves until it is told to stop. The exit code is 0 after a drain, 78 where the configuration cannot be used.
-pub fn run(_options: RunOptions) -> ExitCode {
-    tracing::error!("this build has no data plane");
+pub fn run(options: RunOptions) -> ExitCode {
+    let driver = match driver::probe(options.io_driver) {
+        Ok(driver) => driver,
+        Err(why) => return fail(&why),
+    };
+    if options.io_driver == driver::Wanted::Auto && driver.kind == driver::Kind::Epoll {
+        tracing::warn!("serving with epoll, which costs more CPU per request: {}", driver.reason);
+    } else {
+        tracing::info!("serving with {}: {}", driver.kind, driver.reason);
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no management runtime: {error}")),
+    };
+    let code = runtime.block_on(manage(options, driver));
+    // A look-up or a write that hangs on a blocking thread is no reason to stay.
+    runtime.shutdown_background();
+    code
+}
+
+fn fail(why: &str) -> ExitCode {
+    tracing::error!("{why}");
     ExitCode::FAILURE
 }
 
-/// As many as a `cpu_set_t` holds.
-const CPUS_MAX: usize = 1024;
-
-impl FromStr for Threads {
-    type Err = String;
-
-    /// `auto`, a count, or a CPU list as `taskset -c` takes it: `0-3,6`. One CPU as a list is `3-3`: `3` is a count.
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "auto" {
-            return Ok(Self::Auto);
+async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
+    let (mut signals, mut hangups) = match Signals::new().and_then(|ends| Ok((ends, signal(SignalKind::hangup())?))) {
+        Ok(both) => both,
+        Err(error) => return fail(&format!("signals cannot be received: {error}")),
+    };
+    let listener = match tokio::net::TcpListener::bind(options.management).await {
+        Ok(listener) => Arc::new(listener),
+        Err(error) => return fail(&format!("management address {}: {error}", options.management)),
+    };
+    let loader = Loader::new(options.config.clone(), Environment::of_process());
+    let first = match Read::files(&loader, 1, options.allow_partial) {
+        Ok(read) => read,
+        Err(problems) => {
+            report(&problems);
+            tracing::error!("the configuration cannot be used; nothing was started");
+            return ExitCode::from(EXIT_CONFIG);
         }
-        if !text.contains(['-', ',']) {
-            return match text.parse::<usize>() {
-                Ok(count @ 1..=CPUS_MAX) => Ok(Self::Count(count)),
-                Ok(_) => Err(format!("a count is 1 to {CPUS_MAX} (CPU 0 alone is `0-0`)")),
-                Err(_) => Err("neither `auto`, a count nor a CPU list such as `0-3,6`".into()),
-            };
-        }
-        let cpu = |text: &str| match text.parse::<usize>() {
-            Ok(cpu) if cpu < CPUS_MAX => Ok(cpu),
-            Ok(_) => Err(format!("`{text}`: CPUs are numbered below {CPUS_MAX}")),
-            Err(_) => Err(format!("`{text}` is not a CPU number")),
-        };
-        let mut cpus = BTreeSet::new();
-        for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last) = (cpu(first)?, cpu(last)?);
-            if first > last {
-                return Err(format!("`{part}` runs backwards"));
+    };
+
+    let status = Status::new(Driver { name: driver.kind.to_string(), reason: driver.reason.clone() });
+    let workers = match start_workers(&options.threads, driver.kind, &status) {
+        Ok(workers) => Arc::new(workers),
+        Err(error) => return fail(&format!("cores could not be started: {error}")),
+    };
+    let sink = Arc::new(LogSink::start());
+    let admin = Admin::new(status.clone(), Arc::new(Scrapes { workers: workers.clone(), sink: sink.clone() }));
+    {
+        let admin = admin.clone();
+        supervise::spawn("management pages", move || admin::serve(listener.clone(), admin.clone()));
+    }
+    let endpoints = {
+        let (workers, status) = (workers.clone(), status.clone());
+        Endpoints::start(SystemResolver::default(), move |table| {
+            status.publish_endpoints(table.clone());
+            for worker in workers.iter() {
+                if !worker.send(Command::Endpoints(table.clone())) {
+                    tracing::error!("core {} does not take new endpoints: it is stuck", worker.id);
+                }
             }
-            cpus.extend(first..=last);
+        })
+    };
+    let mut changes = watch::start(loader.roots().paths);
+    let mut gateway = Gateway {
+        loader: Arc::new(loader),
+        allow_partial: options.allow_partial,
+        workers,
+        status,
+        endpoints,
+        sink,
+        admin,
+        probes: None,
+        bound: BTreeSet::new(),
+        generation: 1,
+        drain: (Duration::ZERO, Duration::ZERO),
+    };
+    if let Err(why) = gateway.apply(first).await {
+        return fail(&why);
+    }
+    tracing::info!("serving {} on {} cores", gateway.bound_addresses(), gateway.workers.len());
+
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            ending = signals.end() => return gateway.drain(ending, &mut signals).await,
+            _ = hangups.recv() => gateway.reload("SIGHUP").await,
+            Some(()) = changes.recv() => gateway.reload("a changed file").await,
+            _ = rounds.tick() => {
+                gateway.fetch_lines().await;
+                if let Some(dead) = gateway.workers.iter().find(|worker| worker.is_dead()) {
+                    tracing::error!("core {} has died; draining the others, then stopping", dead.id);
+                    gateway.drain(Ending::Failure, &mut signals).await;
+                    return ExitCode::FAILURE;
+                }
+            }
         }
-        Ok(Self::List(cpus.into_iter().collect()))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn start_workers(threads: &Threads, kind: driver::Kind, status: &Status) -> std::io::Result<Vec<Worker>> {
+    let cpus: Vec<Option<usize>> = match threads {
+        Threads::Auto => cpus::plan(None),
+        Threads::Count(count) => cpus::plan(Some(*count)),
+        Threads::List(list) => list.iter().copied().map(Some).collect(),
+    };
+    let nothing = Arc::new(Snapshot::empty());
+    let start = |((id, cpu), heartbeat)| {
+        worker::start(worker::Start { id, cores: cpus.len(), cpu, kind, snapshot: nothing.clone(), heartbeat })
+    };
+    cpus.iter().copied().enumerate().zip(status.add_cores(cpus.len())).map(start).collect()
+}
 
-    #[test]
-    fn threads_are_auto_a_count_or_a_cpu_list() {
-        assert_eq!("auto".parse(), Ok(Threads::Auto));
-        assert_eq!("4".parse(), Ok(Threads::Count(4)));
-        assert_eq!("0-3,6".parse(), Ok(Threads::List(vec![0, 1, 2, 3, 6])));
-        assert_eq!("3-3".parse(), Ok(Threads::List(vec![3])));
-        assert_eq!("6,0-1,1".parse(), Ok(Threads::List(vec![0, 1, 6])));
+/// Logs every problem of a set, each at its own level.
+fn report(problems: &[Problem]) {
+    for problem in problems {
+        match problem.severity {
+            Severity::Warning => tracing::warn!("{problem}"),
+            Severity::Policy | Severity::Error => tracing::error!("{problem}"),
+        }
+    }
+}
+
+/// A configuration that may serve, and its resources as `/config` shows them.
+struct Read {
+    snapshot: Arc<Snapshot>,
+    resources: serde_json::Value,
+}
+
+impl Read {
+    fn files(loader: &Loader, generation: u64, allow_partial: bool) -> Result<Self, Vec<Problem>> {
+        let loaded = loader.load();
+        let snapshot = loaded.compile(generation, &mut series::intern).accept(allow_partial)?;
+        Ok(Self { snapshot: Arc::new(snapshot), resources: dump_json(&loaded) })
+    }
+}
+
+struct Gateway {
+    loader: Arc<Loader>,
+    allow_partial: bool,
+    workers: Arc<Vec<Worker>>,
+    status: Arc<Status>,
+    endpoints: Endpoints,
+    sink: Arc<LogSink>,
+    admin: Arc<Admin>,
+    /// The port of `Configuration.probe`, and what serves it.
+    probes: Option<(u16, JoinHandle<()>)>,
+    /// Addresses that the cores accept on.
+    bound: BTreeSet<SocketAddr>,
+    generation: u64,
+    /// `drainDelaySeconds` and `drainSeconds` of the running snapshot.
+    drain: (Duration, Duration),
+}
+
+impl Gateway {
+    /// Reads the files again and serves them, or goes on with what it has.
+    async fn reload(&mut self, why: &str) {
+        let generation = self.generation + 1;
+        let (loader, allow_partial) = (self.loader.clone(), self.allow_partial);
+        // Compiling takes a while with many files; leases and probes do not wait for it.
+        let read = tokio::task::spawn_blocking(move || Read::files(&loader, generation, allow_partial));
+        let read = match read.await {
+            Ok(Ok(read)) => read,
+            Ok(Err(problems)) => {
+                report(&problems);
+                tracing::error!("reload after {why} refused; the configuration before it goes on serving");
+                return self.status.refused(problems);
+            }
+            Err(error) => return tracing::error!("reload after {why} failed: {error}"),
+        };
+        self.generation = generation;
+        let hash = read.snapshot.hash.clone();
+        match self.apply(read).await {
+            Ok(()) => tracing::info!("reloaded after {why}: generation {generation}, hash {hash}"),
+            Err(error) => {
+                tracing::error!("reload after {why} refused: {error}; the configuration before it goes on serving");
+                self.status.refused(vec![Problem {
+                    severity: Severity::Error,
+                    location: Default::default(),
+                    path: "listeners".into(),
+                    text: error,
+                }]);
+            }
+        }
     }
 
-    #[test]
-    fn threads_refuse_what_is_none_of_these() {
-        for text in ["", "0", "1025", "all", "-1", "1-", "3-1", "0,,1", "0,x", "1024-1024", "0-99999999999999999999"] {
-            assert!(text.parse::<Threads>().is_err(), "{text:?} was taken");
+    /// Makes a snapshot serve on every core: all sockets first, then all cores. On an error, nothing has changed.
+    async fn apply(&mut self, read: Read) -> Result<(), String> {
+        let Read { snapshot, resources } = read;
+        report(&snapshot.problems);
+        let mut listening = Vec::new();
+        let mut sockets: Vec<Vec<(SocketAddr, TcpListener)>> = self.workers.iter().map(|_| Vec::new()).collect();
+        for address in snapshot.listeners.iter().map(|listener| listener.address) {
+            let error = match self.bound.contains(&address) {
+                true => None,
+                false => match listen::bind(address, self.workers.len()) {
+                    Ok(bound) => {
+                        sockets.iter_mut().zip(bound).for_each(|(core, socket)| core.push((address, socket)));
+                        None
+                    }
+                    Err(error) if self.allow_partial => {
+                        tracing::error!("{address} cannot be served: {error}");
+                        Some(error.to_string())
+                    }
+                    Err(error) => return Err(format!("{address} cannot be served: {error}")),
+                },
+            };
+            listening.push(Listening { address, error });
         }
+        // Names first: a core that serves a new Service should know where it is.
+        self.endpoints.prepare(&snapshot.services).await;
+        self.swap(&snapshot, sockets).await?;
+        self.endpoints.commit();
+
+        let settings = &snapshot.settings;
+        if let Some(log) = &settings.access_log {
+            self.sink.configure(log);
+        }
+        self.drain = (settings.timeouts.drain_delay, settings.timeouts.drain);
+        self.serve_probes(settings).await;
+        self.bound = listening.iter().filter(|l| l.error.is_none()).map(|l| l.address).collect();
+        self.status.applied(snapshot, listening, resources);
+        Ok(())
+    }
+
+    async fn swap(&self, snapshot: &Arc<Snapshot>, sockets: Vec<Vec<(SocketAddr, TcpListener)>>) -> Result<(), String> {
+        let mut answers = Vec::new();
+        for (worker, sockets) in self.workers.iter().zip(sockets) {
+            let (done, answer) = oneshot::channel();
+            if !worker.send(Command::Serve { snapshot: snapshot.clone(), sockets, done }) {
+                return Err(format!("core {} does not answer", worker.id));
+            }
+            answers.push((worker.id, answer));
+        }
+        for (id, answer) in answers {
+            match timeout(SWAP_TIMEOUT, answer).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => return Err(format!("core {id} cannot accept: {error}")),
+                _ => return Err(format!("core {id} does not answer")),
+            }
+        }
+        Ok(())
+    }
+
+    /// The probes' own port follows the configuration. That it cannot be bound is no reason not to serve.
+    async fn serve_probes(&mut self, settings: &Settings) {
+        if self.probes.as_ref().map(|(port, _)| *port) == settings.probe_port {
+            return;
+        }
+        if let Some((_, serving)) = self.probes.take() {
+            serving.abort();
+            let _ = serving.await;
+        }
+        let Some(port) = settings.probe_port else { return };
+        match tokio::net::TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await {
+            Ok(listener) => {
+                let (listener, admin) = (Arc::new(listener), self.admin.clone());
+                let serving =
+                    supervise::spawn("probe port", move || admin::serve_probes(listener.clone(), admin.clone()));
+                self.probes = Some((port, serving));
+            }
+            Err(error) => tracing::error!("probes cannot be served on port {port}: {error}"),
+        }
+    }
+
+    async fn fetch_lines(&self) {
+        for worker in self.workers.iter() {
+            let (reply, lines) = oneshot::channel();
+            if worker.send(Command::TakeLines(reply))
+                && let Ok(Ok(lines)) = timeout(COPY_TIMEOUT, lines).await
+            {
+                self.sink.write(lines);
+            }
+        }
+    }
+
+    /// Readiness first, then the listeners, then what is under way; at the end the cores.
+    async fn drain(self, ending: Ending, signals: &mut Signals) -> ExitCode {
+        let (delay, limit) = self.drain;
+        tracing::info!("draining: accepting for {delay:?} more, then at most {limit:?} for what is under way");
+        self.status.drain();
+        self.tell(|| Command::Drain(Drain::Announced));
+        let forced = tokio::select! {
+            again = signals.end() => Some(again),
+            () = tokio::time::sleep(delay) => None,
+        };
+        self.tell(|| Command::Drain(Drain::Closing));
+        let forced = match forced {
+            Some(forced) => Some(forced),
+            None => self.wait_until_idle(Instant::now() + limit, signals).await,
+        };
+        if let Some(Ending::Signal(code)) = forced {
+            tracing::warn!("told to stop twice: stopping now");
+            return ExitCode::from(code);
+        }
+        self.fetch_lines().await;
+        self.tell(|| Command::Stop);
+        if let Ok(sink) = Arc::try_unwrap(self.sink) {
+            sink.finish().await;
+        }
+        match ending {
+            Ending::Signal(_) => ExitCode::SUCCESS,
+            Ending::Failure => ExitCode::FAILURE,
+        }
+    }
+
+    async fn wait_until_idle(&self, until: Instant, signals: &mut Signals) -> Option<Ending> {
+        loop {
+            if self.workers.iter().all(Worker::is_idle) {
+                tracing::info!("drained");
+                return None;
+            }
+            if Instant::now() >= until {
+                tracing::warn!("the time to drain is over; ending what is left");
+                return None;
+            }
+            tokio::select! {
+                again = signals.end() => return Some(again),
+                () = sleep_until(Instant::now() + DRAIN_ROUND) => {}
+            }
+        }
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for worker in self.workers.iter() {
+            worker.send(command());
+        }
+    }
+
+    fn bound_addresses(&self) -> String {
+        match self.bound.is_empty() {
+            true => "no address yet".into(),
+            false => self.bound.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        }
+    }
+}
+
+/// Why the process ends.
+#[derive(Clone, Copy)]
+enum Ending {
+    /// The exit code, if it is told twice.
+    Signal(u8),
+    Failure,
+}
+
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    async fn end(&mut self) -> Ending {
+        const FORCED: u8 = 128;
+        tokio::select! {
+            _ = self.terminate.recv() => Ending::Signal(FORCED + 15),
+            _ = self.interrupt.recv() => Ending::Signal(FORCED + 2),
+            _ = self.quit.recv() => Ending::Signal(FORCED + 3),
+        }
+    }
+}
+
+/// Where scrapes come from: a copy of every core's counters.
+struct Scrapes {
+    workers: Arc<Vec<Worker>>,
+    sink: Arc<LogSink>,
+}
+
+impl Source for Scrapes {
+    fn copies(&self) -> Pin<Box<dyn Future<Output = Vec<CoreCopy>> + Send + '_>> {
+        let ask = |worker: &Worker| {
+            let (reply, copy) = oneshot::channel();
+            worker.send(Command::Copy(reply)).then_some(copy)
+        };
+        let asked: Vec<_> = self.workers.iter().filter_map(ask).collect();
+        Box::pin(async move {
+            let mut copies = Vec::new();
+            for copy in asked {
+                if let Ok(Ok(copy)) = timeout(COPY_TIMEOUT, copy).await {
+                    copies.push(copy);
+                }
+            }
+            copies
+        })
+    }
+
+    fn log_dropped(&self) -> u64 {
+        self.sink.dropped()
     }
 }

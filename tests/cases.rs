@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use support::{case::Case, play::play};
+use support::{case::Case, gateway::drivers, play::play};
 
 fn main() -> ExitCode {
     let filters: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
@@ -78,20 +78,6 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
             collect(&path, paths);
         } else if path.extension().is_some_and(|extension| extension == "case") {
             paths.push(path);
-        }
-    }
-}
-
-/// The drivers of this host. The kernel is asked directly, so that a gateway that wrongly falls back does not hide it.
-fn drivers() -> Vec<String> {
-    if let Ok(driver) = std::env::var("RINGWAY_TEST_DRIVER") {
-        return vec![driver];
-    }
-    match io_uring::IoUring::new(8) {
-        Ok(_) => vec!["io_uring".to_owned(), "epoll".to_owned()],
-        Err(error) => {
-            println!("this host forbids io_uring ({error}): the cases run under epoll alone");
-            vec!["epoll".to_owned()]
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The documentation agrees with the code: names and defaults of settings, reason codes, environment variables, links.
+//! Documentation and examples agree with the code: settings and their defaults, reason codes, variables, links.
 //!
 //! Tables are for people first, so the tests read them as they stand instead of generating them.
 
@@ -9,7 +9,13 @@ use std::{
     time::Duration,
 };
 
-use ringway::config::settings::Settings;
+use ringway::config::{
+    environment::Environment,
+    load::{Loaded, Loader},
+    resources::Section,
+    settings::{ServerHeader, Settings},
+    snapshot::SeriesId,
+};
 
 #[test]
 fn settings_have_the_documented_names_and_defaults() {
@@ -54,26 +60,66 @@ fn settings_have_the_documented_names_and_defaults() {
 }
 
 #[test]
+fn a_file_that_states_every_default_changes_nothing() {
+    let file = |name: &str, spec: String| {
+        let envelope = "apiVersion: gateway.mulesoft.com/v1alpha1\nmetadata: {name: a}";
+        let loaded = Loaded::from_texts(&[(name, &format!("{envelope}\n{spec}"))], Environment::default());
+        assert!(loaded.problems.is_empty(), "{:#?}", loaded.problems);
+        loaded
+    };
+    let ringway = ["### Limits", "### Time limits", "### Others"].map(|heading| flow(&defaults(heading))).concat();
+    let timeouts = flow(&defaults("### Time limits of Flex"));
+    let spec = format!("{{ringway: {{{ringway}}}, timeouts: {{{timeouts}}}}}");
+    let settings = file("replica.yaml", format!("kind: Configuration\nspec: {spec}")).settings;
+    // These two say more than their absence does.
+    let (server_header, access_log) = (ServerHeader::Name("ringway".into()), settings.access_log.clone());
+    assert_eq!(settings, Settings { server_header, access_log, ..Settings::default() });
+
+    let service = |name: &str, ringway: &str| {
+        let spec = format!("{{address: 'http://orders:80', ringway: {{{ringway}}}}}");
+        let outcome = file(name, format!("kind: Service\nspec: {spec}")).compile(1, &mut |_| SeriesId(0));
+        let snapshot = outcome.accept(false).expect("nothing is wrong with it");
+        snapshot.services.into_iter().next().expect("the Service")
+    };
+    let stated = service("stated.yaml", &flow(&defaults("## Settings of a Service")));
+    let absent = service("absent.yaml", "healthCheck: {}");
+    assert_eq!(stated.endpoints, absent.endpoints);
+    assert_eq!(stated.load_balancing, absent.load_balancing);
+    assert_eq!(stated.preserve_host, absent.preserve_host);
+    assert_eq!(stated.retries, absent.retries);
+    assert_eq!(stated.health_check, absent.health_check);
+}
+
+#[test]
+fn sections_of_a_configuration_work_or_not_as_documented() {
+    let page = read("docs/configuration.md");
+    let is_to_come = |row: &Vec<String>| row[1] == "not yet";
+    let names = |row: &Vec<String>| code_spans(&row[0]).into_iter().map(|name| name.replace("spec.", ""));
+    let documented: BTreeMap<_, _> = (rows(&page, "## Configuration").iter())
+        .flat_map(|row| names(row).map(|name| (name, is_to_come(row))).collect::<Vec<_>>())
+        .collect();
+    let known = Section::ALL.iter().map(|section| (section.name.to_owned(), section.to_come));
+    assert_eq!(documented, known.collect(), "docs/configuration.md (left), src/config (right)");
+}
+
+#[test]
 fn every_reason_code_is_documented_and_exists() {
     let is_code =
-        |text: &String| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        |text: &String| !text.is_empty() && text.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_'));
     let page = read("docs/request-path.md");
     let documented: BTreeSet<_> = rows(&page, "## Failures").iter().flat_map(|row| code_spans(&row[0])).collect();
     let mut used = BTreeSet::new();
     for (path, text) in sources() {
-        for (_, function) in text.match_indices("fn reason(&self)").map(|(at, _)| text.split_at(at)) {
-            let body = function.split("\n    }\n").next().unwrap_or(function);
-            used.extend(literals(body));
+        for (at, _) in text.match_indices("fn reason(&self)") {
+            used.extend(literals(text[at..].split("\n    }\n").next().unwrap_or_default()));
         }
-        // An answer is made on one line, and its code stands last.
-        if path.ends_with("proxy/reject.rs") || path.starts_with(root().join("src/policies")) {
-            let answers = ["empty(", "text(", "error_json("];
-            let lines = text.lines().filter(|line| answers.iter().any(|answer| line.contains(answer)));
-            used.extend(
-                lines
-                    .filter_map(|line| literals(line.split(".with_header").next()?).pop())
-                    .filter(|code| !code.is_empty()),
-            );
+        if path.ends_with("proxy/reject.rs") {
+            // An answer is made on one line, and its code stands last.
+            let lines = text.lines().filter(|line| line.contains("empty(") || line.contains("text("));
+            used.extend(lines.filter_map(|line| literals(line.split(".with_header").next()?).pop()));
+        }
+        if ["src/proxy", "src/policies"].iter().any(|module| path.starts_with(root().join(module))) {
+            used.extend(literals(&text).into_iter().filter(|literal| literal.contains('_')));
         }
     }
     used.retain(is_code);
@@ -89,11 +135,22 @@ fn every_environment_variable_is_documented_and_exists() {
     let build_only = "RINGWAY_COMMIT";
     let used: BTreeSet<_> = sources()
         .iter()
-        .flat_map(|(_, text)| literals(text.split("#[cfg(test)]").next().unwrap_or(text)))
+        .flat_map(|(_, text)| literals(text))
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
         .filter(|name| ours(name) && name != build_only)
         .collect();
     assert_eq!(documented, used, "docs/configuration.md (left), src/ (right)");
+}
+
+#[test]
+fn every_example_loads_without_a_problem() {
+    let environment = Environment::from([("ORDERS_USER", "ada"), ("ORDERS_PASSWORD", "lovelace")]);
+    let examples = files(&root().join("configs"), "yaml");
+    let folders: BTreeSet<_> = examples.iter().filter_map(|file| file.parent()).collect();
+    for folder in folders {
+        let outcome = Loader::new(vec![folder.to_owned()], environment.clone()).load().compile(1, &mut |_| SeriesId(0));
+        assert!(outcome.problems().is_empty(), "{:#?}", outcome.problems());
+    }
 }
 
 #[test]
@@ -117,6 +174,18 @@ fn links_between_pages_lead_somewhere() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// Dotted names with their defaults as the inside of a YAML flow mapping; what has no default gets a path.
+fn flow(settings: &BTreeMap<String, String>) -> String {
+    let mut groups: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in settings {
+        let value = if value == "-" { "/a/path" } else { value };
+        let (group, key) = name.split_once('.').unwrap_or(("", name));
+        *groups.entry(group).or_default() += &format!("{key}: {value}, ");
+    }
+    let braced = |(group, inside)| if group == "" { inside } else { format!("{group}: {{{inside}}}, ") };
+    groups.into_iter().map(braced).collect()
 }
 
 /// The first two columns of the tables below a heading of docs/configuration.md.
@@ -161,8 +230,13 @@ fn anchor_of(line: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
+/// Without their tests.
 fn sources() -> Vec<(PathBuf, String)> {
-    let read = |path: PathBuf| (path.clone(), fs::read_to_string(&path).expect("a source that was listed can be read"));
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a source that was listed can be read");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+        (path, code)
+    };
     files(&root().join("src"), "rs").into_iter().map(read).collect()
 }
 

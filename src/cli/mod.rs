@@ -27,12 +27,12 @@ struct Ringway {
 enum Verb {
     /// Serve the configuration until told to stop
     Run(run::RunArgs),
-    /// Ask a running gateway whether it is alive or ready
-    Probe(probe::ProbeArgs),
     /// Read a configuration as `run` would and report everything that is wrong with it
     Check(check::CheckArgs),
     /// Print the configuration in its expanded form, secrets redacted
     Dump(dump::DumpArgs),
+    /// Ask a running gateway whether it is alive or ready
+    Probe(probe::ProbeArgs),
     /// Print version, commit and the I/O driver that this host gives
     Version(version::VersionArgs),
     /// Print a completion script for a shell
@@ -69,9 +69,9 @@ pub fn main() -> ExitCode {
     }
     match Ringway::parse().verb {
         Verb::Run(args) => run::run(args),
-        Verb::Probe(args) => probe::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Dump(args) => dump::run(&args),
+        Verb::Probe(args) => probe::run(&args),
         Verb::Version(args) => version::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }

@@ -211,6 +211,7 @@ fn settings_json(settings: &Settings) -> Value {
             ServerHeader::Default => Value::Null,
             ServerHeader::Name(name) => name.clone().into(),
             ServerHeader::None => "".into(),
+            ServerHeader::Remove => false.into(),
         },
         "rewriteHostHeader": settings.rewrite_host_header,
         "preserveRequestId": settings.preserve_request_id,

@@ -260,7 +260,7 @@ fn from_environment(settings: &mut Settings, environment: &Environment, problems
     variables.switch("FLEX_REWRITE_HOST_HEADER", |on| settings.rewrite_host_header = on);
     variables.switch("FLEX_REMOVE_SERVER_HEADER", |on| {
         if on {
-            settings.server_header = ServerHeader::None;
+            settings.server_header = ServerHeader::Remove;
         }
     });
 }

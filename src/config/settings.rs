@@ -69,8 +69,10 @@ pub enum ServerHeader {
     Default,
     /// A name was set: on every response.
     Name(String),
-    /// An empty name was set: no response carries the header.
+    /// An empty name was set: an upstream's own is kept, the gateway adds none.
     None,
+    /// `FLEX_REMOVE_SERVER_HEADER`: no response carries the header.
+    Remove,
 }
 
 /// The operational access log.

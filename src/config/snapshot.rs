@@ -30,6 +30,22 @@ pub struct Snapshot {
     pub problems: Vec<Problem>,
 }
 
+impl Snapshot {
+    /// What a core serves before it is told: nothing.
+    pub fn empty() -> Self {
+        Self {
+            generation: 0,
+            hash: String::new(),
+            settings: Settings::default(),
+            listeners: Vec::new(),
+            apis: Vec::new(),
+            services: Vec::new(),
+            patterns: 0,
+            problems: Vec::new(),
+        }
+    }
+}
+
 /// One address to bind, with the APIs that share it. `https` addresses are not listed before there is TLS.
 #[derive(Debug)]
 pub struct Listener {

@@ -391,4 +391,15 @@ mod tests {
         let view = Arc::into_inner(Status::new(Driver::default())).expect("held once").view();
         parse(&Metrics::default().render(Vec::new(), &view, &names(), 0));
     }
+
+    #[test]
+    fn the_documentation_lists_the_names_that_exist() {
+        let page = Metrics::default().render(vec![CoreTelemetry::new(0).copy()], &view(), &names(), 0);
+        let shown: BTreeSet<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let table = include_str!("../../docs/operations/metrics.md").lines().filter(|line| line.starts_with("| `"));
+        let first_cells = table.filter_map(|row| row.split('|').nth(1));
+        let documented: BTreeSet<&str> = first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        assert_eq!(shown, documented);
+    }
 }

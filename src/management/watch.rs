@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use super::supervise;
+use crate::config::discovery::{is_hidden, is_yaml};
 
 /// A burst of events is over when nothing came for this long,
 const QUIET: Duration = Duration::from_millis(200);
@@ -216,15 +217,15 @@ impl Scan {
         let Ok(entries) = path.read_dir() else { return };
         above.push(metadata.ino());
         for entry in entries.flatten() {
-            // As the loader does. A ConfigMap's `..data` shows in what the links through it lead to.
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            let path = entry.path();
+            // A ConfigMap's `..data` shows in what the links through it lead to.
+            if is_hidden(&path) {
                 continue;
             }
-            let path = entry.path();
             let Ok(metadata) = path.metadata() else { continue };
             if metadata.is_dir() {
                 self.directory(&path, &metadata, above);
-            } else if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
+            } else if is_yaml(&path) {
                 self.file(&path, &metadata);
             }
         }

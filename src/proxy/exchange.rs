@@ -47,7 +47,11 @@ fn decide(
     headers::arrive(core, &snapshot.settings, connection.peer, &mut workspace.request);
     let request = &mut workspace.request;
     match &request.method[..] {
-        b"CONNECT" => return Err(reject::connect()),
+        b"CONNECT" => {
+            // What follows was meant for somebody else.
+            request.keep_alive = false;
+            return Err(reject::connect());
+        }
         b"OPTIONS" if request.path == b"*" => return Err(reject::options()),
         _ => {}
     }

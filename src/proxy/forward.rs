@@ -54,6 +54,10 @@ enum Failure {
         silent: bool,
     },
     BadResponse(ResponseError),
+    /// As `BadResponse`, of the body.
+    BadResponseBody {
+        reason: &'static str,
+    },
     /// The upstream answered 502, 503 or 504, and another try is allowed.
     GatewayError,
     ClientBody(BodyError),
@@ -113,6 +117,7 @@ pub async fn forward(
             Failure::Stalled(stalled) => reject::stalled(stalled),
             Failure::Reset { .. } | Failure::GatewayError => reject::upstream_reset(),
             Failure::BadResponse(error) => reject::bad_response(&error),
+            Failure::BadResponseBody { reason } => reject::bad_response_body(reason),
             Failure::ClientBody(error) => reject::bad_body(&error),
             Failure::Midway { reason } => {
                 account.reason = reason;
@@ -179,6 +184,7 @@ impl Attempt<'_> {
             watch: &watch,
             reading: Cell::new(waits_for_client),
             writing: (Waiting::Upstream, timeouts.stream_idle),
+            begun: &Cell::new(false),
             replay: self.replay,
         };
         let up = lease.stream().sender.clone();
@@ -311,7 +317,6 @@ impl Download<'_> {
         let upgraded = status == 101;
         let upstream_keeps = workspace.response.keep_alive;
         let framing = respond::client_framing(&workspace.response, &workspace.request);
-        self.attempt.tries.answering.set(true);
         self.attempt.tries.unframed.set(framing == ClientFraming::UntilClose);
         let keep_alive = workspace.request.keep_alive
             && self.may_stay
@@ -339,6 +344,7 @@ impl Download<'_> {
             watch: self.watch,
             reading: Cell::new((Waiting::Upstream, stream_idle)),
             writing: (Waiting::ClientWindow, stream_idle),
+            begun: &self.attempt.tries.answering,
             replay: None,
         };
         let pump_framing = if framing == ClientFraming::Chunked { Framing::Chunked } else { Framing::Plain };
@@ -347,7 +353,10 @@ impl Download<'_> {
             Ok(bytes) => account.bytes_out += bytes,
             Err(error) => {
                 let reason = response_body_reason(&error);
-                return Err(Failure::Midway { reason });
+                return Err(match self.attempt.tries.answering.get() {
+                    true => Failure::Midway { reason },
+                    false => Failure::BadResponseBody { reason },
+                });
             }
         }
         Ok(Delivered {

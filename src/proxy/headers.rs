@@ -55,7 +55,11 @@ pub fn write_upstream_head(
     for field in request.fields.iter() {
         match field.known {
             Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Connection => {}
-            Known::Expect if !request.expects_continue => {}
+            Known::Expect => {
+                if request.expects_continue {
+                    emit::field(out, b"expect", b"100-continue");
+                }
+            }
             _ => emit::field(out, field.name, field.value),
         }
     }

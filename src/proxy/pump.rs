@@ -56,6 +56,8 @@ pub struct Direction<'a> {
     /// Changes when the response begins.
     pub reading: Cell<Wait>,
     pub writing: Wait,
+    /// Set when the first byte is sent.
+    pub begun: &'a Cell<bool>,
     pub replay: Option<&'a RefCell<Replay>>,
 }
 
@@ -134,6 +136,7 @@ async fn send(to: &Sender, out: Buffer, direction: &Direction<'_>) -> Result<Buf
     if let Some(replay) = direction.replay {
         replay.borrow_mut().keep(out.bytes());
     }
+    direction.begun.set(true);
     direction.watch.wait_for(direction.writing.0, direction.writing.1);
     let (result, out) = to.send(out).await;
     direction.watch.progress();

@@ -86,6 +86,11 @@ pub fn bad_response(error: &ResponseError) -> LocalResponse {
     text(502, "bad upstream response", error.reason())
 }
 
+/// The upstream's body broke its framing, or ended early, before the client had been sent anything.
+pub fn bad_response_body(reason: &'static str) -> LocalResponse {
+    text(502, "bad upstream response", reason)
+}
+
 /// The client's body broke its framing before the upstream had answered.
 pub fn bad_body(error: &BodyError) -> LocalResponse {
     empty(400, error.reason())
@@ -95,7 +100,7 @@ pub fn stalled(stalled: Stalled) -> LocalResponse {
     match stalled {
         Stalled::TimedOut(Waiting::ClientBody) => text(408, "request body timeout", "request_body_timeout"),
         Stalled::TimedOut(Waiting::Response) => text(504, "upstream request timeout", "upstream_response_timeout"),
-        Stalled::TimedOut(Waiting::Upstream | Waiting::ClientWindow) => {
+        Stalled::TimedOut(Waiting::Upstream | Waiting::ClientWindow | Waiting::Tunnel) => {
             text(504, "stream timeout", "stream_idle_timeout")
         }
         // Nobody will read it; the log and the metrics do (nginx's 499).

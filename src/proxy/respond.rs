@@ -60,7 +60,7 @@ pub fn write_head(
         match field.known {
             Known::ContentLength | Known::TransferEncoding | Known::Connection => continue,
             Known::Server => match server {
-                ServerHeader::Name(_) => continue,
+                ServerHeader::Name(_) | ServerHeader::Remove => continue,
                 ServerHeader::Default | ServerHeader::None => has_server = true,
             },
             _ => {}
@@ -70,7 +70,7 @@ pub fn write_head(
     match server {
         ServerHeader::Name(name) => emit::field(out, b"server", name.as_bytes()),
         ServerHeader::Default if !has_server => emit::field(out, b"server", SERVER.as_bytes()),
-        ServerHeader::Default | ServerHeader::None => {}
+        ServerHeader::Default | ServerHeader::None | ServerHeader::Remove => {}
     }
     match framing {
         ClientFraming::Length(length) | ClientFraming::None(Some(length)) => {

@@ -22,7 +22,7 @@ pub async fn run(
     account: &mut Account,
 ) -> After {
     let upstream = upstream.stream();
-    watch.wait_for(Waiting::Upstream, idle);
+    watch.wait_for(Waiting::Tunnel, idle);
     let up = copy(&mut client.receiver, &upstream.sender, watch);
     let down = copy(&mut upstream.receiver, &client.sender, watch);
     // A broken direction breaks the other; one that has ended leaves the other to end in its own time.

@@ -30,6 +30,8 @@ pub enum Waiting {
     Response,
     /// The upstream does not take what is sent, or sends no more of its body.
     Upstream,
+    /// Either side of a tunnel, both of which are being read from.
+    Tunnel,
 }
 
 pub struct Watch<'a> {
@@ -113,7 +115,9 @@ impl<'a> Watch<'a> {
                     if self.listener.is_overdue() {
                         return Err(Stalled::Drained);
                     }
-                    if self.waiting.get() != Waiting::ClientBody && self.client.peer_is_gone() {
+                    if !matches!(self.waiting.get(), Waiting::ClientBody | Waiting::Tunnel)
+                        && self.client.peer_is_gone()
+                    {
                         return Err(Stalled::ClientGone);
                     }
                 }

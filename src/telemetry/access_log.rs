@@ -103,101 +103,122 @@ impl Default for Lines {
 fn json(line: &mut Vec<u8>, entry: &Entry<'_>) {
     line.extend_from_slice(b"{\"timestamp\":\"");
     timestamp(line, entry.at_us);
-    line.push(b'"');
-    let mut string = |name: &str, value: &[u8]| {
-        print(line, format_args!(",\"{name}\":\""));
+    let mut string = |name: &[u8], value: &[u8]| {
+        line.extend_from_slice(name);
         escape(line, value);
-        line.push(b'"');
     };
-    string("http.request.method", entry.method);
-    string("url.path", entry.path);
-    string("api", entry.api.as_bytes());
-    string("http.route", entry.route.as_bytes());
-    string("upstream", entry.upstream.as_bytes());
-    string("flags", entry.reason.as_bytes());
-    string("request_id", entry.request_id);
-    print(
-        line,
-        format_args!(
-            ",\"client.address\":\"{}\",\"client.port\":{},\"http.response.status_code\":{},\"bytes_in\":{},\
-             \"bytes_out\":{},\"duration_us\":{}",
-            entry.client.ip(),
-            entry.client.port(),
-            entry.status,
-            entry.bytes_in,
-            entry.bytes_out,
-            entry.total_ns / 1000
-        ),
-    );
-    for (name, duration) in [("gateway_us", entry.overhead_ns), ("upstream_us", entry.upstream_ns)] {
-        if let Some(duration) = duration {
-            print(line, format_args!(",\"{name}\":{}", duration / 1000));
-        }
+    // Each name closes the string before it.
+    string(b"\",\"http.request.method\":\"", entry.method);
+    string(b"\",\"url.path\":\"", entry.path);
+    string(b"\",\"api\":\"", entry.api.as_bytes());
+    string(b"\",\"http.route\":\"", entry.route.as_bytes());
+    string(b"\",\"upstream\":\"", entry.upstream.as_bytes());
+    string(b"\",\"flags\":\"", entry.reason.as_bytes());
+    string(b"\",\"request_id\":\"", entry.request_id);
+    print(line, format_args!("\",\"client.address\":\"{}\"", entry.client.ip()));
+    let mut number = |name: &[u8], value: u64| {
+        line.extend_from_slice(name);
+        decimal(line, value);
+    };
+    number(b",\"client.port\":", entry.client.port().into());
+    number(b",\"http.response.status_code\":", entry.status.into());
+    number(b",\"bytes_in\":", entry.bytes_in);
+    number(b",\"bytes_out\":", entry.bytes_out);
+    number(b",\"duration_us\":", entry.total_ns / 1000);
+    if let Some(duration) = entry.overhead_ns {
+        number(b",\"gateway_us\":", duration / 1000);
     }
-    print(line, format_args!(",\"core\":{}}}\n", entry.core));
+    if let Some(duration) = entry.upstream_ns {
+        number(b",\"upstream_us\":", duration / 1000);
+    }
+    number(b",\"core\":", entry.core as u64);
+    line.extend_from_slice(b"}\n");
 }
 
 fn text(line: &mut Vec<u8>, entry: &Entry<'_>) {
     timestamp(line, entry.at_us);
-    let mut word = |name: &str, value: &[u8]| {
-        print(line, format_args!(" {name}="));
-        let plain =
-            !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
-        if plain {
+    let mut word = |name: &[u8], value: &[u8]| {
+        line.extend_from_slice(name);
+        if !value.is_empty() && value.iter().all(|byte| is_plain(*byte) && *byte != b' ') {
             return line.extend_from_slice(value);
         }
         line.push(b'"');
         escape(line, value);
         line.push(b'"');
     };
-    word("method", entry.method);
-    word("path", entry.path);
-    word("api", entry.api.as_bytes());
-    word("route", entry.route.as_bytes());
-    word("upstream", entry.upstream.as_bytes());
-    word("flags", entry.reason.as_bytes());
-    word("request_id", entry.request_id);
-    print(
-        line,
-        format_args!(
-            " client={} status={} bytes_in={} bytes_out={} duration_us={}",
-            entry.client,
-            entry.status,
-            entry.bytes_in,
-            entry.bytes_out,
-            entry.total_ns / 1000
-        ),
-    );
-    for (name, duration) in [("gateway_us", entry.overhead_ns), ("upstream_us", entry.upstream_ns)] {
-        if let Some(duration) = duration {
-            print(line, format_args!(" {name}={}", duration / 1000));
-        }
+    word(b" method=", entry.method);
+    word(b" path=", entry.path);
+    word(b" api=", entry.api.as_bytes());
+    word(b" route=", entry.route.as_bytes());
+    word(b" upstream=", entry.upstream.as_bytes());
+    word(b" flags=", entry.reason.as_bytes());
+    word(b" request_id=", entry.request_id);
+    print(line, format_args!(" client={}", entry.client));
+    let mut number = |name: &[u8], value: u64| {
+        line.extend_from_slice(name);
+        decimal(line, value);
+    };
+    number(b" status=", entry.status.into());
+    number(b" bytes_in=", entry.bytes_in);
+    number(b" bytes_out=", entry.bytes_out);
+    number(b" duration_us=", entry.total_ns / 1000);
+    if let Some(duration) = entry.overhead_ns {
+        number(b" gateway_us=", duration / 1000);
     }
-    print(line, format_args!(" core={}\n", entry.core));
+    if let Some(duration) = entry.upstream_ns {
+        number(b" upstream_us=", duration / 1000);
+    }
+    number(b" core=", entry.core as u64);
+    line.push(b'\n');
 }
 
 fn print(line: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
     line.write_fmt(arguments).expect("writing to memory does not fail");
 }
 
-/// The inside of a JSON string, ASCII only: a byte that is not printable ASCII becomes `\u00XX`, so that every line is
-/// valid JSON whatever bytes a client sent, and the original bytes can still be told.
-fn escape(line: &mut Vec<u8>, value: &[u8]) {
-    for &byte in value {
-        match byte {
-            b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
-            b' '..=b'~' => line.push(byte),
-            _ => print(line, format_args!("\\u{byte:04x}")),
+/// What `write!` does with a number, in a third of the time: a line has a dozen of them.
+fn decimal(line: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            return line.extend_from_slice(&digits[first..]);
         }
     }
+}
+
+/// The inside of a JSON string, ASCII only: a byte that is not printable ASCII becomes `\u00XX`, so that every line is
+/// valid JSON whatever bytes a client sent, and the original bytes can still be told.
+fn escape(line: &mut Vec<u8>, mut value: &[u8]) {
+    while let Some(at) = value.iter().position(|byte| !is_plain(*byte)) {
+        line.extend_from_slice(&value[..at]);
+        match value[at] {
+            byte @ (b'"' | b'\\') => line.extend_from_slice(&[b'\\', byte]),
+            byte => print(line, format_args!("\\u{byte:04x}")),
+        }
+        value = &value[at + 1..];
+    }
+    line.extend_from_slice(value);
+}
+
+/// Stands for itself inside a JSON string.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
 /// RFC 3339, UTC, microseconds: `2025-02-28T23:59:59.000001Z`.
 fn timestamp(line: &mut Vec<u8>, at_us: u64) {
     let (seconds, micros) = (at_us / 1_000_000, at_us % 1_000_000);
     let (year, month, day) = civil((seconds / 86_400) as i64);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    print(line, format_args!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"));
+    let of_day = seconds % 86_400;
+    let two = |value: u64| [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8];
+    let ([h, i], [m, n], [s, t]) = (two(of_day / 3600), two(of_day / 60 % 60), two(of_day % 60));
+    let ([a, b], [c, d], [e, f]) = (two(micros / 10_000), two(micros / 100 % 100), two(micros % 100));
+    print(line, format_args!("{year:04}-{month:02}-{day:02}"));
+    line.extend_from_slice(&[b'T', h, i, b':', m, n, b':', s, t, b'.', a, b, c, d, e, f, b'Z']);
 }
 
 /// The proleptic Gregorian date of a day counted from 1970-01-01. Eras of 400 years begin on 1 March, so that the leap

@@ -19,6 +19,20 @@ pub fn binary() -> PathBuf {
     std::env::var_os("RINGWAY_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_ringway").into(), PathBuf::from)
 }
 
+/// The drivers of this host. The kernel is asked directly, so that a gateway that wrongly falls back does not hide it.
+pub fn drivers() -> Vec<String> {
+    if let Ok(driver) = std::env::var("RINGWAY_TEST_DRIVER") {
+        return vec![driver];
+    }
+    match io_uring::IoUring::new(8) {
+        Ok(_) => vec!["io_uring".to_owned(), "epoll".to_owned()],
+        Err(error) => {
+            println!("this host forbids io_uring ({error}): the cases run under epoll alone");
+            vec!["epoll".to_owned()]
+        }
+    }
+}
+
 /// Variables of the caller that would change what a gateway does.
 pub fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {

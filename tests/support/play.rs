@@ -72,6 +72,7 @@ impl<'a> Run<'a> {
             ("port2", ports::reserve().to_string()),
             ("port3", ports::reserve().to_string()),
             ("dead", format!("127.0.0.1:{}", ports::reserve())),
+            ("management-port", management.to_string()),
             ("management", format!("127.0.0.1:{management}")),
             ("upstream", format!("127.0.0.1:{}", upstreams[0].port)),
             ("upstream2", format!("127.0.0.1:{}", upstreams[1].port)),
