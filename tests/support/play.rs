@@ -310,6 +310,9 @@ impl<'a> Run<'a> {
         for name in names {
             problems.extend(self.join(&name).err());
         }
+        if problems.is_empty() {
+            self.upstreams.iter().for_each(|upstream| upstream.wait_played(LIMIT));
+        }
         if let Some(gateway) = &mut self.gateway {
             gateway.kill();
             if gateway.stderr.all().iter().any(|line| line.contains("panicked")) {
