@@ -16,6 +16,11 @@ pub const NODES_MAX: usize = 250_000;
 /// Lists and maps within one another.
 pub const DEPTH_MAX: usize = 64;
 
+/// Bytes of all values, copies for aliases included.
+const VALUE_BYTES_MAX: usize = 2 * BYTES_MAX;
+/// Documents that are not YAML; behind the last of them the file is not read.
+const SYNTAX_ERRORS_MAX: usize = 100;
+
 /// One document of a file.
 #[derive(Debug)]
 pub struct Document {
@@ -33,9 +38,13 @@ pub fn documents(file: &Arc<PathBuf>, text: &str, problems: &mut Vec<Problem>) -
     }
     let text = blank_invisible_lines(text.strip_prefix('\u{feff}').unwrap_or(text));
     let mut rest: &str = &text;
-    while let Err(Stop { marker, text }) = builder.read(rest) {
+    for _ in 0..SYNTAX_ERRORS_MAX {
+        let Err(Stop { marker, text }) = builder.read(rest) else { break };
         builder.problem(marker, text);
         builder.abandon();
+        if builder.nodes > NODES_MAX || builder.bytes > VALUE_BYTES_MAX {
+            break;
+        }
         let Some((skipped, behind)) = next_document(rest, marker.line()) else { break };
         builder.lines_before += skipped;
         rest = behind;
@@ -220,8 +229,9 @@ impl<'p> Builder<'p> {
         if self.nodes > NODES_MAX {
             return Err(Stop { marker, text: format!("more than {NODES_MAX} values, those of aliases included") });
         }
-        if self.bytes > 2 * BYTES_MAX {
-            return Err(Stop { marker, text: format!("more than {} bytes, those of aliases included", 2 * BYTES_MAX) });
+        if self.bytes > VALUE_BYTES_MAX {
+            let text = format!("more than {VALUE_BYTES_MAX} bytes of values, those of aliases included");
+            return Err(Stop { marker, text });
         }
         Ok(())
     }

@@ -190,6 +190,14 @@ impl Resources {
             let text = "a name cannot be empty".into();
             return problems.push(Problem { severity: Severity::Error, location, path: "metadata.name".into(), text });
         }
+        if kind == Kind::Configuration && envelope.api_version.ends_with("/v1alpha1") {
+            for entry in ["tracing", "circuitBreaker"].iter().filter_map(|key| envelope.spec.entry(key)) {
+                let path = format!("{}.spec.{}", envelope.metadata.name.value, entry.key);
+                let (severity, location) = (Severity::Warning, entry.key_location.clone());
+                let text = "documented for gateway.mulesoft.com/v1beta1; read all the same".into();
+                problems.push(Problem { severity, location, path, text });
+            }
+        }
         let sound = document.sound;
         match kind {
             Kind::ApiInstance => self.keep(kind, envelope, sound, |all| &mut all.apis, problems),
