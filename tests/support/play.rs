@@ -162,6 +162,7 @@ impl<'a> Run<'a> {
                 seen => Err(format!("expected {count} connections to the upstream, seen {seen}")),
             },
             Kind::Get { target, expectations } => self.get(target, expectations),
+            Kind::File { name, expectations } => self.file(name, expectations),
             Kind::Run { arguments, expectations } => self.run(arguments, expectations),
             Kind::Within(seconds) => {
                 self.limit = Duration::from_secs(*seconds);
@@ -276,6 +277,12 @@ impl<'a> Run<'a> {
             let seen = Seen { code: status.into(), streams: [(Stream::Body, lines)].into() };
             seen.meets(expectations, &names)
         })
+    }
+
+    fn file(&self, name: &str, expectations: &[Expectation]) -> Result<(), String> {
+        let text = fs::read_to_string(self.directory.join(name)).map_err(|error| format!("{name}: {error}"))?;
+        let lines = text.lines().map(str::to_owned).collect();
+        Seen { code: 0, streams: vec![(Stream::Body, lines)] }.meets(expectations, &self.names)
     }
 
     fn run(&mut self, arguments: &[String], expectations: &[Expectation]) -> Result<(), String> {
