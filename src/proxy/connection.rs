@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use super::{
-    core::{Core, Counted, Drain},
+    core::{Core, Counted, Drain, Serving},
     exchange::{self, After},
     listener::OpenListener,
     reject, respond,
@@ -119,7 +119,7 @@ enum Head {
 }
 
 async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> Head {
-    let snapshot = connection.core.serving().snapshot.clone();
+    let snapshot = connection.serving().snapshot.clone();
     let limits = &snapshot.settings.limits;
     let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
     let mut scanned = 0;
@@ -168,6 +168,11 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
 }
 
 impl Connection {
+    /// What a request that begins now is decided by.
+    pub fn serving(&self) -> Rc<Serving> {
+        self.listener.serving(&self.core)
+    }
+
     /// Whether another request on this connection would be served.
     pub fn is_wanted(&self) -> bool {
         self.core.drain.get() != Drain::Closing && !self.listener.is_closing()
@@ -180,7 +185,7 @@ impl Connection {
 
     /// Waits, holding nothing, for the next request. False: there will be none.
     async fn wait_for_bytes(&mut self) -> bool {
-        let keep_alive = self.core.serving().snapshot.settings.timeouts.keep_alive;
+        let keep_alive = self.serving().snapshot.settings.timeouts.keep_alive;
         self.deadline.set(keep_alive.map(|limit| limit.saturating_sub(DOZE_AFTER)));
         loop {
             if !self.is_wanted() {
