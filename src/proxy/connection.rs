@@ -52,8 +52,8 @@ pub struct Workspace {
     pub head: Vec<u8>,
 }
 
-pub async fn serve(core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
-    let _open = Open::new(core.clone());
+/// `_open` was made when the connection was accepted, so that nobody takes the core for idle in between.
+pub async fn serve(_open: Open, core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
     let deadline = core.deadlines.deadline();
     let mut connection = Connection { core, listener, stream, peer, deadline };
     loop {
@@ -112,7 +112,7 @@ enum Head {
     Complete,
     /// Nothing came for a second.
     Idle,
-    /// The client closed, or the connection is not wanted any more.
+    /// The client closed.
     Closed,
     TimedOut,
     Refused(RequestError),
@@ -144,11 +144,10 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
         let received = if begun {
             connection.deadline.guard(connection.stream.receiver.fill()).await
         } else {
-            if !connection.is_wanted() {
-                return Head::Closed;
-            }
+            // Also where no request is wanted any more: a client that was accepted or answered a moment ago, and not told
+            // to close, may be asking already.
             connection.deadline.set(Some(DOZE_AFTER));
-            connection.deadline.guard_idle(connection.stream.receiver.fill()).await
+            connection.deadline.guard(connection.stream.receiver.fill()).await
         };
         match received {
             Ok(Ok(0)) | Ok(Err(_)) => return Head::Closed,
@@ -189,7 +188,8 @@ impl Connection {
         self.deadline.set(keep_alive.map(|limit| limit.saturating_sub(DOZE_AFTER)));
         loop {
             if !self.is_wanted() {
-                return false;
+                // What has come already is served yet.
+                return self.stream.sender.peer_has_sent();
             }
             match self.deadline.guard_idle(self.stream.receiver.readable()).await {
                 Ok(ready) => return ready.is_ok(),
@@ -223,13 +223,13 @@ async fn linger(connection: &mut Connection) {
 }
 
 /// An open connection, counted.
-struct Open {
+pub struct Open {
     core: Rc<Core>,
     _counted: Counted,
 }
 
 impl Open {
-    fn new(core: Rc<Core>) -> Self {
+    pub fn new(core: Rc<Core>) -> Self {
         core.telemetry.connections_open.increment();
         Self { _counted: core.load.connection(), core }
     }

@@ -110,6 +110,7 @@ fn admit(core: &Rc<Core>, open: &Rc<OpenListener>, stream: Stream, peer: SocketA
         core.telemetry.connections_refused.increment();
         task::spawn(connection::refuse(stream));
     } else {
-        task::spawn(connection::serve(core.clone(), open.clone(), stream, peer));
+        let counted = connection::Open::new(core.clone());
+        task::spawn(connection::serve(counted, core.clone(), open.clone(), stream, peer));
     }
 }
