@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use super::{
-    core::{Core, Counted, Drain},
+    core::{Core, Counted, Drain, Serving},
     exchange::{self, After},
     listener::OpenListener,
     reject, respond,
@@ -54,8 +54,8 @@ pub struct Workspace {
     pub head: Vec<u8>,
 }
 
-pub async fn serve(core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
-    let _open = Open::new(core.clone());
+/// `_open` was made when the connection was accepted, so that nobody takes the core for idle in between.
+pub async fn serve(_open: Open, core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
     let deadline = core.deadlines.deadline();
     let mut connection = Connection { core, listener, stream, peer, deadline };
     loop {
@@ -115,14 +115,14 @@ enum Head {
     Complete,
     /// Nothing came for a second.
     Idle,
-    /// The client closed, or the connection is not wanted any more.
+    /// The client closed.
     Closed,
     TimedOut,
     Refused(RequestError),
 }
 
 async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> Head {
-    let serving = connection.core.serving();
+    let serving = connection.serving();
     let settings = &serving.snapshot.settings;
     let limits = &settings.limits;
     let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
@@ -148,11 +148,10 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
         let received = if begun {
             connection.deadline.guard(connection.stream.receiver.fill()).await
         } else {
-            if !connection.is_wanted() {
-                return Head::Closed;
-            }
+            // Also where no request is wanted any more: a client that was accepted or answered a moment ago, and not told
+            // to close, may be asking already.
             connection.deadline.set(Some(DOZE_AFTER));
-            connection.deadline.guard_idle(connection.stream.receiver.fill()).await
+            connection.deadline.guard(connection.stream.receiver.fill()).await
         };
         match received {
             Ok(Ok(0)) | Ok(Err(_)) => return Head::Closed,
@@ -172,6 +171,11 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
 }
 
 impl Connection {
+    /// What a request that begins now is decided by.
+    pub fn serving(&self) -> Rc<Serving> {
+        self.listener.serving(&self.core)
+    }
+
     /// Whether another request on this connection would be served.
     pub fn is_wanted(&self) -> bool {
         self.core.drain.get() != Drain::Closing && !self.listener.is_closing()
@@ -184,11 +188,12 @@ impl Connection {
 
     /// Waits, holding nothing, for the next request. False: there will be none.
     async fn wait_for_bytes(&mut self) -> bool {
-        let keep_alive = self.core.serving().snapshot.settings.timeouts.keep_alive;
+        let keep_alive = self.serving().snapshot.settings.timeouts.keep_alive;
         self.deadline.set(keep_alive.map(|limit| limit.saturating_sub(DOZE_AFTER)));
         loop {
             if !self.is_wanted() {
-                return false;
+                // What has come already is served yet.
+                return self.stream.sender.peer_has_sent();
             }
             match self.deadline.guard_idle(self.stream.receiver.readable()).await {
                 Ok(ready) => return ready.is_ok(),
@@ -222,13 +227,13 @@ async fn linger(connection: &mut Connection) {
 }
 
 /// An open connection, counted.
-struct Open {
+pub struct Open {
     core: Rc<Core>,
     _counted: Counted,
 }
 
 impl Open {
-    fn new(core: Rc<Core>) -> Self {
+    pub fn new(core: Rc<Core>) -> Self {
         core.telemetry.connections_open.increment();
         Self { _counted: core.load.connection(), core }
     }
