@@ -30,6 +30,8 @@ pub(super) fn unredacted(loaded: &Loaded, model: &Model) -> Value {
     apis.sort_by_key(|api| &api.id);
     let mut services: Vec<_> = model.services.iter().collect();
     services.sort_by_key(|service| &service.id);
+    let mut secrets: Vec<_> = resources.secrets.iter().collect();
+    secrets.sort_by_key(|secret| &secret.id);
     let mut extensions: Vec<_> = resources.extensions.iter().collect();
     extensions.sort_by_key(|extension| &extension.id);
     let extension = |id: &Id, labels, spec: &Node| resource("Extension", id, labels, spec.to_json());
@@ -40,7 +42,7 @@ pub(super) fn unredacted(loaded: &Loaded, model: &Model) -> Value {
             "spec": loaded.sections.to_json(),
             "effective": settings_json(&loaded.settings),
             "contracts": contracts(loaded),
-            "certificates": resources.secrets.iter().map(|secret| json!({
+            "certificates": secrets.iter().map(|secret| json!({
                 "name": secret.id.name,
                 "namespace": secret.id.namespace,
                 "crt": secret.spec.tls.as_ref().and_then(|tls| tls.crt.as_deref()),
@@ -72,7 +74,9 @@ fn contracts(loaded: &Loaded) -> Vec<Value> {
             })),
         })
     };
-    loaded.resources.contracts.iter().map(contract).collect()
+    let mut contracts: Vec<_> = loaded.resources.contracts.iter().collect();
+    contracts.sort_by_key(|contract| &contract.id);
+    contracts.into_iter().map(contract).collect()
 }
 
 fn resource(kind: &str, id: &Id, labels: Value, spec: Value) -> Value {
