@@ -256,7 +256,7 @@ impl Gateway {
         for address in snapshot.listeners.iter().map(|listener| listener.address) {
             let error = match self.bound.contains(&address) {
                 true => None,
-                false => match listen::bind(address, self.workers.len()) {
+                false => match listen::bind(address, self.workers.len(), self.listens_on(address.port(), &sockets)) {
                     Ok(bound) => {
                         sockets.iter_mut().zip(bound).for_each(|(core, socket)| core.push((address, socket)));
                         None
@@ -388,6 +388,11 @@ impl Gateway {
         for worker in self.workers.iter() {
             worker.send(command());
         }
+    }
+
+    fn listens_on(&self, port: u16, coming: &[Vec<(SocketAddr, TcpListener)>]) -> bool {
+        let coming = coming.iter().flatten().map(|(address, _)| address);
+        self.bound.iter().chain(coming).any(|address| address.port() == port)
     }
 
     fn bound_addresses(&self) -> String {

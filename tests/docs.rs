@@ -184,7 +184,8 @@ fn flow(settings: &BTreeMap<String, String>) -> String {
         let (group, key) = name.split_once('.').unwrap_or(("", name));
         *groups.entry(group).or_default() += &format!("{key}: {value}, ");
     }
-    let braced = |(group, inside)| if group == "" { inside } else { format!("{group}: {{{inside}}}, ") };
+    let braced =
+        |(group, inside): (&str, String)| if group.is_empty() { inside } else { format!("{group}: {{{inside}}}, ") };
     groups.into_iter().map(braced).collect()
 }
 

@@ -21,8 +21,12 @@ const BACKLOG: i32 = 4096;
 /// # Errors
 /// The address cannot be bound, or somebody else listens on it: that is found out with a socket that does not share, since
 /// with `SO_REUSEPORT` a second gateway would silently take half of the traffic.
-pub fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<StdListener>> {
-    drop(bind_one(address, false)?);
+///
+/// `shared`: this process listens on the port already, on another address that may overlap; then that is not asked.
+pub fn bind(address: SocketAddr, cores: usize, shared: bool) -> io::Result<Vec<StdListener>> {
+    if !shared {
+        drop(bind_one(address, false)?);
+    }
     (0..cores).map(|_| bind_one(address, true)).collect()
 }
 

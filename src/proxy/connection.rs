@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use super::{
-    core::{Core, Drain},
+    core::{Core, Counted, Drain},
     exchange::{self, After},
     listener::OpenListener,
     reject, respond,
@@ -217,20 +217,21 @@ async fn linger(connection: &mut Connection) {
         .await;
 }
 
-/// Counts an open connection.
-struct Open(Rc<Core>);
+/// An open connection, counted.
+struct Open {
+    core: Rc<Core>,
+    _counted: Counted,
+}
 
 impl Open {
     fn new(core: Rc<Core>) -> Self {
-        core.connections.set(core.connections.get() + 1);
         core.telemetry.connections_open.increment();
-        Self(core)
+        Self { _counted: core.load.connection(), core }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.connections.set(self.0.connections.get() - 1);
-        self.0.telemetry.connections_open.decrement();
+        self.core.telemetry.connections_open.decrement();
     }
 }

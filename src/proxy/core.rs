@@ -4,7 +4,10 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -35,13 +38,65 @@ pub struct Core {
     upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
     pub listeners: RefCell<Vec<Rc<OpenListener>>>,
     pub drain: Cell<Drain>,
-    pub connections: Cell<usize>,
-    /// Listeners whose accept task still runs.
-    pub accepting: Cell<usize>,
+    pub load: Arc<Load>,
     /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
     random: Cell<u64>,
     date: RefCell<Date>,
+}
+
+/// How much a core has to do: written by the core alone, read by management. On a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+pub struct Load {
+    connections: AtomicUsize,
+    /// Listeners whose accept task still runs.
+    listeners: AtomicUsize,
+}
+
+/// Counts one connection or listener for as long as it lives.
+pub struct Counted {
+    load: Arc<Load>,
+    of: fn(&Load) -> &AtomicUsize,
+}
+
+impl Load {
+    pub fn connection(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |load| &load.connections)
+    }
+
+    pub fn listener(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |load| &load.listeners)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is open, and nothing can come.
+    pub fn is_none(&self) -> bool {
+        self.connections() == 0 && self.listeners.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Counted {
+    fn new(load: &Arc<Load>, of: fn(&Load) -> &AtomicUsize) -> Self {
+        let counted = Self { load: load.clone(), of };
+        counted.add(1);
+        counted
+    }
+
+    /// A plain load and store: there is one writer.
+    fn add(&self, more: isize) {
+        let count = (self.of)(&self.load);
+        count.store(count.load(Ordering::Relaxed).wrapping_add_signed(more), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.add(-1);
+    }
 }
 
 /// How far this core is on its way out.
@@ -72,7 +127,13 @@ struct Date {
 }
 
 impl Core {
-    pub fn new(id: usize, cores: usize, snapshot: Arc<Snapshot>, telemetry: CoreTelemetry) -> Rc<Self> {
+    pub fn new(
+        id: usize,
+        cores: usize,
+        snapshot: Arc<Snapshot>,
+        telemetry: CoreTelemetry,
+        load: Arc<Load>,
+    ) -> Rc<Self> {
         let empty = Serving {
             snapshot,
             api_states: Vec::new(),
@@ -91,8 +152,7 @@ impl Core {
             upstreams: RefCell::default(),
             listeners: RefCell::default(),
             drain: Cell::new(Drain::No),
-            connections: Cell::new(0),
-            accepting: Cell::new(0),
+            load,
             retries: Cell::new(0),
             random: Cell::new(seed(id)),
             date: RefCell::default(),

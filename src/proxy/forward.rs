@@ -17,15 +17,16 @@ use super::{
     core::{Core, Serving},
     exchange::After,
     headers,
+    listener::OpenListener,
     pool::Unavailable,
-    pump::{Direction, Framing, PumpError, Replay, pump},
+    pump::{Direction, Framing, PumpError, Replay, Wait, pump},
     reject,
     respond::{self, ClientFraming},
     tunnel,
     watch::{Stalled, Waiting, Watch},
 };
 use crate::{
-    config::snapshot::Service,
+    config::{settings::Timeouts, snapshot::Service},
     http::{
         h1::{
             body::{BodyError, BodyReader},
@@ -171,7 +172,8 @@ impl Attempt<'_> {
         let client = stream.sender.clone();
         let watch = Watch::new(deadline, &client, listener);
 
-        watch.wait_for(Waiting::Response, timeouts.upstream_response);
+        let response_wait = response_wait(timeouts);
+        watch.wait_for(response_wait.0, response_wait.1);
         let random = core.random() as u32;
         let acquired =
             upstream.acquire(self.service.load_balancing, random, timeouts.upstream_connect, self.tries.fresh.get());
@@ -193,7 +195,8 @@ impl Attempt<'_> {
             attempt: self,
             client: &client,
             peer: *peer,
-            may_stay: !core.draining() && !listener.is_closing(),
+            core,
+            listener,
             watch: &watch,
             upload: &upload,
             uploaded: &uploaded,
@@ -206,7 +209,7 @@ impl Attempt<'_> {
             // A failed send is not the last word: an upstream that closes may have answered first.
             uploaded.set(sent.0.is_ok());
             drop(sent);
-            watch.wait_for(Waiting::Response, timeouts.upstream_response);
+            watch.wait_for(response_wait.0, response_wait.1);
             let download = download.run(&mut lease.stream().receiver, workspace, account);
             watch.over(download).await.map_err(|stalled| self.stalled(stalled))??
         } else {
@@ -218,7 +221,7 @@ impl Attempt<'_> {
                 let sent = pump(&mut stream.receiver, body, &up, framing, out, &upload).await;
                 if sent.is_ok() {
                     uploaded.set(true);
-                    watch.wait_for(Waiting::Response, timeouts.upstream_response);
+                    watch.wait_for(response_wait.0, response_wait.1);
                 }
                 sent
             };
@@ -287,7 +290,8 @@ struct Download<'a> {
     attempt: &'a Attempt<'a>,
     client: &'a Sender,
     peer: SocketAddr,
-    may_stay: bool,
+    core: &'a Core,
+    listener: &'a OpenListener,
     watch: &'a Watch<'a>,
     upload: &'a Direction<'a>,
     uploaded: &'a Cell<bool>,
@@ -319,7 +323,8 @@ impl Download<'_> {
         let framing = respond::client_framing(&workspace.response, &workspace.request);
         self.attempt.tries.unframed.set(framing == ClientFraming::UntilClose);
         let keep_alive = workspace.request.keep_alive
-            && self.may_stay
+            && !self.core.draining()
+            && !self.listener.is_closing()
             && self.uploaded.get()
             && framing != ClientFraming::UntilClose;
         crate::http::h1::hop::strip_hop_by_hop(&mut workspace.response.fields);
@@ -505,6 +510,15 @@ impl Drop for Tries<'_> {
 /// RFC 9110 section 9.2.2.
 fn is_idempotent(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+}
+
+/// The response time-out, or the stream's idle time-out where that comes first.
+fn response_wait(timeouts: &Timeouts) -> Wait {
+    let (response, idle) = (timeouts.upstream_response, timeouts.stream_idle);
+    match shorter(response, idle) {
+        limit if limit == response => (Waiting::Response, limit),
+        limit => (Waiting::Upstream, limit),
+    }
 }
 
 /// A limit of `None` is none.

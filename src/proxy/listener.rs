@@ -38,7 +38,6 @@ impl OpenListener {
             closer: RefCell::new(Some(closer)),
             closing: Cell::new(None),
         });
-        core.accepting.set(core.accepting.get() + 1);
         task::spawn(accept(core.clone(), listener, open.clone()));
         Ok(open)
     }
@@ -62,6 +61,7 @@ impl OpenListener {
 }
 
 async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
+    let _counted = core.load.listener();
     loop {
         match listener.accept().await {
             Ok(Some((stream, peer))) => admit(&core, &open, stream, peer),
@@ -83,13 +83,12 @@ async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
     while let Some((stream, peer)) = listener.accept_waiting() {
         admit(&core, &open, stream, peer);
     }
-    core.accepting.set(core.accepting.get() - 1);
 }
 
 fn admit(core: &Rc<Core>, open: &Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
     core.telemetry.connections_accepted.increment();
     let limit = core.serving().snapshot.settings.limits.connections_per_core;
-    if limit != 0 && core.connections.get() >= limit {
+    if limit != 0 && core.load.connections() >= limit {
         core.telemetry.connections_refused.increment();
         task::spawn(connection::refuse(stream));
     } else {

@@ -7,10 +7,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
@@ -26,7 +23,7 @@ use crate::{
         task,
     },
     proxy::{
-        core::{Core, Drain},
+        core::{Core, Drain, Load},
         listener::OpenListener,
         pool::SWEEP,
     },
@@ -67,15 +64,8 @@ pub struct Worker {
     /// The CPU it is pinned to.
     pub cpu: Option<usize>,
     post: Post<Command>,
-    busy: Arc<Busy>,
+    load: Arc<Load>,
     thread: JoinHandle<()>,
-}
-
-/// What keeps a draining core from its end. On a cache line of its own: the core writes it with every connection.
-#[derive(Default)]
-#[repr(align(64))]
-struct Busy {
-    connections_and_listeners: AtomicUsize,
 }
 
 /// What a core needs to start.
@@ -94,13 +84,13 @@ pub struct Start {
 /// The thread or its mailbox could not be made.
 pub fn start(start: Start) -> io::Result<Worker> {
     let (post, unopened) = mailbox(MAILBOX_CAPACITY)?;
-    let busy = Arc::new(Busy::default());
+    let load = Arc::new(Load::default());
     let (id, cpu) = (start.id, start.cpu);
     let thread = {
-        let busy = busy.clone();
-        std::thread::Builder::new().name(format!("core-{id}")).spawn(move || run(start, unopened, busy))?
+        let load = load.clone();
+        std::thread::Builder::new().name(format!("core-{id}")).spawn(move || run(start, unopened, load))?
     };
-    Ok(Worker { id, cpu, post, busy, thread })
+    Ok(Worker { id, cpu, post, load, thread })
 }
 
 impl Worker {
@@ -111,7 +101,7 @@ impl Worker {
 
     /// No connection is open, and no listener has one to give.
     pub fn is_idle(&self) -> bool {
-        self.busy.connections_and_listeners.load(Ordering::Relaxed) == 0
+        self.load.is_none()
     }
 
     /// The thread has ended, which only `Stop` should make it do.
@@ -125,7 +115,7 @@ impl Worker {
     }
 }
 
-fn run(start: Start, unopened: Unopened<Command>, busy: Arc<Busy>) {
+fn run(start: Start, unopened: Unopened<Command>, load: Arc<Load>) {
     if let Some(cpu) = start.cpu
         && let Err(error) = pin(cpu)
     {
@@ -133,29 +123,28 @@ fn run(start: Start, unopened: Unopened<Command>, busy: Arc<Busy>) {
     }
     let id = start.id;
     // Built here: the thread that builds the ring is the only one that may submit to it.
-    if let Err(error) = driver::run(start.kind, serve(start, unopened, busy)) {
+    if let Err(error) = driver::run(start.kind, serve(start, unopened, load)) {
         tracing::error!("core {id} could not build its event loop: {error}");
     }
 }
 
-async fn serve(start: Start, unopened: Unopened<Command>, busy: Arc<Busy>) {
+async fn serve(start: Start, unopened: Unopened<Command>, load: Arc<Load>) {
     let mut mailbox = match unopened.open() {
         Ok(mailbox) => mailbox,
         Err(error) => return tracing::error!("core {} cannot receive: {error}", start.id),
     };
-    let core = Core::new(start.id, start.cores, start.snapshot, CoreTelemetry::new(start.id));
-    task::spawn(tick(core.clone(), start.heartbeat, busy));
+    let core = Core::new(start.id, start.cores, start.snapshot, CoreTelemetry::new(start.id), load);
+    task::spawn(tick(core.clone(), start.heartbeat));
     obey(&core, &mut mailbox).await;
 }
 
 /// The core's clock: deadlines, the sign of life, and once a second the pools.
-async fn tick(core: Rc<Core>, heartbeat: Heartbeat, busy: Arc<Busy>) {
+async fn tick(core: Rc<Core>, heartbeat: Heartbeat) {
     let mut ticks = 0;
     loop {
         task::sleep(TICK).await;
         core.deadlines.tick();
         heartbeat.beat();
-        busy.connections_and_listeners.store(core.connections.get() + core.accepting.get(), Ordering::Relaxed);
         ticks += 1;
         if ticks % (SWEEP.as_millis() / TICK.as_millis()) == 0 {
             core.sweep();

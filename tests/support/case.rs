@@ -62,6 +62,11 @@ pub enum Kind {
         target: String,
         expectations: Vec<Expectation>,
     },
+    /// A file below the case's directory is there, and holds this.
+    File {
+        name: String,
+        expectations: Vec<Expectation>,
+    },
     /// Another run of the binary.
     Run {
         arguments: Vec<String>,
@@ -228,6 +233,7 @@ impl Directive<'_> {
                 Kind::Connections { index: upstream_index(name), count: number(count)? as usize }
             }
             "get" => Kind::Get { target: rest.to_owned(), expectations: self.expectations()? },
+            "file" => Kind::File { name: rest.to_owned(), expectations: self.expectations()? },
             "run" => Kind::Run { arguments: arguments(rest)?, expectations: self.expectations()? },
             "within" => Kind::Within(number(rest)?),
             other => return Err(format!("unknown directive {other:?}")),

@@ -162,6 +162,7 @@ impl<'a> Run<'a> {
                 seen => Err(format!("expected {count} connections to the upstream, seen {seen}")),
             },
             Kind::Get { target, expectations } => self.get(target, expectations),
+            Kind::File { name, expectations } => self.file(name, expectations),
             Kind::Run { arguments, expectations } => self.run(arguments, expectations),
             Kind::Within(seconds) => {
                 self.limit = Duration::from_secs(*seconds);
@@ -278,6 +279,12 @@ impl<'a> Run<'a> {
         })
     }
 
+    fn file(&self, name: &str, expectations: &[Expectation]) -> Result<(), String> {
+        let text = fs::read_to_string(self.directory.join(name)).map_err(|error| format!("{name}: {error}"))?;
+        let lines = text.lines().map(str::to_owned).collect();
+        Seen { code: 0, streams: vec![(Stream::Body, lines)] }.meets(expectations, &self.names)
+    }
+
     fn run(&mut self, arguments: &[String], expectations: &[Expectation]) -> Result<(), String> {
         let arguments: Vec<String> = arguments.iter().map(|word| expand_text(&self.names, word)).collect();
         // `as NAME` runs the binary under another name.
@@ -309,6 +316,9 @@ impl<'a> Run<'a> {
         let names: Vec<String> = self.background.keys().cloned().collect();
         for name in names {
             problems.extend(self.join(&name).err());
+        }
+        if problems.is_empty() {
+            self.upstreams.iter().for_each(|upstream| upstream.wait_played(LIMIT));
         }
         if let Some(gateway) = &mut self.gateway {
             gateway.kill();

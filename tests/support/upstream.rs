@@ -25,6 +25,8 @@ pub struct Upstream {
     thread: Option<JoinHandle<Vec<String>>>,
     accepted: Arc<AtomicUsize>,
     ending: Arc<AtomicBool>,
+    /// The script was played to its end, well or badly.
+    played: Arc<AtomicBool>,
 }
 
 /// What one upstream thread shares with the connections it serves.
@@ -33,6 +35,7 @@ struct Shared {
     listener: Arc<TcpListener>,
     accepted: Arc<AtomicUsize>,
     ending: Arc<AtomicBool>,
+    played: Arc<AtomicBool>,
     names: Names,
     marks: Arc<Marks>,
 }
@@ -49,6 +52,7 @@ impl Upstream {
             thread: None,
             accepted: Arc::default(),
             ending: Arc::default(),
+            played: Arc::default(),
         })
     }
 
@@ -57,15 +61,26 @@ impl Upstream {
             listener: Arc::clone(&self.listener),
             accepted: Arc::clone(&self.accepted),
             ending: Arc::clone(&self.ending),
+            played: Arc::clone(&self.played),
             names: Arc::clone(names),
             marks: Arc::clone(marks),
         };
         let mode = mode.clone();
+        self.played.store(!matches!(mode, UpstreamMode::Script(_)), Ordering::SeqCst);
         self.thread = Some(std::thread::spawn(move || match mode {
             UpstreamMode::Script(script) => shared.script(&script),
             UpstreamMode::Loop(script) => shared.serve(&script),
             UpstreamMode::Never => shared.never(),
         }));
+    }
+
+    /// Waits until a script has come to its end: the last bytes of a case may still be on their way.
+    pub fn wait_played(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let is_playing = || self.thread.is_some() && !self.played.load(Ordering::SeqCst);
+        while is_playing() && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
     }
 
     pub fn accepted(&self) -> usize {
@@ -105,6 +120,7 @@ impl Shared {
         let mut session = self.session();
         let mut kept = Vec::new();
         let mut problems: Vec<String> = self.play(&mut session, &mut kept, script).err().into_iter().collect();
+        self.played.store(true, Ordering::SeqCst);
         while problems.is_empty() && !self.ending.load(Ordering::SeqCst) {
             std::thread::park_timeout(Duration::from_millis(10));
         }
