@@ -263,16 +263,21 @@ fn hide(value: &mut Value, sensitive: &HashSet<String>) {
 
 /// Whether values under this key must not be shown.
 pub fn is_sensitive(key: &str) -> bool {
-    const PARTS: [&str; 9] = [
+    const PARTS: [&str; 14] = [
         "password",
+        "passwd",
         "secret",
         "passphrase",
         "token",
         "credential",
         "privatekey",
         "apikey",
-        "authorizationvalue",
         "accesskey",
+        "sharedkey",
+        "accountkey",
+        "licensekey",
+        "authorizationvalue",
+        "connectionstring",
     ];
     const WHOLE: [&str; 2] = ["key", "textkey"];
     // Their values name a secret or time it, and are none.
@@ -289,12 +294,11 @@ pub fn is_sensitive(key: &str) -> bool {
     !SHOWN.contains(&key.as_str()) && (WHOLE.contains(&key.as_str()) || PARTS.iter().any(|part| key.contains(part)))
 }
 
-/// The header of that name, or a line `Name value` that begins with it.
-fn names_credential(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    ["authorization", "proxy-authorization", "cookie"]
-        .iter()
-        .any(|name| text.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', ':'])))
+/// A header that carries credentials, or a line `Name value` that begins with one.
+pub fn names_credential(text: &str) -> bool {
+    let name = text.split([' ', ':']).next().unwrap_or(text);
+    ["authorization", "proxy-authorization", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known))
+        || (name.contains('-') && is_sensitive(name))
 }
 
 fn is_address_with_password(text: &str) -> bool {
