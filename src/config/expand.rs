@@ -236,6 +236,7 @@ impl Expansion<'_> {
     /// `config` and `rules`, wherever `config` was put.
     fn written(&mut self, path: String, policy: &PolicyRef, config: &Option<Node>, rules: &Option<Node>) -> Written {
         let location = policy.name.location.clone();
+        self.only_kind("Extension", policy.kind.as_ref(), &format!("{path}.policyRef"));
         let (config, config_key) = match (config, &policy.config) {
             (Some(config), _) => (Some(config.clone()), "config"),
             (None, Some(config)) => (Some(config.clone()), "policyRef.config"),
@@ -367,16 +368,20 @@ impl Expansion<'_> {
     }
 
     fn destination(&mut self, reference: &DestinationRef, namespace: &str, path: &str) -> Id {
-        if let Some(kind) = reference.kind.as_ref().filter(|kind| !kind.value.eq_ignore_ascii_case("Service")) {
-            let path = format!("{path}.destinationRef.kind");
-            self.problem(Severity::Warning, &kind.location, path, "read as `Service`");
-        }
+        self.only_kind("Service", reference.kind.as_ref(), &format!("{path}.destinationRef"));
         let id = Id::new(reference.namespace.as_deref().unwrap_or(namespace), &reference.name.value);
         if !self.services.contains_key(&id) && !self.resources.refused.contains(&(Kind::Service, id.clone())) {
             let text = format!("no Service `{id}`: the route answers 503");
             self.problem(Severity::Warning, &reference.name.location, format!("{path}.destinationRef.name"), text);
         }
         id
+    }
+
+    /// A reference that can be of one kind alone.
+    fn only_kind(&mut self, expected: &str, written: Option<&Located<String>>, path: &str) {
+        if let Some(kind) = written.filter(|kind| !kind.value.eq_ignore_ascii_case(expected)) {
+            self.problem(Severity::Warning, &kind.location, format!("{path}.kind"), format!("read as `{expected}`"));
+        }
     }
 
     /// A path to put ahead; a bad one is an error, and nothing is put ahead.
