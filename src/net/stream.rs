@@ -12,6 +12,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use monoio::{
@@ -19,7 +20,10 @@ use monoio::{
     net::TcpStream,
 };
 
-use super::buffer::{self, Buffer};
+use super::{
+    buffer::{self, Buffer},
+    task,
+};
 
 pub struct Stream {
     pub receiver: Receiver,
@@ -82,7 +86,15 @@ pub struct Receiver {
     buffer: Buffer,
     /// How large the next buffer should be.
     room: usize,
+    /// Reads in a row that were over as soon as they were begun.
+    at_once: u32,
 }
+
+/// After so many reads that did not wait a connection lets the others have their turn. Only epoll has such reads: there a
+/// peer that is fast enough would otherwise keep its core to itself.
+const AT_ONCE_MAX: u32 = 16;
+/// Not a task that wakes itself: while there is one, the runtime looks at no timer.
+const TURN: Duration = Duration::from_millis(1);
 
 impl Receiver {
     fn new(socket: Rc<Socket>) -> Self {
@@ -95,6 +107,7 @@ impl Receiver {
             cancelling: false,
             buffer: Buffer::none(),
             room: buffer::SMALL_ROOM,
+            at_once: 0,
         }
     }
 
@@ -125,11 +138,13 @@ impl Receiver {
 
     /// Waits for more bytes behind those that are buffered. `Ok(0)`: the peer will send no more.
     pub async fn fill(&mut self) -> io::Result<usize> {
+        self.let_others_run().await;
         poll_fn(|context| self.poll_fill(context)).await
     }
 
     pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if !self.pending {
+        let begins = !self.pending;
+        if begins {
             let mut buffer = std::mem::take(&mut self.buffer);
             if buffer.is_none() || buffer.is_empty() && buffer.room() < self.room {
                 buffer = Buffer::with_room(self.room);
@@ -142,11 +157,22 @@ impl Receiver {
             ready!(self.poll_pending(context))?;
             return self.poll_fill(context);
         }
-        self.poll_pending(context)
+        let polled = self.poll_pending(context);
+        self.at_once = if begins && polled.is_ready() { self.at_once + 1 } else { 0 };
+        polled
+    }
+
+    async fn let_others_run(&mut self) {
+        if self.at_once >= AT_ONCE_MAX {
+            self.at_once = 0;
+            // Boxed: it is rare, and would make every wait larger.
+            Box::pin(task::sleep(TURN)).await;
+        }
     }
 
     /// As [`Receiver::fill`], but gives its buffer back while `quiet` holds; whoever makes it hold polls this again.
     pub async fn fill_unless(&mut self, quiet: impl Fn() -> bool) -> io::Result<usize> {
+        self.let_others_run().await;
         poll_fn(|context| {
             if quiet() && self.pending && !self.dozing && !self.cancelling {
                 self.cancelling = true;
@@ -330,5 +356,49 @@ impl Sender {
                 size_of::<libc::linger>() as u32,
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::net::driver::{self, Kind};
+
+    #[test]
+    fn a_peer_that_is_always_ready_lets_others_run() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let others_ran = driver::run(Kind::Epoll, async move {
+            let mut stream = Stream::connect(address).await.expect("the listener is there");
+            let (peer, _) = listener.accept().expect("a connection waits");
+            let sent = send_all_it_takes(peer);
+            // The first read waits for the driver to tell that there is something.
+            let mut received = stream.receiver.fill().await.expect("the peer is there");
+            let ran = Rc::new(Cell::new(false));
+            let other = ran.clone();
+            task::spawn(async move { other.set(true) });
+            while received < sent {
+                received += stream.receiver.fill().await.expect("the peer is there");
+                stream.receiver.consume(stream.receiver.buffered().len());
+            }
+            ran.get()
+        });
+        assert!(others_ran.expect("epoll is always there"));
+    }
+
+    fn send_all_it_takes(mut peer: TcpStream) -> usize {
+        peer.set_nonblocking(true).expect("a socket can be made so");
+        let mut sent = 0;
+        while let Ok(bytes) = peer.write(&[0; 65_536]) {
+            sent += bytes;
+        }
+        // The other end must not see an end.
+        std::mem::forget(peer);
+        sent
     }
 }
