@@ -410,6 +410,8 @@ impl Download<'_> {
             }
             match from.fill().await {
                 Ok(0) | Err(_) => return Err(Failure::Reset { silent }),
+                // The time for the answer is a total: a head that drips in is not in time because some of it is.
+                Ok(_) if self.watch.waits_for(Waiting::Response) => {}
                 Ok(_) => self.watch.progress(),
             }
         }
@@ -428,7 +430,12 @@ impl Download<'_> {
         emit::end_of_head(head);
         let mut out = Buffer::with_room(head.len());
         out.extend(head);
+        // While part of it may be out, nothing else can be said.
+        let answering = &self.attempt.tries.answering;
+        answering.set(true);
         let (sent, _): (io::Result<()>, _) = self.client.send(out).await;
+        answering.set(false);
+        self.watch.progress();
         sent.map_err(|_| Failure::ClientGone)
     }
 }

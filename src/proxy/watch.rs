@@ -76,6 +76,10 @@ impl<'a> Watch<'a> {
         self.progress();
     }
 
+    pub fn waits_for(&self, whom: Waiting) -> bool {
+        self.waiting.get() == whom
+    }
+
     /// Bytes moved.
     pub fn progress(&self) {
         self.progress.set(true);
