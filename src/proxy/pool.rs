@@ -21,8 +21,6 @@ use crate::{
     telemetry::core::CoreTelemetry,
 };
 
-/// After this an idle connection holds no read buffer.
-const DOZE_AFTER_SWEEPS: u32 = 1;
 /// How often idle connections are looked at.
 pub const SWEEP: Duration = Duration::from_secs(1);
 
@@ -151,11 +149,6 @@ impl Upstream {
                 self.closed();
                 self.telemetry.pool_idle.decrement();
             }
-            let tired = idle.iter().position(|idle| idle.sweeps == DOZE_AFTER_SWEEPS + 1);
-            drop(idle);
-            if tired.is_some() {
-                self.doze(backend);
-            }
         }
     }
 
@@ -264,38 +257,11 @@ impl Upstream {
         }
     }
 
-    /// Takes the read buffers of connections that have been idle for a second.
-    fn doze(self: &Rc<Self>, backend: &Rc<Backend>) {
-        let mut idle = backend.idle.borrow_mut();
-        for _ in 0..idle.len() {
-            let Some(mut next) = idle.pop_front() else { break };
-            if next.sweeps != DOZE_AFTER_SWEEPS + 1 {
-                idle.push_back(next);
-                continue;
-            }
-            let (upstream, backend) = (self.clone(), backend.clone());
-            self.telemetry.pool_idle.decrement();
-            task::spawn(async move {
-                if matches!(next.stream.receiver.release().await, Ok(false)) {
-                    next.stream.receiver.doze();
-                    upstream.keep(&backend, Idle { sweeps: next.sweeps + 1, ..next }, false);
-                } else {
-                    upstream.closed();
-                }
-            });
-        }
-    }
-
-    fn keep(&self, backend: &Rc<Backend>, idle: Idle, recent: bool) {
+    fn keep(&self, backend: &Rc<Backend>, idle: Idle) {
         if self.retired.get() || !self.backends.borrow().iter().any(|kept| Rc::ptr_eq(kept, backend)) {
             return self.closed();
         }
-        let mut place = backend.idle.borrow_mut();
-        if recent {
-            place.push_back(idle)
-        } else {
-            place.push_front(idle)
-        }
+        backend.idle.borrow_mut().push_back(idle);
         self.telemetry.pool_idle.increment();
         self.call_next();
     }
@@ -337,7 +303,7 @@ impl Lease {
         let Some(mut stream) = self.stream.take() else { return };
         stream.receiver.want(crate::net::buffer::SMALL_ROOM);
         stream.receiver.listen_in();
-        self.upstream.keep(&self.backend, Idle { stream, sweeps: 0 }, true);
+        self.upstream.keep(&self.backend, Idle { stream, sweeps: 0 });
     }
 }
 
