@@ -40,22 +40,31 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
 pub fn block_on<F: Future>(main: F) -> F::Output {
     let finished = Cell::new(None);
     let task = async { finished.set(Some(main.await)) };
-    // SAFETY: the task is dropped before this function returns, and with it every borrow of `finished` and `main`.
+    // SAFETY: `Main` drops the future before this function is left, by a panic too, and with it every borrow.
     let task: Pin<Box<dyn Future<Output = ()>>> = unsafe {
         std::mem::transmute::<Pin<Box<dyn Future<Output = ()> + '_>>, Pin<Box<dyn Future<Output = ()>>>>(Box::pin(task))
     };
-    let main = Rc::new(Task { future: RefCell::new(Some(task)), woken: Cell::new(false) });
-    wake(main.clone());
+    let main = Main(Rc::new(Task { future: RefCell::new(Some(task)), woken: Cell::new(false) }));
+    wake(main.0.clone());
     loop {
         run_woken();
         if let Some(output) = finished.take() {
-            *main.future.borrow_mut() = None;
             return output;
         }
         let idle = WOKEN.with_borrow(VecDeque::is_empty);
         let wait = if idle { time_to_next_timer() } else { Some(Duration::ZERO) };
         reactor::park(wait);
         fire_timers();
+    }
+}
+
+/// The task of [`block_on`], whose future must not outlive the call.
+struct Main(Rc<Task>);
+
+impl Drop for Main {
+    fn drop(&mut self) {
+        // A poll that panicked has given its borrow back.
+        self.0.future.borrow_mut().take();
     }
 }
 
