@@ -124,6 +124,11 @@ impl Sender {
         self.peek().is_ok_and(|bytes| bytes > 0)
     }
 
+    /// Whether the kernel has neither bytes, nor an end, nor an error from the peer.
+    pub fn peer_is_silent(&self) -> bool {
+        self.peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     fn peek(&self) -> io::Result<usize> {
         let mut byte = 0u8;
         // SAFETY: one byte of the stack is lent for the duration of a call that does not block.

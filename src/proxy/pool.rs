@@ -67,6 +67,17 @@ pub struct Lease {
     pub reused: bool,
 }
 
+/// Which idle connection may carry a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// One of which nothing has been heard. It may have been closed a moment ago; the request can be sent again.
+    Any,
+    /// One that the kernel, asked, knows nothing of either: for a request that must not be sent twice.
+    Checked,
+    /// None: the connection is dialled.
+    None,
+}
+
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum Unavailable {
@@ -120,11 +131,11 @@ impl Upstream {
         balancing: LoadBalancing,
         random: u32,
         connect_timeout: Option<Duration>,
-        fresh: bool,
+        reuse: Reuse,
     ) -> Result<Lease, Unavailable> {
         loop {
             let backend = self.choose(balancing, random)?;
-            if !fresh && let Some(stream) = self.take_idle(&backend) {
+            if let Some(stream) = self.take_idle(&backend, reuse) {
                 self.telemetry.reuses.increment();
                 return Ok(self.lease(stream, backend, true));
             }
@@ -184,11 +195,14 @@ impl Upstream {
         }
     }
 
-    fn take_idle(&self, backend: &Backend) -> Option<Stream> {
+    fn take_idle(&self, backend: &Backend, reuse: Reuse) -> Option<Stream> {
+        if reuse == Reuse::None {
+            return None;
+        }
         loop {
             let mut idle = backend.idle.borrow_mut().pop_back()?;
             self.telemetry.pool_idle.decrement();
-            if idle.stream.receiver.is_quiet() {
+            if idle.stream.receiver.is_quiet() && (reuse == Reuse::Any || idle.stream.sender.peer_is_silent()) {
                 return Some(idle.stream);
             }
             self.closed();
