@@ -242,7 +242,7 @@ impl Compiler<'_> {
         identity = identity.text(owner_kind).text(&owner_id.to_string()).text(&attachment.policy.value);
         let config = substitute::variables(&config, &path, self.context.environment, self.problems);
         let mut policy = match (self.misfit(attachment, owner), &config) {
-            (Some(reason), _) => Compiled::Broken(format!("{}: {reason}", attachment.id)),
+            (Some(reason), _) => Compiled::Broken(format!("{}: {reason}", written.path)),
             (None, None) => Compiled::Broken(format!("{path}: an environment variable is not set")),
             (None, Some(config)) => policies::compile(&attachment.policy.value, config, &path, self.problems),
         };
@@ -289,8 +289,13 @@ impl Compiler<'_> {
             (Role::Transport, Owner::Service(_)) => entry.name == "tls-outbound",
             _ => false,
         };
-        if fits {
+        if fits && entry.implemented {
             return None;
+        }
+        if fits {
+            let text = format!("`{name}`: not implemented yet");
+            self.problem(Severity::Warning, location, path, &text);
+            return Some(text);
         }
         let text = match owner {
             Owner::Api(_) => format!("`{name}` is for a Service, not for an ApiInstance"),
