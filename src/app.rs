@@ -10,7 +10,10 @@ use std::{
     net::{SocketAddr, TcpListener},
     pin::Pin,
     process::ExitCode,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -53,6 +56,8 @@ const COPY_TIMEOUT: Duration = Duration::from_secs(2);
 const SWAP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the access log's lines are fetched, and dead cores looked for.
 const ROUND: Duration = Duration::from_millis(250);
+/// How long the last lines of the access log may take: nobody may read standard output any more.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a drain looks whether it is done.
 const DRAIN_ROUND: Duration = Duration::from_millis(50);
 
@@ -106,8 +111,9 @@ async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
-    let sink = Arc::new(LogSink::start());
-    let admin = Admin::new(status.clone(), Arc::new(Scrapes { workers: workers.clone(), sink: sink.clone() }));
+    let sink = LogSink::start();
+    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sink.dropped() };
+    let admin = Admin::new(status.clone(), Arc::new(scrapes));
     {
         let admin = admin.clone();
         supervise::spawn("management pages", move || admin::serve(listener.clone(), admin.clone()));
@@ -204,7 +210,7 @@ struct Gateway {
     workers: Arc<Vec<Worker>>,
     status: Arc<Status>,
     endpoints: Endpoints,
-    sink: Arc<LogSink>,
+    sink: LogSink,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
     probes: Option<(u16, JoinHandle<()>)>,
@@ -358,8 +364,8 @@ impl Gateway {
         }
         self.fetch_lines().await;
         self.tell(|| Command::Stop);
-        if let Ok(sink) = Arc::try_unwrap(self.sink) {
-            sink.finish().await;
+        if timeout(FLUSH_TIMEOUT, self.sink.finish()).await.is_err() {
+            tracing::warn!("the end of the access log could not be written in {FLUSH_TIMEOUT:?}");
         }
         match ending {
             Ending::Signal(_) => ExitCode::SUCCESS,
@@ -440,7 +446,8 @@ impl Signals {
 /// Where scrapes come from: a copy of every core's counters.
 struct Scrapes {
     workers: Arc<Vec<Worker>>,
-    sink: Arc<LogSink>,
+    /// Access log lines lost on this thread.
+    log_dropped: Arc<AtomicU64>,
 }
 
 impl Source for Scrapes {
@@ -462,6 +469,6 @@ impl Source for Scrapes {
     }
 
     fn log_dropped(&self) -> u64 {
-        self.sink.dropped()
+        self.log_dropped.load(Ordering::Relaxed)
     }
 }

@@ -34,7 +34,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 ];
 
 const LINES_MAX: usize = 700;
-const WIDTH_MAX: usize = 120;
+/// Code has 120 columns, by rustfmt; prose may run a little over.
+const WIDTH_MAX: usize = 130;
 
 struct Source {
     path: PathBuf,
@@ -204,7 +205,11 @@ fn unsafe_stands_in_net_and_worker_with_its_reason() {
 fn files_open_with_their_reason_and_fit_a_screen() {
     let mut problems = Vec::new();
     for source in sources("src").into_iter().chain(sources("tests")) {
-        if !source.text.starts_with("//! ") {
+        // Unit tests in a file of their own belong to the file above them.
+        let is_unit_tests =
+            source.path.ends_with("tests.rs") || source.path.parent().is_some_and(|p| p.ends_with("tests"));
+        let is_unit_tests = is_unit_tests && source.path.starts_with(root().join("src"));
+        if !is_unit_tests && !source.text.starts_with("//! ") {
             problems.push(source.at(1, "the file does not open with `//!`"));
         }
         let count = source.text.lines().count();
@@ -212,8 +217,8 @@ fn files_open_with_their_reason_and_fit_a_screen() {
             problems.push(source.at(count, &format!("more than {LINES_MAX} lines")));
         }
         for (index, line) in source.text.lines().enumerate() {
-            if line.chars().count() > WIDTH_MAX {
-                problems.push(source.at(index + 1, &format!("wider than {WIDTH_MAX} characters")));
+            if line.trim_start().starts_with("//") && line.chars().count() > WIDTH_MAX {
+                problems.push(source.at(index + 1, &format!("a comment wider than {WIDTH_MAX} characters")));
             }
         }
     }

@@ -65,7 +65,7 @@ pub fn run(args: RunArgs) -> ExitCode {
     })
 }
 
-/// The count of Flex's own variable. It was written for another program: a value we cannot use is no reason to stay down.
+/// The count of Flex's own variable. It was written for another program: a value of no use is no reason to stay down.
 fn flex_concurrency() -> Option<Threads> {
     const NAME: &str = "FLEX_SERVICE_ENVOY_CONCURRENCY";
     let text = std::env::var(NAME).ok().filter(|text| !text.is_empty())?;

@@ -81,8 +81,8 @@ impl LogSink {
     }
 
     /// Lines lost here: the queue was full, or the file could not be written.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        self.dropped.clone()
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
         for _ in 0..BATCHES_MAX + 3 {
             sink.write(b"a\nb\n".to_vec());
         }
-        assert_eq!(sink.dropped(), 6);
+        assert_eq!(sink.dropped().load(Ordering::Relaxed), 6);
         sink.finish().await;
         assert_eq!(read_to_string(&path).expect("it is there").len(), BATCHES_MAX * 4);
     }

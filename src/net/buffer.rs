@@ -51,8 +51,8 @@ impl Buffer {
     pub fn with_room(bytes: usize) -> Self {
         let wanted = bytes + HEADROOM + TAILROOM;
         let data = POOL.with_borrow_mut(|pool| match wanted {
-            ..=SMALL => pool.small.pop().unwrap_or_else(|| zeroed(SMALL)),
-            ..=LARGE => pool.large.pop().unwrap_or_else(|| zeroed(LARGE)),
+            small if small <= SMALL => pool.small.pop().unwrap_or_else(|| zeroed(SMALL)),
+            large if large <= LARGE => pool.large.pop().unwrap_or_else(|| zeroed(LARGE)),
             _ => zeroed(wanted),
         });
         Self { data, start: HEADROOM, end: HEADROOM }

@@ -287,14 +287,22 @@ impl Sender {
 
     /// Whether the peer has closed its side or reset the connection, seen without consuming anything.
     pub fn peer_is_gone(&self) -> bool {
+        match self.peek() {
+            Ok(bytes) => bytes == 0,
+            Err(error) => !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)),
+        }
+    }
+
+    /// Whether bytes of the peer wait that nobody has read.
+    pub fn peer_has_sent(&self) -> bool {
+        self.peek().is_ok_and(|bytes| bytes > 0)
+    }
+
+    fn peek(&self) -> io::Result<usize> {
         let mut byte = 0u8;
         // SAFETY: one byte of the stack is lent for the duration of a call that does not block.
         let n = unsafe { libc::recv(self.socket.fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
-        match n {
-            0 => true,
-            1.. => false,
-            _ => !matches!(io::Error::last_os_error().raw_os_error(), Some(libc::EAGAIN | libc::EINTR)),
-        }
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
     /// Tells the peer that no more will come (FIN).

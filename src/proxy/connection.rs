@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use super::{
-    core::{Core, Counted, Drain},
+    core::{Core, Counted, Drain, Serving},
     exchange::{self, After},
     listener::OpenListener,
     reject, respond,
@@ -40,6 +40,8 @@ pub struct Connection {
 /// What consecutive exchanges of an active connection use again.
 #[derive(Default)]
 pub struct Workspace {
+    /// The client's address as text.
+    pub client: String,
     pub request: RequestHead,
     pub response: ResponseHead,
     pub authentication: Authentication,
@@ -52,8 +54,8 @@ pub struct Workspace {
     pub head: Vec<u8>,
 }
 
-pub async fn serve(core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
-    let _open = Open::new(core.clone());
+/// `_open` was made when the connection was accepted, so that nobody takes the core for idle in between.
+pub async fn serve(_open: Open, core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
     let deadline = core.deadlines.deadline();
     let mut connection = Connection { core, listener, stream, peer, deadline };
     loop {
@@ -80,7 +82,8 @@ enum Next {
 }
 
 async fn active(connection: &mut Connection) -> Next {
-    let mut workspace = Workspace::default();
+    let client = connection.peer.ip().to_canonical().to_string();
+    let mut workspace = Workspace { client, ..Workspace::default() };
     loop {
         match read_head(connection, &mut workspace.request).await {
             Head::Complete => {}
@@ -112,15 +115,16 @@ enum Head {
     Complete,
     /// Nothing came for a second.
     Idle,
-    /// The client closed, or the connection is not wanted any more.
+    /// The client closed.
     Closed,
     TimedOut,
     Refused(RequestError),
 }
 
 async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> Head {
-    let snapshot = connection.core.serving().snapshot.clone();
-    let limits = &snapshot.settings.limits;
+    let serving = connection.serving();
+    let settings = &serving.snapshot.settings;
+    let limits = &settings.limits;
     let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
     let mut scanned = 0;
     let mut begun = false;
@@ -138,17 +142,16 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
             }
             if !begun {
                 begun = true;
-                connection.deadline.set(snapshot.settings.timeouts.request_head);
+                connection.deadline.set(settings.timeouts.request_head);
             }
         }
         let received = if begun {
             connection.deadline.guard(connection.stream.receiver.fill()).await
         } else {
-            if !connection.is_wanted() {
-                return Head::Closed;
-            }
+            // Also where no request is wanted any more: a client that was accepted or answered a moment ago, and not told
+            // to close, may be asking already.
             connection.deadline.set(Some(DOZE_AFTER));
-            connection.deadline.guard_idle(connection.stream.receiver.fill()).await
+            connection.deadline.guard(connection.stream.receiver.fill()).await
         };
         match received {
             Ok(Ok(0)) | Ok(Err(_)) => return Head::Closed,
@@ -168,6 +171,11 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
 }
 
 impl Connection {
+    /// What a request that begins now is decided by.
+    pub fn serving(&self) -> Rc<Serving> {
+        self.listener.serving(&self.core)
+    }
+
     /// Whether another request on this connection would be served.
     pub fn is_wanted(&self) -> bool {
         self.core.drain.get() != Drain::Closing && !self.listener.is_closing()
@@ -180,11 +188,12 @@ impl Connection {
 
     /// Waits, holding nothing, for the next request. False: there will be none.
     async fn wait_for_bytes(&mut self) -> bool {
-        let keep_alive = self.core.serving().snapshot.settings.timeouts.keep_alive;
+        let keep_alive = self.serving().snapshot.settings.timeouts.keep_alive;
         self.deadline.set(keep_alive.map(|limit| limit.saturating_sub(DOZE_AFTER)));
         loop {
             if !self.is_wanted() {
-                return false;
+                // What has come already is served yet.
+                return self.stream.sender.peer_has_sent();
             }
             match self.deadline.guard_idle(self.stream.receiver.readable()).await {
                 Ok(ready) => return ready.is_ok(),
@@ -218,13 +227,13 @@ async fn linger(connection: &mut Connection) {
 }
 
 /// An open connection, counted.
-struct Open {
+pub struct Open {
     core: Rc<Core>,
     _counted: Counted,
 }
 
 impl Open {
-    fn new(core: Rc<Core>) -> Self {
+    pub fn new(core: Rc<Core>) -> Self {
         core.telemetry.connections_open.increment();
         Self { _counted: core.load.connection(), core }
     }

@@ -23,7 +23,7 @@ pub enum After {
 }
 
 pub async fn run(connection: &mut Connection, workspace: &mut Workspace) -> After {
-    let serving = connection.core.serving();
+    let serving = connection.serving();
     let mut account = Account::begin(&connection.core, serving.clone(), connection.peer, &workspace.request);
     match decide(connection, workspace, &serving, &mut account) {
         Ok(()) => forward::forward(connection, workspace, &serving, &mut account).await,
@@ -44,7 +44,7 @@ fn decide(
     workspace.authentication.clear();
     workspace.api_ran.clear();
     workspace.service_ran.clear();
-    headers::arrive(core, &snapshot.settings, connection.peer, &mut workspace.request);
+    headers::arrive(core, &snapshot.settings, connection.peer.ip(), &workspace.client, &mut workspace.request);
     let request = &mut workspace.request;
     match &request.method[..] {
         b"CONNECT" => {

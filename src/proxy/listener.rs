@@ -1,14 +1,17 @@
 //! Accepting: one task per listener and core, which only ever accepts.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use super::{connection, core::Core};
+use super::{
+    connection,
+    core::{Core, Serving},
+};
 use crate::net::{
     Stream,
     listen::{Closer, Listener},
@@ -24,8 +27,17 @@ pub struct OpenListener {
     /// Index into the serving snapshot's listeners; the core keeps it right at every swap.
     pub index: Cell<usize>,
     closer: RefCell<Option<Closer>>,
-    /// Set when the listener goes: its connections end after their exchange, at the latest at this time.
-    closing: Cell<Option<Instant>>,
+    /// Set when the listener goes: its connections end after their exchange.
+    going: OnceCell<Going>,
+}
+
+/// A listener on its way out.
+struct Going {
+    /// At the latest its connections end now.
+    until: Instant,
+    /// The last snapshot that had this listener. What its connections still ask is decided by it: in a later one, `index`
+    /// may be another listener, with other APIs behind other policies.
+    serving: Rc<Serving>,
 }
 
 impl OpenListener {
@@ -36,27 +48,33 @@ impl OpenListener {
             address,
             index: Cell::new(index),
             closer: RefCell::new(Some(closer)),
-            closing: Cell::new(None),
+            going: OnceCell::new(),
         });
         task::spawn(accept(core.clone(), listener, open.clone()));
         Ok(open)
     }
 
-    /// Stops accepting, after what the kernel has completed already. Connections have until `drain` is over.
-    pub fn close(&self, drain: Duration) {
-        self.closing.set(Some(Instant::now() + drain));
+    /// Stops accepting, after what the kernel has completed already. Connections have until `drain` is over, and are
+    /// served by `serving` until then.
+    pub fn close(&self, drain: Duration, serving: Rc<Serving>) {
+        let _ = self.going.set(Going { until: Instant::now() + drain, serving });
         if let Some(closer) = self.closer.take() {
             closer.close();
         }
     }
 
     pub fn is_closing(&self) -> bool {
-        self.closing.get().is_some()
+        self.going.get().is_some()
     }
 
     /// Its time to drain is over: whatever still runs on its connections ends now.
     pub fn is_overdue(&self) -> bool {
-        self.closing.get().is_some_and(|until| Instant::now() >= until)
+        self.going.get().is_some_and(|going| Instant::now() >= going.until)
+    }
+
+    /// What a request that begins now is decided by.
+    pub fn serving(&self, core: &Core) -> Rc<Serving> {
+        self.going.get().map_or_else(|| core.serving(), |going| going.serving.clone())
     }
 }
 
@@ -92,6 +110,7 @@ fn admit(core: &Rc<Core>, open: &Rc<OpenListener>, stream: Stream, peer: SocketA
         core.telemetry.connections_refused.increment();
         task::spawn(connection::refuse(stream));
     } else {
-        task::spawn(connection::serve(core.clone(), open.clone(), stream, peer));
+        let counted = connection::Open::new(core.clone());
+        task::spawn(connection::serve(counted, core.clone(), open.clone(), stream, peer));
     }
 }

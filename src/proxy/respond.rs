@@ -146,7 +146,7 @@ pub fn run_response_chains(client: std::net::IpAddr, workspace: &mut Workspace, 
 
 /// Answers what never became an exchange, and says that the connection ends.
 pub async fn refuse_connection(connection: &mut Connection, request: &RequestHead, answer: LocalResponse) {
-    let serving = connection.core.serving();
+    let serving = connection.serving();
     let mut account = Account::begin(&connection.core, serving.clone(), connection.peer, request);
     account.status = answer.status;
     account.reason = answer.reason;

@@ -185,7 +185,7 @@ fn swap(core: &Rc<Core>, snapshot: Arc<Snapshot>, sockets: Vec<(SocketAddr, TcpL
             true
         }
         None => {
-            listener.close(drain);
+            listener.close(drain, core.serving());
             closed = true;
             false
         }
@@ -212,7 +212,8 @@ fn begin_drain(core: &Core, drain: Drain) {
     core.drain.set(drain);
     if drain == Drain::Closing {
         for listener in core.listeners.take() {
-            listener.close(core.serving().snapshot.settings.timeouts.drain);
+            let serving = core.serving();
+            listener.close(serving.snapshot.settings.timeouts.drain, serving);
         }
         core.deadlines.interrupt_idle();
     }
