@@ -17,7 +17,7 @@ use super::{
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel, Written},
     node::{Node, nearest},
     problem::{Location, Problem, Severity},
-    resources::Id,
+    resources::{Extension, Id, Resource},
     rule::{RawRule, Rule},
     service_settings,
     settings::Settings,
@@ -36,8 +36,8 @@ pub type Intern<'i> = &'i mut dyn FnMut(Series<'_>) -> SeriesId;
 pub struct Context<'c> {
     pub environment: &'c Environment,
     pub settings: &'c Settings,
-    /// Names of custom policies.
-    pub extensions: &'c dyn Fn(&str) -> bool,
+    /// Custom policies.
+    pub extensions: &'c [Resource<Extension>],
 }
 
 /// A snapshot of everything that can be served. Problems are added to `problems`; the snapshot's own list stays empty.
@@ -61,7 +61,11 @@ pub fn compile(
     let mut apis = Vec::new();
     let mut listeners: BTreeMap<SocketAddr, BaseIndex> = BTreeMap::new();
     for api in &model.apis {
-        let Some(address) = compiler.address(api) else { continue };
+        let Some(address) = compiler.address(api) else {
+            // What else is wrong with it should be told as well.
+            compiler.api(api, String::new());
+            continue;
+        };
         if address.scheme == Scheme::Http {
             listeners.entry(address.socket).or_default().insert(&address.base, apis.len());
         }
@@ -120,6 +124,9 @@ impl Compiler<'_> {
             Ok(address) => address,
             Err(text) => {
                 self.problem(Severity::Error, location, path, text);
+                // What else is wrong with it should be told as well.
+                self.policies(&model.policies, Owner::Service(&model.id));
+                service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
                 return None;
             }
         };
@@ -137,7 +144,7 @@ impl Compiler<'_> {
                 rules: Vec::new(),
             });
         }
-        policies.extend(model.policies.iter().map(|attachment| self.policy(attachment, Owner::Service(&model.id))));
+        policies.extend(self.policies(&model.policies, Owner::Service(&model.id)));
         let settings = service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
         let mut endpoints = vec![address.endpoint];
         endpoints.extend(settings.endpoints);
@@ -206,7 +213,7 @@ impl Compiler<'_> {
             name: name.clone(),
             base,
             series: (self.intern)(Series::Api { namespace, api: name }),
-            policies: model.policies.iter().map(|attachment| self.policy(attachment, Owner::Api(&model.id))).collect(),
+            policies: self.policies(&model.policies, Owner::Api(&model.id)),
             routes: model.routes.iter().filter_map(|route| self.route(&model.id, route)).collect(),
         }
     }
@@ -228,6 +235,10 @@ impl Compiler<'_> {
         };
         let series = Series::Route { namespace: &api.namespace, api: &api.name, route: &model.name };
         Some(Route { name: model.name.clone(), series: (self.intern)(series), rules, target })
+    }
+
+    fn policies(&mut self, attachments: &[Attachment], owner: Owner<'_>) -> Vec<BoundPolicy> {
+        attachments.iter().map(|attachment| self.policy(attachment, owner)).collect()
     }
 
     fn policy(&mut self, attachment: &Attachment, owner: Owner<'_>) -> BoundPolicy {
@@ -272,7 +283,7 @@ impl Compiler<'_> {
         let path = format!("{}.policyRef.name", attachment.written.path);
         let location = &attachment.policy.location;
         let Some(entry) = policies::lookup(name) else {
-            if (self.context.extensions)(name) {
+            if self.context.extensions.iter().any(|extension| extension.id.name == *name) {
                 let text = format!("custom policy `{name}` is not supported: not implemented yet");
                 self.problem(Severity::Warning, location, path, &text);
                 return Some(text);

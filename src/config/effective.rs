@@ -65,10 +65,10 @@ impl Sections {
         Self(merged)
     }
 
-    /// A section as its type. Its problems have been reported by [`Sections::merge`].
+    /// A section as its type, as far as it can be read. Its problems have been reported by [`Sections::merge`].
     fn section<T: serde::de::DeserializeOwned + Default>(&self, name: &str) -> (T, String) {
         match self.0.get(name) {
-            Some(merged) => (merged.node.deserialize("", &mut Vec::new()).unwrap_or_default(), merged.path.clone()),
+            Some(merged) => (merged.node.draft().unwrap_or_default(), merged.path.clone()),
             None => (T::default(), name.to_owned()),
         }
     }
@@ -200,6 +200,9 @@ struct Checked<'p> {
 
 impl Checked<'_> {
     fn error(&mut self, field: &str, location: Location, text: String) {
+        if location.is_nowhere() {
+            return;
+        }
         let path = format!("{}.{field}", self.path);
         self.problems.push(Problem { severity: Severity::Error, location, path, text });
     }

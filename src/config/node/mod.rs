@@ -71,6 +71,12 @@ impl Node {
         reader::read(self, severity, path, problems)
     }
 
+    /// As [`Node::deserialize`], silently, and with stand-ins for what is wrong: so that whatever else is wrong can be told as
+    /// well. A stand-in has no location, and what is said about one should not be told.
+    pub fn draft<T: DeserializeOwned>(&self) -> Option<T> {
+        reader::draft(self, Severity::Error, "").0
+    }
+
     pub fn location(&self) -> &Location {
         &self.location
     }

@@ -1,7 +1,8 @@
 //! A tree read as a Rust type: the one place where keys match in any case, scalars convert and unknown keys are reported.
 //!
 //! serde stops at the first error. To report all of them, what was wrong is remembered and the section is read again with a
-//! stand-in at that place, until nothing new turns up; a result made with stand-ins is thrown away.
+//! stand-in at that place, until nothing new turns up; a result made with stand-ins is a draft,
+//! good for finding further mistakes and nothing else.
 
 use std::{cell::RefCell, collections::HashSet, fmt};
 
@@ -20,6 +21,14 @@ pub(super) fn read<T: DeserializeOwned>(
     path: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<T> {
+    let (result, found) = draft(root, severity, path);
+    let failed = found.iter().any(|problem| problem.severity != Severity::Warning);
+    problems.extend(found);
+    result.filter(|_| !failed)
+}
+
+/// A result that may be made with stand-ins, and every problem.
+pub(super) fn draft<T: DeserializeOwned>(root: &Node, severity: Severity, path: &str) -> (Option<T>, Vec<Problem>) {
     let reading = Reading { root, severity, path, found: RefCell::default() };
     let mut result = None;
     for _ in 0..ERRORS_MAX {
@@ -35,13 +44,10 @@ pub(super) fn read<T: DeserializeOwned>(
             }
         }
     }
-    let found = reading.found.into_inner();
-    let failed = found.problems.iter().any(|problem| problem.severity != Severity::Warning);
-    problems.extend(found.problems);
-    result.filter(|_| !failed)
+    (result, reading.found.into_inner().problems)
 }
 
-/// What one call of [`read`] has found so far.
+/// What one call of [`draft`] has found so far.
 pub(super) struct Reading<'n> {
     root: &'n Node,
     /// Of a misfit; what has no field is a warning.
