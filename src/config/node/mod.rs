@@ -68,13 +68,14 @@ impl Node {
         path: &str,
         problems: &mut Vec<Problem>,
     ) -> Option<T> {
-        reader::read(self, severity, path, problems)
+        let (value, whole) = reader::read(self, severity, path, problems);
+        value.filter(|_| whole)
     }
 
-    /// As [`Node::deserialize`], silently, and with stand-ins for what is wrong: so that whatever else is wrong can be told as
-    /// well. A stand-in has no location, and what is said about one should not be told.
-    pub fn draft<T: DeserializeOwned>(&self) -> Option<T> {
-        reader::draft(self, Severity::Error, "").0
+    /// The parts that are right of something whose problems have been reported: an optional field that is wrong is absent. What
+    /// cannot be absent has a stand-in without a location, and what is said about one should not be told.
+    pub fn deserialize_rest<T: DeserializeOwned>(&self) -> Option<T> {
+        reader::read(self, Severity::Error, "", &mut Vec::new()).0
     }
 
     pub fn location(&self) -> &Location {

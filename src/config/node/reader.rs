@@ -1,8 +1,8 @@
 //! A tree read as a Rust type: the one place where keys match in any case, scalars convert and unknown keys are reported.
 //!
 //! serde stops at the first error. To report all of them, what was wrong is remembered and the section is read again with a
-//! stand-in at that place, until nothing new turns up; a result made with stand-ins is a draft,
-//! good for finding further mistakes and nothing else.
+//! stand-in at that place, until nothing new turns up; a result made with stand-ins is good for finding further mistakes in it,
+//! and for what is absent where it is wrong.
 
 use std::{cell::RefCell, collections::HashSet, fmt};
 
@@ -15,20 +15,13 @@ const ERRORS_MAX: usize = 100;
 /// The same for unknown keys.
 const WARNINGS_MAX: usize = 200;
 
+/// The value, with stand-ins for what is wrong, and whether nothing is.
 pub(super) fn read<T: DeserializeOwned>(
     root: &Node,
     severity: Severity,
     path: &str,
     problems: &mut Vec<Problem>,
-) -> Option<T> {
-    let (result, found) = draft(root, severity, path);
-    let failed = found.iter().any(|problem| problem.severity != Severity::Warning);
-    problems.extend(found);
-    result.filter(|_| !failed)
-}
-
-/// A result that may be made with stand-ins, and every problem.
-pub(super) fn draft<T: DeserializeOwned>(root: &Node, severity: Severity, path: &str) -> (Option<T>, Vec<Problem>) {
+) -> (Option<T>, bool) {
     let reading = Reading { root, severity, path, found: RefCell::default() };
     let mut result = None;
     for _ in 0..ERRORS_MAX {
@@ -44,10 +37,13 @@ pub(super) fn draft<T: DeserializeOwned>(root: &Node, severity: Severity, path: 
             }
         }
     }
-    (result, reading.found.into_inner().problems)
+    let found = reading.found.into_inner();
+    let failed = found.problems.iter().any(|problem| problem.severity != Severity::Warning);
+    problems.extend(found.problems);
+    (result, !failed)
 }
 
-/// What one call of [`draft`] has found so far.
+/// What one call of [`read`] has found so far.
 pub(super) struct Reading<'n> {
     root: &'n Node,
     /// Of a misfit; what has no field is a warning.

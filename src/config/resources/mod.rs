@@ -239,7 +239,7 @@ impl Resources {
         let position = self.documents;
         let spec = envelope.spec.deserialize(&format!("{}.spec", id.name), problems);
         let Some(spec) = spec.filter(|_| sound) else {
-            let draft = envelope.spec.draft().map(|spec| Resource {
+            let draft = envelope.spec.deserialize_rest().map(|spec| Resource {
                 id: id.clone(),
                 labels,
                 location: name.location,
