@@ -156,6 +156,9 @@ struct Metadata {
     managed_fields: Option<Node>,
     owner_references: Option<Node>,
     finalizers: Option<Node>,
+    self_link: Option<Node>,
+    generate_name: Option<Node>,
+    deletion_grace_period_seconds: Option<Node>,
 }
 
 impl Resources {
