@@ -71,6 +71,9 @@ pub fn compile(
         }
         apis.push(Arc::new(compiler.api(api, address.base)));
     }
+    for attachment in &model.orphans {
+        compiler.orphan(attachment);
+    }
     Snapshot {
         generation,
         hash,
@@ -272,6 +275,17 @@ impl Compiler<'_> {
             policy,
             rules: if cors { Vec::new() } else { rules },
         }
+    }
+
+    /// What is wrong with a policy that governs nothing: whoever checks a file of bindings alone is told as well.
+    fn orphan(&mut self, attachment: &Attachment) {
+        let nobody = Id::new("", "");
+        let entry = policies::lookup(&attachment.policy.value);
+        let owner = match entry.map(|entry| (entry.role, entry.name)) {
+            Some((Role::Outbound, _) | (Role::Transport, "tls-outbound")) => Owner::Service(&nobody),
+            _ => Owner::Api(&nobody),
+        };
+        self.policy(attachment, owner);
     }
 
     /// Why a policy cannot be where it is, before anyone looks at its configuration.

@@ -164,6 +164,14 @@ fn a_binding_without_its_target_is_a_warning() {
         &text,
         &["warning: b.spec.targetRef.name: no ApiInstance or Service `default/gone`: the policy has no effect"],
     );
+    // What is wrong with it is told all the same.
+    check(
+        &text.replace("[x]", "['[']"),
+        &[
+            "warning: b.spec.targetRef.name: no ApiInstance or Service `default/gone`: the policy has no effect",
+            "policy: b.spec.config.inboundHeaders[0]: not a regular expression: unclosed character class, at character 1",
+        ],
+    );
     // A target with an error has been complained of already.
     check(
         &(text + &api("gone", "adress: x")),
