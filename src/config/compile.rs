@@ -334,9 +334,11 @@ impl Compiler<'_> {
     fn rules(&mut self, written: &Written, severity: Severity) -> Result<Vec<Rule>, ()> {
         let Some(node) = &written.rules else { return Ok(Vec::new()) };
         let path = format!("{}.rules", written.path);
-        let raw = node.deserialize_as::<Vec<RawRule>>(severity, &path, self.problems).ok_or(())?;
+        let whole: Option<Vec<RawRule>> = node.deserialize_as(severity, &path, self.problems);
+        let mut sound = whole.is_some();
+        // A rule of the wrong form does not hide a bad pattern in another.
+        let raw = whole.or_else(|| node.deserialize_rest()).unwrap_or_default();
         let mut rules = Vec::with_capacity(raw.len());
-        let mut sound = true;
         for (at, (raw, node)) in raw.iter().zip(node.iter()).enumerate() {
             match Rule::compile(raw, &mut self.patterns) {
                 Ok(rule) => rules.push(rule),

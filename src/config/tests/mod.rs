@@ -269,6 +269,31 @@ policies:
 }
 
 #[test]
+fn one_mistake_in_a_policy_does_not_hide_another() {
+    check(
+        &api(
+            "a",
+            "address: http://0.0.0.0:1
+policies:
+  - policyRef: {name: http-basic-authentication-flex}
+    config: {username: 'a:b', password: [p]}
+    rules: [{methods: [GET]}, {path: '('}]
+  - policyRef: {name: header-injection-flex}
+    config: {inboundHeaders: {key: a, value: b}, outboundHeaders: [{key: a}, {key: ' b c ', value: d}]}",
+        ),
+        &[
+            "policy: a.spec.policies[0].config.username: holds a colon, which ends the user name on the wire: nobody could log in",
+            "policy: a.spec.policies[0].config.password: expected a string, found a list",
+            "policy: a.spec.policies[0].rules[0].methods: expected a string, found a list",
+            "policy: a.spec.policies[0].rules[1].path: not a regular expression: unclosed group, at character 1",
+            "policy: a.spec.policies[1].config.inboundHeaders: expected a list, found a map",
+            "policy: a.spec.policies[1].config.outboundHeaders[0].value: required, but missing",
+            "policy: a.spec.policies[1].config.outboundHeaders[1].key: not a header name",
+        ],
+    );
+}
+
+#[test]
 fn a_duplicate_key_takes_its_document_and_no_other() {
     let text =
         api("a", "address: http://0.0.0.0:1\naddress: http://0.0.0.0:2") + &api("b", "address: http://0.0.0.0:3");
