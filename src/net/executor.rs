@@ -6,7 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
-    future::Future,
+    future::{Future, poll_fn},
     mem::ManuallyDrop,
     pin::Pin,
     rc::Rc,
@@ -16,9 +16,9 @@ use std::{
 
 use super::reactor;
 
-/// How many tasks run before the kernel is asked again, though more are woken: no chain of tasks that wake one another
-/// keeps a socket waiting.
-const TASKS_PER_ROUND: usize = 1024;
+/// How often everything that is woken runs before the kernel is asked again, though tasks wake one another or themselves:
+/// no chain of them keeps a socket waiting, and the short ones (a connection just accepted) cost no call of their own.
+const ROUNDS: usize = 4;
 
 thread_local! {
     static WOKEN: RefCell<VecDeque<Rc<Task>>> = const { RefCell::new(VecDeque::new()) };
@@ -69,19 +69,29 @@ impl Drop for Main {
 }
 
 fn run_woken() {
-    for _ in 0..TASKS_PER_ROUND {
-        let Some(task) = WOKEN.with_borrow_mut(VecDeque::pop_front) else { return };
-        task.woken.set(false);
-        // Borrowed from `task`: most polls clone no waker.
-        let waker = ManuallyDrop::new(raw_waker(Rc::as_ptr(&task)));
-        let mut future = task.future.borrow_mut();
-        if let Some(running) = &mut *future
-            && running.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
-        {
-            let done = future.take();
-            drop(future);
-            drop(done);
+    for _ in 0..ROUNDS {
+        let woken = WOKEN.with_borrow(VecDeque::len);
+        for _ in 0..woken {
+            let Some(task) = WOKEN.with_borrow_mut(VecDeque::pop_front) else { return };
+            run(&task);
         }
+        if WOKEN.with_borrow(VecDeque::is_empty) {
+            return;
+        }
+    }
+}
+
+fn run(task: &Rc<Task>) {
+    task.woken.set(false);
+    // Borrowed from `task`: most polls clone no waker.
+    let waker = ManuallyDrop::new(raw_waker(Rc::as_ptr(task)));
+    let mut future = task.future.borrow_mut();
+    if let Some(running) = &mut *future
+        && running.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+    {
+        let done = future.take();
+        drop(future);
+        drop(done);
     }
 }
 
@@ -156,6 +166,19 @@ impl Drop for Sleep {
             let _ = TIMERS.try_with(|timers| timers.borrow_mut().waiting.remove(&(self.until, id)));
         }
     }
+}
+
+/// Lets every other task that is woken run first.
+pub async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 fn time_to_next_timer() -> Option<Duration> {

@@ -16,6 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     buffer::{Buffer, SMALL_ROOM},
+    executor,
     reactor::{Fd, Pending, Sending},
 };
 
@@ -31,7 +32,8 @@ impl Stream {
     }
 
     fn of(fd: Rc<Fd>) -> Self {
-        let receiver = Receiver { receiving: Pending::new(fd.clone()), buffer: Buffer::none(), room: SMALL_ROOM };
+        let receiver =
+            Receiver { receiving: Pending::new(fd.clone()), buffer: Buffer::none(), room: SMALL_ROOM, at_once: 0 };
         Self { receiver, sender: Sender { fd } }
     }
 
@@ -52,7 +54,13 @@ pub struct Receiver {
     buffer: Buffer,
     /// How much the next receive may bring.
     room: usize,
+    /// Receives in a row that were over as soon as they were asked for.
+    at_once: u32,
 }
+
+/// After so many receives that did not wait a connection lets the others have their turn. Only epoll has such receives:
+/// there a peer that is fast enough would otherwise keep its core to itself.
+const AT_ONCE_MAX: u32 = 16;
 
 impl Receiver {
     /// Received and not consumed.
@@ -76,7 +84,19 @@ impl Receiver {
 
     /// Waits for more bytes behind those that are buffered. `Ok(0)`: the peer will send no more.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        poll_fn(|context| self.poll_fill(context)).await
+        if self.at_once >= AT_ONCE_MAX {
+            self.at_once = 0;
+            executor::yield_now().await;
+        }
+        self.at_once += 1;
+        poll_fn(|context| {
+            let polled = self.poll_fill(context);
+            if polled.is_pending() {
+                self.at_once = 0;
+            }
+            polled
+        })
+        .await
     }
 
     /// Begins a receive, so that whatever the peer sends meanwhile is noticed by [`Receiver::is_quiet`].
@@ -155,5 +175,53 @@ impl Sender {
                 size_of::<libc::linger>() as u32,
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        io::Write,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::net::{
+        driver::{self, Kind},
+        task,
+    };
+
+    #[test]
+    fn a_peer_that_is_always_ready_lets_others_run() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let others_ran = driver::run(Kind::Epoll, async move {
+            let mut stream = Stream::connect(address).await.expect("the listener is there");
+            let (peer, _) = listener.accept().expect("a connection waits");
+            let sent = send_all_it_takes(peer);
+            // The first read waits for the driver to tell that there is something.
+            let mut received = stream.receiver.fill().await.expect("the peer is there");
+            let ran = Rc::new(Cell::new(false));
+            let other = ran.clone();
+            task::spawn(async move { other.set(true) });
+            while received < sent {
+                received += stream.receiver.fill().await.expect("the peer is there");
+                stream.receiver.consume(stream.receiver.buffered().len());
+            }
+            ran.get()
+        });
+        assert!(others_ran.expect("epoll is always there"));
+    }
+
+    fn send_all_it_takes(mut peer: TcpStream) -> usize {
+        peer.set_nonblocking(true).expect("a socket can be made so");
+        let mut sent = 0;
+        while let Ok(bytes) = peer.write(&[0; 65_536]) {
+            sent += bytes;
+        }
+        // The other end must not see an end.
+        std::mem::forget(peer);
+        sent
     }
 }
