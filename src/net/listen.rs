@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
+    os::fd::AsRawFd,
 };
 
 use monoio::{
@@ -71,6 +72,35 @@ impl Listener {
         }
     }
 
+    /// From now on the kernel begins no new connection here; those it has begun can still be accepted. Without it, whoever
+    /// connects between the last accept and the close is reset. A SYN that is dropped is sent again a second later, and
+    /// then refused, or taken by whoever listens there by then.
+    pub fn begin_none(&self) -> io::Result<()> {
+        const SYN: u32 = 0x02;
+        const ACK: u32 = 0x10;
+        const FLAGS_AT: u32 = 13;
+        let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+        let mut program = [
+            statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS_AT),
+            statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, SYN | ACK),
+            statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, SYN),
+            statement(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+            statement(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        ];
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        // SAFETY: the program is lent for the duration of the call, with its length; the kernel copies it.
+        let result = unsafe {
+            libc::setsockopt(
+                self.last.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const filter).cast(),
+                size_of::<libc::sock_fprog>() as u32,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// What had been completed by the kernel when the listener was closed; then nothing more.
     pub fn accept_waiting(&self) -> Option<(Stream, SocketAddr)> {
         let (tcp, peer) = self.last.accept().ok()?;
@@ -82,5 +112,30 @@ impl Listener {
 impl Closer {
     pub fn close(self) {
         self.0.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpStream as StdStream, time::Duration};
+
+    use super::*;
+    use crate::net::driver::{self, Kind};
+
+    #[test]
+    fn a_listener_on_its_way_out_gives_what_was_begun_and_begins_nothing() {
+        let checked = driver::run(Kind::Epoll, async {
+            let address = SocketAddr::from(([127, 0, 0, 1], 0));
+            let socket = bind_one(address, true).expect("a free port");
+            let address = socket.local_addr().expect("it is bound");
+            let (listener, _closer) = Listener::open(socket).expect("a descriptor is free");
+            let before = StdStream::connect(address).expect("it listens");
+            listener.begin_none().expect("a filter needs no privilege");
+            assert!(StdStream::connect_timeout(&address, Duration::from_millis(50)).is_err(), "nobody answers");
+            let (_, peer) = listener.accept_waiting().expect("the connection from before");
+            assert_eq!(peer, before.local_addr().expect("it is connected"));
+            assert!(listener.accept_waiting().is_none());
+        });
+        checked.expect("epoll is always there");
     }
 }

@@ -21,6 +21,9 @@ use crate::net::{
 /// How long to leave the queue alone when the process or the host has run out of something.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// How long a handshake may take that was begun when the listener goes: a round trip.
+const HANDSHAKE: Duration = Duration::from_millis(200);
+
 /// A listener that this core accepts from, or has just stopped accepting from.
 pub struct OpenListener {
     pub address: SocketAddr,
@@ -98,6 +101,10 @@ async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
             },
         }
     }
+    if let Err(error) = listener.begin_none() {
+        tracing::warn!("{}: who connects while it closes may be reset: {error}", open.address);
+    }
+    task::sleep(HANDSHAKE).await;
     while let Some((stream, peer)) = listener.accept_waiting() {
         admit(&core, &open, stream, peer);
     }
