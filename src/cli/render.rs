@@ -3,7 +3,7 @@
 use std::{env, io::IsTerminal};
 
 use crate::config::{
-    dump::{REDACTED, is_sensitive},
+    dump::{REDACTED, is_sensitive, names_credential},
     load::SourceFile,
     problem::Problem,
 };
@@ -45,19 +45,21 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
     (shown.trim_end().to_owned(), caret - start)
 }
 
-/// The line up to the value of its first sensitive key. A line without a key may be part of a PEM block: nothing of it.
+/// The line up to the value of its first sensitive key. A line without a key may be the rest of a password or of a PEM block:
+/// nothing of it.
 fn redacted(line: &str) -> String {
-    let Some(first) = line.find(':') else {
-        let word = line.trim();
-        let long = word.len() >= 16 && !word.contains(' ');
-        let indent = &line[..line.len() - line.trim_start().len()];
-        return if long { format!("{indent}{REDACTED}") } else { line.to_owned() };
-    };
-    let mut colon = Some(first);
-    while let Some(at) = colon {
+    let indent = &line[..line.len() - line.trim_start().len()];
+    let item = line.trim_start().strip_prefix("- ");
+    // A log output's header is an item `Authorization Basic ...`.
+    if item.map(str::trim).is_some_and(names_credential) || (item.is_none() && !line.contains(':')) {
+        return format!("{indent}{REDACTED}");
+    }
+    if let Some(at) = line.find("://").filter(|at| line[*at..].contains('@')) {
+        return format!("{}://{REDACTED}", &line[..at]);
+    }
+    for (at, _) in line.match_indices(':') {
         let key = line[..at].trim_end_matches(['"', '\'', ' ']);
-        let key =
-            &key[key.rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).map_or(0, |i| i + 1)..];
+        let key = key.rsplit(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).next().unwrap_or(key);
         let value = line[at + 1..].trim();
         // The values of header policies are secret unless they are expressions.
         let secret = is_sensitive(key) || (key.eq_ignore_ascii_case("value") && !value.contains("#["));
@@ -65,13 +67,14 @@ fn redacted(line: &str) -> String {
         if secret && !names_one && !matches!(value, "" | "|" | ">" | "|-" | ">-") {
             return format!("{}: {REDACTED}", &line[..at]);
         }
-        colon = line[at + 1..].find(':').map(|next| at + 1 + next);
     }
     line.to_owned()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -85,7 +88,11 @@ mod tests {
             ("  value: \"#[attributes.method]\"", "  value: \"#[attributes.method]\""),
             ("  key: |", "  key: |"),
             ("    MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "    ***"),
+            ("      hunter2", "      ***"),
             ("  - item", "  - item"),
+            ("  - Authorization Basic abc", "  ***"),
+            ("  address: http://ada:hunter2@host", "  address: http://***"),
+            ("é: {\u{feff}password: hunter2}", "é: {\u{feff}password: ***"),
         ] {
             assert_eq!(redacted(line).trim_end_matches(" "), shown, "{line}");
         }
@@ -93,10 +100,19 @@ mod tests {
 
     #[test]
     fn the_caret_stays_within_what_is_shown() {
-        assert_eq!(excerpt("\tab\x1b[31m", 1), (" ab [31m".into(), 1));
-        let long = "x y ".repeat(100);
+        assert_eq!(excerpt("\ta: b\x1b[31m", 1), (" a: b [31m".into(), 1));
+        let long = "x: y ".repeat(100);
         let (shown, caret) = excerpt(&long, 300);
         assert!(shown.len() <= WIDTH_MAX && caret <= shown.len());
-        assert_eq!(excerpt("ab", 9), ("ab".into(), 2));
+        assert_eq!(excerpt("a:", 9), ("a:".into(), 2));
+    }
+
+    proptest! {
+        /// Lines come from files that are not even YAML.
+        #[test]
+        fn any_line_can_be_shown(line in "([ -~]|\\PC){0,40}: ?\\PC{0,200}", column in 0usize..300) {
+            let (shown, caret) = excerpt(&line, column);
+            prop_assert!(shown.chars().count() <= WIDTH_MAX && caret <= WIDTH_MAX);
+        }
     }
 }

@@ -265,6 +265,9 @@ impl Compiler<'_> {
 
     /// Why a policy cannot be where it is, before anyone looks at its configuration.
     fn misfit(&mut self, attachment: &Attachment, owner: Owner<'_>) -> Option<String> {
+        if attachment.refused {
+            return Some("its document has errors".into());
+        }
         let name = &attachment.policy.value;
         let path = format!("{}.policyRef.name", attachment.written.path);
         let location = &attachment.policy.location;

@@ -30,6 +30,8 @@ pub(super) fn unredacted(loaded: &Loaded, model: &Model) -> Value {
     apis.sort_by_key(|api| &api.id);
     let mut services: Vec<_> = model.services.iter().collect();
     services.sort_by_key(|service| &service.id);
+    let mut secrets: Vec<_> = resources.secrets.iter().collect();
+    secrets.sort_by_key(|secret| &secret.id);
     let mut extensions: Vec<_> = resources.extensions.iter().collect();
     extensions.sort_by_key(|extension| &extension.id);
     let extension = |id: &Id, labels, spec: &Node| resource("Extension", id, labels, spec.to_json());
@@ -40,7 +42,7 @@ pub(super) fn unredacted(loaded: &Loaded, model: &Model) -> Value {
             "spec": loaded.sections.to_json(),
             "effective": settings_json(&loaded.settings),
             "contracts": contracts(loaded),
-            "certificates": resources.secrets.iter().map(|secret| json!({
+            "certificates": secrets.iter().map(|secret| json!({
                 "name": secret.id.name,
                 "namespace": secret.id.namespace,
                 "crt": secret.spec.tls.as_ref().and_then(|tls| tls.crt.as_deref()),
@@ -72,7 +74,9 @@ fn contracts(loaded: &Loaded) -> Vec<Value> {
             })),
         })
     };
-    loaded.resources.contracts.iter().map(contract).collect()
+    let mut contracts: Vec<_> = loaded.resources.contracts.iter().collect();
+    contracts.sort_by_key(|contract| &contract.id);
+    contracts.into_iter().map(contract).collect()
 }
 
 fn resource(kind: &str, id: &Id, labels: Value, spec: Value) -> Value {
@@ -259,16 +263,21 @@ fn hide(value: &mut Value, sensitive: &HashSet<String>) {
 
 /// Whether values under this key must not be shown.
 pub fn is_sensitive(key: &str) -> bool {
-    const PARTS: [&str; 9] = [
+    const PARTS: [&str; 14] = [
         "password",
+        "passwd",
         "secret",
         "passphrase",
         "token",
         "credential",
         "privatekey",
         "apikey",
-        "authorizationvalue",
         "accesskey",
+        "sharedkey",
+        "accountkey",
+        "licensekey",
+        "authorizationvalue",
+        "connectionstring",
     ];
     const WHOLE: [&str; 2] = ["key", "textkey"];
     // Their values name a secret or time it, and are none.
@@ -285,12 +294,11 @@ pub fn is_sensitive(key: &str) -> bool {
     !SHOWN.contains(&key.as_str()) && (WHOLE.contains(&key.as_str()) || PARTS.iter().any(|part| key.contains(part)))
 }
 
-/// The header of that name, or a line `Name value` that begins with it.
-fn names_credential(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    ["authorization", "proxy-authorization", "cookie"]
-        .iter()
-        .any(|name| text.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', ':'])))
+/// A header that carries credentials, or a line `Name value` that begins with one.
+pub fn names_credential(text: &str) -> bool {
+    let name = text.split([' ', ':']).next().unwrap_or(text);
+    ["authorization", "proxy-authorization", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known))
+        || (name.contains('-') && is_sensitive(name))
 }
 
 fn is_address_with_password(text: &str) -> bool {

@@ -9,8 +9,8 @@ use super::{
     node::{Located, Node},
     problem::{Location, Problem, Severity},
     resources::{
-        ApiInstance, DestinationRef, Id, InlineRoute, InlineService, Kind, PolicyBinding, PolicyRef, Resource,
-        Resources, RoutePolicy, ServiceRingway, WeightedRoutePolicy,
+        ApiInstance, DestinationRef, Id, InlineRoute, InlineService, Kind, PolicyBinding, PolicyRef, RefusedBinding,
+        Resource, Resources, RoutePolicy, Selector, ServiceRingway, TargetRef, WeightedRoutePolicy,
     },
     substitute,
 };
@@ -35,6 +35,9 @@ pub fn expand(resources: &Resources, environment: &Environment, problems: &mut V
     }
     for binding in &resources.bindings {
         expansion.binding(binding);
+    }
+    for binding in &resources.refused_bindings {
+        expansion.refused_binding(binding);
     }
     let Expansion { mut model, .. } = expansion;
     for api in &mut model.apis {
@@ -70,6 +73,14 @@ struct Expansion<'r> {
 enum Target {
     Api(usize),
     Service(usize),
+}
+
+/// What a reference leads to.
+#[derive(Default)]
+struct Found {
+    targets: Vec<Target>,
+    /// The reference is wrong, and these are what it may have meant.
+    guessed: bool,
 }
 
 impl Expansion<'_> {
@@ -116,6 +127,7 @@ impl Expansion<'_> {
                 policy: policy.policy_ref.name.clone(),
                 order: DEFAULT_ORDER,
                 inline_at: Some(at),
+                refused: false,
             };
             if is_route(&attachment.policy.value) {
                 self.route(index, attachment, (api.position, place + at));
@@ -168,11 +180,11 @@ impl Expansion<'_> {
     }
 
     fn binding(&mut self, binding: &Resource<PolicyBinding>) {
-        let targets = self.targets(binding);
         let spec = &binding.spec;
+        let found = self.targets(&binding.id, &binding.location, &spec.target_ref);
         let path = format!("{}.spec", binding.id.name);
         let written = self.written(path, &spec.policy_ref, &spec.config, &spec.rules);
-        for target in targets {
+        for target in found.targets {
             let attachment = Attachment {
                 written: written.clone(),
                 kind: Kind::PolicyBinding.name(),
@@ -180,6 +192,7 @@ impl Expansion<'_> {
                 policy: spec.policy_ref.name.clone(),
                 order: spec.order.unwrap_or(DEFAULT_ORDER),
                 inline_at: None,
+                refused: found.guessed,
             };
             match target {
                 Target::Api(index) if is_route(&attachment.policy.value) => {
@@ -191,9 +204,39 @@ impl Expansion<'_> {
         }
     }
 
+    /// Its target must not do without what it was to be governed by. A route governs nothing: it is left out.
+    fn refused_binding(&mut self, binding: &RefusedBinding) {
+        if is_route(&binding.policy) {
+            return;
+        }
+        let RefusedBinding { id, location, policy, target_ref, rules } = binding;
+        for target in self.targets(id, location, target_ref).targets {
+            let policies = match target {
+                Target::Api(index) => &mut self.model.apis[index].policies,
+                Target::Service(index) => &mut self.model.services[index].policies,
+            };
+            policies.push(Attachment {
+                written: Written {
+                    path: format!("{}.spec", id.name),
+                    location: location.clone(),
+                    config: None,
+                    config_key: "config",
+                    rules: rules.clone(),
+                },
+                kind: Kind::PolicyBinding.name(),
+                id: id.clone(),
+                policy: Located { value: policy.clone(), location: location.clone() },
+                order: DEFAULT_ORDER,
+                inline_at: None,
+                refused: true,
+            });
+        }
+    }
+
     /// `config` and `rules`, wherever `config` was put.
     fn written(&mut self, path: String, policy: &PolicyRef, config: &Option<Node>, rules: &Option<Node>) -> Written {
         let location = policy.name.location.clone();
+        self.only_kind("Extension", policy.kind.as_ref(), &format!("{path}.policyRef"));
         let (config, config_key) = match (config, &policy.config) {
             (Some(config), _) => (Some(config.clone()), "config"),
             (None, Some(config)) => (Some(config.clone()), "policyRef.config"),
@@ -206,33 +249,32 @@ impl Expansion<'_> {
         Written { path, location, config, config_key, rules: rules.clone() }
     }
 
-    fn targets(&mut self, binding: &Resource<PolicyBinding>) -> Vec<Target> {
-        let target = &binding.spec.target_ref;
-        let path = format!("{}.spec.targetRef", binding.id.name);
+    fn targets(&mut self, binding: &Id, location: &Location, target: &TargetRef) -> Found {
+        let path = format!("{}.spec.targetRef", binding.name);
         let kind = target.kind.as_ref().map(|kind| kind.value.to_ascii_lowercase());
         if kind.as_deref() == Some("selector") || (kind.is_none() && target.selector.is_some()) {
-            return self.selected(binding, &path);
+            return self.selected(location, target.selector.as_ref(), &path);
         }
-        let Some(name) = &target.name else {
-            self.problem(Severity::Error, &binding.location, format!("{path}.name"), "required, but missing");
-            return Vec::new();
-        };
-        let id = Id::new(target.namespace.as_deref().unwrap_or(&binding.id.namespace), &name.value);
-        let (apis, services) = match (kind.as_deref(), &target.kind) {
-            (Some("apiinstance"), _) => (true, false),
-            (Some("service"), _) => (false, true),
+        let (apis, services, guessed) = match (kind.as_deref(), &target.kind) {
+            (Some("apiinstance"), _) => (true, false, false),
+            (Some("service"), _) => (false, true, false),
             (_, Some(kind)) => {
                 let text = "expected `ApiInstance`, `Service` or `Selector`";
                 self.problem(Severity::Error, &kind.location, format!("{path}.kind"), text);
-                return Vec::new();
+                (true, true, true)
             }
-            (_, None) => (true, true),
+            (_, None) => (true, true, false),
         };
+        let Some(name) = &target.name else {
+            self.problem(Severity::Error, location, format!("{path}.name"), "required, but missing");
+            return Found::default();
+        };
+        let id = Id::new(target.namespace.as_deref().unwrap_or(&binding.namespace), &name.value);
         if apis && let Some(index) = self.model.apis.iter().position(|api| api.id == id) {
-            return vec![Target::Api(index)];
+            return Found { targets: vec![Target::Api(index)], guessed };
         }
         if services && let Some(&index) = self.services.get(&id) {
-            return vec![Target::Service(index)];
+            return Found { targets: vec![Target::Service(index)], guessed };
         }
         let refused = |wanted, kind| wanted && self.resources.refused.contains(&(kind, id.clone()));
         if !refused(apis, Kind::ApiInstance) && !refused(services, Kind::Service) {
@@ -244,38 +286,35 @@ impl Expansion<'_> {
             let text = format!("no {kind} `{id}`: the policy has no effect");
             self.problem(Severity::Warning, &name.location, format!("{path}.name"), text);
         }
-        Vec::new()
+        Found::default()
     }
 
-    fn selected(&mut self, binding: &Resource<PolicyBinding>, path: &str) -> Vec<Target> {
-        let selector = binding.spec.target_ref.selector.clone();
-        let labels = selector.as_ref().map(|selector| selector.labels.clone()).unwrap_or_default();
-        let kind = selector.and_then(|selector| selector.kind);
-        let holds = |of: &BTreeMap<String, String>| labels.iter().all(|(name, value)| of.get(name) == Some(value));
-        let targets: Vec<Target> = match kind.as_ref().map(|kind| kind.value.to_ascii_lowercase()).as_deref() {
-            None | Some("apiinstance") => {
-                let apis = self.model.apis.iter().enumerate();
-                apis.filter(|(_, api)| holds(&api.labels)).map(|(index, _)| Target::Api(index)).collect()
-            }
-            Some("service") => {
-                let services = self.model.services.iter().enumerate();
-                services
-                    .filter(|(_, service)| holds(&service.labels))
-                    .map(|(index, _)| Target::Service(index))
-                    .collect()
-            }
-            Some(_) => {
-                let location = kind.map(|kind| kind.location).unwrap_or_default();
-                let text = "expected `ApiInstance` or `Service`";
-                self.problem(Severity::Error, &location, format!("{path}.selector.kind"), text);
-                return Vec::new();
-            }
+    fn selected(&mut self, location: &Location, selector: Option<&Selector>, path: &str) -> Found {
+        let kind = selector.and_then(|selector| selector.kind.as_ref());
+        let holds = |of: &BTreeMap<String, String>| {
+            let mut wanted = selector.iter().flat_map(|selector| &selector.labels);
+            wanted.all(|(name, value)| of.get(name) == Some(value))
         };
-        if targets.is_empty() {
+        let (services, guessed) = match kind.map(|kind| kind.value.to_ascii_lowercase()).as_deref() {
+            None | Some("apiinstance") => (false, false),
+            Some("service") => (true, false),
+            Some(_) => (false, true),
+        };
+        let targets: Vec<Target> = if services {
+            let services = self.model.services.iter().enumerate();
+            services.filter(|(_, service)| holds(&service.labels)).map(|(index, _)| Target::Service(index)).collect()
+        } else {
+            let apis = self.model.apis.iter().enumerate();
+            apis.filter(|(_, api)| holds(&api.labels)).map(|(index, _)| Target::Api(index)).collect()
+        };
+        if let (true, Some(kind)) = (guessed, kind) {
+            let text = "expected `ApiInstance` or `Service`";
+            self.problem(Severity::Error, &kind.location, format!("{path}.selector.kind"), text);
+        } else if targets.is_empty() {
             let text = "nothing has these labels: the policy has no effect";
-            self.problem(Severity::Warning, &binding.location, format!("{path}.selector"), text);
+            self.problem(Severity::Warning, location, format!("{path}.selector"), text);
         }
-        targets
+        Found { targets, guessed }
     }
 
     /// A `route` or `route-weighted` policy.
@@ -329,16 +368,20 @@ impl Expansion<'_> {
     }
 
     fn destination(&mut self, reference: &DestinationRef, namespace: &str, path: &str) -> Id {
-        if let Some(kind) = reference.kind.as_ref().filter(|kind| !kind.value.eq_ignore_ascii_case("Service")) {
-            let path = format!("{path}.destinationRef.kind");
-            self.problem(Severity::Warning, &kind.location, path, "read as `Service`");
-        }
+        self.only_kind("Service", reference.kind.as_ref(), &format!("{path}.destinationRef"));
         let id = Id::new(reference.namespace.as_deref().unwrap_or(namespace), &reference.name.value);
         if !self.services.contains_key(&id) && !self.resources.refused.contains(&(Kind::Service, id.clone())) {
             let text = format!("no Service `{id}`: the route answers 503");
             self.problem(Severity::Warning, &reference.name.location, format!("{path}.destinationRef.name"), text);
         }
         id
+    }
+
+    /// A reference that can be of one kind alone.
+    fn only_kind(&mut self, expected: &str, written: Option<&Located<String>>, path: &str) {
+        if let Some(kind) = written.filter(|kind| !kind.value.eq_ignore_ascii_case(expected)) {
+            self.problem(Severity::Warning, &kind.location, format!("{path}.kind"), format!("read as `{expected}`"));
+        }
     }
 
     /// A path to put ahead; a bad one is an error, and nothing is put ahead.

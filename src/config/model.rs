@@ -56,6 +56,8 @@ pub struct Attachment {
     pub order: i64,
     /// Its place in the list of inline policies; bindings come behind the inline policies of their order.
     pub inline_at: Option<usize>,
+    /// Its document has an error. Where the good documents may serve all the same, it refuses what it was to govern.
+    pub refused: bool,
 }
 
 /// What a policy or a route is told, with its places.

@@ -56,10 +56,22 @@ impl Known {
             23 => &[(b"x-forwarded-client-cert", Self::XForwardedClientCert)],
             _ => &[],
         };
-        // And most of the others by their first letter.
-        let is = |lower: &[u8]| lower[0] == name[0].to_ascii_lowercase() && name.eq_ignore_ascii_case(lower);
-        candidates.iter().find(|(lower, _)| is(lower)).map_or(Self::Other, |&(_, known)| known)
+        candidates
+            .iter()
+            .find(|(lower, _)| is_token_in_lower_case(name, lower))
+            .map_or(Self::Other, |&(_, known)| known)
     }
+}
+
+/// Compares a token with one of the same length that has only letters and `-`, eight bytes at a time: setting one bit makes
+/// a letter lower-case, and makes no other byte of a token a letter or `-`.
+fn is_token_in_lower_case(token: &[u8], lower: &[u8]) -> bool {
+    const BIT: u8 = 0x20;
+    let ((words, rest), (lower_words, lower_rest)) = (token.as_chunks::<8>(), lower.as_chunks::<8>());
+    let same = |(word, lower): (&[u8; 8], &[u8; 8])| {
+        u64::from_ne_bytes(*word) | u64::from_ne_bytes([BIT; 8]) == u64::from_ne_bytes(*lower)
+    };
+    words.iter().zip(lower_words).all(same) && rest.iter().zip(lower_rest).all(|(byte, lower)| byte | BIT == *lower)
 }
 
 /// One field line: where its name and value lie in the head's buffer.
@@ -166,6 +178,33 @@ impl Fields {
             index += 1;
             index - 1 <= at || !name_of(bytes, field).eq_ignore_ascii_case(name)
         });
+    }
+
+    /// As [`Fields::set`], for a name that is known: nothing is compared.
+    pub fn set_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        let Some(at) = self.list.iter().position(|field| field.known == known) else {
+            return self.append_known(known, name, value);
+        };
+        let value_at = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.list[at].value_at = value_at as u32;
+        self.list[at].value_len = value.len() as u32;
+        let mut index = 0;
+        self.list.retain(|field| {
+            index += 1;
+            index - 1 <= at || field.known != known
+        });
+    }
+
+    /// As [`Fields::append`], for a name that is known.
+    pub fn append_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        debug_assert_eq!(Known::of(name), known);
+        let name_at = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(name);
+        let value_at = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(value);
+        let (name_len, value_len) = (name.len() as u16, value.len() as u32);
+        self.list.push(Field { name_at, value_at, value_len, name_len, known });
     }
 
     pub fn remove(&mut self, name: &[u8]) {

@@ -40,6 +40,8 @@ pub struct Connection {
 /// What consecutive exchanges of an active connection use again.
 #[derive(Default)]
 pub struct Workspace {
+    /// The client's address as text.
+    pub client: String,
     pub request: RequestHead,
     pub response: ResponseHead,
     pub authentication: Authentication,
@@ -80,7 +82,8 @@ enum Next {
 }
 
 async fn active(connection: &mut Connection) -> Next {
-    let mut workspace = Workspace::default();
+    let client = connection.peer.ip().to_canonical().to_string();
+    let mut workspace = Workspace { client, ..Workspace::default() };
     loop {
         match read_head(connection, &mut workspace.request).await {
             Head::Complete => {}
@@ -119,8 +122,9 @@ enum Head {
 }
 
 async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> Head {
-    let snapshot = connection.serving().snapshot.clone();
-    let limits = &snapshot.settings.limits;
+    let serving = connection.serving();
+    let settings = &serving.snapshot.settings;
+    let limits = &settings.limits;
     let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
     let mut scanned = 0;
     let mut begun = false;
@@ -138,7 +142,7 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
             }
             if !begun {
                 begun = true;
-                connection.deadline.set(snapshot.settings.timeouts.request_head);
+                connection.deadline.set(settings.timeouts.request_head);
             }
         }
         let received = if begun {

@@ -44,7 +44,7 @@ fn decide(
     workspace.authentication.clear();
     workspace.api_ran.clear();
     workspace.service_ran.clear();
-    headers::arrive(core, &snapshot.settings, connection.peer, &mut workspace.request);
+    headers::arrive(core, &snapshot.settings, connection.peer.ip(), &workspace.client, &mut workspace.request);
     let request = &mut workspace.request;
     match &request.method[..] {
         b"CONNECT" => {

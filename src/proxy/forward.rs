@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     io,
     net::SocketAddr,
+    pin::pin,
     rc::Rc,
     time::Duration,
 };
@@ -86,16 +87,16 @@ pub async fn forward(
     account: &mut Account,
 ) -> After {
     let service_index = account.service.expect("a decided exchange has its Service");
-    let service = serving.snapshot.services[service_index].clone();
+    let service = &*serving.snapshot.services[service_index];
     let limits = respond::body_limits(serving);
     let mut body = BodyReader::new(workspace.request.body, &limits);
     let replay = (service.retries.attempts > 0).then(|| {
         let bytes_max = serving.snapshot.settings.limits.retry_body_bytes;
         RefCell::new(Replay { bytes_max, ..Replay::default() })
     });
-    let tries = Tries::new(&connection.core, &service);
+    let tries = Tries::new(&connection.core, service);
     loop {
-        let attempt = Attempt { serving, service: &service, replay: replay.as_ref(), tries: &tries };
+        let attempt = Attempt { serving, service, replay: replay.as_ref(), tries: &tries };
         let failure = match attempt.run(connection, workspace, account, &mut body).await {
             Ok(after) => return after,
             Err(failure) => failure,
@@ -175,8 +176,12 @@ impl Attempt<'_> {
         let response_wait = response_wait(timeouts);
         watch.wait_for(response_wait.0, response_wait.1);
         let random = core.random() as u32;
-        let acquired =
-            upstream.acquire(self.service.load_balancing, random, timeouts.upstream_connect, self.tries.fresh.get());
+        let acquired = pin!(upstream.acquire(
+            self.service.load_balancing,
+            random,
+            timeouts.upstream_connect,
+            self.tries.fresh.get()
+        ));
         let mut lease = watch.over(acquired).await.map_err(Failure::Stalled)?.map_err(Failure::Unavailable)?;
         self.tries.reused.set(lease.reused);
 
@@ -205,12 +210,12 @@ impl Attempt<'_> {
         account.upstream_asked();
         let delivered = if body.is_done() {
             // The common case: nothing to move at the same time.
-            let sent = watch.over(up.send(out)).await.map_err(Failure::Stalled)?;
+            let sent = watch.over(pin!(up.send(out))).await.map_err(Failure::Stalled)?;
             // A failed send is not the last word: an upstream that closes may have answered first.
             uploaded.set(sent.0.is_ok());
             drop(sent);
             watch.wait_for(response_wait.0, response_wait.1);
-            let download = download.run(&mut lease.stream().receiver, workspace, account);
+            let download = pin!(download.run(&mut lease.stream().receiver, workspace, account));
             watch.over(download).await.map_err(|stalled| self.stalled(stalled))??
         } else {
             let framing = match workspace.request.body {

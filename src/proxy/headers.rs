@@ -1,6 +1,6 @@
 //! Request headers: what is taken from a client, and what an upstream sees.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use super::core::Core;
 use crate::{
@@ -13,11 +13,12 @@ use crate::{
 
 /// Removes what ends at this hop and what this client may not say; adds where the request came from, and its id. Policies
 /// see the result.
-pub fn arrive(core: &Core, settings: &Settings, peer: SocketAddr, request: &mut RequestHead) {
+///
+/// `client` is the peer's address as text.
+pub fn arrive(core: &Core, settings: &Settings, peer: IpAddr, client: &str, request: &mut RequestHead) {
     strip_hop_by_hop(&mut request.fields);
     let fields = &mut request.fields;
-    let ip = peer.ip().to_canonical();
-    if !settings.trusted_proxies.contains(ip) {
+    if !settings.trusted_proxies.contains(peer) {
         fields.retain(|field| {
             !(field.known == Known::Forwarded
                 || field.name.len() > 12 && field.name[..12].eq_ignore_ascii_case(b"x-forwarded-"))
@@ -25,17 +26,22 @@ pub fn arrive(core: &Core, settings: &Settings, peer: SocketAddr, request: &mut 
     }
     fields.remove_known(Known::XForwardedClientCert);
 
-    let mut address = StackText::<512>::default();
-    for value in fields.known_values(Known::XForwardedFor) {
-        address.list(value);
+    if fields.known(Known::XForwardedFor).is_none() {
+        fields.append_known(Known::XForwardedFor, b"x-forwarded-for", client.as_bytes());
+    } else {
+        let mut addresses = Vec::new();
+        for value in fields.known_values(Known::XForwardedFor).filter(|value| !value.is_empty()) {
+            addresses.extend_from_slice(value);
+            addresses.extend_from_slice(b", ");
+        }
+        addresses.extend_from_slice(client.as_bytes());
+        fields.set_known(Known::XForwardedFor, b"x-forwarded-for", &addresses);
     }
-    address.list_display(&ip);
-    fields.set(b"x-forwarded-for", address.bytes());
     if fields.known(Known::XForwardedProto).is_none() {
-        fields.append(b"x-forwarded-proto", b"http");
+        fields.append_known(Known::XForwardedProto, b"x-forwarded-proto", b"http");
     }
     if !settings.preserve_request_id || fields.known(Known::XRequestId).is_none() {
-        fields.set(b"x-request-id", &uuid(core.random(), core.random()));
+        fields.set_known(Known::XRequestId, b"x-request-id", &uuid(core.random(), core.random()));
     }
 }
 
@@ -101,62 +107,6 @@ fn uuid(high: u64, low: u64) -> [u8; 36] {
     text
 }
 
-/// A value being put together; on the stack while it is short.
-struct StackText<const N: usize> {
-    short: [u8; N],
-    len: usize,
-    long: Vec<u8>,
-}
-
-impl<const N: usize> Default for StackText<N> {
-    fn default() -> Self {
-        Self { short: [0; N], len: 0, long: Vec::new() }
-    }
-}
-
-impl<const N: usize> StackText<N> {
-    /// Adds an element of a comma-separated list.
-    fn list(&mut self, element: &[u8]) {
-        if element.is_empty() {
-            return;
-        }
-        if !self.bytes().is_empty() {
-            self.push(b", ");
-        }
-        self.push(element);
-    }
-
-    fn list_display(&mut self, element: &impl std::fmt::Display) {
-        if !self.bytes().is_empty() {
-            self.push(b", ");
-        }
-        let _ = std::fmt::Write::write_fmt(self, format_args!("{element}"));
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        if self.long.is_empty() && self.len + bytes.len() <= N {
-            self.short[self.len..][..bytes.len()].copy_from_slice(bytes);
-            self.len += bytes.len();
-            return;
-        }
-        if self.long.is_empty() {
-            self.long.extend_from_slice(&self.short[..self.len]);
-        }
-        self.long.extend_from_slice(bytes);
-    }
-
-    fn bytes(&self) -> &[u8] {
-        if self.long.is_empty() { &self.short[..self.len] } else { &self.long }
-    }
-}
-
-impl<const N: usize> std::fmt::Write for StackText<N> {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.push(text.as_bytes());
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,15 +116,5 @@ mod tests {
         let text = uuid(u64::MAX, u64::MAX);
         assert_eq!(std::str::from_utf8(&text), Ok("ffffffff-ffff-4fff-bfff-ffffffffffff"));
         assert_eq!(std::str::from_utf8(&uuid(0, 0)), Ok("00000000-0000-4000-8000-000000000000"));
-    }
-
-    #[test]
-    fn long_lists_leave_the_stack() {
-        let mut text = StackText::<16>::default();
-        text.list(b"10.0.0.1");
-        text.list(b"");
-        text.list(b"10.0.0.2");
-        text.list_display(&"10.0.0.3");
-        assert_eq!(text.bytes(), b"10.0.0.1, 10.0.0.2, 10.0.0.3");
     }
 }

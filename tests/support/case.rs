@@ -304,6 +304,8 @@ impl Directive<'_> {
     fn answer(&self, request: &str, status: &str) -> Result<Vec<Command>, String> {
         let mut script = script::parse(&[format!("expect {request}")], self.first)?;
         script.extend(script::parse(self.block, self.first)?);
+        // Answered only once all was read: an answer ahead of the body is a subject of its own.
+        script.extend(script::parse(&["body any".to_owned()], self.first)?);
         let answer = format!("send \"HTTP/1.1 {status} Answer\\r\\ncontent-length: 2\\r\\n\\r\\nok\"");
         script.extend(script::parse(&[answer], self.first)?);
         Ok(script)

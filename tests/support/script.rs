@@ -67,6 +67,8 @@ pub enum Check {
 
 #[derive(Clone, Debug)]
 pub enum BodyCheck {
+    /// Whole, whatever it is.
+    Any,
     None,
     Is(Vec<u8>),
     Length(u64),
@@ -205,13 +207,14 @@ fn check(text: &str) -> Result<(String, Check), String> {
 fn body(text: &str) -> Result<BodyCheck, String> {
     let (word, value) = text.split_once(' ').unwrap_or((text, ""));
     Ok(match word {
+        "any" => BodyCheck::Any,
         "none" => BodyCheck::None,
         "truncated" => BodyCheck::Truncated,
         "length" => BodyCheck::Length(number(value)?),
         "fill" => BodyCheck::Fill(number(value)?),
         "~" => BodyCheck::Matches(pattern(value)?),
         _ if text.starts_with('"') => BodyCheck::Is(literal(text)?),
-        other => return Err(format!("body {other}? One of: none, \"text\", length, fill, ~, truncated")),
+        other => return Err(format!("body {other}? One of: any, none, \"text\", length, fill, ~, truncated")),
     })
 }
 

@@ -36,7 +36,7 @@ pub fn documents(file: &Arc<PathBuf>, text: &str, problems: &mut Vec<Problem>) -
         builder.problem(Marker::new(0, 0, 0), format!("the file has more than {BYTES_MAX} bytes"));
         return builder.documents;
     }
-    let text = blank_invisible_lines(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let text = without_invisible(text);
     let mut rest: &str = &text;
     for _ in 0..SYNTAX_ERRORS_MAX {
         let Err(Stop { marker, text }) = builder.read(rest) else { break };
@@ -278,14 +278,17 @@ fn next_document(text: &str, error_line: usize) -> Option<(usize, &str)> {
     None
 }
 
-/// A line of zero-width spaces is blank: one published example needs this.
-fn blank_invisible_lines(text: &str) -> Cow<'_, str> {
+/// A line of zero-width spaces is blank: one published example needs this. Files put together from several have a byte order
+/// mark ahead of any document.
+fn without_invisible(text: &str) -> Cow<'_, str> {
     const ZERO_WIDTH: char = '\u{200b}';
-    if !text.contains(ZERO_WIDTH) {
+    const BYTE_ORDER: char = '\u{feff}';
+    if !text.contains([ZERO_WIDTH, BYTE_ORDER]) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
+        let line = line.strip_prefix(BYTE_ORDER).unwrap_or(line);
         if line.contains(ZERO_WIDTH) && line.chars().all(|c| c == ZERO_WIDTH || c.is_whitespace()) {
             out.push('\n');
         } else {

@@ -135,6 +135,14 @@ fn lines_of_zero_width_spaces_are_blank() {
 }
 
 #[test]
+fn a_byte_order_mark_may_stand_ahead_of_any_document() {
+    let (nodes, problems) = parse("\u{feff}a: 1\r\n---\r\n\u{feff}a: 2\r\n\u{feff}---\r\na: 3\r\n");
+    assert_eq!(problems, []);
+    let values: Vec<_> = nodes.iter().map(|node| node.get("a").and_then(Node::as_str)).collect();
+    assert_eq!(values, [Some("1"), Some("2"), Some("3")]);
+}
+
+#[test]
 fn a_document_of_nothing_is_none() {
     for text in ["", "# only a remark\n", "---\n---\n", "\u{feff}---\n# x\n"] {
         let (nodes, problems) = parse(text);

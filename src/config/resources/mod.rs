@@ -111,7 +111,19 @@ pub struct Resources {
     pub contracts: Vec<Resource<Contract>>,
     /// Written, but with errors: references to them are no further problem.
     pub refused: BTreeSet<(Kind, Id)>,
+    /// What can be read of bindings with errors. Where the good documents may serve, their targets must not do without them.
+    pub refused_bindings: Vec<RefusedBinding>,
     documents: usize,
+}
+
+/// A PolicyBinding with an error, which still says what it was to govern.
+#[derive(Clone, Debug)]
+pub struct RefusedBinding {
+    pub id: Id,
+    pub location: Location,
+    pub policy: String,
+    pub target_ref: TargetRef,
+    pub rules: Option<Node>,
 }
 
 #[derive(Deserialize)]
@@ -181,7 +193,7 @@ impl Resources {
             if let (Some(kind), Some(name)) = (kind, name) {
                 let namespace = node.get("metadata").and_then(|metadata| metadata.get("namespace"));
                 let namespace = namespace.and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE);
-                self.refused.insert((kind, Id::new(namespace, name)));
+                self.refuse(kind, Id::new(namespace, name), node.get("spec"));
             }
             return;
         };
@@ -224,8 +236,7 @@ impl Resources {
         let id = Id { namespace, name: name.value };
         let spec = envelope.spec.deserialize(&format!("{}.spec", id.name), problems);
         let Some(spec) = spec.filter(|_| sound) else {
-            self.refused.insert((kind, id));
-            return;
+            return self.refuse(kind, id, Some(&envelope.spec));
         };
         let position = self.documents;
         let resources = list(self);
@@ -242,6 +253,21 @@ impl Resources {
             problems.push(Problem { severity: Severity::Error, location: name.location.clone(), path, text });
         }
         resources.push(Resource { id, labels, location: name.location, position, spec });
+    }
+
+    fn refuse(&mut self, kind: Kind, id: Id, spec: Option<&Node>) {
+        if let (Kind::PolicyBinding, Some(spec)) = (kind, spec) {
+            let policy = spec.get("policyRef").and_then(|policy| policy.get("name")).and_then(Node::as_str);
+            let target = spec.get("targetRef").and_then(|target| target.deserialize("", &mut Vec::new()));
+            self.refused_bindings.extend(target.map(|target_ref| RefusedBinding {
+                id: id.clone(),
+                location: spec.location().clone(),
+                policy: policy.unwrap_or_default().to_owned(),
+                target_ref,
+                rules: spec.get("rules").cloned(),
+            }));
+        }
+        self.refused.insert((kind, id));
     }
 }
 

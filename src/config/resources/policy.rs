@@ -18,7 +18,7 @@ pub struct InlinePolicy {
 pub struct PolicyRef {
     pub name: Located<String>,
     pub namespace: Option<String>,
-    pub kind: Option<String>,
+    pub kind: Option<Located<String>>,
     /// Some published examples indent it one step too far.
     pub config: Option<Node>,
 }

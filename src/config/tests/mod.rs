@@ -309,13 +309,22 @@ fn a_dump_is_expanded_and_keeps_secrets() {
         "address: http://0.0.0.0:1\nservices: {s: {address: 'http://up'}}\npolicies:\n  - policyRef: {name: http-basic-authentication-flex}\n    config: {username: u, password: hunter2}\n  - policyRef: {name: header-injection-flex}\n    config: {inboundHeaders: [{key: Authorization, value: hunter2}, {key: x, value: shown}]}",
     ) + &document("Configuration", "c", "sharedStorage: {redis: {address: 'r:1', password: hunter2}}")
         + &document("Configuration", "r", "platformConnection: {agentId: hunter2}")
+        + &document(
+            "Configuration",
+            "l",
+            "logging:
+  outputs:
+    - {name: es, type: es, parameters: {HTTP_Passwd: hunter2, Host: shown}}
+    - {name: azure, type: azure, parameters: {Shared_Key: hunter2}}
+    - {name: http, type: HTTP, parameters: {header: [Authorization Basic hunter2, X-Api-Key hunter2, X-Kind shown]}}",
+        )
         + &document("Secret", "t", "tls: {crt: shown, key: hunter2}")
         + &document("Contract", "k", "apiId: a\nclient: {id: shown, secret: hunter2}");
     let loaded = Loaded::from_texts(&[("f", &text)], Environment::default());
     let dump = super::dump::dump_json(&loaded);
     let text = dump.to_string();
     assert!(!text.contains("hunter2"), "{dump:#}");
-    assert_eq!(text.matches("shown").count(), 3, "{dump:#}");
+    assert_eq!(text.matches("shown").count(), 5, "{dump:#}");
     let names: Vec<_> = dump["apiInstances"][0]["spec"]["policies"]
         .as_array()
         .unwrap()

@@ -90,6 +90,29 @@ fn a_policy_that_cannot_be_built_refuses_and_stops_nothing() {
 }
 
 #[test]
+fn a_binding_with_an_error_refuses_what_it_was_to_govern() {
+    let good = "targetRef: {name: a}\npolicyRef: {name: header-removal-flex}\nconfig: {inboundHeaders: [x]}";
+    for (bad, error) in [
+        (format!("{good}\norder: soon"), "error: b.spec.order: expected a whole number"),
+        (format!("{good}\nconfig: {{}}"), "error: document: duplicate key `config`, first on line 16"),
+        (good.replace("name: header", "nam: header"), "error: b.spec.policyRef.name: required, but missing"),
+        (
+            good.replace("name: a", "kind: Api, name: a"),
+            "error: b.spec.targetRef.kind: expected `ApiInstance`, `Service` or `Selector`",
+        ),
+        (
+            good.replace("name: a", "selector: {kind: Api}"),
+            "error: b.spec.targetRef.selector.kind: expected `ApiInstance` or `Service`",
+        ),
+    ] {
+        let (snapshot, problems) = load(&(api("a", "address: http://0.0.0.0:1") + &binding("b", &bad)));
+        assert_eq!(problems[0], error);
+        assert_eq!(chain(&snapshot), ["b"], "{bad}");
+        assert!(matches!(snapshot.apis[0].policies[0].policy, Compiled::Broken(_)), "{bad}");
+    }
+}
+
+#[test]
 fn a_policy_with_a_bad_rule_governs_everything() {
     let rules = ", rules: [{path: /x}, {methods: '['}]";
     let (snapshot, problems) = load(&guarded("a", "u", "p", rules));
