@@ -68,7 +68,7 @@ impl Sections {
     /// A section as its type. Its problems have been reported by [`Sections::merge`].
     fn section<T: serde::de::DeserializeOwned + Default>(&self, name: &str) -> (T, String) {
         match self.0.get(name) {
-            Some(merged) => (merged.node.deserialize("", &mut Vec::new()).unwrap_or_default(), merged.path.clone()),
+            Some(merged) => (merged.node.deserialize_rest().unwrap_or_default(), merged.path.clone()),
             None => (T::default(), name.to_owned()),
         }
     }

@@ -331,7 +331,7 @@ pub(super) mod tests {
         let mut partial = Arc::into_inner(snapshot(1, None)).expect("held once");
         partial.problems.push(problem);
         status.applied(Arc::new(partial), Vec::new(), Value::Null);
-        assert_eq!(status.readiness(STRICT), Err(vec!["API error: :0:0: orders.spec: no address".to_owned()]));
+        assert_eq!(status.readiness(STRICT), Err(vec!["API error: : orders.spec: no address".to_owned()]));
         assert!(status.readiness(Tolerate { api: true, ..STRICT }).is_ok());
     }
 

@@ -68,7 +68,13 @@ impl Node {
         path: &str,
         problems: &mut Vec<Problem>,
     ) -> Option<T> {
-        reader::read(self, severity, path, problems)
+        let (value, whole) = reader::read(self, severity, path, problems);
+        value.filter(|_| whole)
+    }
+
+    /// The parts that are right of something whose problems have been reported: an optional field that is wrong is absent.
+    pub fn deserialize_rest<T: DeserializeOwned>(&self) -> Option<T> {
+        reader::read(self, Severity::Error, "", &mut Vec::new()).0
     }
 
     pub fn location(&self) -> &Location {

@@ -14,12 +14,13 @@ const ERRORS_MAX: usize = 100;
 /// The same for unknown keys.
 const WARNINGS_MAX: usize = 200;
 
+/// The value, with stand-ins for what is wrong, and whether nothing is.
 pub(super) fn read<T: DeserializeOwned>(
     root: &Node,
     severity: Severity,
     path: &str,
     problems: &mut Vec<Problem>,
-) -> Option<T> {
+) -> (Option<T>, bool) {
     let reading = Reading { root, path, found: RefCell::default() };
     let mut result = None;
     for _ in 0..ERRORS_MAX {
@@ -38,7 +39,7 @@ pub(super) fn read<T: DeserializeOwned>(
     let found = reading.found.into_inner();
     let failed = found.problems.iter().any(|problem| problem.severity != Severity::Warning);
     problems.extend(found.problems);
-    result.filter(|_| !failed)
+    (result, !failed)
 }
 
 /// What one call of [`read`] has found so far.
