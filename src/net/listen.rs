@@ -3,7 +3,8 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::OnceLock,
 };
 
 use monoio::{
@@ -42,6 +43,36 @@ fn bind_one(address: SocketAddr, share: bool) -> io::Result<StdListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Clients may have this part of the descriptors; each of their requests needs one more, for its upstream.
+const FOR_OTHERS: u64 = 4;
+const FOR_OTHERS_MAX: u64 = 1024;
+
+/// The kernel gives the lowest free number, so that a number says how many are in use.
+pub fn is_for_clients(descriptor: i32) -> bool {
+    static FIRST_RESERVED: OnceLock<u64> = OnceLock::new();
+    let first = FIRST_RESERVED.get_or_init(|| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel fills a structure that is lent for the call.
+        match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
+            0 => limit.rlim_cur - (limit.rlim_cur / FOR_OTHERS).min(FOR_OTHERS_MAX),
+            _ => u64::MAX,
+        }
+    });
+    u64::try_from(descriptor).is_ok_and(|descriptor| descriptor < *first)
+}
+
+/// Whether another client may be accepted.
+pub fn has_room() -> bool {
+    // SAFETY: a descriptor is made and handed over to its only owner.
+    let probe = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if probe < 0 {
+        return false;
+    }
+    // SAFETY: as above.
+    drop(unsafe { OwnedFd::from_raw_fd(probe) });
+    is_for_clients(probe)
 }
 
 /// A core's own listener.
@@ -121,6 +152,14 @@ mod tests {
 
     use super::*;
     use crate::net::driver::{self, Kind};
+
+    #[test]
+    fn the_last_descriptors_are_not_for_clients() {
+        assert!(has_room(), "a test has few open");
+        assert!(is_for_clients(3));
+        assert!(!is_for_clients(i32::MAX));
+        assert!(!is_for_clients(-1));
+    }
 
     #[test]
     fn a_listener_on_its_way_out_gives_what_was_begun_and_begins_nothing() {

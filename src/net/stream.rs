@@ -19,7 +19,10 @@ use monoio::{
     net::TcpStream,
 };
 
-use super::buffer::{self, Buffer};
+use super::{
+    buffer::{self, Buffer},
+    listen,
+};
 
 pub struct Stream {
     pub receiver: Receiver,
@@ -30,6 +33,11 @@ impl Stream {
     pub fn new(tcp: TcpStream) -> Self {
         let socket = Rc::new(Socket(UnsafeCell::new(tcp)));
         Self { receiver: Receiver::new(socket.clone()), sender: Sender { socket } }
+    }
+
+    /// Whether the descriptors that clients may take are taken with this one; the rest is for upstreams, files, probes.
+    pub fn takes_the_last_room(&self) -> bool {
+        !listen::is_for_clients(self.sender.socket.fd())
     }
 
     /// Connects; the caller bounds the time.

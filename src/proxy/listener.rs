@@ -14,7 +14,7 @@ use super::{
 };
 use crate::net::{
     Stream,
-    listen::{Closer, Listener},
+    listen::{self, Closer, Listener},
     task,
 };
 
@@ -85,7 +85,14 @@ async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
     let _counted = core.load.listener();
     loop {
         match listener.accept().await {
-            Ok(Some((stream, peer))) => admit(&core, &open, stream, peer),
+            Ok(Some((stream, peer))) => {
+                let full = stream.takes_the_last_room();
+                admit(&core, &open, stream, peer);
+                while full && !open.is_closing() && !listen::has_room() {
+                    core.telemetry.accept_failures.increment();
+                    task::sleep(BACK_OFF).await;
+                }
+            }
             Ok(None) => break,
             Err(error) => match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
