@@ -99,6 +99,8 @@ async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
         Err(error) => return fail(&format!("management address {}: {error}", options.management)),
     };
     let loader = Loader::new(options.config.clone(), Environment::of_process());
+    // Before the first reading: what changes in between is read again.
+    let mut changes = watch::start(loader.roots().paths);
     let first = match Read::files(&loader, 1, options.allow_partial) {
         Ok(read) => read,
         Err(problems) => {
@@ -131,7 +133,6 @@ async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
             }
         })
     };
-    let mut changes = watch::start(loader.roots().paths);
     let mut gateway = Gateway {
         loader: Arc::new(loader),
         allow_partial: options.allow_partial,
