@@ -21,7 +21,7 @@ pub const SMALL_ROOM: usize = SMALL - HEADROOM - TAILROOM;
 pub const LARGE_ROOM: usize = LARGE - HEADROOM - TAILROOM;
 
 /// How many free buffers of each size a core keeps.
-const POOLED_SMALL: usize = 1024;
+const POOLED_SMALL: usize = 256;
 const POOLED_LARGE: usize = 64;
 
 thread_local! {

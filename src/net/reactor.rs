@@ -154,6 +154,17 @@ impl Pending {
         })
     }
 
+    /// Asks a [`Pending::poll_accept`] to end; it goes on until it fails. False: there is none in the kernel's hands.
+    pub fn end(&mut self) -> bool {
+        with(|reactor| match (reactor, &self.op) {
+            (Reactor::Ring(ring), Some(op)) => {
+                ring.cancel(op);
+                true
+            }
+            _ => false,
+        })
+    }
+
     pub fn poll_connect(&mut self, address: SocketAddr, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         with(|reactor| match reactor {
             Reactor::Ring(ring) => {

@@ -177,6 +177,11 @@ impl Ring {
         }
     }
 
+    /// Asks an operation to end; it may bring something all the same, and its end is polled for as ever.
+    pub fn cancel(&mut self, op: &Op) {
+        self.push(opcode::AsyncCancel::new(u64::from(op.0)).build().user_data(NOBODY));
+    }
+
     /// Nobody wants the result any more. What the kernel uses stays until it is done.
     pub fn give_up(&mut self, op: Op) {
         let slot = &mut self.table.slots[op.0 as usize];
@@ -188,7 +193,7 @@ impl Ring {
         match slot.state {
             State::InFlight => {
                 slot.state = State::GivenUp;
-                self.push(opcode::AsyncCancel::new(u64::from(op.0)).build().user_data(NOBODY));
+                self.cancel(&op);
             }
             State::Done(_) => {
                 slot.buffer = Buffer::none();

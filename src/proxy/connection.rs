@@ -183,6 +183,7 @@ impl Connection {
 
     /// Waits, holding nothing, for the next request. False: there will be none.
     async fn wait_for_bytes(&mut self) -> bool {
+        self.core.dozed.set(self.core.dozed.get() + 1);
         let keep_alive = self.serving().snapshot.settings.timeouts.keep_alive;
         self.deadline.set(keep_alive.map(|limit| limit.saturating_sub(DOZE_AFTER)));
         loop {

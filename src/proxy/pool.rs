@@ -33,6 +33,8 @@ pub struct Upstream {
     turn: Cell<usize>,
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
+    /// Waiters that were called and have not run since: what is free was promised to them.
+    called: Cell<usize>,
     /// No snapshot names this Service any more: connections close when they are given back.
     retired: Cell<bool>,
 }
@@ -101,12 +103,16 @@ impl Upstream {
             turn: Cell::new(random as usize),
             open: Cell::new(0),
             waiting: RefCell::default(),
+            called: Cell::new(0),
             retired: Cell::new(false),
         })
     }
 
     pub fn set_limits(&self, limits: Shares) {
         self.limits.set(limits);
+        while self.has_unpromised() && !self.waiting.borrow().is_empty() {
+            self.call_next();
+        }
     }
 
     /// Addresses that stay keep their connections; those that went are closed when idle.
@@ -133,20 +139,29 @@ impl Upstream {
         connect_timeout: Option<Duration>,
         reuse: Reuse,
     ) -> Result<Lease, Unavailable> {
+        let mut waited = false;
         loop {
-            let backend = self.choose(balancing, random)?;
-            if let Some(stream) = self.take_idle(&backend, reuse) {
-                self.telemetry.reuses.increment();
-                return Ok(self.lease(stream, backend, true));
+            // Who failed to use what it was called for passes the call on.
+            let backend = self.choose(balancing, random).inspect_err(|_| {
+                if waited {
+                    self.call_next();
+                }
+            })?;
+            if waited || self.called.get() == 0 || self.has_unpromised() {
+                if let Some(stream) = self.take_idle(&backend, reuse) {
+                    self.telemetry.reuses.increment();
+                    return Ok(self.lease(stream, backend, true));
+                }
+                if self.open.get() < self.limits.get().connections || self.evict_idle() {
+                    return self.dial(backend, connect_timeout).await;
+                }
             }
-            if self.open.get() < self.limits.get().connections || self.evict_idle() {
-                return self.dial(backend, connect_timeout).await;
-            }
-            self.wait().await?;
+            self.wait(waited).await?;
+            waited = true;
         }
     }
 
-    /// Once a second: drops what was closed or sat too long, and takes the read buffers of the rest.
+    /// Once a second: drops what was closed or sat too long.
     pub fn sweep(self: &Rc<Self>, idle_timeout: Option<Duration>) {
         let sweeps_max = idle_timeout.map_or(u32::MAX, |timeout| (timeout.as_secs() as u32).max(1));
         for backend in self.backends.borrow().clone().iter() {
@@ -231,16 +246,21 @@ impl Upstream {
         Lease { stream: Some(stream), backend, upstream: self.clone(), reused }
     }
 
-    async fn wait(&self) -> Result<(), Unavailable> {
-        if self.waiting.borrow().len() >= self.limits.get().pending {
-            return Err(Unavailable::Overflow);
-        }
+    /// Waits for a call: behind the others, or before them where it was called in vain.
+    async fn wait(&self, again: bool) -> Result<(), Unavailable> {
         let waiter = Rc::new(Waiter::default());
-        self.waiting.borrow_mut().push_back(waiter.clone());
+        let mut waiting = self.waiting.borrow_mut();
+        match again {
+            true => waiting.push_front(waiter.clone()),
+            false if waiting.len() >= self.limits.get().pending => return Err(Unavailable::Overflow),
+            false => waiting.push_back(waiter.clone()),
+        }
+        drop(waiting);
         let place = Place { upstream: self, waiter, served: Cell::new(false) };
         poll_fn(|context| {
             if place.waiter.called.get() {
                 place.served.set(true);
+                self.called.set(self.called.get() - 1);
                 return Poll::Ready(());
             }
             place.waiter.waker.replace(Some(context.waker().clone()));
@@ -248,6 +268,13 @@ impl Upstream {
         })
         .await;
         Ok(())
+    }
+
+    /// Whether there is room for one more than those who were called.
+    fn has_unpromised(&self) -> bool {
+        let idle: usize = self.backends.borrow().iter().map(|backend| backend.idle.borrow().len()).sum();
+        let room = self.limits.get().connections.saturating_sub(self.open.get());
+        idle.saturating_add(room) > self.called.get()
     }
 
     /// Makes place for one more connection by closing the longest idle one.
@@ -294,6 +321,7 @@ impl Upstream {
     fn call_next(&self) {
         if let Some(waiter) = self.waiting.borrow_mut().pop_front() {
             waiter.called.set(true);
+            self.called.set(self.called.get() + 1);
             if let Some(waker) = waiter.waker.take() {
                 waker.wake();
             }
@@ -358,6 +386,7 @@ impl Drop for Place<'_> {
             return;
         }
         if self.waiter.called.get() {
+            self.upstream.called.set(self.upstream.called.get() - 1);
             self.upstream.call_next();
         } else {
             self.upstream.waiting.borrow_mut().retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
