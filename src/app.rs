@@ -54,6 +54,8 @@ const EXIT_CONFIG: u8 = 78;
 const COPY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long all cores may take to change to a new snapshot: they do it between two requests.
 const SWAP_TIMEOUT: Duration = Duration::from_secs(10);
+/// By then the cores have closed a listener that went.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
 /// How often the access log's lines are fetched, and dead cores looked for.
 const ROUND: Duration = Duration::from_millis(250);
 /// How long the last lines of the access log may take: nobody may read standard output any more.
@@ -97,6 +99,8 @@ async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
         Err(error) => return fail(&format!("management address {}: {error}", options.management)),
     };
     let loader = Loader::new(options.config.clone(), Environment::of_process());
+    // Before the first reading: what changes in between is read again.
+    let mut changes = watch::start(loader.roots().paths);
     let first = match Read::files(&loader, 1, options.allow_partial) {
         Ok(read) => read,
         Err(problems) => {
@@ -129,7 +133,6 @@ async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
             }
         })
     };
-    let mut changes = watch::start(loader.roots().paths);
     let mut gateway = Gateway {
         loader: Arc::new(loader),
         allow_partial: options.allow_partial,
@@ -140,6 +143,7 @@ async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
         admin,
         probes: None,
         bound: BTreeSet::new(),
+        leaving: Vec::new(),
         generation: 1,
         drain: (Duration::ZERO, Duration::ZERO),
     };
@@ -216,6 +220,8 @@ struct Gateway {
     probes: Option<(u16, JoinHandle<()>)>,
     /// Addresses that the cores accept on.
     bound: BTreeSet<SocketAddr>,
+    /// Ports of addresses that went with the last snapshots, which the cores close in their own time.
+    leaving: Vec<(u16, Instant)>,
     generation: u64,
     /// `drainDelaySeconds` and `drainSeconds` of the running snapshot.
     drain: (Duration, Duration),
@@ -287,7 +293,11 @@ impl Gateway {
         }
         self.drain = (settings.timeouts.drain_delay, settings.timeouts.drain);
         self.serve_probes(settings).await;
-        self.bound = listening.iter().filter(|l| l.error.is_none()).map(|l| l.address).collect();
+        let bound = listening.iter().filter(|l| l.error.is_none()).map(|l| l.address).collect();
+        let left = std::mem::replace(&mut self.bound, bound);
+        let now = Instant::now();
+        self.leaving.retain(|(_, at)| now < *at + LEAVE_TIME);
+        self.leaving.extend(left.difference(&self.bound).map(|address| (address.port(), now)));
         self.status.applied(snapshot, listening, resources);
         Ok(())
     }
@@ -398,7 +408,8 @@ impl Gateway {
 
     fn listens_on(&self, port: u16, coming: &[Vec<(SocketAddr, TcpListener)>]) -> bool {
         let coming = coming.iter().flatten().map(|(address, _)| address);
-        self.bound.iter().chain(coming).any(|address| address.port() == port)
+        let leaving = self.leaving.iter().filter(|(_, at)| at.elapsed() < LEAVE_TIME).map(|(port, _)| *port);
+        self.bound.iter().chain(coming).map(SocketAddr::port).chain(leaving).any(|known| known == port)
     }
 
     fn bound_addresses(&self) -> String {

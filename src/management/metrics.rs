@@ -193,6 +193,11 @@ fn connections(page: &mut Page, sum: &CoreCopy, cores: &BTreeMap<usize, Core>) {
     for (name, help, value) in [
         ("ringway_connections_accepted_total", "Client connections accepted.", sum.connections_accepted),
         ("ringway_connections_refused_total", "Client connections closed at once by a limit.", sum.connections_refused),
+        (
+            "ringway_accept_pauses_total",
+            "Times a core left its listen queue alone: descriptors or memory had run out.",
+            sum.accept_failures,
+        ),
         ("ringway_upstream_dials_total", "Upstream connections attempted.", sum.dials),
         ("ringway_upstream_reuses_total", "Requests that found an idle upstream connection.", sum.reuses),
     ] {

@@ -1,17 +1,22 @@
 //! Listening sockets: bound by the management thread, one per core and address, accepted from by the cores.
 
 use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
     io,
     net::{SocketAddr, TcpListener as StdListener},
+    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
+    rc::Rc,
+    sync::OnceLock,
+    task::{Poll, Waker, ready},
 };
 
-use monoio::{
-    io::{CancelHandle, Canceller},
-    net::{TcpListener, TcpStream},
-};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::Stream;
+use super::{
+    Stream,
+    reactor::{Fd, Pending},
+};
 
 /// Connections that may wait to be accepted, per core and address; the kernel's `somaxconn` bounds it too.
 const BACKLOG: i32 = 4096;
@@ -43,44 +48,167 @@ fn bind_one(address: SocketAddr, share: bool) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// Clients may have this part of the descriptors; each of their requests needs one more, for its upstream.
+const FOR_OTHERS: u64 = 4;
+const FOR_OTHERS_MAX: u64 = 1024;
+
+/// The kernel gives the lowest free number, so that a number says how many are in use.
+pub fn is_for_clients(descriptor: i32) -> bool {
+    static FIRST_RESERVED: OnceLock<u64> = OnceLock::new();
+    let first = FIRST_RESERVED.get_or_init(|| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel fills a structure that is lent for the call.
+        match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
+            0 => limit.rlim_cur - (limit.rlim_cur / FOR_OTHERS).min(FOR_OTHERS_MAX),
+            _ => u64::MAX,
+        }
+    });
+    u64::try_from(descriptor).is_ok_and(|descriptor| descriptor < *first)
+}
+
+/// Whether another client may be accepted.
+pub fn has_room() -> bool {
+    // SAFETY: a descriptor is made and handed over to its only owner.
+    let probe = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if probe < 0 {
+        return false;
+    }
+    // SAFETY: as above.
+    drop(unsafe { OwnedFd::from_raw_fd(probe) });
+    is_for_clients(probe)
+}
+
 /// A core's own listener.
 pub struct Listener {
-    tcp: TcpListener,
+    accepting: RefCell<Pending>,
     /// The same socket, for taking what still waits when the listener goes.
     last: StdListener,
-    closing: CancelHandle,
+    closing: Rc<Closing>,
 }
 
 /// Ends a [`Listener`] from another task of the core.
-pub struct Closer(Canceller);
+pub struct Closer(Rc<Closing>);
+
+#[derive(Default)]
+struct Closing {
+    closed: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
 
 impl Listener {
     pub fn open(socket: StdListener) -> io::Result<(Self, Closer)> {
         let last = socket.try_clone()?;
-        let canceller = Canceller::new();
-        let closing = canceller.handle();
-        Ok((Self { tcp: TcpListener::from_std(socket)?, last, closing }, Closer(canceller)))
+        let accepting = RefCell::new(Pending::new(Fd::new(OwnedFd::from(socket).into_raw_fd())?));
+        let closing = Rc::<Closing>::default();
+        Ok((Self { accepting, last, closing: closing.clone() }, Closer(closing)))
     }
 
-    /// The next connection. `Ok(None)`: the listener was closed.
+    /// The next connection. `Ok(None)`: the listener was closed, and nothing that the driver had accepted is left.
     pub async fn accept(&self) -> io::Result<Option<(Stream, SocketAddr)>> {
-        match self.tcp.cancelable_accept(self.closing.clone()).await {
-            Ok((tcp, peer)) => Ok(Some((Stream::new(tcp), peer))),
-            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let accepted = poll_fn(|context| {
+            let mut accepting = self.accepting.borrow_mut();
+            let closed = self.closing.closed.get();
+            // The driver stops, and gives what it had accepted, before anybody looks what still waits.
+            if closed && !accepting.end() {
+                return Poll::Ready(None);
+            }
+            self.closing.waker.replace(Some(context.waker().clone()));
+            match ready!(accepting.poll_accept(context)) {
+                Err(_) if closed => Poll::Ready(None),
+                accepted => Poll::Ready(Some(accepted)),
+            }
+        });
+        let Some(accepted) = accepted.await.transpose()? else { return Ok(None) };
+        // SAFETY: the driver hands over a socket that nobody else has.
+        connection(unsafe { OwnedFd::from_raw_fd(accepted) }).map(Some)
+    }
+
+    /// Has the driver accept no more on its own; what it had accepted is given by [`Listener::accept`], which fails once
+    /// after it and then begins anew.
+    pub fn pause(&self) {
+        self.accepting.borrow_mut().end();
+    }
+
+    /// From now on the kernel begins no new connection here; those it has begun can still be accepted. Without it, whoever
+    /// connects between the last accept and the close is reset. A SYN that is dropped is sent again a second later, and
+    /// then refused, or taken by whoever listens there by then.
+    pub fn begin_none(&self) -> io::Result<()> {
+        const SYN: u32 = 0x02;
+        const ACK: u32 = 0x10;
+        const FLAGS_AT: u32 = 13;
+        let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+        let mut program = [
+            statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS_AT),
+            statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, SYN | ACK),
+            statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, SYN),
+            statement(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+            statement(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        ];
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        // SAFETY: the program is lent for the duration of the call, with its length; the kernel copies it.
+        let result = unsafe {
+            libc::setsockopt(
+                self.last.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const filter).cast(),
+                size_of::<libc::sock_fprog>() as u32,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// What had been completed by the kernel when the listener was closed; then nothing more.
     pub fn accept_waiting(&self) -> Option<(Stream, SocketAddr)> {
-        let (tcp, peer) = self.last.accept().ok()?;
+        let (tcp, _) = self.last.accept().ok()?;
         tcp.set_nonblocking(true).ok()?;
-        Some((Stream::new(TcpStream::from_std(tcp).ok()?), peer))
+        connection(tcp.into()).ok()
     }
+}
+
+fn connection(socket: OwnedFd) -> io::Result<(Stream, SocketAddr)> {
+    let peer = SockRef::from(&socket).peer_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((Stream::new(socket)?, peer))
 }
 
 impl Closer {
     pub fn close(self) {
-        self.0.cancel();
+        self.0.closed.set(true);
+        if let Some(waker) = self.0.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpStream as StdStream, time::Duration};
+
+    use super::*;
+    use crate::net::driver::{self, Kind};
+
+    #[test]
+    fn the_last_descriptors_are_not_for_clients() {
+        assert!(has_room(), "a test has few open");
+        assert!(is_for_clients(3));
+        assert!(!is_for_clients(i32::MAX));
+        assert!(!is_for_clients(-1));
+    }
+
+    #[test]
+    fn a_listener_on_its_way_out_gives_what_was_begun_and_begins_nothing() {
+        let checked = driver::run(Kind::Epoll, async {
+            let address = SocketAddr::from(([127, 0, 0, 1], 0));
+            let socket = bind_one(address, true).expect("a free port");
+            let address = socket.local_addr().expect("it is bound");
+            let (listener, _closer) = Listener::open(socket).expect("a descriptor is free");
+            let before = StdStream::connect(address).expect("it listens");
+            listener.begin_none().expect("a filter needs no privilege");
+            assert!(StdStream::connect_timeout(&address, Duration::from_millis(50)).is_err(), "nobody answers");
+            let (_, peer) = listener.accept_waiting().expect("the connection from before");
+            assert_eq!(peer, before.local_addr().expect("it is connected"));
+            assert!(listener.accept_waiting().is_none());
+        });
+        checked.expect("epoll is always there");
     }
 }

@@ -38,6 +38,8 @@ pub struct Core {
     upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
     pub listeners: RefCell<Vec<Rc<OpenListener>>>,
     pub drain: Cell<Drain>,
+    /// Connections that have given up their buffers since memory was last returned.
+    pub dozed: Cell<u32>,
     pub load: Arc<Load>,
     /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
@@ -152,6 +154,7 @@ impl Core {
             upstreams: RefCell::default(),
             listeners: RefCell::default(),
             drain: Cell::new(Drain::No),
+            dozed: Cell::new(0),
             load,
             retries: Cell::new(0),
             random: Cell::new(seed(id)),

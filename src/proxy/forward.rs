@@ -19,7 +19,7 @@ use super::{
     exchange::After,
     headers,
     listener::OpenListener,
-    pool::Unavailable,
+    pool::{Reuse, Unavailable},
     pump::{Direction, Framing, PumpError, Replay, Wait, pump},
     reject,
     respond::{self, ClientFraming},
@@ -34,7 +34,7 @@ use crate::{
             emit,
             parse::{HeadLimits, ResponseError, ResponseTo, parse_response},
         },
-        head::{BodyLength, Version},
+        head::{BodyLength, RequestHead, Version},
     },
     net::{
         Buffer, Receiver, Sender,
@@ -180,7 +180,7 @@ impl Attempt<'_> {
             self.service.load_balancing,
             random,
             timeouts.upstream_connect,
-            self.tries.fresh.get()
+            self.tries.reuse(&workspace.request)
         ));
         let mut lease = watch.over(acquired).await.map_err(Failure::Stalled)?.map_err(Failure::Unavailable)?;
         self.tries.reused.set(lease.reused);
@@ -471,6 +471,15 @@ impl<'a> Tries<'a> {
             answering: Cell::new(false),
             unframed: Cell::new(false),
             counted: Cell::new(false),
+        }
+    }
+
+    /// A request that can simply be sent again takes its chance with any idle connection.
+    fn reuse(&self, request: &RequestHead) -> Reuse {
+        match self.fresh.get() {
+            true => Reuse::None,
+            false if request.body == BodyLength::None && is_idempotent(&request.method) => Reuse::Any,
+            false => Reuse::Checked,
         }
     }
 

@@ -14,12 +14,15 @@ use super::{
 };
 use crate::net::{
     Stream,
-    listen::{Closer, Listener},
+    listen::{self, Closer, Listener},
     task,
 };
 
 /// How long to leave the queue alone when the process or the host has run out of something.
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How long a handshake may take that was begun when the listener goes: a round trip.
+const HANDSHAKE: Duration = Duration::from_millis(200);
 
 /// A listener that this core accepts from, or has just stopped accepting from.
 pub struct OpenListener {
@@ -80,17 +83,28 @@ impl OpenListener {
 
 async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
     let _counted = core.load.listener();
+    let mut full = false;
     loop {
+        while full && !open.is_closing() && !listen::has_room() {
+            core.telemetry.accept_failures.increment();
+            task::sleep(BACK_OFF).await;
+        }
         match listener.accept().await {
-            Ok(Some((stream, peer))) => admit(&core, &open, stream, peer),
+            Ok(Some((stream, peer))) => {
+                full = stream.takes_the_last_room();
+                if full {
+                    listener.pause();
+                }
+                admit(&core, &open, stream, peer);
+            }
             Ok(None) => break,
             Err(error) => match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
                     core.telemetry.accept_failures.increment();
                     task::sleep(BACK_OFF).await;
                 }
-                // The client was gone before it was accepted.
-                Some(libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO) => {}
+                // The client was gone before it was accepted; or the driver was paused.
+                Some(libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO | libc::ECANCELED) | None => {}
                 _ => {
                     core.telemetry.accept_failures.increment();
                     task::sleep(BACK_OFF).await;
@@ -98,6 +112,10 @@ async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
             },
         }
     }
+    if let Err(error) = listener.begin_none() {
+        tracing::warn!("{}: who connects while it closes may be reset: {error}", open.address);
+    }
+    task::sleep(HANDSHAKE).await;
     while let Some((stream, peer)) = listener.accept_waiting() {
         admit(&core, &open, stream, peer);
     }

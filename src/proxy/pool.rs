@@ -21,8 +21,6 @@ use crate::{
     telemetry::core::CoreTelemetry,
 };
 
-/// After this an idle connection holds no read buffer.
-const DOZE_AFTER_SWEEPS: u32 = 1;
 /// How often idle connections are looked at.
 pub const SWEEP: Duration = Duration::from_secs(1);
 
@@ -35,6 +33,8 @@ pub struct Upstream {
     turn: Cell<usize>,
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
+    /// Waiters that were called and have not run since: what is free was promised to them.
+    called: Cell<usize>,
     /// No snapshot names this Service any more: connections close when they are given back.
     retired: Cell<bool>,
 }
@@ -69,6 +69,17 @@ pub struct Lease {
     pub reused: bool,
 }
 
+/// Which idle connection may carry a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// One of which nothing has been heard. It may have been closed a moment ago; the request can be sent again.
+    Any,
+    /// One that the kernel, asked, knows nothing of either: for a request that must not be sent twice.
+    Checked,
+    /// None: the connection is dialled.
+    None,
+}
+
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum Unavailable {
@@ -92,12 +103,16 @@ impl Upstream {
             turn: Cell::new(random as usize),
             open: Cell::new(0),
             waiting: RefCell::default(),
+            called: Cell::new(0),
             retired: Cell::new(false),
         })
     }
 
     pub fn set_limits(&self, limits: Shares) {
         self.limits.set(limits);
+        while self.has_unpromised() && !self.waiting.borrow().is_empty() {
+            self.call_next();
+        }
     }
 
     /// Addresses that stay keep their connections; those that went are closed when idle.
@@ -122,22 +137,31 @@ impl Upstream {
         balancing: LoadBalancing,
         random: u32,
         connect_timeout: Option<Duration>,
-        fresh: bool,
+        reuse: Reuse,
     ) -> Result<Lease, Unavailable> {
+        let mut waited = false;
         loop {
-            let backend = self.choose(balancing, random)?;
-            if !fresh && let Some(stream) = self.take_idle(&backend) {
-                self.telemetry.reuses.increment();
-                return Ok(self.lease(stream, backend, true));
+            // Who failed to use what it was called for passes the call on.
+            let backend = self.choose(balancing, random).inspect_err(|_| {
+                if waited {
+                    self.call_next();
+                }
+            })?;
+            if waited || self.called.get() == 0 || self.has_unpromised() {
+                if let Some(stream) = self.take_idle(&backend, reuse) {
+                    self.telemetry.reuses.increment();
+                    return Ok(self.lease(stream, backend, true));
+                }
+                if self.open.get() < self.limits.get().connections || self.evict_idle() {
+                    return self.dial(backend, connect_timeout).await;
+                }
             }
-            if self.open.get() < self.limits.get().connections || self.evict_idle() {
-                return self.dial(backend, connect_timeout).await;
-            }
-            self.wait().await?;
+            self.wait(waited).await?;
+            waited = true;
         }
     }
 
-    /// Once a second: drops what was closed or sat too long, and takes the read buffers of the rest.
+    /// Once a second: drops what was closed or sat too long.
     pub fn sweep(self: &Rc<Self>, idle_timeout: Option<Duration>) {
         let sweeps_max = idle_timeout.map_or(u32::MAX, |timeout| (timeout.as_secs() as u32).max(1));
         for backend in self.backends.borrow().clone().iter() {
@@ -150,11 +174,6 @@ impl Upstream {
             for _ in idle.len()..before {
                 self.closed();
                 self.telemetry.pool_idle.decrement();
-            }
-            let tired = idle.iter().position(|idle| idle.sweeps == DOZE_AFTER_SWEEPS + 1);
-            drop(idle);
-            if tired.is_some() {
-                self.doze(backend);
             }
         }
     }
@@ -191,11 +210,14 @@ impl Upstream {
         }
     }
 
-    fn take_idle(&self, backend: &Backend) -> Option<Stream> {
+    fn take_idle(&self, backend: &Backend, reuse: Reuse) -> Option<Stream> {
+        if reuse == Reuse::None {
+            return None;
+        }
         loop {
             let mut idle = backend.idle.borrow_mut().pop_back()?;
             self.telemetry.pool_idle.decrement();
-            if idle.stream.receiver.is_quiet() {
+            if idle.stream.receiver.is_quiet() && (reuse == Reuse::Any || idle.stream.sender.peer_is_silent()) {
                 return Some(idle.stream);
             }
             self.closed();
@@ -224,16 +246,21 @@ impl Upstream {
         Lease { stream: Some(stream), backend, upstream: self.clone(), reused }
     }
 
-    async fn wait(&self) -> Result<(), Unavailable> {
-        if self.waiting.borrow().len() >= self.limits.get().pending {
-            return Err(Unavailable::Overflow);
-        }
+    /// Waits for a call: behind the others, or before them where it was called in vain.
+    async fn wait(&self, again: bool) -> Result<(), Unavailable> {
         let waiter = Rc::new(Waiter::default());
-        self.waiting.borrow_mut().push_back(waiter.clone());
+        let mut waiting = self.waiting.borrow_mut();
+        match again {
+            true => waiting.push_front(waiter.clone()),
+            false if waiting.len() >= self.limits.get().pending => return Err(Unavailable::Overflow),
+            false => waiting.push_back(waiter.clone()),
+        }
+        drop(waiting);
         let place = Place { upstream: self, waiter, served: Cell::new(false) };
         poll_fn(|context| {
             if place.waiter.called.get() {
                 place.served.set(true);
+                self.called.set(self.called.get() - 1);
                 return Poll::Ready(());
             }
             place.waiter.waker.replace(Some(context.waker().clone()));
@@ -241,6 +268,13 @@ impl Upstream {
         })
         .await;
         Ok(())
+    }
+
+    /// Whether there is room for one more than those who were called.
+    fn has_unpromised(&self) -> bool {
+        let idle: usize = self.backends.borrow().iter().map(|backend| backend.idle.borrow().len()).sum();
+        let room = self.limits.get().connections.saturating_sub(self.open.get());
+        idle.saturating_add(room) > self.called.get()
     }
 
     /// Makes place for one more connection by closing the longest idle one.
@@ -264,38 +298,11 @@ impl Upstream {
         }
     }
 
-    /// Takes the read buffers of connections that have been idle for a second.
-    fn doze(self: &Rc<Self>, backend: &Rc<Backend>) {
-        let mut idle = backend.idle.borrow_mut();
-        for _ in 0..idle.len() {
-            let Some(mut next) = idle.pop_front() else { break };
-            if next.sweeps != DOZE_AFTER_SWEEPS + 1 {
-                idle.push_back(next);
-                continue;
-            }
-            let (upstream, backend) = (self.clone(), backend.clone());
-            self.telemetry.pool_idle.decrement();
-            task::spawn(async move {
-                if matches!(next.stream.receiver.release().await, Ok(false)) {
-                    next.stream.receiver.doze();
-                    upstream.keep(&backend, Idle { sweeps: next.sweeps + 1, ..next }, false);
-                } else {
-                    upstream.closed();
-                }
-            });
-        }
-    }
-
-    fn keep(&self, backend: &Rc<Backend>, idle: Idle, recent: bool) {
+    fn keep(&self, backend: &Rc<Backend>, idle: Idle) {
         if self.retired.get() || !self.backends.borrow().iter().any(|kept| Rc::ptr_eq(kept, backend)) {
             return self.closed();
         }
-        let mut place = backend.idle.borrow_mut();
-        if recent {
-            place.push_back(idle)
-        } else {
-            place.push_front(idle)
-        }
+        backend.idle.borrow_mut().push_back(idle);
         self.telemetry.pool_idle.increment();
         self.call_next();
     }
@@ -314,6 +321,7 @@ impl Upstream {
     fn call_next(&self) {
         if let Some(waiter) = self.waiting.borrow_mut().pop_front() {
             waiter.called.set(true);
+            self.called.set(self.called.get() + 1);
             if let Some(waker) = waiter.waker.take() {
                 waker.wake();
             }
@@ -337,7 +345,7 @@ impl Lease {
         let Some(mut stream) = self.stream.take() else { return };
         stream.receiver.want(crate::net::buffer::SMALL_ROOM);
         stream.receiver.listen_in();
-        self.upstream.keep(&self.backend, Idle { stream, sweeps: 0 }, true);
+        self.upstream.keep(&self.backend, Idle { stream, sweeps: 0 });
     }
 }
 
@@ -378,6 +386,7 @@ impl Drop for Place<'_> {
             return;
         }
         if self.waiter.called.get() {
+            self.upstream.called.set(self.upstream.called.get() - 1);
             self.upstream.call_next();
         } else {
             self.upstream.waiting.borrow_mut().retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));

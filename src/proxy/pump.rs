@@ -124,7 +124,7 @@ pub async fn pump(
                 out = Buffer::none();
                 let (waiting, limit) = direction.reading.get();
                 direction.watch.wait_for(waiting, limit);
-                let received = from.fill_unless(|| direction.watch.is_quiet()).await.map_err(PumpError::Read)?;
+                let received = from.fill().await.map_err(PumpError::Read)?;
                 if received == 0 {
                     body.finish_on_eof().map_err(|_| PumpError::Truncated)?;
                     if framing == Framing::Chunked {

@@ -36,6 +36,9 @@ use crate::{
 /// Messages that may wait for a core. Management sends a handful a second; a core that is this far behind is stuck.
 const MAILBOX_CAPACITY: usize = 256;
 
+/// So many connections that have given up their buffers within a second are worth a look through the allocator's pages.
+const DOZED_MIN: u32 = 256;
+
 /// Between the steps of copying counters, so that requests are served meanwhile.
 const COPY_PAUSE: Duration = Duration::from_millis(1);
 
@@ -148,6 +151,9 @@ async fn tick(core: Rc<Core>, heartbeat: Heartbeat) {
         ticks += 1;
         if ticks % (SWEEP.as_millis() / TICK.as_millis()) == 0 {
             core.sweep();
+            if core.dozed.replace(0) >= DOZED_MIN {
+                give_back_memory();
+            }
         }
     }
 }
@@ -217,6 +223,12 @@ fn begin_drain(core: &Core, drain: Drain) {
         }
         core.deadlines.interrupt_idle();
     }
+}
+
+/// Returns what this thread has freed to the system; the allocator by itself does it only while it is used.
+fn give_back_memory() {
+    // SAFETY: it looks at the allocator's own lists only, of this thread.
+    unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
 fn pin(cpu: usize) -> io::Result<()> {
