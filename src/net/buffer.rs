@@ -33,6 +33,14 @@ struct Pool {
     large: Vec<Box<[u8]>>,
 }
 
+/// Frees the core's spare buffers, for when it has become quieter.
+pub fn trim() {
+    POOL.with_borrow_mut(|pool| {
+        pool.small = Vec::new();
+        pool.large = Vec::new();
+    });
+}
+
 /// Bytes `start..end` of an allocation. Dropping it gives the allocation back to the core's pool.
 #[derive(Default)]
 pub struct Buffer {

@@ -254,7 +254,8 @@ impl Attempt<'_> {
             return Ok(tunnel::run(stream, lease, &watch, timeouts.stream_idle, account).await);
         }
         if delivered.reusable {
-            lease.give_back();
+            // Bytes behind an answer that has no body are most likely still on their way.
+            lease.give_back(workspace.response.body == BodyLength::None);
         }
         Ok(if delivered.keep_alive { After::KeepAlive } else { self.ending(workspace) })
     }
@@ -540,7 +541,7 @@ fn response_wait(timeouts: &Timeouts) -> Wait {
     let (response, idle) = (timeouts.upstream_response, timeouts.stream_idle);
     match shorter(response, idle) {
         limit if limit == response => (Waiting::Response, limit),
-        limit => (Waiting::Upstream, limit),
+        limit => (Waiting::ResponseIdle, limit),
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Backend {
 
 struct Idle {
     stream: Stream,
+    /// Its last answer had no body, though an upstream may think otherwise: the kernel is asked before it is used.
+    doubtful: bool,
     sweeps: u32,
 }
 
@@ -217,7 +219,9 @@ impl Upstream {
         loop {
             let mut idle = backend.idle.borrow_mut().pop_back()?;
             self.telemetry.pool_idle.decrement();
-            if idle.stream.receiver.is_quiet() && (reuse == Reuse::Any || idle.stream.sender.peer_is_silent()) {
+            if idle.stream.receiver.is_quiet()
+                && (!(idle.doubtful || reuse == Reuse::Checked) || idle.stream.sender.peer_is_silent())
+            {
                 return Some(idle.stream);
             }
             self.closed();
@@ -341,11 +345,11 @@ impl Lease {
     }
 
     /// Keeps the connection for the next request. Only when both directions ended cleanly.
-    pub fn give_back(mut self) {
+    pub fn give_back(mut self, doubtful: bool) {
         let Some(mut stream) = self.stream.take() else { return };
         stream.receiver.want(crate::net::buffer::SMALL_ROOM);
         stream.receiver.listen_in();
-        self.upstream.keep(&self.backend, Idle { stream, sweeps: 0 });
+        self.upstream.keep(&self.backend, Idle { stream, doubtful, sweeps: 0 });
     }
 }
 

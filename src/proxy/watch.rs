@@ -28,6 +28,8 @@ pub enum Waiting {
     ClientWindow,
     /// The upstream's answer, after the whole request was sent.
     Response,
+    /// The same, where the stream's idle time-out comes first.
+    ResponseIdle,
     /// The upstream does not take what is sent, or sends no more of its body.
     Upstream,
     /// Either side of a tunnel, both of which are being read from.
@@ -110,7 +112,9 @@ impl<'a> Watch<'a> {
                     if self.listener.is_overdue() {
                         return Err(Stalled::Drained);
                     }
-                    if !matches!(self.waiting.get(), Waiting::ClientBody | Waiting::Tunnel)
+                    // Later, a client that is gone is noticed by writing to it, and one that has only ended its side still
+                    // reads.
+                    if matches!(self.waiting.get(), Waiting::Response | Waiting::ResponseIdle)
                         && self.client.peer_is_gone()
                     {
                         return Err(Stalled::ClientGone);

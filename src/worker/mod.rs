@@ -18,6 +18,7 @@ use self::deadline::TICK;
 use crate::{
     config::{endpoints::EndpointTable, snapshot::Snapshot},
     net::{
+        buffer,
         driver::{self, Kind},
         mailbox::{Mailbox, Post, Unopened, mailbox},
         task,
@@ -227,6 +228,7 @@ fn begin_drain(core: &Core, drain: Drain) {
 
 /// Returns what this thread has freed to the system; the allocator by itself does it only while it is used.
 fn give_back_memory() {
+    buffer::trim();
     // SAFETY: it looks at the allocator's own lists only, of this thread.
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
