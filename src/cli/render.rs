@@ -82,6 +82,7 @@ mod tests {
         for (line, shown) in [
             ("  address: http://0.0.0.0:80", "  address: http://0.0.0.0:80"),
             ("    password: hunter2", "    password: ***"),
+            ("    pasword: hunter2", "    pasword: ***"),
             ("  \"apiKey\" : [a, b]", "  \"apiKey\" : ***"),
             ("config: {username: u, password: p}", "config: {username: u, password: ***"),
             ("- {key: authorization, value: Basic abc}", "- {key: authorization, value: ***"),

@@ -17,7 +17,7 @@ use super::{
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel, Written},
     node::{Node, nearest},
     problem::{Location, Problem, Severity},
-    resources::Id,
+    resources::{Extension, Id, Resource},
     rule::{RawRule, Rule},
     service_settings,
     settings::Settings,
@@ -36,8 +36,8 @@ pub type Intern<'i> = &'i mut dyn FnMut(Series<'_>) -> SeriesId;
 pub struct Context<'c> {
     pub environment: &'c Environment,
     pub settings: &'c Settings,
-    /// Names of custom policies.
-    pub extensions: &'c dyn Fn(&str) -> bool,
+    /// Custom policies.
+    pub extensions: &'c [Resource<Extension>],
 }
 
 /// A snapshot of everything that can be served. Problems are added to `problems`; the snapshot's own list stays empty.
@@ -61,11 +61,18 @@ pub fn compile(
     let mut apis = Vec::new();
     let mut listeners: BTreeMap<SocketAddr, BaseIndex> = BTreeMap::new();
     for api in &model.apis {
-        let Some(address) = compiler.address(api) else { continue };
+        let Some(address) = compiler.address(api) else {
+            // What else is wrong with it should be told as well.
+            compiler.api(api, String::new());
+            continue;
+        };
         if address.scheme == Scheme::Http {
             listeners.entry(address.socket).or_default().insert(&address.base, apis.len());
         }
         apis.push(Arc::new(compiler.api(api, address.base)));
+    }
+    for attachment in &model.orphans {
+        compiler.orphan(attachment);
     }
     Snapshot {
         generation,
@@ -120,6 +127,9 @@ impl Compiler<'_> {
             Ok(address) => address,
             Err(text) => {
                 self.problem(Severity::Error, location, path, text);
+                // What else is wrong with it should be told as well.
+                self.policies(&model.policies, Owner::Service(&model.id));
+                service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
                 return None;
             }
         };
@@ -137,7 +147,7 @@ impl Compiler<'_> {
                 rules: Vec::new(),
             });
         }
-        policies.extend(model.policies.iter().map(|attachment| self.policy(attachment, Owner::Service(&model.id))));
+        policies.extend(self.policies(&model.policies, Owner::Service(&model.id)));
         let settings = service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
         let mut endpoints = vec![address.endpoint];
         endpoints.extend(settings.endpoints);
@@ -206,7 +216,7 @@ impl Compiler<'_> {
             name: name.clone(),
             base,
             series: (self.intern)(Series::Api { namespace, api: name }),
-            policies: model.policies.iter().map(|attachment| self.policy(attachment, Owner::Api(&model.id))).collect(),
+            policies: self.policies(&model.policies, Owner::Api(&model.id)),
             routes: model.routes.iter().filter_map(|route| self.route(&model.id, route)).collect(),
         }
     }
@@ -230,6 +240,10 @@ impl Compiler<'_> {
         Some(Route { name: model.name.clone(), series: (self.intern)(series), rules, target })
     }
 
+    fn policies(&mut self, attachments: &[Attachment], owner: Owner<'_>) -> Vec<BoundPolicy> {
+        attachments.iter().map(|attachment| self.policy(attachment, owner)).collect()
+    }
+
     fn policy(&mut self, attachment: &Attachment, owner: Owner<'_>) -> BoundPolicy {
         let written = &attachment.written;
         let path = attachment.config_path();
@@ -242,7 +256,7 @@ impl Compiler<'_> {
         identity = identity.text(owner_kind).text(&owner_id.to_string()).text(&attachment.policy.value);
         let config = substitute::variables(&config, &path, self.context.environment, self.problems);
         let mut policy = match (self.misfit(attachment, owner), &config) {
-            (Some(reason), _) => Compiled::Broken(format!("{}: {reason}", attachment.id)),
+            (Some(reason), _) => Compiled::Broken(format!("{}: {reason}", written.path)),
             (None, None) => Compiled::Broken(format!("{path}: an environment variable is not set")),
             (None, Some(config)) => policies::compile(&attachment.policy.value, config, &path, self.problems),
         };
@@ -263,6 +277,17 @@ impl Compiler<'_> {
         }
     }
 
+    /// What is wrong with a policy that governs nothing: whoever checks a file of bindings alone is told as well.
+    fn orphan(&mut self, attachment: &Attachment) {
+        let nobody = Id::new("", "");
+        let entry = policies::lookup(&attachment.policy.value);
+        let owner = match entry.map(|entry| (entry.role, entry.name)) {
+            Some((Role::Outbound, _) | (Role::Transport, "tls-outbound")) => Owner::Service(&nobody),
+            _ => Owner::Api(&nobody),
+        };
+        self.policy(attachment, owner);
+    }
+
     /// Why a policy cannot be where it is, before anyone looks at its configuration.
     fn misfit(&mut self, attachment: &Attachment, owner: Owner<'_>) -> Option<String> {
         if attachment.refused {
@@ -272,7 +297,7 @@ impl Compiler<'_> {
         let path = format!("{}.policyRef.name", attachment.written.path);
         let location = &attachment.policy.location;
         let Some(entry) = policies::lookup(name) else {
-            if (self.context.extensions)(name) {
+            if self.context.extensions.iter().any(|extension| extension.id.name == *name) {
                 let text = format!("custom policy `{name}` is not supported: not implemented yet");
                 self.problem(Severity::Warning, location, path, &text);
                 return Some(text);
@@ -289,8 +314,13 @@ impl Compiler<'_> {
             (Role::Transport, Owner::Service(_)) => entry.name == "tls-outbound",
             _ => false,
         };
-        if fits {
+        if fits && entry.implemented {
             return None;
+        }
+        if fits {
+            let text = format!("`{name}`: not implemented yet");
+            self.problem(Severity::Warning, location, path, &text);
+            return Some(text);
         }
         let text = match owner {
             Owner::Api(_) => format!("`{name}` is for a Service, not for an ApiInstance"),
@@ -304,9 +334,11 @@ impl Compiler<'_> {
     fn rules(&mut self, written: &Written, severity: Severity) -> Result<Vec<Rule>, ()> {
         let Some(node) = &written.rules else { return Ok(Vec::new()) };
         let path = format!("{}.rules", written.path);
-        let raw = node.deserialize_as::<Vec<RawRule>>(severity, &path, self.problems).ok_or(())?;
+        let whole: Option<Vec<RawRule>> = node.deserialize_as(severity, &path, self.problems);
+        let mut sound = whole.is_some();
+        // A rule of the wrong form does not hide a bad pattern in another.
+        let raw = whole.or_else(|| node.deserialize_rest()).unwrap_or_default();
         let mut rules = Vec::with_capacity(raw.len());
-        let mut sound = true;
         for (at, (raw, node)) in raw.iter().zip(node.iter()).enumerate() {
             match Rule::compile(raw, &mut self.patterns) {
                 Ok(rule) => rules.push(rule),

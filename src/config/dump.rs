@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     load::Loaded,
     model::{ApiModel, Attachment, Model, ROUTER_ORDER, RouteModel, ServiceModel, Written},
-    node::Node,
+    node::{Node, nearest},
     resources::{Id, LoadBalancing, RetryOn, ServiceRingway},
     settings::{ServerHeader, Settings},
 };
@@ -279,7 +279,7 @@ pub fn is_sensitive(key: &str) -> bool {
         "authorizationvalue",
         "connectionstring",
     ];
-    const WHOLE: [&str; 2] = ["key", "textkey"];
+    const WHOLE: [&str; 3] = ["key", "textkey", "certificate"];
     // Their values name a secret or time it, and are none.
     const SHOWN: [&str; 7] = [
         "tokenfetchtimeout",
@@ -291,7 +291,11 @@ pub fn is_sensitive(key: &str) -> bool {
         "clientsecretexpression",
     ];
     let key: String = key.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()).collect();
-    !SHOWN.contains(&key.as_str()) && (WHOLE.contains(&key.as_str()) || PARTS.iter().any(|part| key.contains(part)))
+    !SHOWN.contains(&key.as_str())
+        && (WHOLE.contains(&key.as_str())
+            || PARTS.iter().any(|part| key.contains(part))
+            // What is misspelt is as secret.
+            || nearest(&key, PARTS.into_iter()).is_some())
 }
 
 /// A header that carries credentials, or a line `Name value` that begins with one.

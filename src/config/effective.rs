@@ -65,7 +65,7 @@ impl Sections {
         Self(merged)
     }
 
-    /// A section as its type. Its problems have been reported by [`Sections::merge`].
+    /// A section as its type, as far as it can be read. Its problems have been reported by [`Sections::merge`].
     fn section<T: serde::de::DeserializeOwned + Default>(&self, name: &str) -> (T, String) {
         match self.0.get(name) {
             Some(merged) => (merged.node.deserialize_rest().unwrap_or_default(), merged.path.clone()),
@@ -200,6 +200,9 @@ struct Checked<'p> {
 
 impl Checked<'_> {
     fn error(&mut self, field: &str, location: Location, text: String) {
+        if location.is_nowhere() {
+            return;
+        }
         let path = format!("{}.{field}", self.path);
         self.problems.push(Problem { severity: Severity::Error, location, path, text });
     }

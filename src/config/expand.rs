@@ -184,16 +184,20 @@ impl Expansion<'_> {
         let found = self.targets(&binding.id, &binding.location, &spec.target_ref);
         let path = format!("{}.spec", binding.id.name);
         let written = self.written(path, &spec.policy_ref, &spec.config, &spec.rules);
+        let attachment = Attachment {
+            written,
+            kind: Kind::PolicyBinding.name(),
+            id: binding.id.clone(),
+            policy: spec.policy_ref.name.clone(),
+            order: spec.order.unwrap_or(DEFAULT_ORDER),
+            inline_at: None,
+            refused: found.guessed,
+        };
+        if found.targets.is_empty() && !is_route(&attachment.policy.value) {
+            self.model.orphans.push(attachment.clone());
+        }
         for target in found.targets {
-            let attachment = Attachment {
-                written: written.clone(),
-                kind: Kind::PolicyBinding.name(),
-                id: binding.id.clone(),
-                policy: spec.policy_ref.name.clone(),
-                order: spec.order.unwrap_or(DEFAULT_ORDER),
-                inline_at: None,
-                refused: found.guessed,
-            };
+            let attachment = attachment.clone();
             match target {
                 Target::Api(index) if is_route(&attachment.policy.value) => {
                     self.route(index, attachment, (binding.position, 0));

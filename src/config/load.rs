@@ -20,7 +20,7 @@ use super::{
     problem::{Location, Problem, Severity},
     resources::Resources,
     settings::Settings,
-    snapshot::Snapshot,
+    snapshot::{SeriesId, Snapshot},
 };
 
 /// Knows where the configuration is, and reads it as often as asked.
@@ -104,13 +104,38 @@ impl Loaded {
     pub fn compile(&self, generation: u64, intern: Intern<'_>) -> Outcome {
         let mut problems = self.problems.clone();
         let model = self.expand(&mut problems);
-        let extensions = |name: &str| self.resources.extensions.iter().any(|extension| extension.id.name == name);
-        let context = Context { environment: &self.environment, settings: &self.settings, extensions: &extensions };
         let hash = self.hash(&model);
-        let mut snapshot = compile::compile(&model, &context, generation, hash, intern, &mut problems);
+        let mut snapshot = compile::compile(&model, &self.context(), generation, hash, intern, &mut problems);
+        if let Some(everything) = self.resources.with_drafts() {
+            problems = self.problems_of(&everything);
+        }
         sort(&mut problems, &self.files);
         snapshot.problems.clone_from(&problems);
         Outcome { snapshot, problems }
+    }
+
+    /// What a resource with an error has wrong besides, as if the error were not there.
+    fn problems_of(&self, everything: &Resources) -> Vec<Problem> {
+        let mut found = Vec::new();
+        let model = expand(everything, &self.environment, &mut found);
+        compile::compile(&model, &self.context(), 0, String::new(), &mut |_| SeriesId::default(), &mut found);
+        found.retain(|problem| !problem.location.is_nowhere() && !self.is_told(problem));
+        found.extend(self.problems.iter().cloned());
+        found
+    }
+
+    /// Whether it is about something, or a part of something, that is known to be wrong.
+    fn is_told(&self, problem: &Problem) -> bool {
+        self.problems.iter().any(|told| {
+            let below = problem.path.strip_prefix(&told.path);
+            told.severity == Severity::Error
+                && told.location.file == problem.location.file
+                && below.is_some_and(|below| below.is_empty() || below.starts_with(['.', '[']))
+        })
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { environment: &self.environment, settings: &self.settings, extensions: &self.resources.extensions }
     }
 
     /// Of everything that is configured and nothing of where it was written.

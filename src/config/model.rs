@@ -21,6 +21,8 @@ pub struct Model {
     /// In the order of the files.
     pub apis: Vec<ApiModel>,
     pub services: Vec<ServiceModel>,
+    /// Policies without a target: they have no effect, but may have mistakes.
+    pub orphans: Vec<Attachment>,
 }
 
 #[derive(Debug)]

@@ -10,6 +10,13 @@ pub struct Location {
     pub column: u32,
 }
 
+impl Location {
+    /// Of a stand-in for something that could not be read.
+    pub fn is_nowhere(&self) -> bool {
+        self.file.as_os_str().is_empty()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Loads; an operator should know. `check --strict` makes it an error.

@@ -49,13 +49,38 @@ impl Buffer {
 
     /// An empty buffer with room for at least `bytes` behind its headroom, and for the end of a chunk.
     pub fn with_room(bytes: usize) -> Self {
+        Self { data: Self::allocate(bytes), start: HEADROOM, end: HEADROOM }
+    }
+
+    /// Where in an allocation received bytes begin.
+    pub(super) const RECEIVE_AT: usize = HEADROOM;
+
+    /// The memory of a buffer with room for `bytes`.
+    pub(super) fn allocate(bytes: usize) -> Box<[u8]> {
         let wanted = bytes + HEADROOM + TAILROOM;
-        let data = POOL.with_borrow_mut(|pool| match wanted {
+        POOL.with_borrow_mut(|pool| match wanted {
             small if small <= SMALL => pool.small.pop().unwrap_or_else(|| zeroed(SMALL)),
             large if large <= LARGE => pool.large.pop().unwrap_or_else(|| zeroed(LARGE)),
             _ => zeroed(wanted),
-        });
-        Self { data, start: HEADROOM, end: HEADROOM }
+        })
+    }
+
+    /// Memory from [`Buffer::allocate`] into which `received` bytes have come.
+    pub(super) fn filled(data: Box<[u8]>, received: usize) -> Self {
+        assert!(HEADROOM + received <= data.len(), "no more is received than there is room for");
+        Self { data, start: HEADROOM, end: HEADROOM + received }
+    }
+
+    /// Lets `receive` write behind what is held, leaving room for the end of a chunk; it says how much it wrote.
+    pub(super) fn receive(
+        &mut self,
+        receive: impl FnOnce(&mut [u8]) -> std::io::Result<usize>,
+    ) -> std::io::Result<usize> {
+        let until = self.data.len() - TAILROOM;
+        let received = receive(&mut self.data[self.end..until])?;
+        self.end += received;
+        assert!(self.end <= until, "no more is received than there is room for");
+        Ok(received)
     }
 
     pub fn is_none(&self) -> bool {
@@ -148,33 +173,6 @@ impl Drop for Buffer {
                 pool.large.push(data);
             }
         });
-    }
-}
-
-// SAFETY: the allocation is on the heap and does not move while the kernel holds the buffer by value.
-unsafe impl monoio::buf::IoBuf for Buffer {
-    fn read_ptr(&self) -> *const u8 {
-        self.bytes().as_ptr()
-    }
-
-    fn bytes_init(&self) -> usize {
-        self.len()
-    }
-}
-
-// SAFETY: as above; what the kernel may write is the room behind `end`, less the
-// tailroom, and `set_init` is told how much it wrote.
-unsafe impl monoio::buf::IoBufMut for Buffer {
-    fn write_ptr(&mut self) -> *mut u8 {
-        self.data[self.end..].as_mut_ptr()
-    }
-
-    fn bytes_total(&mut self) -> usize {
-        self.room() - TAILROOM
-    }
-
-    unsafe fn set_init(&mut self, received: usize) {
-        self.end += received;
     }
 }
 

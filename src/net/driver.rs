@@ -5,7 +5,7 @@
 
 use std::{fmt, future::Future, io};
 
-use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+use super::{executor, reactor, ring::Ring};
 
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Kind {
     }
 }
 
-const ENTRIES: u32 = 1024;
+pub(super) const ENTRIES: u32 = 1024;
 const COMPLETIONS: u32 = 8 * ENTRIES;
 
 /// Tries the rings from the fastest on.
@@ -101,7 +101,7 @@ fn explain(error: &io::Error) -> String {
     format!("io_uring is not available ({error}): {cure}")
 }
 
-fn ring(flags: Flags) -> io_uring::Builder {
+pub(super) fn ring(flags: Flags) -> io_uring::Builder {
     let mut builder = io_uring::IoUring::builder();
     builder.setup_cqsize(COMPLETIONS);
     match flags {
@@ -112,31 +112,23 @@ fn ring(flags: Flags) -> io_uring::Builder {
     builder
 }
 
-/// Builds a ring and sends a no-op through it: a seccomp profile may allow the one and not the other.
+/// Builds a ring with its buffers and sends a no-op through it: a seccomp profile may allow the one and not the other.
 fn try_ring(flags: Flags) -> io::Result<()> {
     let mut ring = ring(flags).build(ENTRIES)?;
     let nop = io_uring::opcode::Nop::new().build();
     // SAFETY: a no-op refers to no memory.
     unsafe { ring.submission().push(&nop).map_err(|_| io::Error::from(io::ErrorKind::StorageFull))? };
     ring.submit_and_wait(1)?;
-    Ok(())
+    Ring::try_buffers(&ring)
 }
 
 /// Runs `main` to its end on this thread, which becomes the ring's only issuer.
 ///
 /// # Errors
-/// The runtime could not be built; nothing ran.
+/// The driver could not be built; nothing ran.
 pub fn run<F: Future>(kind: Kind, main: F) -> io::Result<F::Output> {
-    match kind {
-        Kind::IoUring(flags) => {
-            let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(ENTRIES).uring_builder(ring(flags));
-            Ok(builder.enable_timer().build()?.block_on(main))
-        }
-        Kind::Epoll => {
-            let builder = RuntimeBuilder::<LegacyDriver>::new().with_entries(ENTRIES);
-            Ok(builder.enable_timer().build()?.block_on(main))
-        }
-    }
+    reactor::install(kind)?;
+    Ok(executor::block_on(main))
 }
 
 #[cfg(test)]

@@ -1,19 +1,22 @@
 //! Listening sockets: bound by the management thread, one per core and address, accepted from by the cores.
 
 use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
+    rc::Rc,
     sync::OnceLock,
+    task::{Poll, Waker, ready},
 };
 
-use monoio::{
-    io::{CancelHandle, Canceller},
-    net::{TcpListener, TcpStream},
-};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::Stream;
+use super::{
+    Stream,
+    reactor::{Fd, Pending},
+};
 
 /// Connections that may wait to be accepted, per core and address; the kernel's `somaxconn` bounds it too.
 const BACKLOG: i32 = 4096;
@@ -77,30 +80,53 @@ pub fn has_room() -> bool {
 
 /// A core's own listener.
 pub struct Listener {
-    tcp: TcpListener,
+    accepting: RefCell<Pending>,
     /// The same socket, for taking what still waits when the listener goes.
     last: StdListener,
-    closing: CancelHandle,
+    closing: Rc<Closing>,
 }
 
 /// Ends a [`Listener`] from another task of the core.
-pub struct Closer(Canceller);
+pub struct Closer(Rc<Closing>);
+
+#[derive(Default)]
+struct Closing {
+    closed: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
 
 impl Listener {
     pub fn open(socket: StdListener) -> io::Result<(Self, Closer)> {
         let last = socket.try_clone()?;
-        let canceller = Canceller::new();
-        let closing = canceller.handle();
-        Ok((Self { tcp: TcpListener::from_std(socket)?, last, closing }, Closer(canceller)))
+        let accepting = RefCell::new(Pending::new(Fd::new(OwnedFd::from(socket).into_raw_fd())?));
+        let closing = Rc::<Closing>::default();
+        Ok((Self { accepting, last, closing: closing.clone() }, Closer(closing)))
     }
 
-    /// The next connection. `Ok(None)`: the listener was closed.
+    /// The next connection. `Ok(None)`: the listener was closed, and nothing that the driver had accepted is left.
     pub async fn accept(&self) -> io::Result<Option<(Stream, SocketAddr)>> {
-        match self.tcp.cancelable_accept(self.closing.clone()).await {
-            Ok((tcp, peer)) => Ok(Some((Stream::new(tcp), peer))),
-            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let accepted = poll_fn(|context| {
+            let mut accepting = self.accepting.borrow_mut();
+            let closed = self.closing.closed.get();
+            // The driver stops, and gives what it had accepted, before anybody looks what still waits.
+            if closed && !accepting.end() {
+                return Poll::Ready(None);
+            }
+            self.closing.waker.replace(Some(context.waker().clone()));
+            match ready!(accepting.poll_accept(context)) {
+                Err(_) if closed => Poll::Ready(None),
+                accepted => Poll::Ready(Some(accepted)),
+            }
+        });
+        let Some(accepted) = accepted.await.transpose()? else { return Ok(None) };
+        // SAFETY: the driver hands over a socket that nobody else has.
+        connection(unsafe { OwnedFd::from_raw_fd(accepted) }).map(Some)
+    }
+
+    /// Has the driver accept no more on its own; what it had accepted is given by [`Listener::accept`], which fails once
+    /// after it and then begins anew.
+    pub fn pause(&self) {
+        self.accepting.borrow_mut().end();
     }
 
     /// From now on the kernel begins no new connection here; those it has begun can still be accepted. Without it, whoever
@@ -134,15 +160,23 @@ impl Listener {
 
     /// What had been completed by the kernel when the listener was closed; then nothing more.
     pub fn accept_waiting(&self) -> Option<(Stream, SocketAddr)> {
-        let (tcp, peer) = self.last.accept().ok()?;
+        let (tcp, _) = self.last.accept().ok()?;
         tcp.set_nonblocking(true).ok()?;
-        Some((Stream::new(TcpStream::from_std(tcp).ok()?), peer))
+        connection(tcp.into()).ok()
     }
+}
+
+fn connection(socket: OwnedFd) -> io::Result<(Stream, SocketAddr)> {
+    let peer = SockRef::from(&socket).peer_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((Stream::new(socket)?, peer))
 }
 
 impl Closer {
     pub fn close(self) {
-        self.0.cancel();
+        self.0.closed.set(true);
+        if let Some(waker) = self.0.waker.take() {
+            waker.wake();
+        }
     }
 }
 

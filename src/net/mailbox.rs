@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use monoio::io::AsyncReadRent;
+use super::{Receiver, Stream};
 
 /// The end of other threads.
 pub struct Post<T> {
@@ -21,7 +21,7 @@ pub struct Post<T> {
 /// The core's end.
 pub struct Mailbox<T> {
     queue: Arc<Queue<T>>,
-    bell: monoio::net::UnixStream,
+    bell: Receiver,
 }
 
 /// The core's end before it has reached its thread.
@@ -61,7 +61,7 @@ impl<T> Post<T> {
 impl<T> Unopened<T> {
     /// On the core's own thread, inside its runtime.
     pub fn open(self) -> io::Result<Mailbox<T>> {
-        Ok(Mailbox { queue: self.queue, bell: monoio::net::UnixStream::from_std(self.bell)? })
+        Ok(Mailbox { queue: self.queue, bell: Stream::new(self.bell.into())?.receiver })
     }
 }
 
@@ -73,9 +73,9 @@ impl<T> Mailbox<T> {
             if message.is_some() {
                 return message;
             }
-            let (rung, _) = self.bell.read(vec![0; 64]).await;
-            if !rung.is_ok_and(|bytes| bytes > 0) {
-                return None;
+            match self.bell.fill().await {
+                Ok(rung @ 1..) => self.bell.consume(rung),
+                _ => return None,
             }
         }
     }

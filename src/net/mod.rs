@@ -1,12 +1,16 @@
 //! Sockets and bytes: the facade behind which the I/O driver stands.
 //!
-//! No type of the runtime crosses it, so another driver can take its place without a change above. `unsafe` lives here (and
+//! No type of a driver crosses it, so there can be two, and nothing above knows which one runs. `unsafe` lives here (and
 //! in `worker/`) only.
 
 pub mod buffer;
 pub mod driver;
+mod epoll;
+mod executor;
 pub mod listen;
 pub mod mailbox;
+mod reactor;
+mod ring;
 pub mod stream;
 pub mod task;
 

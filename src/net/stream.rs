@@ -1,27 +1,23 @@
 //! A TCP connection as two halves: a receiver that owns what was read and not consumed, and a sender.
 //!
-//! A read that was begun is never dropped, since its bytes would be lost: it belongs to the receiver, not to whoever waits
-//! for it. So a waiter may give up at any time and a later one goes on where it stopped.
+//! A receive that was begun is never dropped, since its bytes would be lost: it belongs to the receiver, not to whoever
+//! waits for it. So a waiter may give up at any time and a later one goes on where it stopped.
 
 use std::{
-    cell::{Cell, RefCell, UnsafeCell},
-    future::{Future, poll_fn},
+    future::poll_fn,
     io,
     net::SocketAddr,
-    os::fd::AsRawFd,
-    pin::Pin,
+    os::fd::{IntoRawFd, OwnedFd},
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
 
-use monoio::{
-    io::{AsyncWriteRent, CancelableAsyncReadRent, Canceller},
-    net::TcpStream,
-};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
-    buffer::{self, Buffer},
-    listen,
+    buffer::{Buffer, SMALL_ROOM},
+    executor, listen,
+    reactor::{Fd, Pending, Sending},
 };
 
 pub struct Stream {
@@ -30,83 +26,49 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(tcp: TcpStream) -> Self {
-        let socket = Rc::new(Socket(UnsafeCell::new(tcp)));
-        Self { receiver: Receiver::new(socket.clone()), sender: Sender { socket } }
+    /// Takes over a connected, non-blocking socket.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self::of(Fd::new(socket.into_raw_fd())?))
+    }
+
+    fn of(fd: Rc<Fd>) -> Self {
+        let receiver =
+            Receiver { receiving: Pending::new(fd.clone()), buffer: Buffer::none(), room: SMALL_ROOM, at_once: 0 };
+        Self { receiver, sender: Sender { fd } }
     }
 
     /// Whether the descriptors that clients may take are taken with this one; the rest is for upstreams, files, probes.
     pub fn takes_the_last_room(&self) -> bool {
-        !listen::is_for_clients(self.sender.socket.fd())
+        !listen::is_for_clients(self.sender.fd.raw)
     }
 
     /// Connects; the caller bounds the time.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let tcp = TcpStream::connect_addr(address).await?;
-        tcp.set_nodelay(true)?;
-        Ok(Self::new(tcp))
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        let fd = Fd::new(socket.into_raw_fd())?;
+        let mut connecting = Pending::new(fd.clone());
+        poll_fn(|context| connecting.poll_connect(address, context)).await?;
+        Ok(Self::of(fd))
     }
-}
-
-/// The runtime wants `&mut` for each direction, though both only borrow the descriptor.
-struct Socket(UnsafeCell<TcpStream>);
-
-impl Socket {
-    #[allow(clippy::mut_from_ref)]
-    fn tcp(&self) -> &mut TcpStream {
-        // SAFETY: one thread, and every operation of the runtime clones the shared descriptor before it first waits; no
-        // reference into the `TcpStream` lives across an await that another call could overlap with a conflicting write.
-        unsafe { &mut *self.0.get() }
-    }
-
-    fn fd(&self) -> i32 {
-        self.tcp().as_raw_fd()
-    }
-}
-
-/// What the read loop is asked for, and what came of it.
-#[derive(Default)]
-struct Exchange {
-    job: Cell<Option<Job>>,
-    done: Cell<Option<(io::Result<usize>, Buffer)>>,
-    canceller: RefCell<Canceller>,
-}
-
-enum Job {
-    Read(Buffer),
-    /// Wait for bytes without holding a buffer for them.
-    Ready,
 }
 
 pub struct Receiver {
-    socket: Rc<Socket>,
-    exchange: Rc<Exchange>,
-    /// The read loop: lives as long as the connection, so a read in flight outlives every waiter.
-    reading: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    pending: bool,
-    /// What is pending is a wait for readiness, not a read.
-    dozing: bool,
-    cancelling: bool,
+    receiving: Pending,
     buffer: Buffer,
-    /// How large the next buffer should be.
+    /// How much the next receive may bring.
     room: usize,
+    /// Receives in a row that were over as soon as they were asked for.
+    at_once: u32,
 }
 
-impl Receiver {
-    fn new(socket: Rc<Socket>) -> Self {
-        Self {
-            socket,
-            exchange: Rc::default(),
-            reading: None,
-            pending: false,
-            dozing: false,
-            cancelling: false,
-            buffer: Buffer::none(),
-            room: buffer::SMALL_ROOM,
-        }
-    }
+/// After so many receives that did not wait a connection lets the others have their turn. Only epoll has such receives:
+/// there a peer that is fast enough would otherwise keep its core to itself.
+const AT_ONCE_MAX: u32 = 16;
 
-    /// Received and not consumed. Empty while a read is in flight.
+impl Receiver {
+    /// Received and not consumed.
     pub fn buffered(&self) -> &[u8] {
         self.buffer.bytes()
     }
@@ -120,177 +82,58 @@ impl Receiver {
         std::mem::take(&mut self.buffer)
     }
 
-    /// Puts back what [`Receiver::take`] took.
-    pub fn put_back(&mut self, buffer: Buffer) {
-        debug_assert!(!self.pending && self.buffer.is_empty(), "bytes would change their order");
-        self.buffer = buffer;
-    }
-
-    /// How much the next read may bring; a buffer of that size is taken when it starts.
+    /// How much the next receive may bring; a buffer of that size is taken when there is something.
     pub fn want(&mut self, bytes: usize) {
         self.room = bytes;
     }
 
     /// Waits for more bytes behind those that are buffered. `Ok(0)`: the peer will send no more.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        poll_fn(|context| self.poll_fill(context)).await
-    }
-
-    pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if !self.pending {
-            let mut buffer = std::mem::take(&mut self.buffer);
-            if buffer.is_none() || buffer.is_empty() && buffer.room() < self.room {
-                buffer = Buffer::with_room(self.room);
-            } else if buffer.room() < 512 {
-                buffer.reserve(self.room.max(buffer.len()));
-            }
-            self.begin(Job::Read(buffer));
+        if self.at_once >= AT_ONCE_MAX {
+            self.at_once = 0;
+            executor::yield_now().await;
         }
-        if self.dozing {
-            ready!(self.poll_pending(context))?;
-            return self.poll_fill(context);
-        }
-        self.poll_pending(context)
-    }
-
-    /// As [`Receiver::fill`], but gives its buffer back while `quiet` holds; whoever makes it hold polls this again.
-    pub async fn fill_unless(&mut self, quiet: impl Fn() -> bool) -> io::Result<usize> {
+        self.at_once += 1;
         poll_fn(|context| {
-            if quiet() && self.pending && !self.dozing && !self.cancelling {
-                self.cancelling = true;
-                self.cancel();
+            let polled = self.poll_fill(context);
+            if polled.is_pending() {
+                self.at_once = 0;
             }
-            match ready!(self.poll_fill(context)) {
-                Err(error) if self.cancelling && error.raw_os_error() == Some(libc::ECANCELED) => {
-                    self.cancelling = false;
-                    let job = if self.buffer.is_empty() { Job::Ready } else { Job::Read(self.take()) };
-                    self.begin(job);
-                    self.poll_fill(context)
-                }
-                result => {
-                    self.cancelling = false;
-                    Poll::Ready(result)
-                }
-            }
+            polled
         })
         .await
     }
 
-    /// Waits until there is something to read, holding no buffer. Only with nothing buffered and no read in flight.
-    pub async fn readable(&mut self) -> io::Result<()> {
-        debug_assert!(self.buffer.is_empty(), "what is buffered is readable");
-        self.buffer = Buffer::none();
-        poll_fn(|context| {
-            if !self.pending {
-                self.begin(Job::Ready);
-            }
-            self.poll_pending(context).map_ok(|_| ())
-        })
-        .await
-    }
-
-    /// Takes back the read in flight, and with it its buffer. `Ok(true)`: bytes (or the end) came first and are buffered.
-    pub async fn release(&mut self) -> io::Result<bool> {
-        if self.pending {
-            self.cancel();
-            match poll_fn(|context| self.poll_pending(context)).await {
-                Ok(_) => return Ok(true),
-                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if self.buffer.is_empty() {
-            self.buffer = Buffer::none();
-            self.reading = None;
-        }
-        Ok(false)
-    }
-
-    /// Begins a read, so that whatever the peer sends meanwhile is noticed by [`Receiver::is_quiet`].
+    /// Begins a receive, so that whatever the peer sends meanwhile is noticed by [`Receiver::is_quiet`].
     pub fn listen_in(&mut self) {
         let _ = self.poll_fill(&mut Context::from_waker(Waker::noop()));
     }
 
-    /// Whether the wait begun by [`Receiver::listen_in`] or [`Receiver::doze`] still goes on: no byte, no end, no error.
+    /// Whether the receive begun by [`Receiver::listen_in`] still waits: no byte, no end, no error.
     pub fn is_quiet(&mut self) -> bool {
-        self.pending && self.poll_pending(&mut Context::from_waker(Waker::noop())).is_pending()
+        self.buffer.is_empty() && self.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
-    /// As [`Receiver::listen_in`], but holding no buffer.
-    pub fn doze(&mut self) {
-        if !self.pending {
-            self.begin(Job::Ready);
-        }
-        let _ = self.poll_pending(&mut Context::from_waker(Waker::noop()));
-    }
-
-    /// Asks for the read in flight to end; it may bring bytes all the same.
-    fn cancel(&mut self) {
-        let canceller = self.exchange.canceller.take();
-        self.exchange.canceller.replace(canceller.cancel());
-    }
-
-    fn begin(&mut self, job: Job) {
-        self.dozing = matches!(job, Job::Ready);
-        if self.dozing {
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.buffer.is_empty() {
+            // Waiting, a connection holds no memory to read into.
             self.buffer = Buffer::none();
         }
-        self.exchange.job.set(Some(job));
-        self.pending = true;
-        if self.reading.is_none() {
-            self.reading = Some(Box::pin(read_loop(self.socket.clone(), self.exchange.clone())));
-        }
-    }
-
-    fn poll_pending(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(reading) = &mut self.reading else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        // The loop never ends; what it has to say stands in `done`.
-        let _ = reading.as_mut().poll(context);
-        match self.exchange.done.take() {
-            Some((result, buffer)) => {
-                self.pending = false;
-                self.dozing = false;
-                self.buffer = buffer;
-                Poll::Ready(result)
-            }
-            None => Poll::Pending,
-        }
-    }
-}
-
-async fn read_loop(socket: Rc<Socket>, exchange: Rc<Exchange>) {
-    loop {
-        let job = poll_fn(|_| exchange.job.take().map_or(Poll::Pending, Poll::Ready)).await;
-        let done = match job {
-            Job::Read(buffer) => {
-                let cancel = exchange.canceller.borrow().handle();
-                socket.tcp().cancelable_read(buffer, cancel).await
-            }
-            Job::Ready => (socket.tcp().readable(false).await.map(|()| 0), Buffer::none()),
-        };
-        exchange.done.set(Some(done));
+        self.receiving.poll_receive(&mut self.buffer, self.room, context)
     }
 }
 
 /// The sending half. Clones send on the same connection; their owner keeps them in order.
 #[derive(Clone)]
 pub struct Sender {
-    socket: Rc<Socket>,
+    fd: Rc<Fd>,
 }
 
 impl Sender {
     /// Sends everything; the buffer comes back empty, for the next use.
-    pub async fn send(&self, mut buffer: Buffer) -> (io::Result<()>, Buffer) {
-        while !buffer.is_empty() {
-            let (result, back) = self.socket.tcp().write(buffer).await;
-            buffer = back;
-            match result {
-                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
-                Ok(sent) => buffer.consume(sent),
-                Err(error) => return (Err(error), buffer),
-            }
-        }
-        (Ok(()), buffer)
+    pub async fn send(&self, buffer: Buffer) -> (io::Result<()>, Buffer) {
+        let mut sending = Sending::new(self.fd.clone(), buffer);
+        poll_fn(|context| sending.poll(context)).await
     }
 
     /// Whether the peer has closed its side or reset the connection, seen without consuming anything.
@@ -306,23 +149,22 @@ impl Sender {
         self.peek().is_ok_and(|bytes| bytes > 0)
     }
 
+    /// Whether the kernel has neither bytes, nor an end, nor an error from the peer.
+    pub fn peer_is_silent(&self) -> bool {
+        self.peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     fn peek(&self) -> io::Result<usize> {
         let mut byte = 0u8;
         // SAFETY: one byte of the stack is lent for the duration of a call that does not block.
-        let n = unsafe { libc::recv(self.socket.fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+        let n = unsafe { libc::recv(self.fd.raw, (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
     /// Tells the peer that no more will come (FIN).
     pub fn finish(&self) {
         // SAFETY: a plain system call on a descriptor that `self` keeps open.
-        unsafe { libc::shutdown(self.socket.fd(), libc::SHUT_WR) };
-    }
-
-    /// Ends the connection in both directions; operations in flight complete with an error.
-    pub fn abort(&self) {
-        // SAFETY: as in `finish`.
-        unsafe { libc::shutdown(self.socket.fd(), libc::SHUT_RDWR) };
+        unsafe { libc::shutdown(self.fd.raw, libc::SHUT_WR) };
     }
 
     /// Makes the close that follows a reset, so that the peer cannot take what it has for the whole.
@@ -331,12 +173,60 @@ impl Sender {
         // SAFETY: the option's value is lent for the duration of the call, with its size.
         unsafe {
             libc::setsockopt(
-                self.socket.fd(),
+                self.fd.raw,
                 libc::SOL_SOCKET,
                 libc::SO_LINGER,
                 (&raw const linger).cast(),
                 size_of::<libc::linger>() as u32,
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        io::Write,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::net::{
+        driver::{self, Kind},
+        task,
+    };
+
+    #[test]
+    fn a_peer_that_is_always_ready_lets_others_run() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let others_ran = driver::run(Kind::Epoll, async move {
+            let mut stream = Stream::connect(address).await.expect("the listener is there");
+            let (peer, _) = listener.accept().expect("a connection waits");
+            let sent = send_all_it_takes(peer);
+            // The first read waits for the driver to tell that there is something.
+            let mut received = stream.receiver.fill().await.expect("the peer is there");
+            let ran = Rc::new(Cell::new(false));
+            let other = ran.clone();
+            task::spawn(async move { other.set(true) });
+            while received < sent {
+                received += stream.receiver.fill().await.expect("the peer is there");
+                stream.receiver.consume(stream.receiver.buffered().len());
+            }
+            ran.get()
+        });
+        assert!(others_ran.expect("epoll is always there"));
+    }
+
+    fn send_all_it_takes(mut peer: TcpStream) -> usize {
+        peer.set_nonblocking(true).expect("a socket can be made so");
+        let mut sent = 0;
+        while let Ok(bytes) = peer.write(&[0; 65_536]) {
+            sent += bytes;
+        }
+        // The other end must not see an end.
+        std::mem::forget(peer);
+        sent
     }
 }

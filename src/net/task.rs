@@ -9,13 +9,15 @@ use std::{
     time::Duration,
 };
 
+use super::executor;
+
 thread_local! {
     static PANICS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Runs a task on this core. A panic inside ends that task alone; it is counted, and the hook has logged it.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
-    monoio::spawn(Caught(task));
+    executor::spawn(Caught(task));
 }
 
 /// How many tasks of this core panicked.
@@ -25,13 +27,17 @@ pub fn panics() -> u64 {
 
 /// A precise wait; coarse deadlines belong into the core's deadline table.
 pub async fn sleep(duration: Duration) {
-    monoio::time::sleep(duration).await;
+    executor::sleep(duration).await;
 }
 
 /// `None` when `duration` passed first.
 pub async fn timeout<F: Future>(duration: Option<Duration>, future: F) -> Option<F::Output> {
     match duration {
-        Some(duration) => monoio::time::timeout(duration, future).await.ok(),
+        Some(duration) => {
+            let over = executor::sleep(duration);
+            let (output, _) = join_until(future, over, |_| true).await;
+            output
+        }
         None => Some(future.await),
     }
 }

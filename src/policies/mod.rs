@@ -198,28 +198,35 @@ fn broken(severity: Severity, config: &Node, path: &str, text: String, problems:
 /// The policy, or why there is none.
 fn build<P: Policy>(config: &Node, path: &str, problems: &mut Vec<Problem>) -> Result<P, String> {
     let found = problems.len();
-    let Some(written) = config.deserialize_as::<P::Config>(Severity::Policy, path, problems) else {
-        return Err(problems[found..]
-            .iter()
-            .filter(|problem| problem.severity == Severity::Policy)
-            .map(|problem| format!("{}: {}", problem.path, problem.text))
-            .collect::<Vec<_>>()
-            .join("; "));
-    };
+    let written = config.deserialize_as::<P::Config>(Severity::Policy, path, problems);
+    let whole = written.is_some();
+    let misfits: Vec<String> = problems[found..]
+        .iter()
+        .filter(|problem| problem.severity == Severity::Policy)
+        .map(|problem| problem.path.clone())
+        .collect();
+    // A field of the wrong type does not hide a bad value in another; what stands in for it is not complained of.
+    let Some(written) = written.or_else(|| config.deserialize_rest()) else { return Err(reasons(&problems[found..])) };
     let mut push = |severity, fault: Fault| {
         let location = location(config, &fault.field);
         let path = if fault.field.is_empty() { path.to_owned() } else { format!("{path}.{}", fault.field) };
-        let reason = format!("{path}: {}", fault.text);
-        problems.push(Problem { severity, location, path, text: fault.text });
-        reason
+        if !misfits.iter().any(|misfit| misfit.starts_with(&path) || path.starts_with(misfit)) {
+            problems.push(Problem { severity, location, path, text: fault.text });
+        }
     };
     for remark in P::remarks(&written) {
         push(Severity::Warning, remark);
     }
-    P::compile(written).map_err(|error| {
-        let severity = |fault: &Fault| if fault.not_implemented { Severity::Warning } else { Severity::Policy };
-        error.faults.into_iter().map(|fault| push(severity(&fault), fault)).collect::<Vec<_>>().join("; ")
-    })
+    let policy = P::compile(written).map_err(|error| {
+        for fault in error.faults {
+            push(if fault.not_implemented { Severity::Warning } else { Severity::Policy }, fault);
+        }
+    });
+    policy.ok().filter(|_| whole).ok_or_else(|| reasons(&problems[found..]))
+}
+
+fn reasons(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("{}: {}", problem.path, problem.text)).collect::<Vec<_>>().join("; ")
 }
 
 /// Where a field such as `inboundHeaders[0].key` was written, or what was written of the way to it.

@@ -160,12 +160,7 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
                 request.clear();
                 return Head::TimedOut;
             }
-            Err(Expired) => match connection.stream.receiver.release().await {
-                Ok(true) if connection.stream.receiver.buffered().is_empty() => return Head::Closed,
-                Ok(true) => {}
-                Ok(false) => return Head::Idle,
-                Err(_) => return Head::Closed,
-            },
+            Err(Expired) => return Head::Idle,
         }
     }
 }
@@ -196,8 +191,8 @@ impl Connection {
                 // What has come already is served yet.
                 return self.stream.sender.peer_has_sent();
             }
-            match self.deadline.guard_idle(self.stream.receiver.readable()).await {
-                Ok(ready) => return ready.is_ok(),
+            match self.deadline.guard_idle(self.stream.receiver.fill()).await {
+                Ok(received) => return received.is_ok_and(|bytes| bytes > 0),
                 Err(Expired) if self.deadline.has_passed() => return false,
                 // Something changed on this core; what this connection waits for may still be there.
                 Err(Expired) => {}

@@ -19,7 +19,7 @@ use super::{
     exchange::After,
     headers,
     listener::OpenListener,
-    pool::Unavailable,
+    pool::{Reuse, Unavailable},
     pump::{Direction, Framing, PumpError, Replay, Wait, pump},
     reject,
     respond::{self, ClientFraming},
@@ -34,7 +34,7 @@ use crate::{
             emit,
             parse::{HeadLimits, ResponseError, ResponseTo, parse_response},
         },
-        head::{BodyLength, Version},
+        head::{BodyLength, RequestHead, Version},
     },
     net::{
         Buffer, Receiver, Sender,
@@ -180,7 +180,7 @@ impl Attempt<'_> {
             self.service.load_balancing,
             random,
             timeouts.upstream_connect,
-            self.tries.fresh.get()
+            self.tries.reuse(&workspace.request)
         ));
         let mut lease = watch.over(acquired).await.map_err(Failure::Stalled)?.map_err(Failure::Unavailable)?;
         self.tries.reused.set(lease.reused);
@@ -253,10 +253,10 @@ impl Attempt<'_> {
         if delivered.upgraded {
             return Ok(tunnel::run(stream, lease, &watch, timeouts.stream_idle, account).await);
         }
-        if delivered.reusable && uploaded.get() {
+        if delivered.reusable {
             lease.give_back();
         }
-        Ok(if delivered.keep_alive && uploaded.get() { After::KeepAlive } else { self.ending(workspace) })
+        Ok(if delivered.keep_alive { After::KeepAlive } else { self.ending(workspace) })
     }
 
     /// The head, and behind it what an earlier try had sent of the body.
@@ -327,10 +327,12 @@ impl Download<'_> {
         let upstream_keeps = workspace.response.keep_alive;
         let framing = respond::client_framing(&workspace.response, &workspace.request);
         self.attempt.tries.unframed.set(framing == ClientFraming::UntilClose);
+        // One that answers before it has the whole request may take the rest of it for the next.
+        let asked_whole = self.uploaded.get();
         let keep_alive = workspace.request.keep_alive
             && !self.core.draining()
             && !self.listener.is_closing()
-            && self.uploaded.get()
+            && asked_whole
             && framing != ClientFraming::UntilClose;
         crate::http::h1::hop::strip_hop_by_hop(&mut workspace.response.fields);
         respond::run_response_chains(self.peer.ip(), workspace, serving, account);
@@ -371,7 +373,7 @@ impl Download<'_> {
         }
         Ok(Delivered {
             // Bytes that nobody asked for make the connection's next answer doubtful.
-            reusable: upstream_keeps && from.buffered().is_empty() && !upgraded,
+            reusable: upstream_keeps && asked_whole && from.buffered().is_empty() && !upgraded,
             keep_alive,
             upgraded,
         })
@@ -462,6 +464,15 @@ impl<'a> Tries<'a> {
             answering: Cell::new(false),
             unframed: Cell::new(false),
             counted: Cell::new(false),
+        }
+    }
+
+    /// A request that can simply be sent again takes its chance with any idle connection.
+    fn reuse(&self, request: &RequestHead) -> Reuse {
+        match self.fresh.get() {
+            true => Reuse::None,
+            false if request.body == BodyLength::None && is_idempotent(&request.method) => Reuse::Any,
+            false => Reuse::Checked,
         }
     }
 

@@ -83,15 +83,19 @@ impl OpenListener {
 
 async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
     let _counted = core.load.listener();
+    let mut full = false;
     loop {
+        while full && !open.is_closing() && !listen::has_room() {
+            core.telemetry.accept_failures.increment();
+            task::sleep(BACK_OFF).await;
+        }
         match listener.accept().await {
             Ok(Some((stream, peer))) => {
-                let full = stream.takes_the_last_room();
-                admit(&core, &open, stream, peer);
-                while full && !open.is_closing() && !listen::has_room() {
-                    core.telemetry.accept_failures.increment();
-                    task::sleep(BACK_OFF).await;
+                full = stream.takes_the_last_room();
+                if full {
+                    listener.pause();
                 }
+                admit(&core, &open, stream, peer);
             }
             Ok(None) => break,
             Err(error) => match error.raw_os_error() {
@@ -99,8 +103,8 @@ async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
                     core.telemetry.accept_failures.increment();
                     task::sleep(BACK_OFF).await;
                 }
-                // The client was gone before it was accepted.
-                Some(libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO) => {}
+                // The client was gone before it was accepted; or the driver was paused.
+                Some(libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO | libc::ECANCELED) | None => {}
                 _ => {
                     core.telemetry.accept_failures.increment();
                     task::sleep(BACK_OFF).await;

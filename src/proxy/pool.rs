@@ -21,8 +21,6 @@ use crate::{
     telemetry::core::CoreTelemetry,
 };
 
-/// After this an idle connection holds no read buffer.
-const DOZE_AFTER_SWEEPS: u32 = 1;
 /// How often idle connections are looked at.
 pub const SWEEP: Duration = Duration::from_secs(1);
 
@@ -69,6 +67,17 @@ pub struct Lease {
     upstream: Rc<Upstream>,
     /// It had carried a request before.
     pub reused: bool,
+}
+
+/// Which idle connection may carry a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// One of which nothing has been heard. It may have been closed a moment ago; the request can be sent again.
+    Any,
+    /// One that the kernel, asked, knows nothing of either: for a request that must not be sent twice.
+    Checked,
+    /// None: the connection is dialled.
+    None,
 }
 
 /// Why there is no connection.
@@ -128,7 +137,7 @@ impl Upstream {
         balancing: LoadBalancing,
         random: u32,
         connect_timeout: Option<Duration>,
-        fresh: bool,
+        reuse: Reuse,
     ) -> Result<Lease, Unavailable> {
         let mut waited = false;
         loop {
@@ -139,7 +148,7 @@ impl Upstream {
                 }
             })?;
             if waited || self.called.get() == 0 || self.has_unpromised() {
-                if !fresh && let Some(stream) = self.take_idle(&backend) {
+                if let Some(stream) = self.take_idle(&backend, reuse) {
                     self.telemetry.reuses.increment();
                     return Ok(self.lease(stream, backend, true));
                 }
@@ -152,7 +161,7 @@ impl Upstream {
         }
     }
 
-    /// Once a second: drops what was closed or sat too long, and takes the read buffers of the rest.
+    /// Once a second: drops what was closed or sat too long.
     pub fn sweep(self: &Rc<Self>, idle_timeout: Option<Duration>) {
         let sweeps_max = idle_timeout.map_or(u32::MAX, |timeout| (timeout.as_secs() as u32).max(1));
         for backend in self.backends.borrow().clone().iter() {
@@ -165,11 +174,6 @@ impl Upstream {
             for _ in idle.len()..before {
                 self.closed();
                 self.telemetry.pool_idle.decrement();
-            }
-            let tired = idle.iter().position(|idle| idle.sweeps == DOZE_AFTER_SWEEPS + 1);
-            drop(idle);
-            if tired.is_some() {
-                self.doze(backend);
             }
         }
     }
@@ -206,11 +210,14 @@ impl Upstream {
         }
     }
 
-    fn take_idle(&self, backend: &Backend) -> Option<Stream> {
+    fn take_idle(&self, backend: &Backend, reuse: Reuse) -> Option<Stream> {
+        if reuse == Reuse::None {
+            return None;
+        }
         loop {
             let mut idle = backend.idle.borrow_mut().pop_back()?;
             self.telemetry.pool_idle.decrement();
-            if idle.stream.receiver.is_quiet() {
+            if idle.stream.receiver.is_quiet() && (reuse == Reuse::Any || idle.stream.sender.peer_is_silent()) {
                 return Some(idle.stream);
             }
             self.closed();
@@ -291,38 +298,11 @@ impl Upstream {
         }
     }
 
-    /// Takes the read buffers of connections that have been idle for a second.
-    fn doze(self: &Rc<Self>, backend: &Rc<Backend>) {
-        let mut idle = backend.idle.borrow_mut();
-        for _ in 0..idle.len() {
-            let Some(mut next) = idle.pop_front() else { break };
-            if next.sweeps != DOZE_AFTER_SWEEPS + 1 {
-                idle.push_back(next);
-                continue;
-            }
-            let (upstream, backend) = (self.clone(), backend.clone());
-            self.telemetry.pool_idle.decrement();
-            task::spawn(async move {
-                if matches!(next.stream.receiver.release().await, Ok(false)) {
-                    next.stream.receiver.doze();
-                    upstream.keep(&backend, Idle { sweeps: next.sweeps + 1, ..next }, false);
-                } else {
-                    upstream.closed();
-                }
-            });
-        }
-    }
-
-    fn keep(&self, backend: &Rc<Backend>, idle: Idle, recent: bool) {
+    fn keep(&self, backend: &Rc<Backend>, idle: Idle) {
         if self.retired.get() || !self.backends.borrow().iter().any(|kept| Rc::ptr_eq(kept, backend)) {
             return self.closed();
         }
-        let mut place = backend.idle.borrow_mut();
-        if recent {
-            place.push_back(idle)
-        } else {
-            place.push_front(idle)
-        }
+        backend.idle.borrow_mut().push_back(idle);
         self.telemetry.pool_idle.increment();
         self.call_next();
     }
@@ -365,7 +345,7 @@ impl Lease {
         let Some(mut stream) = self.stream.take() else { return };
         stream.receiver.want(crate::net::buffer::SMALL_ROOM);
         stream.receiver.listen_in();
-        self.upstream.keep(&self.backend, Idle { stream, sweeps: 0 }, true);
+        self.upstream.keep(&self.backend, Idle { stream, sweeps: 0 });
     }
 }
 

@@ -100,22 +100,31 @@ pub async fn pump(
     loop {
         let gathered = gather(from, body, framing, &mut out)?;
         payload += gathered.payload;
+        // Both are taken, and kept for another try, before either is sent: what was decoded is decoded only once.
+        let large = match gathered.next {
+            Next::Large { start, len } => {
+                payload += len as u64;
+                Some(frame_in_place(from.take(), start, len, framing))
+            }
+            Next::Done | Next::More => None,
+        };
+        keep(out.bytes(), direction);
+        keep(large.as_ref().map_or(&[], Buffer::bytes), direction);
         if !out.is_empty() {
             out = send(to, out, direction).await?;
         }
+        if let Some(large) = large {
+            drop(send(to, large, direction).await?);
+        }
         match gathered.next {
             Next::Done => return Ok(payload),
-            Next::Large { start, len } => {
-                let buffer = frame_in_place(from.take(), start, len, framing);
-                payload += len as u64;
-                drop(send(to, buffer, direction).await?);
-            }
+            Next::Large { .. } => {}
             Next::More => {
                 // Waiting, the exchange holds one buffer: the one that is read into.
                 out = Buffer::none();
                 let (waiting, limit) = direction.reading.get();
                 direction.watch.wait_for(waiting, limit);
-                let received = from.fill_unless(|| direction.watch.is_quiet()).await.map_err(PumpError::Read)?;
+                let received = from.fill().await.map_err(PumpError::Read)?;
                 if received == 0 {
                     body.finish_on_eof().map_err(|_| PumpError::Truncated)?;
                     if framing == Framing::Chunked {
@@ -132,10 +141,13 @@ pub async fn pump(
     }
 }
 
-async fn send(to: &Sender, out: Buffer, direction: &Direction<'_>) -> Result<Buffer, PumpError> {
+fn keep(out: &[u8], direction: &Direction<'_>) {
     if let Some(replay) = direction.replay {
-        replay.borrow_mut().keep(out.bytes());
+        replay.borrow_mut().keep(out);
     }
+}
+
+async fn send(to: &Sender, out: Buffer, direction: &Direction<'_>) -> Result<Buffer, PumpError> {
     direction.begun.set(true);
     direction.watch.wait_for(direction.writing.0, direction.writing.1);
     let (result, out) = to.send(out).await;

@@ -93,7 +93,7 @@ pub fn bad_response_body(reason: &'static str) -> LocalResponse {
 
 /// The client's body broke its framing before the upstream had answered.
 pub fn bad_body(error: &BodyError) -> LocalResponse {
-    empty(400, error.reason())
+    empty(error.status(), error.reason())
 }
 
 pub fn stalled(stalled: Stalled) -> LocalResponse {

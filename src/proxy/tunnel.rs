@@ -48,7 +48,7 @@ async fn copy(from: &mut Receiver, to: &Sender, watch: &Watch<'_>) -> io::Result
             sent?;
             watch.progress();
         }
-        let received = from.fill_unless(|| watch.is_quiet()).await?;
+        let received = from.fill().await?;
         if received == 0 {
             to.finish();
             return Ok(bytes);

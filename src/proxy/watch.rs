@@ -43,8 +43,6 @@ pub struct Watch<'a> {
     waiting: Cell<Waiting>,
     /// Since the last look.
     progress: Cell<bool>,
-    /// Nothing has moved for about a second: who waits should hold no buffer.
-    quiet: Cell<bool>,
 }
 
 /// Why a wait was ended.
@@ -65,7 +63,6 @@ impl<'a> Watch<'a> {
             limit: Cell::new(None),
             waiting: Cell::new(Waiting::Upstream),
             progress: Cell::new(false),
-            quiet: Cell::new(false),
         }
     }
 
@@ -79,11 +76,6 @@ impl<'a> Watch<'a> {
     /// Bytes moved.
     pub fn progress(&self) {
         self.progress.set(true);
-        self.quiet.set(false);
-    }
-
-    pub fn is_quiet(&self) -> bool {
-        self.quiet.get()
     }
 
     /// Runs `future` until it is done, nothing moves for too long, or the client leaves.
@@ -104,7 +96,6 @@ impl<'a> Watch<'a> {
                     if self.progress.replace(false) {
                         idle_since = None;
                     } else {
-                        self.quiet.set(true);
                         idle_since.get_or_insert_with(|| Instant::now() - slice);
                     }
                     if let (Some(limit), Some(since)) = (self.limit.get(), idle_since)

@@ -12,7 +12,7 @@ use super::{Entry, Location, Node, Problem, Scalar, Severity, Value};
 /// Bytes of one file. Custom policies carry their code in the file, hence so many.
 pub const BYTES_MAX: usize = 16 << 20;
 /// Values in one file, copies for aliases included.
-pub const NODES_MAX: usize = 250_000;
+pub const NODES_MAX: usize = 1_000_000;
 /// Lists and maps within one another.
 pub const DEPTH_MAX: usize = 64;
 

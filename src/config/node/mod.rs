@@ -72,7 +72,8 @@ impl Node {
         value.filter(|_| whole)
     }
 
-    /// The parts that are right of something whose problems have been reported: an optional field that is wrong is absent.
+    /// The parts that are right of something whose problems have been reported: an optional field that is wrong is absent. What
+    /// cannot be absent has a stand-in without a location, and what is said about one should not be told.
     pub fn deserialize_rest<T: DeserializeOwned>(&self) -> Option<T> {
         reader::read(self, Severity::Error, "", &mut Vec::new()).0
     }

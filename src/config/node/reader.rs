@@ -1,7 +1,8 @@
 //! A tree read as a Rust type: the one place where keys match in any case, scalars convert and unknown keys are reported.
 //!
 //! serde stops at the first error. To report all of them, what was wrong is remembered and the section is read again with a
-//! stand-in at that place, until nothing new turns up; a result made with stand-ins is thrown away.
+//! stand-in at that place, until nothing new turns up; a result made with stand-ins is good for finding further mistakes in it,
+//! and for what is absent where it is wrong.
 
 use std::{cell::RefCell, collections::HashSet, fmt};
 
@@ -21,7 +22,7 @@ pub(super) fn read<T: DeserializeOwned>(
     path: &str,
     problems: &mut Vec<Problem>,
 ) -> (Option<T>, bool) {
-    let reading = Reading { root, path, found: RefCell::default() };
+    let reading = Reading { root, severity, path, found: RefCell::default() };
     let mut result = None;
     for _ in 0..ERRORS_MAX {
         match T::deserialize(Reader { node: root, reading: &reading }) {
@@ -30,7 +31,7 @@ pub(super) fn read<T: DeserializeOwned>(
                 break;
             }
             Err(error) => {
-                if !reading.remember(error, severity) {
+                if !reading.remember(error) {
                     break;
                 }
             }
@@ -45,6 +46,8 @@ pub(super) fn read<T: DeserializeOwned>(
 /// What one call of [`read`] has found so far.
 pub(super) struct Reading<'n> {
     root: &'n Node,
+    /// Of a misfit; what has no field is a warning.
+    severity: Severity,
     path: &'n str,
     found: RefCell<Found>,
 }
@@ -62,7 +65,7 @@ struct Found {
 
 impl Reading<'_> {
     /// Records an error; false if reading again would only meet it again.
-    fn remember(&self, error: Error, severity: Severity) -> bool {
+    fn remember(&self, error: Error) -> bool {
         let node = error.node.unwrap_or(self.root);
         let mut found = self.found.borrow_mut();
         let fresh = match error.missing {
@@ -79,7 +82,8 @@ impl Reading<'_> {
             if let Some(field) = error.missing {
                 path = format!("{path}.{field}");
             }
-            found.problems.push(Problem { severity, location: error.location, path, text: error.text });
+            let Error { text, location, .. } = error;
+            found.problems.push(Problem { severity: self.severity, location, path, text });
         }
         fresh
     }
@@ -103,7 +107,7 @@ impl Reading<'_> {
     pub(super) fn written_twice(&self, entry: &Entry, parent: &Node, field: &str) {
         if self.found.borrow_mut().warned.insert(entry) {
             let text = format!("the same key as `{field}`, written twice");
-            self.at_key(Severity::Error, entry, parent, text);
+            self.at_key(self.severity, entry, parent, text);
         }
     }
 

@@ -111,6 +111,8 @@ pub struct Resources {
     pub contracts: Vec<Resource<Contract>>,
     /// Written, but with errors: references to them are no further problem.
     pub refused: BTreeSet<(Kind, Id)>,
+    /// What can be read of resources with errors.
+    drafts: Option<Box<Resources>>,
     /// What can be read of bindings with errors. Where the good documents may serve, their targets must not do without them.
     pub refused_bindings: Vec<RefusedBinding>,
     documents: usize,
@@ -154,6 +156,9 @@ struct Metadata {
     managed_fields: Option<Node>,
     owner_references: Option<Node>,
     finalizers: Option<Node>,
+    self_link: Option<Node>,
+    generate_name: Option<Node>,
+    deletion_grace_period_seconds: Option<Node>,
 }
 
 impl Resources {
@@ -234,11 +239,19 @@ impl Resources {
         let Metadata { name, namespace, labels, .. } = envelope.metadata;
         let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let id = Id { namespace, name: name.value };
+        let position = self.documents;
         let spec = envelope.spec.deserialize(&format!("{}.spec", id.name), problems);
         let Some(spec) = spec.filter(|_| sound) else {
+            let draft = envelope.spec.deserialize_rest().map(|spec| Resource {
+                id: id.clone(),
+                labels,
+                location: name.location,
+                position,
+                spec,
+            });
+            list(self.drafts.get_or_insert_default()).extend(draft);
             return self.refuse(kind, id, Some(&envelope.spec));
         };
-        let position = self.documents;
         let resources = list(self);
         if let Some(earlier) = resources.iter().position(|resource| resource.id == id) {
             let first = resources.remove(earlier).location;
@@ -255,6 +268,17 @@ impl Resources {
         resources.push(Resource { id, labels, location: name.location, position, spec });
     }
 
+    /// With those that have errors among them, to find further ones: nothing that should serve. `None`: there are none.
+    pub fn with_drafts(&self) -> Option<Self> {
+        let drafts = self.drafts.as_deref()?;
+        let mut all = self.clone();
+        all.refused_bindings.clear();
+        join(&mut all.apis, &drafts.apis);
+        join(&mut all.services, &drafts.services);
+        join(&mut all.bindings, &drafts.bindings);
+        Some(all)
+    }
+
     fn refuse(&mut self, kind: Kind, id: Id, spec: Option<&Node>) {
         if let (Kind::PolicyBinding, Some(spec)) = (kind, spec) {
             let policy = spec.get("policyRef").and_then(|policy| policy.get("name")).and_then(Node::as_str);
@@ -269,6 +293,16 @@ impl Resources {
         }
         self.refused.insert((kind, id));
     }
+}
+
+/// In the order written, and one of each identity.
+fn join<T: Clone>(good: &mut Vec<Resource<T>>, drafts: &[Resource<T>]) {
+    for draft in drafts {
+        if !good.iter().any(|resource| resource.id == draft.id) {
+            good.push(draft.clone());
+        }
+    }
+    good.sort_by_key(|resource| resource.position);
 }
 
 pub const DEFAULT_NAMESPACE: &str = "default";

@@ -231,6 +231,69 @@ fn an_error_refuses_the_set_unless_the_good_part_may_serve() {
 }
 
 #[test]
+fn one_mistake_does_not_hide_another() {
+    let text =
+        api(
+            "a",
+            "services: {s: {address: 'ftp://s'}, t: {adress: 'http://t', routes: [{rules: [{path: '['}]}]}}
+policies:
+  - {policyRef: {nam: cors-flex}, config: {}}
+  - {policyRef: {name: gone}}",
+        ) + &document("Service", "s", "address: h2://s\nringway: {preserveHost: maybe, retries: {attempts: 99}}")
+            + &binding("b", "targetRef: {name: c}\npolicyRef: {name: header-removal-flex}\nconfig: {}\norder: soon")
+            + &binding("d", "policyRef: {name: header-removal-flex}")
+            + &document("Configuration", "c", "ringway: {limits: {headBytes: -1}, trustedProxies: [[], no]}");
+    let (_, problems) = load(&text);
+    let errors: Vec<_> = problems.iter().filter(|problem| !problem.starts_with("warning: ")).collect();
+    assert_eq!(
+        errors,
+        [
+            "error: a.spec.address: required, but missing",
+            "error: a.spec.services.s.address: the protocol must be http, https or h2",
+            "error: a.spec.services.t.address: required, but missing",
+            "error: a.spec.services.t.routes[0].rules[0].path: not a regular expression: unclosed character class, at character 1",
+            "error: a.spec.policies[0].policyRef.name: required, but missing",
+            "policy: a.spec.policies[1].policyRef.name: no policy `gone`, and no Extension of that name",
+            "error: s.spec.address: h2:// needs a port",
+            "error: s.spec.ringway.preserveHost: expected `true` or `false`",
+            "error: s.spec.ringway.retries.attempts: expected 0 to 10",
+            "policy: b.spec.config: `inboundHeaders` and `outboundHeaders` are both empty",
+            "error: b.spec.order: expected a whole number",
+            "error: d.spec.targetRef: required, but missing",
+            "policy: d.spec.config: `inboundHeaders` and `outboundHeaders` are both empty",
+            "error: c.spec.ringway.limits.headBytes: expected a whole number, 0 or more",
+            "error: c.spec.ringway.trustedProxies[0]: expected a string, found a list",
+            "error: c.spec.ringway.trustedProxies[1]: expected an address, a network such as 10.0.0.0/8, or `private`",
+        ]
+    );
+}
+
+#[test]
+fn one_mistake_in_a_policy_does_not_hide_another() {
+    check(
+        &api(
+            "a",
+            "address: http://0.0.0.0:1
+policies:
+  - policyRef: {name: http-basic-authentication-flex}
+    config: {username: 'a:b', password: [p]}
+    rules: [{methods: [GET]}, {path: '('}]
+  - policyRef: {name: header-injection-flex}
+    config: {inboundHeaders: {key: a, value: b}, outboundHeaders: [{key: a}, {key: ' b c ', value: d}]}",
+        ),
+        &[
+            "policy: a.spec.policies[0].config.username: holds a colon, which ends the user name on the wire: nobody could log in",
+            "policy: a.spec.policies[0].config.password: expected a string, found a list",
+            "policy: a.spec.policies[0].rules[0].methods: expected a string, found a list",
+            "policy: a.spec.policies[0].rules[1].path: not a regular expression: unclosed group, at character 1",
+            "policy: a.spec.policies[1].config.inboundHeaders: expected a list, found a map",
+            "policy: a.spec.policies[1].config.outboundHeaders[0].value: required, but missing",
+            "policy: a.spec.policies[1].config.outboundHeaders[1].key: not a header name",
+        ],
+    );
+}
+
+#[test]
 fn a_duplicate_key_takes_its_document_and_no_other() {
     let text =
         api("a", "address: http://0.0.0.0:1\naddress: http://0.0.0.0:2") + &api("b", "address: http://0.0.0.0:3");

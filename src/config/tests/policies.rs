@@ -32,7 +32,7 @@ fn cors_runs_first_whatever_its_order_and_rules_say() {
     let (snapshot, problems) = load(&text);
     assert_eq!(chain(&snapshot), ["cors", "one"]);
     assert!(snapshot.apis[0].policies[0].rules.is_empty());
-    assert_eq!(problems, ["warning: cors.spec.config: `cors`: not implemented yet"]);
+    assert_eq!(problems, ["warning: cors.spec.policyRef.name: `cors`: not implemented yet"]);
 }
 
 #[test]
@@ -77,8 +77,12 @@ fn a_policy_that_cannot_be_built_refuses_and_stops_nothing() {
             "policy: a.spec.policies[0].config.password: required, but missing",
         ),
         (
+            "  - policyRef: {name: http-basic-authentication-flex}\n    config: {username: u, password: p, Password: q}",
+            "policy: a.spec.policies[0].config.Password: the same key as `password`, written twice",
+        ),
+        (
             "  - policyRef: {name: rate-limiting-flex}",
-            "warning: a.spec.policies[0].config: `rate-limiting-flex`: not implemented yet",
+            "warning: a.spec.policies[0].policyRef.name: `rate-limiting-flex`: not implemented yet",
         ),
     ] {
         let outcome = outcome(&[&policies(list)], Environment::default());
@@ -159,6 +163,14 @@ fn a_binding_without_its_target_is_a_warning() {
     check(
         &text,
         &["warning: b.spec.targetRef.name: no ApiInstance or Service `default/gone`: the policy has no effect"],
+    );
+    // What is wrong with it is told all the same.
+    check(
+        &text.replace("[x]", "['[']"),
+        &[
+            "warning: b.spec.targetRef.name: no ApiInstance or Service `default/gone`: the policy has no effect",
+            "policy: b.spec.config.inboundHeaders[0]: not a regular expression: unclosed character class, at character 1",
+        ],
     );
     // A target with an error has been complained of already.
     check(

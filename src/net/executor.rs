@@ -1,0 +1,203 @@
+//! Runs this core's tasks: a queue of those that were woken, and timers.
+//!
+//! Everything is of one thread. A waker is a counted pointer to its task without atomics, so it must not leave the core:
+//! what other threads have to say comes through the mailbox, which is a socket.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
+    future::{Future, poll_fn},
+    mem::ManuallyDrop,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
+    time::{Duration, Instant},
+};
+
+use super::reactor;
+
+/// How often everything that is woken runs before the kernel is asked again, though tasks wake one another or themselves:
+/// no chain of them keeps a socket waiting, and the short ones (a connection just accepted) cost no call of their own.
+const ROUNDS: usize = 4;
+
+thread_local! {
+    static WOKEN: RefCell<VecDeque<Rc<Task>>> = const { RefCell::new(VecDeque::new()) };
+    static TIMERS: RefCell<Timers> = const { RefCell::new(Timers { next_id: 0, waiting: BTreeMap::new() }) };
+}
+
+struct Task {
+    /// `None` when it is done.
+    future: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
+    woken: Cell<bool>,
+}
+
+/// Starts a task on this core.
+pub fn spawn(future: impl Future<Output = ()> + 'static) {
+    wake(Rc::new(Task { future: RefCell::new(Some(Box::pin(future))), woken: Cell::new(false) }));
+}
+
+/// Runs `main`, and beside it every spawned task, until `main` is done. What other tasks still do then is never resumed.
+pub fn block_on<F: Future>(main: F) -> F::Output {
+    let finished = Cell::new(None);
+    let task = async { finished.set(Some(main.await)) };
+    // SAFETY: `Main` drops the future before this function is left, by a panic too, and with it every borrow.
+    let task: Pin<Box<dyn Future<Output = ()>>> = unsafe {
+        std::mem::transmute::<Pin<Box<dyn Future<Output = ()> + '_>>, Pin<Box<dyn Future<Output = ()>>>>(Box::pin(task))
+    };
+    let main = Main(Rc::new(Task { future: RefCell::new(Some(task)), woken: Cell::new(false) }));
+    wake(main.0.clone());
+    loop {
+        run_woken();
+        if let Some(output) = finished.take() {
+            return output;
+        }
+        let idle = WOKEN.with_borrow(VecDeque::is_empty);
+        let wait = if idle { time_to_next_timer() } else { Some(Duration::ZERO) };
+        reactor::park(wait);
+        fire_timers();
+    }
+}
+
+/// The task of [`block_on`], whose future must not outlive the call.
+struct Main(Rc<Task>);
+
+impl Drop for Main {
+    fn drop(&mut self) {
+        // A poll that panicked has given its borrow back.
+        self.0.future.borrow_mut().take();
+    }
+}
+
+fn run_woken() {
+    for _ in 0..ROUNDS {
+        let woken = WOKEN.with_borrow(VecDeque::len);
+        for _ in 0..woken {
+            let Some(task) = WOKEN.with_borrow_mut(VecDeque::pop_front) else { return };
+            run(&task);
+        }
+        if WOKEN.with_borrow(VecDeque::is_empty) {
+            return;
+        }
+    }
+}
+
+fn run(task: &Rc<Task>) {
+    task.woken.set(false);
+    // Borrowed from `task`: most polls clone no waker.
+    let waker = ManuallyDrop::new(raw_waker(Rc::as_ptr(task)));
+    let mut future = task.future.borrow_mut();
+    if let Some(running) = &mut *future
+        && running.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+    {
+        let done = future.take();
+        drop(future);
+        drop(done);
+    }
+}
+
+fn wake(task: Rc<Task>) {
+    if !task.woken.replace(true) {
+        WOKEN.with_borrow_mut(|woken| woken.push_back(task));
+    }
+}
+
+const VTABLE: RawWakerVTable = RawWakerVTable::new(
+    |task| {
+        // SAFETY: the pointer came from an `Rc` whose count this waker is part of.
+        unsafe { Rc::increment_strong_count(task.cast::<Task>()) };
+        RawWaker::new(task, &VTABLE)
+    },
+    // SAFETY: as above; this takes the waker's count over.
+    |task| wake(unsafe { Rc::from_raw(task.cast::<Task>()) }),
+    |task| {
+        // SAFETY: as above; the count stays with the waker.
+        let task = ManuallyDrop::new(unsafe { Rc::from_raw(task.cast::<Task>()) });
+        wake(Rc::clone(&task));
+    },
+    // SAFETY: as above; this gives the waker's count back.
+    |task| unsafe { Rc::decrement_strong_count(task.cast::<Task>()) },
+);
+
+fn raw_waker(task: *const Task) -> Waker {
+    // SAFETY: the functions of the table keep to the contract; that they count without atomics is sound because no waker
+    // leaves this thread: what a core awaits is its own.
+    unsafe { Waker::from_raw(RawWaker::new(task.cast(), &VTABLE)) }
+}
+
+struct Timers {
+    next_id: u64,
+    waiting: BTreeMap<(Instant, u64), Waker>,
+}
+
+/// Waits until a time; dropping it forgets it.
+pub struct Sleep {
+    until: Instant,
+    /// Its place among the timers, once it waits.
+    id: Option<u64>,
+}
+
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep { until: Instant::now() + duration, id: None }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if Instant::now() >= self.until {
+            return Poll::Ready(());
+        }
+        TIMERS.with_borrow_mut(|timers| {
+            let id = self.id.unwrap_or_else(|| {
+                timers.next_id += 1;
+                timers.next_id
+            });
+            self.id = Some(id);
+            timers.waiting.insert((self.until, id), context.waker().clone());
+        });
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            // At the thread's end the table may be gone already.
+            let _ = TIMERS.try_with(|timers| timers.borrow_mut().waiting.remove(&(self.until, id)));
+        }
+    }
+}
+
+/// Lets every other task that is woken run first.
+pub async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+fn time_to_next_timer() -> Option<Duration> {
+    TIMERS.with_borrow(|timers| {
+        let ((until, _), _) = timers.waiting.first_key_value()?;
+        Some(until.saturating_duration_since(Instant::now()))
+    })
+}
+
+fn fire_timers() {
+    let now = Instant::now();
+    loop {
+        let due = TIMERS.with_borrow_mut(|timers| {
+            let first = timers.waiting.first_entry()?;
+            (first.key().0 <= now).then(|| first.remove())
+        });
+        match due {
+            Some(waker) => waker.wake(),
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! This core's driver: completions from a ring, or readiness from epoll, behind the few operations that sockets need.
+
+use std::{
+    cell::RefCell,
+    io,
+    net::SocketAddr,
+    os::fd::RawFd,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use super::{
+    buffer::Buffer,
+    driver::Kind,
+    epoll::{self, Epoll},
+    ring::{Op, Ring},
+};
+
+thread_local! {
+    static REACTOR: RefCell<Option<Reactor>> = const { RefCell::new(None) };
+}
+
+enum Reactor {
+    Ring(Ring),
+    Epoll(Epoll),
+}
+
+/// Makes this thread's driver. One per thread, for as long as the thread lives: the kernel may write into its buffers until
+/// the process ends.
+pub fn install(kind: Kind) -> io::Result<()> {
+    let reactor = match kind {
+        Kind::IoUring(flags) => Reactor::Ring(Ring::new(flags)?),
+        Kind::Epoll => Reactor::Epoll(Epoll::new()?),
+    };
+    REACTOR.set(Some(reactor));
+    Ok(())
+}
+
+/// Waits for the kernel, at most so long, and wakes whoever waited for what it says.
+pub fn park(wait: Option<Duration>) {
+    with(|reactor| match reactor {
+        Reactor::Ring(ring) => ring.park(wait),
+        Reactor::Epoll(epoll) => epoll.park(wait),
+    });
+}
+
+fn with<R>(f: impl FnOnce(&mut Reactor) -> R) -> R {
+    REACTOR
+        .with_borrow_mut(|reactor| f(reactor.as_mut().expect("sockets live on a core, and a core installs its driver")))
+}
+
+/// For destructors, which may run when the thread's driver is gone.
+fn with_any<R>(f: impl FnOnce(&mut Reactor) -> R) -> Option<R> {
+    REACTOR.try_with(|reactor| reactor.try_borrow_mut().ok()?.as_mut().map(f)).ok().flatten()
+}
+
+/// An open descriptor; closed when the last owner is gone.
+pub struct Fd {
+    pub raw: RawFd,
+    /// Its place in epoll's table.
+    token: epoll::Token,
+}
+
+impl Fd {
+    /// Takes over a non-blocking socket.
+    pub fn new(raw: RawFd) -> io::Result<Rc<Self>> {
+        let token = with(|reactor| match reactor {
+            Reactor::Ring(_) => Ok(epoll::Token::default()),
+            Reactor::Epoll(epoll) => epoll.register(raw),
+        });
+        match token {
+            Ok(token) => Ok(Rc::new(Self { raw, token })),
+            Err(error) => {
+                // SAFETY: the descriptor was ours to close, and nobody else knows it.
+                unsafe { libc::close(raw) };
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        let under_way = with_any(|reactor| match reactor {
+            Reactor::Ring(ring) => ring.close(self.raw),
+            Reactor::Epoll(epoll) => {
+                epoll.forget(self.token);
+                false
+            }
+        });
+        if under_way != Some(true) {
+            // SAFETY: the last owner is going, so nobody uses the descriptor any more.
+            unsafe { libc::close(self.raw) };
+        }
+    }
+}
+
+/// A receive, an accept or a connect that goes on between polls; dropping it gives it up.
+pub struct Pending {
+    fd: Rc<Fd>,
+    op: Option<Op>,
+}
+
+impl Pending {
+    pub fn new(fd: Rc<Fd>) -> Self {
+        Self { fd, op: None }
+    }
+
+    /// Receives behind what `buffer` holds. The ring brings a buffer of its own when there is something to put into it, so
+    /// a connection that waits holds none; epoll takes one when there is something to read.
+    pub fn poll_receive(
+        &mut self,
+        buffer: &mut Buffer,
+        room: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        with(|reactor| match reactor {
+            Reactor::Ring(ring) => loop {
+                let op = self.op.get_or_insert_with(|| ring.receive(self.fd.raw, room));
+                let done = ready!(ring.poll(op, context));
+                self.op = None;
+                match done.result {
+                    // Too many came at once; the buffers are there again.
+                    Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                    Ok(received) => {
+                        if buffer.is_empty() {
+                            *buffer = done.buffer;
+                        } else {
+                            buffer.extend(done.buffer.bytes());
+                        }
+                        return Poll::Ready(Ok(received));
+                    }
+                }
+            },
+            Reactor::Epoll(epoll) => epoll.poll_receive(self.fd.token, self.fd.raw, buffer, room, context),
+        })
+    }
+
+    /// The next connection of a listener.
+    pub fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<RawFd>> {
+        with(|reactor| match reactor {
+            Reactor::Ring(ring) => {
+                let op = self.op.get_or_insert_with(|| ring.accept(self.fd.raw));
+                let accepted = ready!(ring.poll_accept(op, context));
+                if accepted.is_err() {
+                    // The kernel has ended it.
+                    self.op = None;
+                }
+                Poll::Ready(accepted)
+            }
+            Reactor::Epoll(epoll) => epoll.poll_accept(self.fd.token, self.fd.raw, context),
+        })
+    }
+
+    /// Asks a [`Pending::poll_accept`] to end; it goes on until it fails. False: there is none in the kernel's hands.
+    pub fn end(&mut self) -> bool {
+        with(|reactor| match (reactor, &self.op) {
+            (Reactor::Ring(ring), Some(op)) => {
+                ring.cancel(op);
+                true
+            }
+            _ => false,
+        })
+    }
+
+    pub fn poll_connect(&mut self, address: SocketAddr, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with(|reactor| match reactor {
+            Reactor::Ring(ring) => {
+                let op = self.op.get_or_insert_with(|| ring.connect(self.fd.raw, address));
+                let done = ready!(ring.poll(op, context));
+                self.op = None;
+                Poll::Ready(done.result.map(|_| ()))
+            }
+            Reactor::Epoll(epoll) => epoll.poll_connect(self.fd.token, self.fd.raw, address, context),
+        })
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        give_up(self.op.take());
+    }
+}
+
+/// A send under way. Dropping it gives it up; the kernel keeps the buffer until it is done with it.
+pub struct Sending {
+    fd: Rc<Fd>,
+    /// With the ring, the kernel has it while `op` is there.
+    buffer: Buffer,
+    op: Option<Op>,
+}
+
+impl Sending {
+    pub fn new(fd: Rc<Fd>, buffer: Buffer) -> Self {
+        Self { fd, buffer, op: None }
+    }
+
+    /// Sends everything; the buffer comes back empty, for the next use.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<(io::Result<()>, Buffer)> {
+        with(|reactor| {
+            loop {
+                if self.buffer.is_empty() && self.op.is_none() {
+                    return Poll::Ready((Ok(()), std::mem::take(&mut self.buffer)));
+                }
+                let sent = match reactor {
+                    Reactor::Ring(ring) => {
+                        let op =
+                            self.op.get_or_insert_with(|| ring.send(self.fd.raw, std::mem::take(&mut self.buffer)));
+                        let done = ready!(ring.poll(op, context));
+                        self.op = None;
+                        self.buffer = done.buffer;
+                        done.result
+                    }
+                    Reactor::Epoll(epoll) => {
+                        ready!(epoll.poll_send(self.fd.token, self.fd.raw, self.buffer.bytes(), context))
+                    }
+                };
+                match sent {
+                    Ok(0) => {
+                        return Poll::Ready((Err(io::ErrorKind::WriteZero.into()), std::mem::take(&mut self.buffer)));
+                    }
+                    Ok(sent) => self.buffer.consume(sent),
+                    Err(error) => return Poll::Ready((Err(error), std::mem::take(&mut self.buffer))),
+                }
+            }
+        })
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        give_up(self.op.take());
+    }
+}
+
+fn give_up(op: Option<Op>) {
+    let Some(op) = op else { return };
+    with_any(|reactor| {
+        if let Reactor::Ring(ring) = reactor {
+            ring.give_up(op);
+        }
+    });
+}
