@@ -136,12 +136,15 @@ impl Sender {
         poll_fn(|context| sending.poll(context)).await
     }
 
-    /// Whether the peer has closed its side or reset the connection, seen without consuming anything.
-    pub fn peer_is_gone(&self) -> bool {
-        match self.peek() {
-            Ok(bytes) => bytes == 0,
-            Err(error) => !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)),
-        }
+    /// Whether the peer has ended its side, seen without consuming anything. It may have left; it may still read.
+    pub fn peer_has_ended(&self) -> bool {
+        self.peek().is_ok_and(|bytes| bytes == 0)
+    }
+
+    /// Whether the connection is broken: the peer neither sends nor reads any more.
+    pub fn peer_has_reset(&self) -> bool {
+        let quiet = |error: io::Error| matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR));
+        self.peek().is_err_and(|error| !quiet(error))
     }
 
     /// Whether bytes of the peer wait that nobody has read.

@@ -112,11 +112,9 @@ impl<'a> Watch<'a> {
                     if self.listener.is_overdue() {
                         return Err(Stalled::Drained);
                     }
-                    // Later, a client that is gone is noticed by writing to it, and one that has only ended its side still
-                    // reads.
-                    if matches!(self.waiting.get(), Waiting::Response | Waiting::ResponseIdle)
-                        && self.client.peer_is_gone()
-                    {
+                    // One that has ended its side before anything was answered is taken for gone; later it may be reading.
+                    let unanswered = matches!(self.waiting.get(), Waiting::Response | Waiting::ResponseIdle);
+                    if self.client.peer_has_reset() || unanswered && self.client.peer_has_ended() {
                         return Err(Stalled::ClientGone);
                     }
                 }
