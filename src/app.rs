@@ -67,7 +67,8 @@ const DRAIN_ROUND: Duration = Duration::from_millis(50);
 
 /// Serves until it is told to stop. The exit code is 0 after a drain, 78 where the configuration cannot be used.
 pub fn run(options: RunOptions) -> ExitCode {
-    let driver = match driver::probe(options.io_driver) {
+    let cpus = cpus(&options.threads);
+    let driver = match driver::probe(options.io_driver, cpus.len()) {
         Ok(driver) => driver,
         Err(why) => return fail(&why),
     };
@@ -80,7 +81,7 @@ pub fn run(options: RunOptions) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no management runtime: {error}")),
     };
-    let code = runtime.block_on(manage(options, driver));
+    let code = runtime.block_on(manage(options, driver, cpus));
     // A look-up or a write that hangs on a blocking thread is no reason to stay.
     runtime.shutdown_background();
     code
@@ -91,7 +92,7 @@ fn fail(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
+async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<usize>>) -> ExitCode {
     let (mut signals, mut hangups) = match Signals::new().and_then(|ends| Ok((ends, signal(SignalKind::hangup())?))) {
         Ok(both) => both,
         Err(error) => return fail(&format!("signals cannot be received: {error}")),
@@ -113,7 +114,7 @@ async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
     };
 
     let status = Status::new(Driver { name: driver.kind.to_string(), reason: driver.reason.clone() });
-    let workers = match start_workers(&options.threads, driver.kind, &status) {
+    let workers = match start_workers(&cpus, driver.kind, &status) {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
@@ -175,12 +176,16 @@ async fn manage(options: RunOptions, driver: driver::Driver) -> ExitCode {
     }
 }
 
-fn start_workers(threads: &Threads, kind: driver::Kind, status: &Status) -> std::io::Result<Vec<Worker>> {
-    let cpus: Vec<Option<usize>> = match threads {
+/// One entry per core to start: the CPU to pin it to.
+fn cpus(threads: &Threads) -> Vec<Option<usize>> {
+    match threads {
         Threads::Auto => cpus::plan(None),
         Threads::Count(count) => cpus::plan(Some(*count)),
         Threads::List(list) => list.iter().copied().map(Some).collect(),
-    };
+    }
+}
+
+fn start_workers(cpus: &[Option<usize>], kind: driver::Kind, status: &Status) -> std::io::Result<Vec<Worker>> {
     let nothing = Arc::new(Snapshot::empty());
     let start = |((id, cpu), heartbeat)| {
         worker::start(worker::Start { id, cores: cpus.len(), cpu, kind, snapshot: nothing.clone(), heartbeat })

@@ -56,7 +56,7 @@ pub fn run(args: &VersionArgs) -> ExitCode {
 }
 
 fn this_hosts_driver() -> Driver {
-    match driver::probe(Wanted::Auto) {
+    match driver::probe(Wanted::Auto, 1) {
         Ok(found) => Driver { kind: found.kind.to_string(), flags: found.kind.flags(), reason: found.reason },
         // Only a demand for io_uring is ever refused, and none was made.
         Err(reason) => Driver { kind: "none".into(), flags: "", reason },

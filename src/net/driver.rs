@@ -62,18 +62,19 @@ impl Kind {
 pub(super) const ENTRIES: u32 = 1024;
 const COMPLETIONS: u32 = 8 * ENTRIES;
 
-/// Tries the rings from the fastest on.
+/// Tries the rings from the fastest on: as many at a time as there will be cores, since each may be one too many for the
+/// descriptors or the memory that this process may have.
 ///
 /// # Errors
 /// io_uring was demanded and this host does not give it.
-pub fn probe(wanted: Wanted) -> Result<Driver, String> {
+pub fn probe(wanted: Wanted, cores: usize) -> Result<Driver, String> {
     if wanted == Wanted::Epoll {
         return Ok(Driver { kind: Kind::Epoll, reason: "epoll was asked for".into() });
     }
     let mut refusal = None;
     for flags in [Flags::DeferTaskrun, Flags::CoopTaskrun, Flags::None] {
-        match try_ring(flags) {
-            Ok(()) => {
+        match (0..cores).map(|_| try_ring(flags)).collect::<io::Result<Vec<_>>>() {
+            Ok(_) => {
                 let kind = Kind::IoUring(flags);
                 return Ok(Driver { kind, reason: format!("io_uring works here with flags {}", kind.flags()) });
             }
@@ -113,13 +114,14 @@ pub(super) fn ring(flags: Flags) -> io_uring::Builder {
 }
 
 /// Builds a ring with its buffers and sends a no-op through it: a seccomp profile may allow the one and not the other.
-fn try_ring(flags: Flags) -> io::Result<()> {
+fn try_ring(flags: Flags) -> io::Result<io_uring::IoUring> {
     let mut ring = ring(flags).build(ENTRIES)?;
     let nop = io_uring::opcode::Nop::new().build();
     // SAFETY: a no-op refers to no memory.
     unsafe { ring.submission().push(&nop).map_err(|_| io::Error::from(io::ErrorKind::StorageFull))? };
     ring.submit_and_wait(1)?;
-    Ring::try_buffers(&ring)
+    Ring::try_buffers(&ring)?;
+    Ok(ring)
 }
 
 /// Runs `main` to its end on this thread, which becomes the ring's only issuer.
@@ -137,8 +139,8 @@ mod tests {
 
     #[test]
     fn a_demand_is_met_or_refused_with_a_reason() {
-        assert_eq!(probe(Wanted::Epoll).expect("epoll is always there").kind, Kind::Epoll);
-        match probe(Wanted::IoUring) {
+        assert_eq!(probe(Wanted::Epoll, 1).expect("epoll is always there").kind, Kind::Epoll);
+        match probe(Wanted::IoUring, 2) {
             Ok(driver) => assert!(matches!(driver.kind, Kind::IoUring(_))),
             Err(why) => assert!(why.contains("io_uring is not available"), "{why}"),
         }

@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
+    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
     rc::Rc,
     sync::OnceLock,
     task::{Poll, Waker, ready},
@@ -81,8 +81,7 @@ pub fn has_room() -> bool {
 /// A core's own listener.
 pub struct Listener {
     accepting: RefCell<Pending>,
-    /// The same socket, for taking what still waits when the listener goes.
-    last: StdListener,
+    fd: Rc<Fd>,
     closing: Rc<Closing>,
 }
 
@@ -97,10 +96,10 @@ struct Closing {
 
 impl Listener {
     pub fn open(socket: StdListener) -> io::Result<(Self, Closer)> {
-        let last = socket.try_clone()?;
-        let accepting = RefCell::new(Pending::new(Fd::new(OwnedFd::from(socket).into_raw_fd())?));
+        let fd = Fd::new(OwnedFd::from(socket).into_raw_fd())?;
+        let accepting = RefCell::new(Pending::new(fd.clone()));
         let closing = Rc::<Closing>::default();
-        Ok((Self { accepting, last, closing: closing.clone() }, Closer(closing)))
+        Ok((Self { accepting, fd, closing: closing.clone() }, Closer(closing)))
     }
 
     /// The next connection. `Ok(None)`: the listener was closed, and nothing that the driver had accepted is left.
@@ -148,7 +147,7 @@ impl Listener {
         // SAFETY: the program is lent for the duration of the call, with its length; the kernel copies it.
         let result = unsafe {
             libc::setsockopt(
-                self.last.as_raw_fd(),
+                self.fd.raw,
                 libc::SOL_SOCKET,
                 libc::SO_ATTACH_FILTER,
                 (&raw const filter).cast(),
@@ -160,9 +159,15 @@ impl Listener {
 
     /// What had been completed by the kernel when the listener was closed; then nothing more.
     pub fn accept_waiting(&self) -> Option<(Stream, SocketAddr)> {
-        let (tcp, _) = self.last.accept().ok()?;
-        tcp.set_nonblocking(true).ok()?;
-        connection(tcp.into()).ok()
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: no address is asked for, and a descriptor that comes is handed over to its only owner.
+        let socket = unsafe {
+            match libc::accept4(self.fd.raw, std::ptr::null_mut(), std::ptr::null_mut(), flags) {
+                ..0 => return None,
+                accepted => OwnedFd::from_raw_fd(accepted),
+            }
+        };
+        connection(socket).ok()
     }
 }
 

@@ -21,6 +21,7 @@ thread_local! {
     static REACTOR: RefCell<Option<Reactor>> = const { RefCell::new(None) };
 }
 
+#[allow(clippy::large_enum_variant)] // one per thread; a box would cost each operation a look-up
 enum Reactor {
     Ring(Ring),
     Epoll(Epoll),

@@ -16,7 +16,7 @@ use crate::{
         h1::parse::{HeadLimits, RequestError, parse_request},
         head::{RequestHead, ResponseHead},
     },
-    net::{Buffer, Stream, buffer::SMALL_ROOM},
+    net::{Buffer, Receiver, Stream, buffer::SMALL_ROOM, task},
     policies::{Authentication, chain::Ran},
     worker::deadline::{Deadline, Expired},
 };
@@ -68,12 +68,18 @@ pub async fn serve(_open: Open, core: Rc<Core>, listener: Rc<OpenListener>, stre
 }
 
 /// Answers a connection that is one too many.
-pub async fn refuse(stream: Stream) {
+pub async fn refuse(mut stream: Stream) {
     let mut head = Vec::with_capacity(256);
     respond::write_minimal(&mut head, &reject::too_many_connections());
     let mut out = Buffer::with_room(head.len());
     out.extend(&head);
-    let _ = crate::net::task::timeout(Some(LINGER), stream.sender.send(out)).await;
+    let _ = task::timeout(Some(LINGER), async {
+        if stream.sender.send(out).await.0.is_ok() {
+            stream.sender.finish();
+            read_on(&mut stream.receiver).await;
+        }
+    })
+    .await;
 }
 
 enum Next {
@@ -205,21 +211,20 @@ impl Connection {
 async fn linger(connection: &mut Connection) {
     connection.stream.sender.finish();
     connection.deadline.set(Some(LINGER));
-    let receiver = &mut connection.stream.receiver;
+    let _ = connection.deadline.guard(read_on(&mut connection.stream.receiver)).await;
+}
+
+/// Reads and throws away, up to a limit.
+async fn read_on(receiver: &mut Receiver) {
     let mut left = LINGER_BYTES_MAX;
-    let _ = connection
-        .deadline
-        .guard(async {
-            loop {
-                let held = receiver.buffered().len();
-                receiver.consume(held);
-                match receiver.fill().await {
-                    Ok(bytes @ 1..) if bytes <= left => left -= bytes,
-                    _ => return,
-                }
-            }
-        })
-        .await;
+    loop {
+        let held = receiver.buffered().len();
+        receiver.consume(held);
+        match receiver.fill().await {
+            Ok(bytes @ 1..) if bytes <= left => left -= bytes,
+            _ => return,
+        }
+    }
 }
 
 /// An open connection, counted.

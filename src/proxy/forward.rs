@@ -37,7 +37,7 @@ use crate::{
         head::{BodyLength, RequestHead, Version},
     },
     net::{
-        Buffer, Receiver, Sender,
+        Buffer, Receiver, Sender, Stream,
         buffer::SMALL_ROOM,
         task::{Either, join_until},
     },
@@ -257,7 +257,10 @@ impl Attempt<'_> {
             // Bytes behind an answer that has no body are most likely still on their way.
             lease.give_back(workspace.response.body == BodyLength::None);
         }
-        Ok(if delivered.keep_alive { After::KeepAlive } else { self.ending(workspace) })
+        Ok(match delivered.keep_alive {
+            true => After::KeepAlive,
+            false => ending(&workspace.request, stream),
+        })
     }
 
     /// The head, and behind it what an earlier try had sent of the body.
@@ -284,10 +287,15 @@ impl Attempt<'_> {
         }
         Failure::Stalled(stalled)
     }
+}
 
-    /// A client that was told `connection: close` while it was still sending gets time to stop.
-    fn ending(&self, workspace: &Workspace) -> After {
-        if workspace.request.body == BodyLength::None { After::Close } else { After::Linger }
+/// A client that was still sending when it was told that the connection ends gets time to stop, or the reset would take
+/// the answer with it: one whose body was not read, or that has asked for more already.
+fn ending(request: &RequestHead, client: &Stream) -> After {
+    let asks_on = || !client.receiver.buffered().is_empty() || client.sender.peer_has_sent();
+    match request.body != BodyLength::None || request.keep_alive && asks_on() {
+        true => After::Linger,
+        false => After::Close,
     }
 }
 

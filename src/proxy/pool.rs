@@ -253,13 +253,14 @@ impl Upstream {
     /// Waits for a call: behind the others, or before them where it was called in vain.
     async fn wait(&self, again: bool) -> Result<(), Unavailable> {
         let waiter = Rc::new(Waiter::default());
-        let mut waiting = self.waiting.borrow_mut();
-        match again {
-            true => waiting.push_front(waiter.clone()),
-            false if waiting.len() >= self.limits.get().pending => return Err(Unavailable::Overflow),
-            false => waiting.push_back(waiter.clone()),
+        {
+            let mut waiting = self.waiting.borrow_mut();
+            match again {
+                true => waiting.push_front(waiter.clone()),
+                false if waiting.len() >= self.limits.get().pending => return Err(Unavailable::Overflow),
+                false => waiting.push_back(waiter.clone()),
+            }
         }
-        drop(waiting);
         let place = Place { upstream: self, waiter, served: Cell::new(false) };
         poll_fn(|context| {
             if place.waiter.called.get() {
