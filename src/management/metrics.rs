@@ -376,9 +376,8 @@ mod tests {
     fn the_busy_ratio_is_of_the_time_between_scrapes() {
         let began = Instant::now();
         let copy = |at_ms: u64, busy_ms: u64| {
-            let core = CoreTelemetry::new(0);
-            core.busy_ns.add(busy_ms * 1_000_000);
-            vec![CoreCopy { taken_at: began + Duration::from_millis(at_ms), ..core.copy() }]
+            let taken_at = began + Duration::from_millis(at_ms);
+            vec![CoreCopy { taken_at, busy_ns: busy_ms * 1_000_000, ..CoreTelemetry::new(0).copy() }]
         };
         let metrics = Metrics::default();
         let ratio = |at_ms, busy_ms| {

@@ -141,11 +141,6 @@ impl Buffer {
         self.data[self.start..][..bytes.len()].copy_from_slice(bytes);
     }
 
-    /// How many bytes fit in front of what is held.
-    pub fn headroom(&self) -> usize {
-        self.start
-    }
-
     /// Makes room for `bytes` more behind: by moving to the front, or into a larger allocation.
     pub fn reserve(&mut self, bytes: usize) {
         if self.room() >= bytes {

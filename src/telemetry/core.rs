@@ -183,11 +183,6 @@ pub struct CoreTelemetry {
     pub dials: Counter,
     /// Requests that found an idle connection.
     pub reuses: Counter,
-    pub panics: Counter,
-    /// Time not spent waiting for the ring.
-    pub busy_ns: Counter,
-    /// Questions from the management thread answered.
-    pub pings: Counter,
     pub access_log: Lines,
     exchanges: RefCell<Exchanges>,
     dial_failures: RefCell<Reasons>,
@@ -206,9 +201,6 @@ impl CoreTelemetry {
             pool_open: Gauge::default(),
             dials: Counter::default(),
             reuses: Counter::default(),
-            panics: Counter::default(),
-            busy_ns: Counter::default(),
-            pings: Counter::default(),
             access_log: Lines::default(),
             exchanges: RefCell::default(),
             dial_failures: RefCell::default(),
@@ -247,9 +239,8 @@ impl CoreTelemetry {
             pool_open: self.pool_open.value(),
             dials: self.dials.value(),
             reuses: self.reuses.value(),
-            panics: self.panics.value(),
-            busy_ns: self.busy_ns.value(),
-            pings: self.pings.value(),
+            panics: 0,
+            busy_ns: 0,
             access_log_dropped: self.access_log.dropped(),
             dial_failures: self.dial_failures.borrow().clone(),
             exchanges: Exchanges {
@@ -358,9 +349,9 @@ pub struct CoreCopy {
     pub pool_open: u64,
     pub dials: u64,
     pub reuses: u64,
+    /// Tasks that panicked, and CPU time: the core's thread knows them, and adds them.
     pub panics: u64,
     pub busy_ns: u64,
-    pub pings: u64,
     pub access_log_dropped: u64,
     pub dial_failures: Reasons,
     pub exchanges: Exchanges,
@@ -380,7 +371,6 @@ impl CoreCopy {
         self.reuses += other.reuses;
         self.panics += other.panics;
         self.busy_ns += other.busy_ns;
-        self.pings += other.pings;
         self.access_log_dropped += other.access_log_dropped;
         for (reason, count) in other.dial_failures.iter() {
             self.dial_failures.add(reason, count);

@@ -65,8 +65,6 @@ pub enum Command {
 /// A running core, as management holds it.
 pub struct Worker {
     pub id: usize,
-    /// The CPU it is pinned to.
-    pub cpu: Option<usize>,
     post: Post<Command>,
     load: Arc<Load>,
     thread: JoinHandle<()>,
@@ -89,12 +87,12 @@ pub struct Start {
 pub fn start(start: Start) -> io::Result<Worker> {
     let (post, unopened) = mailbox(MAILBOX_CAPACITY)?;
     let load = Arc::new(Load::default());
-    let (id, cpu) = (start.id, start.cpu);
+    let id = start.id;
     let thread = {
         let load = load.clone();
         std::thread::Builder::new().name(format!("core-{id}")).spawn(move || run(start, unopened, load))?
     };
-    Ok(Worker { id, cpu, post, load, thread })
+    Ok(Worker { id, post, load, thread })
 }
 
 impl Worker {
