@@ -34,6 +34,10 @@ pub struct ProbeArgs {
     /// The management address of the gateway
     #[arg(long, value_name = "ADDR", env = "RINGWAY_MANAGEMENT", default_value = "127.0.0.1:9998")]
     management: SocketAddr,
+
+    /// `json`: one object with `ok` and `lines`
+    #[arg(short, long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
+    output: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,8 +52,9 @@ enum Check {
 pub fn run(args: &ProbeArgs) -> ExitCode {
     match ask(args.management, &target(args)) {
         Ok((status, body)) => {
+            let printed = if args.output == "json" { as_json(status, &body) } else { body };
             // Whoever closed the pipe still gets the exit code.
-            let _ = io::stdout().lock().write_all(&body);
+            let _ = io::stdout().lock().write_all(&printed);
             if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
@@ -57,6 +62,12 @@ pub fn run(args: &ProbeArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn as_json(status: u16, body: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(body);
+    let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+    format!("{:#}\n", serde_json::json!({ "ok": status == 200, "lines": lines })).into_bytes()
 }
 
 fn target(args: &ProbeArgs) -> String {
@@ -123,6 +134,13 @@ mod tests {
             target(&parsed("--check=readiness --allow-api-errors --allow-policy-errors")),
             "/probes/readiness?allowAPIErrors=true&allowEnvoyErrors=false&allowPolicyErrors=true&verbose=true"
         );
+    }
+
+    #[test]
+    fn json_says_whether_it_is_well_and_why_not() {
+        assert_eq!(parsed("--check=liveness -o json").output, "json");
+        let json: serde_json::Value = serde_json::from_slice(&as_json(503, b"draining\n")).expect("JSON");
+        assert_eq!(json, serde_json::json!({ "ok": false, "lines": ["draining"] }));
     }
 
     #[test]
