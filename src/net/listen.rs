@@ -160,19 +160,29 @@ impl Listener {
     /// What had been completed by the kernel when the listener was closed; then nothing more.
     pub fn accept_waiting(&self) -> Option<(Stream, SocketAddr)> {
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: no address is asked for, and a descriptor that comes is handed over to its only owner.
-        let socket = unsafe {
-            match libc::accept4(self.fd.raw, std::ptr::null_mut(), std::ptr::null_mut(), flags) {
-                ..0 => return None,
-                accepted => OwnedFd::from_raw_fd(accepted),
+        loop {
+            // SAFETY: no address is asked for, and a descriptor that comes is handed over to its only owner.
+            let socket = unsafe {
+                match libc::accept4(self.fd.raw, std::ptr::null_mut(), std::ptr::null_mut(), flags) {
+                    ..0 => return None,
+                    accepted => OwnedFd::from_raw_fd(accepted),
+                }
+            };
+            // One that has left again is none; others may wait behind it.
+            if let Ok(connection) = connection(socket) {
+                return Some(connection);
             }
-        };
-        connection(socket).ok()
+        }
     }
 }
 
 fn connection(socket: OwnedFd) -> io::Result<(Stream, SocketAddr)> {
-    let peer = SockRef::from(&socket).peer_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let peer = SockRef::from(&socket).peer_addr().map_err(|error| match error.raw_os_error() {
+        // It was reset before we asked; a load balancer's probe does that. That is nothing to slow down for.
+        Some(libc::ENOTCONN) => io::Error::from_raw_os_error(libc::ECONNABORTED),
+        _ => error,
+    })?;
+    let peer = peer.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
     Ok((Stream::new(socket)?, peer))
 }
 
@@ -190,7 +200,7 @@ mod tests {
     use std::{net::TcpStream as StdStream, time::Duration};
 
     use super::*;
-    use crate::net::driver::{self, Kind};
+    use crate::net::driver::{self, Flags, Kind};
 
     #[test]
     fn the_last_descriptors_are_not_for_clients() {
@@ -215,5 +225,37 @@ mod tests {
             assert!(listener.accept_waiting().is_none());
         });
         checked.expect("epoll is always there");
+    }
+
+    #[test]
+    fn a_client_that_has_left_again_is_passed_over() {
+        for kind in [Kind::Epoll, Kind::IoUring(Flags::DeferTaskrun)] {
+            let checked = driver::run(kind, async {
+                let socket = bind_one(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("a free port");
+                let address = socket.local_addr().expect("it is bound");
+                let (listener, _closer) = Listener::open(socket).expect("a descriptor is free");
+                connect_and_reset(address);
+                let stays = StdStream::connect(address).expect("it listens");
+                let gone = listener.accept().await.err().expect("it has left");
+                assert_eq!(gone.raw_os_error(), Some(libc::ECONNABORTED), "as if it had never been accepted");
+                let (_, peer) = listener.accept().await.expect("one waits").expect("it is open");
+                assert_eq!(peer, stays.local_addr().expect("it is connected"));
+                listener.pause();
+                while listener.accepting.borrow_mut().end() {
+                    let ended = listener.accept().await.err().expect("nobody else comes");
+                    assert_eq!(ended.raw_os_error(), Some(libc::ECANCELED));
+                }
+                connect_and_reset(address);
+                let _stays = StdStream::connect(address).expect("it listens");
+                assert!(listener.accept_waiting().is_some(), "behind the one that left");
+            });
+            // A host without io_uring has nothing to check.
+            assert!(checked.is_ok() || kind != Kind::Epoll);
+        }
+    }
+
+    fn connect_and_reset(address: SocketAddr) {
+        let client = StdStream::connect(address).expect("it listens");
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("an option of every socket");
     }
 }
