@@ -14,12 +14,16 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
-    Stream,
+    Stream, executor,
     reactor::{Fd, Pending},
 };
 
 /// Connections that may wait to be accepted, per core and address; the kernel's `somaxconn` bounds it too.
 const BACKLOG: i32 = 4096;
+
+/// After so many connections in a row that waited already a listener lets the others have their turn. Under epoll whoever
+/// connects fast enough would otherwise keep a core to himself.
+const AT_ONCE_MAX: u32 = 64;
 
 /// Binds one socket per core.
 ///
@@ -83,6 +87,8 @@ pub struct Listener {
     accepting: RefCell<Pending>,
     fd: Rc<Fd>,
     closing: Rc<Closing>,
+    /// Accepts in a row that did not wait.
+    at_once: Cell<u32>,
 }
 
 /// Ends a [`Listener`] from another task of the core.
@@ -99,11 +105,16 @@ impl Listener {
         let fd = Fd::new(OwnedFd::from(socket).into_raw_fd())?;
         let accepting = RefCell::new(Pending::new(fd.clone()));
         let closing = Rc::<Closing>::default();
-        Ok((Self { accepting, fd, closing: closing.clone() }, Closer(closing)))
+        Ok((Self { accepting, fd, closing: closing.clone(), at_once: Cell::new(0) }, Closer(closing)))
     }
 
     /// The next connection. `Ok(None)`: the listener was closed, and nothing that the driver had accepted is left.
     pub async fn accept(&self) -> io::Result<Option<(Stream, SocketAddr)>> {
+        if self.at_once.get() >= AT_ONCE_MAX {
+            self.at_once.set(0);
+            executor::yield_now().await;
+        }
+        self.at_once.set(self.at_once.get() + 1);
         let accepted = poll_fn(|context| {
             let mut accepting = self.accepting.borrow_mut();
             let closed = self.closing.closed.get();
@@ -112,7 +123,11 @@ impl Listener {
                 return Poll::Ready(None);
             }
             self.closing.waker.replace(Some(context.waker().clone()));
-            match ready!(accepting.poll_accept(context)) {
+            let polled = accepting.poll_accept(context);
+            if polled.is_pending() {
+                self.at_once.set(0);
+            }
+            match ready!(polled) {
                 Err(_) if closed => Poll::Ready(None),
                 accepted => Poll::Ready(Some(accepted)),
             }
@@ -252,6 +267,27 @@ mod tests {
             // A host without io_uring has nothing to check.
             assert!(checked.is_ok() || kind != Kind::Epoll);
         }
+    }
+
+    #[test]
+    fn clients_that_keep_coming_let_others_run() {
+        let checked = driver::run(Kind::Epoll, async {
+            let socket = bind_one(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("a free port");
+            let address = socket.local_addr().expect("it is bound");
+            let (listener, _closer) = Listener::open(socket).expect("a descriptor is free");
+            let mut clients = vec![StdStream::connect(address).expect("it listens")];
+            // The first accept waits for the driver to tell that there is somebody.
+            listener.accept().await.expect("one waits");
+            let ran = Rc::new(Cell::new(false));
+            let other = ran.clone();
+            executor::spawn(async move { other.set(true) });
+            for _ in 0..=AT_ONCE_MAX {
+                clients.push(StdStream::connect(address).expect("it listens"));
+                listener.accept().await.expect("one waits");
+            }
+            assert!(ran.get());
+        });
+        checked.expect("epoll is always there");
     }
 
     fn connect_and_reset(address: SocketAddr) {
