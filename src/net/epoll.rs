@@ -6,7 +6,7 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::RawFd,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use super::buffer::Buffer;
 const EVENTS_PER_ROUND: usize = 1024;
 
 pub struct Epoll {
-    epoll: RawFd,
+    epoll: OwnedFd,
     sockets: Vec<Socket>,
     free: Vec<u32>,
     events: Vec<libc::epoll_event>,
@@ -51,6 +51,8 @@ impl Epoll {
         if epoll < 0 {
             return Err(io::Error::last_os_error());
         }
+        // SAFETY: the descriptor was just made, and nobody else knows it.
+        let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
         let none = libc::epoll_event { events: 0, u64: 0 };
         Ok(Self { epoll, sockets: Vec::new(), free: Vec::new(), events: vec![none; EVENTS_PER_ROUND] })
     }
@@ -65,7 +67,7 @@ impl Epoll {
         let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
         let mut event = libc::epoll_event { events: events as u32, u64: token.to_u64() };
         // SAFETY: the event is lent for the duration of the call.
-        if unsafe { libc::epoll_ctl(self.epoll, libc::EPOLL_CTL_ADD, fd, &mut event) } < 0 {
+        if unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) } < 0 {
             let error = io::Error::last_os_error();
             self.forget(token);
             return Err(error);
@@ -88,7 +90,7 @@ impl Epoll {
         };
         let room = self.events.len() as i32;
         // SAFETY: the kernel writes at most `room` events into a vector of that length.
-        let ready = unsafe { libc::epoll_wait(self.epoll, self.events.as_mut_ptr(), room, milliseconds) };
+        let ready = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), room, milliseconds) };
         for at in 0..usize::try_from(ready).unwrap_or_default() {
             let event = self.events[at];
             self.dispatch(event.events as i32, Token::from_u64(event.u64));

@@ -97,7 +97,8 @@ fn run(task: &Rc<Task>) {
 
 fn wake(task: Rc<Task>) {
     if !task.woken.replace(true) {
-        WOKEN.with_borrow_mut(|woken| woken.push_back(task));
+        // At the thread's end, when tasks that are dropped wake others, the queue may be gone already.
+        let _ = WOKEN.try_with(|woken| woken.borrow_mut().push_back(task));
     }
 }
 
@@ -199,5 +200,82 @@ fn fire_timers() {
             Some(waker) => waker.wake(),
             None => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::net::driver::{self, Flags, Kind};
+
+    /// Wakes another task when its own goes.
+    struct WakesInPassing(Rc<RefCell<Option<Waker>>>);
+
+    impl Drop for WakesInPassing {
+        fn drop(&mut self) {
+            if let Some(waker) = self.0.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_ends_though_its_tasks_wake_one_another_as_they_are_dropped() {
+        for kind in [Kind::Epoll, Kind::IoUring(Flags::DeferTaskrun)] {
+            let thread = std::thread::spawn(move || {
+                let ended = driver::run(kind, async {
+                    let peer = leave_waiting_for_a_peer().await;
+                    leave_waiting_for_a_time();
+                    yield_now().await;
+                    yield_now().await;
+                    peer
+                });
+                assert!(ended.is_ok() || kind != Kind::Epoll);
+                ended.ok()
+            });
+            let peer = thread.join().expect("neither the run nor the thread's end panics");
+            if let Some(mut peer) = peer {
+                // The thread has gone with its tasks, their sockets and its descriptors.
+                assert_eq!(peer.read(&mut [0]).expect("no error but the end"), 0);
+            }
+        }
+    }
+
+    /// The task is held by the driver alone.
+    async fn leave_waiting_for_a_peer() -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let mut stream = crate::net::Stream::connect(address).await.expect("it listens");
+        let wakes = wakes_in_passing();
+        spawn(async move {
+            let _wakes = wakes;
+            let _ = stream.receiver.fill().await;
+        });
+        listener.accept().expect("a connection waits").0
+    }
+
+    /// The task is held by the timers alone.
+    fn leave_waiting_for_a_time() {
+        let wakes = wakes_in_passing();
+        spawn(async move {
+            let _wakes = wakes;
+            sleep(Duration::from_secs(3600)).await;
+        });
+    }
+
+    /// Of a task that waits for nothing else.
+    fn wakes_in_passing() -> WakesInPassing {
+        let place = Rc::<RefCell<Option<Waker>>>::default();
+        let waits = place.clone();
+        spawn(poll_fn(move |context| {
+            waits.replace(Some(context.waker().clone()));
+            Poll::Pending
+        }));
+        WakesInPassing(place)
     }
 }

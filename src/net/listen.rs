@@ -14,12 +14,16 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
-    Stream,
+    Stream, executor,
     reactor::{Fd, Pending},
 };
 
 /// Connections that may wait to be accepted, per core and address; the kernel's `somaxconn` bounds it too.
 const BACKLOG: i32 = 4096;
+
+/// After so many connections in a row that waited already a listener lets the others have their turn. Under epoll whoever
+/// connects fast enough would otherwise keep a core to himself.
+const AT_ONCE_MAX: u32 = 64;
 
 /// Binds one socket per core.
 ///
@@ -83,6 +87,8 @@ pub struct Listener {
     accepting: RefCell<Pending>,
     fd: Rc<Fd>,
     closing: Rc<Closing>,
+    /// Accepts in a row that did not wait.
+    at_once: Cell<u32>,
 }
 
 /// Ends a [`Listener`] from another task of the core.
@@ -99,11 +105,16 @@ impl Listener {
         let fd = Fd::new(OwnedFd::from(socket).into_raw_fd())?;
         let accepting = RefCell::new(Pending::new(fd.clone()));
         let closing = Rc::<Closing>::default();
-        Ok((Self { accepting, fd, closing: closing.clone() }, Closer(closing)))
+        Ok((Self { accepting, fd, closing: closing.clone(), at_once: Cell::new(0) }, Closer(closing)))
     }
 
     /// The next connection. `Ok(None)`: the listener was closed, and nothing that the driver had accepted is left.
     pub async fn accept(&self) -> io::Result<Option<(Stream, SocketAddr)>> {
+        if self.at_once.get() >= AT_ONCE_MAX {
+            self.at_once.set(0);
+            executor::yield_now().await;
+        }
+        self.at_once.set(self.at_once.get() + 1);
         let accepted = poll_fn(|context| {
             let mut accepting = self.accepting.borrow_mut();
             let closed = self.closing.closed.get();
@@ -112,7 +123,11 @@ impl Listener {
                 return Poll::Ready(None);
             }
             self.closing.waker.replace(Some(context.waker().clone()));
-            match ready!(accepting.poll_accept(context)) {
+            let polled = accepting.poll_accept(context);
+            if polled.is_pending() {
+                self.at_once.set(0);
+            }
+            match ready!(polled) {
                 Err(_) if closed => Poll::Ready(None),
                 accepted => Poll::Ready(Some(accepted)),
             }
@@ -160,19 +175,29 @@ impl Listener {
     /// What had been completed by the kernel when the listener was closed; then nothing more.
     pub fn accept_waiting(&self) -> Option<(Stream, SocketAddr)> {
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: no address is asked for, and a descriptor that comes is handed over to its only owner.
-        let socket = unsafe {
-            match libc::accept4(self.fd.raw, std::ptr::null_mut(), std::ptr::null_mut(), flags) {
-                ..0 => return None,
-                accepted => OwnedFd::from_raw_fd(accepted),
+        loop {
+            // SAFETY: no address is asked for, and a descriptor that comes is handed over to its only owner.
+            let socket = unsafe {
+                match libc::accept4(self.fd.raw, std::ptr::null_mut(), std::ptr::null_mut(), flags) {
+                    ..0 => return None,
+                    accepted => OwnedFd::from_raw_fd(accepted),
+                }
+            };
+            // One that has left again is none; others may wait behind it.
+            if let Ok(connection) = connection(socket) {
+                return Some(connection);
             }
-        };
-        connection(socket).ok()
+        }
     }
 }
 
 fn connection(socket: OwnedFd) -> io::Result<(Stream, SocketAddr)> {
-    let peer = SockRef::from(&socket).peer_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let peer = SockRef::from(&socket).peer_addr().map_err(|error| match error.raw_os_error() {
+        // It was reset before we asked; a load balancer's probe does that. That is nothing to slow down for.
+        Some(libc::ENOTCONN) => io::Error::from_raw_os_error(libc::ECONNABORTED),
+        _ => error,
+    })?;
+    let peer = peer.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
     Ok((Stream::new(socket)?, peer))
 }
 
@@ -190,7 +215,7 @@ mod tests {
     use std::{net::TcpStream as StdStream, time::Duration};
 
     use super::*;
-    use crate::net::driver::{self, Kind};
+    use crate::net::driver::{self, Flags, Kind};
 
     #[test]
     fn the_last_descriptors_are_not_for_clients() {
@@ -215,5 +240,58 @@ mod tests {
             assert!(listener.accept_waiting().is_none());
         });
         checked.expect("epoll is always there");
+    }
+
+    #[test]
+    fn a_client_that_has_left_again_is_passed_over() {
+        for kind in [Kind::Epoll, Kind::IoUring(Flags::DeferTaskrun)] {
+            let checked = driver::run(kind, async {
+                let socket = bind_one(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("a free port");
+                let address = socket.local_addr().expect("it is bound");
+                let (listener, _closer) = Listener::open(socket).expect("a descriptor is free");
+                connect_and_reset(address);
+                let stays = StdStream::connect(address).expect("it listens");
+                let gone = listener.accept().await.err().expect("it has left");
+                assert_eq!(gone.raw_os_error(), Some(libc::ECONNABORTED), "as if it had never been accepted");
+                let (_, peer) = listener.accept().await.expect("one waits").expect("it is open");
+                assert_eq!(peer, stays.local_addr().expect("it is connected"));
+                listener.pause();
+                while listener.accepting.borrow_mut().end() {
+                    let ended = listener.accept().await.err().expect("nobody else comes");
+                    assert_eq!(ended.raw_os_error(), Some(libc::ECANCELED));
+                }
+                connect_and_reset(address);
+                let _stays = StdStream::connect(address).expect("it listens");
+                assert!(listener.accept_waiting().is_some(), "behind the one that left");
+            });
+            // A host without io_uring has nothing to check.
+            assert!(checked.is_ok() || kind != Kind::Epoll);
+        }
+    }
+
+    #[test]
+    fn clients_that_keep_coming_let_others_run() {
+        let checked = driver::run(Kind::Epoll, async {
+            let socket = bind_one(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("a free port");
+            let address = socket.local_addr().expect("it is bound");
+            let (listener, _closer) = Listener::open(socket).expect("a descriptor is free");
+            let mut clients = vec![StdStream::connect(address).expect("it listens")];
+            // The first accept waits for the driver to tell that there is somebody.
+            listener.accept().await.expect("one waits");
+            let ran = Rc::new(Cell::new(false));
+            let other = ran.clone();
+            executor::spawn(async move { other.set(true) });
+            for _ in 0..=AT_ONCE_MAX {
+                clients.push(StdStream::connect(address).expect("it listens"));
+                listener.accept().await.expect("one waits");
+            }
+            assert!(ran.get());
+        });
+        checked.expect("epoll is always there");
+    }
+
+    fn connect_and_reset(address: SocketAddr) {
+        let client = StdStream::connect(address).expect("it listens");
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("an option of every socket");
     }
 }

@@ -186,10 +186,7 @@ impl Ring {
     pub fn give_up(&mut self, op: Op) {
         let slot = &mut self.table.slots[op.0 as usize];
         slot.waker = None;
-        for fd in slot.accepted.drain(..).flatten() {
-            // SAFETY: a connection that nobody has seen.
-            unsafe { libc::close(fd) };
-        }
+        slot.close_accepted();
         match slot.state {
             State::InFlight => {
                 slot.state = State::GivenUp;
@@ -218,6 +215,20 @@ impl Ring {
             // The queue is full; the kernel takes it. Should it not, it has completions to give first.
             if self.ring.submit().is_err() {
                 self.park(Some(Duration::ZERO));
+            }
+        }
+    }
+}
+
+impl Drop for Ring {
+    /// At the thread's end: descriptors are closed, and what the kernel may still read stays where it is.
+    fn drop(&mut self) {
+        let _ = self.ring.submit();
+        for slot in &mut self.table.slots {
+            slot.close_accepted();
+            if matches!(slot.state, State::InFlight | State::GivenUp) {
+                std::mem::forget(std::mem::take(&mut slot.buffer));
+                std::mem::forget(slot.address.take());
             }
         }
     }
@@ -301,6 +312,13 @@ impl Slot {
             buffer: Buffer::none(),
             address: None,
             accepted: VecDeque::new(),
+        }
+    }
+
+    fn close_accepted(&mut self) {
+        for fd in self.accepted.drain(..).flatten() {
+            // SAFETY: a connection that nobody has seen.
+            unsafe { libc::close(fd) };
         }
     }
 
