@@ -28,6 +28,8 @@ use super::{
 
 /// Completions that nobody waits for: closes and cancellations.
 const NOBODY: u64 = u64::MAX;
+/// A cancellation, of the slot in the lower half.
+const CANCELS: u64 = 1 << 32;
 /// `IORING_RECVSEND_POLL_FIRST`, in the entry's `ioprio`.
 const POLL_FIRST: u16 = 1;
 /// Where `ioprio` lies in a submission entry.
@@ -50,6 +52,8 @@ struct Table {
     free: Vec<u32>,
     small: Provided,
     large: Provided,
+    /// Operations given up that a cancellation did not find: between being ready and being looked at they are nowhere.
+    missed: Vec<u32>,
 }
 
 /// A place in the table of operations. Given out by `Ring`, and back to it: by [`Ring::poll`] or [`Ring::give_up`].
@@ -89,7 +93,7 @@ impl Ring {
         let ring = driver::ring(flags).build(driver::ENTRIES)?;
         let small = Provided::new(&ring, SMALL_GROUP, 0, SMALL_BUFFERS, SMALL_ROOM)?;
         let large = Provided::new(&ring, LARGE_GROUP, SMALL_BUFFERS, LARGE_BUFFERS, LARGE_ROOM)?;
-        Ok(Self { ring, table: Table { slots: Vec::new(), free: Vec::new(), small, large } })
+        Ok(Self { ring, table: Table { slots: Vec::new(), free: Vec::new(), small, large, missed: Vec::new() } })
     }
 
     /// Whether the kernel has rings of provided buffers (Linux 5.19).
@@ -110,6 +114,11 @@ impl Ring {
         let _ = self.ring.submitter().submit_with_args(1, &args);
         for entry in self.ring.completion() {
             self.table.complete(&entry);
+        }
+        for index in std::mem::take(&mut self.table.missed) {
+            if self.table.slots[index as usize].state == State::GivenUp {
+                self.cancel(&Op(index));
+            }
         }
     }
 
@@ -179,7 +188,7 @@ impl Ring {
 
     /// Asks an operation to end; it may bring something all the same, and its end is polled for as ever.
     pub fn cancel(&mut self, op: &Op) {
-        self.push(opcode::AsyncCancel::new(u64::from(op.0)).build().user_data(NOBODY));
+        self.push(opcode::AsyncCancel::new(u64::from(op.0)).build().user_data(CANCELS | u64::from(op.0)));
     }
 
     /// Nobody wants the result any more. What the kernel uses stays until it is done.
@@ -252,6 +261,12 @@ impl Table {
             return;
         }
         let (result, flags) = (entry.result(), entry.flags());
+        if entry.user_data() & CANCELS != 0 {
+            if result == -libc::ENOENT {
+                self.missed.push(entry.user_data() as u32);
+            }
+            return;
+        }
         let received = cqueue::buffer_select(flags).map(|id| {
             // The two groups number their buffers apart.
             let group = if id < SMALL_BUFFERS { &mut self.small } else { &mut self.large };
