@@ -6,6 +6,7 @@ mod generator;
 mod hash;
 mod http1;
 mod measure;
+mod peers;
 mod relay;
 mod report;
 mod run;
@@ -41,6 +42,10 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Compare two results; exits 1 when the second is worse than the threshold allows
     Compare(CompareArgs),
+    /// Measure the gateway and other proxies, one at a time on one core, in turns
+    ///
+    /// Exits 1 when a round of one of them failed.
+    Peers(Box<peers::PeersArgs>),
     /// Serve answers of any size, as the upstream behind a proxy
     Upstream(UpstreamArgs),
     /// Pass bytes to an upstream unseen: the least a proxy can cost
@@ -109,6 +114,7 @@ fn dispatch(command: Command) -> Result<bool> {
             }
             Ok(comparison.worse.is_empty())
         }
+        Command::Peers(args) => peers::run(&args),
         Command::Upstream(args) => {
             upstream::serve(args.address, args.body_bytes, driver::choose(args.driver)?, args.cpu).map(|()| true)
         }

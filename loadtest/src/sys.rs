@@ -6,8 +6,9 @@ use std::{
     io,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-        unix::net::UnixStream,
+        unix::{net::UnixStream, process::CommandExt},
     },
+    process::Command,
 };
 
 /// A point in time, in nanoseconds.
@@ -71,7 +72,28 @@ pub fn allowed_cpus() -> Vec<usize> {
     }
 }
 
-/// As many open files as this process may have; what it starts inherits that.
+/// Makes `command` start on `cpus`, and end when this thread does, whatever becomes of us.
+pub fn confine(command: &mut Command, cpus: &[usize]) {
+    let cpus = cpus.to_vec();
+    // SAFETY: between fork and exec only system calls are made; nothing is allocated and no lock is taken.
+    unsafe {
+        command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            pin_to(&cpus)
+        });
+    }
+}
+
+/// Asks a process that we started to end.
+pub fn terminate(pid: u32) {
+    // SAFETY: no memory is involved; the process is a child that was not waited for, so the id is still its own.
+    unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
+}
+
+/// Ten thousand connections through a proxy are two descriptors each, and some proxies ask for room beforehand.
+const FILES_WANTED: u64 = 262_144;
+
+/// As many open files as wanted, or as many as this process may have; what it starts inherits that.
 pub fn raise_file_limit() -> u64 {
     // SAFETY: the structure is lent for the calls.
     unsafe {
@@ -79,8 +101,12 @@ pub fn raise_file_limit() -> u64 {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
             return 0;
         }
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        let wanted = libc::rlimit { rlim_cur: FILES_WANTED, rlim_max: FILES_WANTED.max(limit.rlim_max) };
+        // Only the privileged may raise the upper bound.
+        if limit.rlim_max >= FILES_WANTED || libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) != 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
         libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
         limit.rlim_cur
     }

@@ -275,6 +275,37 @@ fn a_comparison_tells_better_from_worse_by_its_exit_code() {
 }
 
 #[test]
+fn peers_are_started_measured_and_ended_and_those_that_are_not_there_are_named() {
+    let allowed = fs::read_to_string("/proc/self/status").expect("a process has one");
+    let list = allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("CPUs to run on").trim();
+    // Proxy and generator need one each: a machine with a single CPU cannot compare proxies.
+    if !list.contains([',', '-']) {
+        return;
+    }
+    let cpus: Vec<&str> = list.split([',', '-']).take(2).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (json, markdown) = (path("peers.json"), path("peers.md"));
+    let output = Command::new(env!("CARGO_BIN_EXE_ringway-loadtest"))
+        .args(["peers", "--only", "relay,nginx", "--program", "nginx=/nowhere/nginx", "--rounds", "1"])
+        .args(["--workloads", "1,2", "--duration", "200ms", "--rate", "100", "-c", "4", "--lag-limit", "10000000"])
+        .args(["--proxy-cpu", cpus[0], "--load-cpu", cpus[1], "--json", &json, "--markdown", &markdown])
+        .args(["--peers", concat!(env!("CARGO_MANIFEST_DIR"), "/peers")])
+        .output()
+        .expect("the binary runs");
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("nginx is not installed, and skipped: make peers"), "{}", text(&output));
+    let result: Value = serde_json::from_str(&fs::read_to_string(json).expect("written")).expect("JSON");
+    let names: Vec<&str> =
+        result["measurements"].as_array().into_iter().flatten().filter_map(|m| m["name"].as_str()).collect();
+    for name in ["relay/keep-alive/cpu", "relay/keep-alive/p99", "relay/connect/cpu-at-rate"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    let tables = fs::read_to_string(markdown).expect("written");
+    assert!(tables.contains("| relay | ") && tables.contains("- nginx: not installed, skipped"), "{tables}");
+}
+
+#[test]
 fn what_cannot_be_sent_is_said_before_anything_is() {
     let refused = |arguments: &[&str]| {
         let (output, _) = run(arguments);

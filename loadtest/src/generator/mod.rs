@@ -5,10 +5,12 @@
 
 mod connection;
 mod engine;
+mod idle;
 mod outcome;
 mod verdict;
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc, Barrier, OnceLock,
@@ -21,6 +23,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 pub use self::{
+    idle::IdleConnections,
     outcome::{Errors, Interval, Outcome, new_histogram},
     verdict::{Limits, Verdict, judge},
 };
@@ -154,5 +157,27 @@ impl Gate {
         self.connected.wait();
         self.open.wait();
         *self.start_ns.get().expect("set before the gate opens")
+    }
+}
+
+/// One GET to see whether a server answers at all.
+///
+/// # Errors
+/// It does not.
+pub fn ask_once(target: SocketAddr, request: &[u8], timeout: Duration) -> io::Result<u16> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect_timeout(&target, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.write_all(request)?;
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = stream.read(&mut buffer)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes.extend_from_slice(&buffer[..read]);
+        if let Some(head) = crate::http1::response(&bytes, false).map_err(io::Error::other)? {
+            return Ok(head.status);
+        }
     }
 }

@@ -123,4 +123,10 @@ impl Outcome {
     pub fn own_us_per_request(&self) -> Option<f64> {
         (self.completed > 0).then(|| self.cpu_ns.iter().sum::<u64>() as f64 / 1e3 / self.completed as f64)
     }
+
+    /// Responses that are no success, and requests without a response.
+    pub fn failures(&self) -> u64 {
+        let refused: u64 = self.statuses.range(400..).map(|(_, count)| count).sum();
+        refused + self.errors.sum() + self.unfinished
+    }
 }

@@ -1,15 +1,46 @@
-//! What a load does to the machine, read from /proc: CPU of a server's threads, memory.
+//! What a load does to the machine, read from /proc: CPU of a server's threads, memory, how busy a core is.
 
 mod facts;
 mod process;
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 pub use self::{
     facts::{Facts, timestamp},
-    process::{Cpu, ProcessTree},
+    process::{Cpu, Memory, ProcessTree},
 };
 use crate::{generator::Running, sys};
+
+/// How busy a CPU was since boot, all processes together, in clock ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CoreTicks {
+    pub busy: u64,
+    /// Time that the host gave to others.
+    pub stolen: u64,
+    pub all: u64,
+}
+
+impl CoreTicks {
+    pub fn of(cpu: usize) -> Self {
+        fs::read_to_string("/proc/stat").ok().and_then(|stat| Self::parse(&stat, cpu)).unwrap_or_default()
+    }
+
+    fn parse(stat: &str, cpu: usize) -> Option<Self> {
+        let name = format!("cpu{cpu}");
+        let line = stat.lines().find(|line| line.split(' ').next() == Some(&name))?;
+        let ticks: Vec<u64> = line.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
+        let [_, _, _, idle, waiting, _, _, stolen] = ticks[..] else { return None };
+        let all = ticks.iter().sum();
+        Some(Self { busy: all - idle - waiting - stolen, stolen, all })
+    }
+
+    /// Shares of the time since an earlier look: busy, and stolen.
+    pub fn since(self, earlier: Self) -> (f64, f64) {
+        let all = self.all.saturating_sub(earlier.all).max(1) as f64;
+        let share = |now: u64, then: u64| now.saturating_sub(then) as f64 / all;
+        (share(self.busy, earlier.busy), share(self.stolen, earlier.stolen))
+    }
+}
 
 /// One look at a server and the generators, while a load runs.
 #[derive(Clone, Copy)]
@@ -65,5 +96,19 @@ pub fn watch(
             return looks;
         }
         next_ns = (next_ns + interval_ns).min(running.window.end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cores_ticks_are_busy_idle_or_stolen() {
+        let stat = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu1 10 0 20 60 5 1 2 2 0 0\ncpu10 1 1 1 1 1 1 1 1 0 0\n";
+        let ticks = CoreTicks::parse(stat, 1).expect("a CPU of that name");
+        assert_eq!(ticks, CoreTicks { busy: 33, stolen: 2, all: 100 });
+        assert_eq!(ticks.since(CoreTicks::default()), (0.33, 0.02));
+        assert_eq!(CoreTicks::parse(stat, 2), None);
     }
 }

@@ -38,6 +38,15 @@ impl Cpu {
     }
 }
 
+/// Memory in user space, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// Proportional set: pages that several processes share are counted once.
+    pub proportional: u64,
+    /// Heap and stacks: what grows with connections.
+    pub anonymous: u64,
+}
+
 impl ProcessTree {
     /// `None`: the process is gone.
     pub fn cpu(&self) -> Option<Cpu> {
@@ -51,6 +60,17 @@ impl ProcessTree {
             }
         }
         Some(sum)
+    }
+
+    pub fn memory(&self) -> Memory {
+        let mut sum = Memory::default();
+        for pid in self.pids() {
+            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+            let memory = parse_memory(&text);
+            sum.proportional += memory.proportional;
+            sum.anonymous += memory.anonymous;
+        }
+        sum
     }
 
     fn pids(&self) -> Vec<u32> {
@@ -78,6 +98,14 @@ fn parse_stat(stat: &str) -> Option<(u64, u64)> {
     Some((fields.get(11)?.parse().ok()?, fields.get(12)?.parse().ok()?))
 }
 
+fn parse_memory(rollup: &str) -> Memory {
+    let kilobytes = |name: &str| {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    Memory { proportional: kilobytes("Pss:") * 1024, anonymous: kilobytes("Anonymous:") * 1024 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +117,12 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_read_by_name() {
+        let rollup = "5560-7ff [rollup]\nRss: 900 kB\nPss:    800 kB\nPss_Anon:  70 kB\nAnonymous:   60 kB\n";
+        assert_eq!(parse_memory(rollup), Memory { proportional: 800 * 1024, anonymous: 60 * 1024 });
+    }
+
+    #[test]
     fn our_own_process_has_used_some() {
         let tree = ProcessTree(std::process::id());
         let before = tree.cpu().expect("we are running");
@@ -96,5 +130,6 @@ mod tests {
         assert_ne!(sum, 1);
         let used = tree.cpu().expect("we are running").since(before);
         assert!(used.run_ns > 100_000, "{used:?}");
+        assert!(tree.memory().anonymous > 0);
     }
 }
