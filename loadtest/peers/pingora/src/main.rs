@@ -1,0 +1,43 @@
+//! A proxy as small as Pingora allows: one thread, one upstream, connections kept on both sides.
+//!
+//!     pingora-peer LISTEN UPSTREAM CONFIGURATION
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora_core::{
+    Result,
+    server::{Server, configuration::ServerConf},
+    upstreams::peer::HttpPeer,
+};
+use pingora_proxy::{ProxyHttp, Session, http_proxy_service};
+
+struct Proxy {
+    upstream: String,
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = ();
+
+    fn new_ctx(&self) -> Self::CTX {}
+
+    async fn upstream_peer(&self, _session: &mut Session, _context: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        Ok(Box::new(HttpPeer::new(self.upstream.as_str(), false, String::new())))
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [listen, upstream, configuration] = &arguments[..] else {
+        eprintln!("usage: pingora-peer LISTEN UPSTREAM CONFIGURATION");
+        std::process::exit(2);
+    };
+    let settings = ServerConf::load_from_yaml(configuration).expect("the configuration can be read");
+    let mut server = Server::new_with_opt_and_conf(None, settings);
+    server.bootstrap();
+    let mut proxy = http_proxy_service(&Arc::clone(&server.configuration), Proxy { upstream: upstream.clone() });
+    proxy.add_tcp(listen);
+    server.add_service(proxy);
+    server.run_forever();
+}
