@@ -10,6 +10,7 @@ mod peers;
 mod relay;
 mod report;
 mod run;
+mod scale;
 mod scenario;
 mod schedule;
 mod statistics;
@@ -46,6 +47,8 @@ enum Command {
     ///
     /// Exits 1 when a round of one of them failed.
     Peers(Box<peers::PeersArgs>),
+    /// Measure the gateway on 1, 2, 4 and 8 cores, under io_uring and epoll
+    Scale(Box<scale::ScaleArgs>),
     /// Serve answers of any size, as the upstream behind a proxy
     Upstream(UpstreamArgs),
     /// Pass bytes to an upstream unseen: the least a proxy can cost
@@ -73,8 +76,9 @@ struct UpstreamArgs {
     /// Body of an answer to any path but /bytes/N
     #[arg(long, default_value = "1024")]
     body_bytes: usize,
-    #[arg(long)]
-    cpu: Option<usize>,
+    /// CPUs to serve on, one thread on each: 1 or 2,3
+    #[arg(long, value_delimiter = ',', value_name = "CPU")]
+    cpu: Vec<usize>,
     #[arg(long, default_value = "auto")]
     driver: driver::Wanted,
 }
@@ -115,8 +119,9 @@ fn dispatch(command: Command) -> Result<bool> {
             Ok(comparison.worse.is_empty())
         }
         Command::Peers(args) => peers::run(&args),
+        Command::Scale(args) => scale::run(&args),
         Command::Upstream(args) => {
-            upstream::serve(args.address, args.body_bytes, driver::choose(args.driver)?, args.cpu).map(|()| true)
+            upstream::serve(args.address, args.body_bytes, driver::choose(args.driver)?, &args.cpu).map(|()| true)
         }
         Command::Relay(args) => {
             relay::serve(args.address, args.upstream, driver::choose(args.driver)?, args.cpu).map(|()| true)

@@ -20,7 +20,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// # Errors
 /// The address cannot be bound.
 pub fn serve(address: SocketAddr, upstream: SocketAddr, driver: Driver, cpu: Option<usize>) -> Result<()> {
-    upstream::run(address, driver, cpu, async move |listener| {
+    upstream::run(address, driver, cpu, false, async move |listener| {
         upstream::accept(listener, |client| relay(client, upstream)).await
     })
 }

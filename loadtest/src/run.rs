@@ -228,11 +228,7 @@ fn file_requests(args: &RunArgs, file: &Scenario) -> Result<Vec<Request>> {
 
 fn mix(args: &RunArgs, requests: Vec<Request>, file: &Scenario, target: &Target, keep_alive: bool) -> Result<Mix> {
     let mut headers = file.headers.clone();
-    for header in &args.header {
-        let (name, value) =
-            header.split_once(':').with_context(|| format!("--header {header:?}: not `Name: value`"))?;
-        headers.insert(name.trim().to_owned(), value.trim().to_owned());
-    }
+    headers.extend(scenario::parse_headers(&args.header)?);
     let requests = if requests.is_empty() {
         let (body, body_bytes) = (args.body.clone(), args.body_bytes);
         vec![Request { method: args.method.clone(), body, body_bytes, ..Request::default() }]

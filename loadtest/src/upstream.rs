@@ -17,6 +17,8 @@ use monoio::{
     net::{ListenerOpts, TcpListener, TcpStream},
 };
 
+use socket2::{Domain, Socket, Type};
+
 use crate::{driver, driver::Driver, http1, sys};
 
 /// Of one answer; a path may ask for no more.
@@ -33,14 +35,46 @@ const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nco
 ///
 /// # Errors
 /// The address cannot be bound.
-pub fn serve(address: SocketAddr, body_bytes: usize, driver: Driver, cpu: Option<usize>) -> Result<()> {
-    run(address, driver, cpu, async move |listener| {
+pub fn serve(mut address: SocketAddr, body_bytes: usize, driver: Driver, cpus: &[usize]) -> Result<()> {
+    // Each thread has a listener of its own on the one port; the first says which that is.
+    let Some((&first, others)) = cpus.split_first() else { return serve_on(address, body_bytes, driver, None, false) };
+    if others.is_empty() {
+        return serve_on(address, body_bytes, driver, Some(first), false);
+    }
+    let held = hold_port(&mut address)?;
+    for &cpu in others {
+        let serving = move || {
+            if let Err(error) = serve_on(address, body_bytes, driver, Some(cpu), true) {
+                eprintln!("error: {error:#}");
+                std::process::exit(1);
+            }
+        };
+        std::thread::Builder::new().spawn(serving).context("cannot start a thread")?;
+    }
+    let result = serve_on(address, body_bytes, driver, Some(first), true);
+    drop(held);
+    result
+}
+
+/// Binds a port without listening on it, so that a port chosen by the kernel stays ours until all threads have it.
+fn hold_port(address: &mut SocketAddr) -> Result<Socket> {
+    let held = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+    held.set_reuse_address(true)?;
+    held.set_reuse_port(true)?;
+    held.bind(&(*address).into()).with_context(|| format!("cannot bind {address}"))?;
+    *address = held.local_addr()?.as_socket().context("a TCP socket has an address")?;
+    Ok(held)
+}
+
+fn serve_on(address: SocketAddr, body_bytes: usize, driver: Driver, cpu: Option<usize>, shared: bool) -> Result<()> {
+    run(address, driver, cpu, shared, async move |listener| {
         let answers = Rc::new(Answers { default_bytes: body_bytes, written: RefCell::default() });
         accept(listener, |stream| answer(stream, answers.clone())).await
     })
 }
 
-/// A pinned event loop with one listener: what an upstream and a relay have in common.
+/// A pinned event loop with one listener: what an upstream and a relay have in common. `shared`: others of ours listen
+/// on the same port.
 ///
 /// # Errors
 /// As the parts of it.
@@ -48,6 +82,7 @@ pub fn run(
     address: SocketAddr,
     driver: Driver,
     cpu: Option<usize>,
+    shared: bool,
     main: impl AsyncFnOnce(TcpListener) -> io::Result<()>,
 ) -> Result<()> {
     sys::raise_file_limit();
@@ -55,11 +90,10 @@ pub fn run(
         sys::pin(cpu).with_context(|| format!("cannot use CPU {cpu}"))?;
     }
     let served = driver::run(driver, async {
-        let options = ListenerOpts::new().reuse_port(false).backlog(BACKLOG);
+        let options = ListenerOpts::new().reuse_port(shared).backlog(BACKLOG);
         let listener = TcpListener::bind_with_config(address, &options)?;
-        let mut out = io::stdout();
-        writeln!(out, "listening on {}", listener.local_addr()?)?;
-        out.flush()?;
+        // Who started us may have stopped listening to us.
+        let _ = writeln!(io::stdout(), "listening on {}", listener.local_addr()?);
         main(listener).await
     });
     served.context("cannot build the event loop")?.with_context(|| format!("cannot serve on {address}"))

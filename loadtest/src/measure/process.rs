@@ -4,7 +4,7 @@
 //! coarse for a few seconds of a server that is mostly idle. So the clock says how much, and the ticks how it is shared
 //! between user and system.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use crate::sys;
 
@@ -73,6 +73,19 @@ impl ProcessTree {
         sum
     }
 
+    /// CPU of each thread by its name, in ticks; those of one name together.
+    pub fn thread_ticks(&self) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for task in self.pids().iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task"))).flatten().flatten() {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            let name = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map(|(name, _)| name);
+            if let (Some(name), Some((user, system))) = (name, parse_stat(&stat)) {
+                *sums.entry(name.to_owned()).or_default() += user + system;
+            }
+        }
+        sums
+    }
+
     fn pids(&self) -> Vec<u32> {
         let mut pids = vec![self.0];
         let mut at = 0;
@@ -130,6 +143,6 @@ mod tests {
         assert_ne!(sum, 1);
         let used = tree.cpu().expect("we are running").since(before);
         assert!(used.run_ns > 100_000, "{used:?}");
-        assert!(tree.memory().anonymous > 0);
+        assert!(tree.memory().anonymous > 0 && !tree.thread_ticks().is_empty());
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     generator::Limits,
     measure::{self, Facts},
     report::{self, Better, Measurement},
-    scenario::parse_duration,
+    scenario::{parse_duration, parse_headers},
     sys,
 };
 
@@ -153,6 +153,9 @@ pub struct WorkloadReport {
     pub trials: BTreeMap<String, Vec<Trial>>,
 }
 
+/// By which a proxy is seen to be there.
+pub const FIRST_REQUEST: &[u8] = b"GET /bytes/16 HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
+
 /// Returns whether every round of every peer gave figures.
 ///
 /// # Errors
@@ -178,7 +181,7 @@ pub fn run(args: &PeersArgs) -> Result<bool> {
 
     // What this thread does in between must not fall on the proxy's core.
     sys::pin(args.load_cpu).context("cannot move to the generator's CPU")?;
-    let upstream = Upstream::start(upstream_cpu)?;
+    let upstream = Upstream::start(&[upstream_cpu])?;
     let all = workload::all(&variation(args)?);
     let asked: Vec<&Workload> = args.workloads.iter().filter_map(|&number| all.get(number - 1)).collect();
     let idle = args.workloads.contains(&IDLE).then_some(&all[0]);
@@ -260,11 +263,10 @@ fn one_round(
     idle_connections: usize,
     report: &mut PeersReport,
 ) -> Result<()> {
-    let first = b"GET /bytes/16 HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
     // A process of its own: neither should a load's buffers pass for a connection's, nor a load find what these left.
     // The relay has an upstream connection for each, so it is no floor here.
     if let Some(workload) = idle.filter(|_| peer.role != Role::Floor) {
-        let server = peer.start(place, first)?;
+        let server = peer.start(place, FIRST_REQUEST)?;
         let memory =
             bench.idle(workload, idle_connections, server.address, server.tree()).context("idle connections")?;
         report.idle.entry(peer.name.clone()).or_default().push(memory);
@@ -272,7 +274,7 @@ fn one_round(
     if workloads.is_empty() {
         return Ok(());
     }
-    let server = peer.start(place, first)?;
+    let server = peer.start(place, FIRST_REQUEST)?;
     for (index, workload) in workloads.iter().enumerate() {
         let trial = bench.trial(workload, server.address, server.tree()).with_context(|| workload.title.clone())?;
         report.workloads[index].trials.entry(peer.name.clone()).or_default().push(trial);
@@ -281,12 +283,7 @@ fn one_round(
 }
 
 fn variation(args: &PeersArgs) -> Result<Variation> {
-    let mut headers = BTreeMap::new();
-    for header in &args.header {
-        let (name, value) =
-            header.split_once(':').with_context(|| format!("--header {header:?}: not `Name: value`"))?;
-        headers.insert(name.trim().to_owned(), value.trim().to_owned());
-    }
+    let headers = parse_headers(&args.header)?;
     Ok(Variation { connections: args.connections, body_bytes: args.body_bytes, headers, rate: args.rate })
 }
 

@@ -223,10 +223,14 @@ pub struct Upstream {
 impl Upstream {
     /// # Errors
     /// It cannot be started.
-    pub fn start(cpu: usize) -> Result<Self> {
+    pub fn start(cpus: &[usize]) -> Result<Self> {
+        let list: Vec<String> = cpus.iter().map(usize::to_string).collect();
         let mut command = Command::new(std::env::current_exe().context("cannot find this binary")?);
-        command.args(["upstream", "--address", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = Process::start(&mut command, &[cpu]).context("cannot start the upstream")?;
+        command
+            .args(["upstream", "--address", "127.0.0.1:0", "--cpu", &list.join(",")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut process = Process::start(&mut command, cpus).context("cannot start the upstream")?;
         let mut line = String::new();
         let out = process.0.stdout.take().context("its output was piped")?;
         BufReader::new(out).read_line(&mut line)?;

@@ -14,8 +14,8 @@ use crate::{
     schedule::Shape,
 };
 
-/// Above this share of its core a proxy can do no more.
-const SATURATED: f64 = 0.97;
+/// Above this share of its cores a proxy can do no more.
+pub const SATURATED: f64 = 0.97;
 /// So much of the proxy's core may others take before a round is marked.
 const DISTURBED: f64 = 0.05;
 const WARMUP: Duration = Duration::from_millis(500);

@@ -189,6 +189,19 @@ impl Request {
     }
 }
 
+/// Headers of the command line, `Name: value`.
+///
+/// # Errors
+/// One has no colon.
+pub fn parse_headers(headers: &[String]) -> Result<BTreeMap<String, String>> {
+    let parse = |header: &String| {
+        let (name, value) =
+            header.split_once(':').with_context(|| format!("--header {header:?}: not `Name: value`"))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    headers.iter().map(parse).collect()
+}
+
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
