@@ -31,7 +31,7 @@ const CONNECTIONS_MAX: usize = 100_000;
 
 #[derive(Args)]
 pub struct RunArgs {
-    /// Where to: http://HOST[:PORT][/PATH]; a scenario may name it instead
+    /// Where to: `http://HOST[:PORT][/PATH]`; a scenario may name it instead
     url: Option<String>,
 
     /// Requests per second, on a schedule that waits for nobody
