@@ -1,7 +1,7 @@
-//! Which I/O driver this host gives, and why; and the runtime built on it.
+//! Which I/O driver this host gives, and why; and a core's thread run on it.
 //!
 //! The ring's flags decide its cost (a third of a request's CPU between the default and the best), so they are probed here
-//! instead of left to the runtime, and a host that forbids io_uring is told what it loses.
+//! one after the other, and a host that forbids io_uring is told what it loses.
 
 use std::{fmt, future::Future, io};
 
