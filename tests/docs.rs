@@ -35,6 +35,12 @@ fn settings_have_the_documented_names_and_defaults() {
             ("limits.connectionsPerCore", limits.connections_per_core.to_string()),
             ("limits.connectionsPerUpstream", limits.connections_per_upstream.to_string()),
             ("limits.pendingRequestsPerUpstream", limits.pending_requests_per_upstream.to_string()),
+            ("limits.h2.concurrentStreams", limits.h2.concurrent_streams.to_string()),
+            ("limits.h2.streamWindow", limits.h2.stream_window.to_string()),
+            ("limits.h2.connectionWindow", limits.h2.connection_window.to_string()),
+            ("limits.h2.workPerSecond", limits.h2.work_per_second.to_string()),
+            ("limits.h2.headerMemoryPerConnection", limits.h2.header_memory_per_connection.to_string()),
+            ("limits.h2.headerMemoryPerCore", limits.h2.header_memory_per_core.to_string()),
         ])
     );
     assert_eq!(
