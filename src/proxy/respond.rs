@@ -85,7 +85,7 @@ pub fn write_head(
         (false, _) => emit::field(out, b"connection", b"close"),
         // An HTTP/1.0 client closes unless it is told (RFC 9112 section C.2.2).
         (true, Version::Http10) => emit::field(out, b"connection", b"keep-alive"),
-        (true, Version::Http11) => {}
+        (true, Version::Http11 | Version::Http2) => {}
     }
     emit::end_of_head(out);
 }
