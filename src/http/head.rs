@@ -254,6 +254,7 @@ pub enum Version {
     Http10,
     #[default]
     Http11,
+    Http2,
 }
 
 /// How long a message's body is, as its head says (RFC 9112 section 6.3).
@@ -263,6 +264,7 @@ pub enum BodyLength {
     None,
     /// `Content-Length`, more than 0.
     Length(u64),
+    /// Of unknown length, until its own framing ends it: chunked in HTTP/1, END_STREAM in HTTP/2.
     Chunked,
     /// A response that ends with its connection.
     UntilClose,

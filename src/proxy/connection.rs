@@ -9,7 +9,6 @@ use super::{
     client::{Client, Open, Workspace},
     core::Core,
     exchange::{self, After},
-    h2,
     listener::OpenListener,
     reject, respond,
     wire::Wire,
@@ -36,24 +35,15 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 struct Connection {
     client: Client,
     stream: Stream,
-    /// No request has come yet.
-    is_new: bool,
 }
 
 /// `_open` was made when the connection was accepted, so that nobody takes the core for idle in between.
 pub async fn serve(_open: Open, core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
-    let mut connection = Connection { client: Client::new(core, listener, peer), stream, is_new: true };
+    let mut connection = Connection { client: Client::new(core, listener, peer), stream };
     loop {
         // Boxed, so that an idle connection does not keep room for an exchange.
         match Box::pin(active(&mut connection)).await {
             Next::Idle if connection.wait_for_bytes().await => {}
-            Next::Http2 => {
-                let Connection { client, stream, .. } = &mut connection;
-                if !matches!(Box::pin(h2::serve::serve(client, stream)).await, h2::End::Lost(_)) {
-                    linger(&mut connection).await;
-                }
-                break;
-            }
             Next::Idle | Next::Close => break,
         }
     }
@@ -73,8 +63,6 @@ pub async fn refuse(mut stream: Stream) {
 
 enum Next {
     Idle,
-    /// The client speaks HTTP/2.
-    Http2,
     Close,
 }
 
@@ -82,8 +70,7 @@ async fn active(connection: &mut Connection) -> Next {
     let mut workspace = Workspace::new(connection.client.peer);
     loop {
         match read_head(connection, &mut workspace.request).await {
-            Head::Complete => connection.is_new = false,
-            Head::Http2 => return Next::Http2,
+            Head::Complete => {}
             Head::Idle => return Next::Idle,
             Head::Closed => return Next::Close,
             Head::TimedOut => {
@@ -97,7 +84,7 @@ async fn active(connection: &mut Connection) -> Next {
                 return Next::Close;
             }
         }
-        let Connection { client, stream, .. } = &mut *connection;
+        let Connection { client, stream } = &mut *connection;
         match exchange::run(client, &mut Wire::Http1(stream), &mut workspace).await {
             After::KeepAlive => {}
             After::Close => return Next::Close,
@@ -111,8 +98,6 @@ async fn active(connection: &mut Connection) -> Next {
 
 enum Head {
     Complete,
-    /// Instead of a request, HTTP/2's preface (RFC 9113 section 3.4).
-    Http2,
     /// Nothing came for a second.
     Idle,
     /// The client closed.
