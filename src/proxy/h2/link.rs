@@ -32,6 +32,8 @@ pub struct Link {
     /// Whoever sends the output, and whoever reads no more until it is sent.
     writer: RefCell<Option<Waker>>,
     reader: RefCell<Option<Waker>>,
+    /// No more streams are begun; the connection ends with the last.
+    leaving: Cell<bool>,
     /// Everything asked for is done, and no more will be.
     over: Cell<bool>,
 }
@@ -52,6 +54,7 @@ impl Link {
             streams: RefCell::default(),
             writer: RefCell::default(),
             reader: RefCell::default(),
+            leaving: Cell::new(false),
             over: Cell::new(false),
         })
     }
@@ -74,6 +77,9 @@ impl Link {
                 true => protocol.stop_reading(id),
             }
             protocol.forget(id);
+        }
+        if self.leaving.get() && self.is_empty() {
+            self.over.set(true);
         }
         self.wake_writer();
     }
