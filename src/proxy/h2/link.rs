@@ -88,14 +88,26 @@ impl Link {
         self.streams.borrow().is_empty()
     }
 
-    pub fn is_over(&self) -> bool {
-        self.over.get()
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.get() || self.over.get()
     }
 
-    /// Says that no more streams are taken; those under way finish.
+    /// Says that no more streams are taken (GOAWAY). A client may have sent some that are served yet.
     pub fn shut_down(&self) {
         self.protocol.borrow_mut().shutdown();
         self.wake_writer();
+    }
+
+    /// Begins no more streams; ends the connection with the last, its output sent.
+    pub fn leave(&self) {
+        self.shut_down();
+        self.leaving.set(true);
+        if self.is_empty() {
+            // Nothing is under way that a grace period would be for.
+            self.shut_down();
+            self.over.set(true);
+            self.wake_writer();
+        }
     }
 
     /// Ends what has waited too long.
@@ -103,12 +115,6 @@ impl Link {
         let result = self.protocol.borrow_mut().on_time(now);
         self.wake_writer();
         result
-    }
-
-    /// Ends the connection's task once its output is sent.
-    pub fn finish(&self) {
-        self.over.set(true);
-        self.wake_writer();
     }
 
     pub fn wake_writer(&self) {
