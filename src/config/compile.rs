@@ -137,7 +137,7 @@ impl Compiler<'_> {
             self.problem(Severity::Warning, location, &path, "the path is put ahead of every destinationPath");
         }
         let mut policies = Vec::new();
-        if address.scheme != Scheme::Http {
+        if address.scheme == Scheme::Https {
             let text = format!("{} services: not implemented yet, requests to it get 503", address.scheme);
             self.problem(Severity::Warning, location, &path, &text);
             policies.push(BoundPolicy {
@@ -165,6 +165,7 @@ impl Compiler<'_> {
             endpoints,
             authority: address.authority,
             load_balancing: settings.load_balancing,
+            multiplexes: address.scheme == Scheme::H2,
             preserve_host: settings.preserve_host,
             retries: settings.retries,
             health_check: settings.health_check,

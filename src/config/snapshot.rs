@@ -213,11 +213,19 @@ pub struct Service {
     /// What `host` says upstream, for example `orders.internal:8080` (the port left out where it is the default).
     pub authority: String,
     pub load_balancing: LoadBalancing,
+    /// Its address says that it speaks HTTP/2 (`h2://`).
+    pub multiplexes: bool,
     pub preserve_host: bool,
     pub retries: Retries,
     pub health_check: Option<HealthCheck>,
     /// Outbound policies; also where `https` before TLS stands as `Compiled::Broken`.
     pub policies: Vec<BoundPolicy>,
+}
+
+impl Service {
+    pub fn is_secure(&self) -> bool {
+        false
+    }
 }
 
 /// A `host:port` to connect to; the host is an address or a name to resolve. IPv6 literals without brackets.

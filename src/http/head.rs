@@ -331,6 +331,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// `Expect: 100-continue` on a request with a body (RFC 9110 section 10.1.1).
     pub expects_continue: bool,
+    /// `TE: trailers`: the client understands them (RFC 9110 section 10.1.4); set when the field is taken away.
+    pub takes_trailers: bool,
     /// `Connection: upgrade` with `Upgrade: websocket`, GET, HTTP/1.1, no body.
     pub websocket: bool,
 }
@@ -359,6 +361,7 @@ impl RequestHead {
         self.body = BodyLength::None;
         self.keep_alive = false;
         self.expects_continue = false;
+        self.takes_trailers = false;
         self.websocket = false;
     }
 }

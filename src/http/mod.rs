@@ -7,3 +7,4 @@ pub mod authority;
 pub mod bytes;
 pub mod h1;
 pub mod h2;
+pub mod websocket;

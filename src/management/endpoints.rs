@@ -218,6 +218,7 @@ mod tests {
             endpoints: hosts.iter().map(|host| endpoint(host)).collect(),
             authority: "orders".to_owned(),
             load_balancing: LoadBalancing::RoundRobin,
+            multiplexes: false,
             preserve_host: false,
             retries: Retries {
                 attempts: 0,

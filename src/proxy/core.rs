@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    h2,
     listener::OpenListener,
     pool::{Shares, Upstream},
 };
@@ -21,7 +22,7 @@ use crate::{
         rule::Scratch,
         snapshot::{Service, Snapshot},
     },
-    http::h2::HeaderMemory,
+    http::h2::{HeaderMemory, Limits},
     policies::{self, State, chain},
     telemetry::{access_log::civil, core::CoreTelemetry},
     worker::deadline::Deadlines,
@@ -212,7 +213,9 @@ impl Core {
     pub fn serve(&self, snapshot: Arc<Snapshot>) {
         self.header_memory.set_max(snapshot.settings.limits.h2.header_memory_per_core);
         let shares = self.shares(&snapshot);
-        let upstreams: Vec<_> = snapshot.services.iter().map(|service| self.upstream(service, shares)).collect();
+        let h2_limits = h2::limits(&snapshot.settings);
+        let upstreams: Vec<_> =
+            snapshot.services.iter().map(|service| self.upstream(service, shares, h2_limits)).collect();
         let policy_core = policies::Core { id: self.id };
         let serving = Serving {
             api_states: snapshot.apis.iter().map(|api| chain::states(&api.policies, &policy_core)).collect(),
@@ -271,11 +274,14 @@ impl Core {
         write(&date.text)
     }
 
-    fn upstream(&self, service: &Service, shares: Shares) -> Rc<Upstream> {
+    fn upstream(&self, service: &Service, shares: Shares, h2_limits: Limits) -> Rc<Upstream> {
         let mut upstreams = self.upstreams.borrow_mut();
-        let new = || Upstream::new(self.telemetry.clone(), shares, self.random() as u32);
+        let new = || {
+            let (random, memory) = (self.random() as u32, self.header_memory.clone());
+            Upstream::new(self.telemetry.clone(), shares, random, service.multiplexes, memory)
+        };
         let upstream = upstreams.entry(service.identity).or_insert_with(new);
-        upstream.set_limits(shares);
+        upstream.set_limits(shares, h2_limits);
         upstream.clone()
     }
 

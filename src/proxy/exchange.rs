@@ -4,13 +4,14 @@ use super::{
     account::Account,
     client::{Client, Workspace},
     core::Serving,
-    forward, headers, reject, respond,
+    forward, grpc, headers, reject, respond,
     route::{self, Chosen},
     wire::Wire,
 };
 use crate::{
     config::{rule::RuleInput, snapshot::relative},
     http::target,
+    net::task,
     policies::{Exchange, Flow, LocalResponse, chain},
 };
 
@@ -27,7 +28,16 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
     let serving = client.serving();
     let mut account = Account::begin(&client.core, serving.clone(), client.peer, &workspace.request);
     match decide(client, workspace, &serving, &mut account) {
-        Ok(()) => forward::forward(client, wire, workspace, &serving, &mut account).await,
+        Ok(()) => match grpc::timeout(&workspace.request) {
+            None => forward::forward(client, wire, workspace, &serving, &mut account).await,
+            Some(limit) => {
+                let call = forward::forward(client, wire, workspace, &serving, &mut account);
+                match task::timeout(Some(limit), call).await {
+                    Some(after) => after,
+                    None => respond::end_call(client, wire, workspace, &serving, &mut account).await,
+                }
+            }
+        },
         Err(answer) => respond::local(client, wire, workspace, &serving, &mut account, answer).await,
     }
 }

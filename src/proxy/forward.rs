@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
     pin::pin,
     rc::Rc,
     time::Duration,
@@ -15,14 +16,15 @@ use super::{
     client::{Client, Workspace},
     core::{Core, Serving},
     exchange::After,
+    h2::{self, Cut},
     headers,
-    pool::{Reuse, Unavailable},
+    pool::{Carrier, Lease, Reuse, Unavailable},
     pump::{Direction, Framing, PumpError, Replay, Wait, pump},
     reject,
     respond::{self, ClientFraming},
     tunnel,
     watch::{Stalled, Waiting, Watch},
-    wire::{Incoming, Outgoing, Wire},
+    wire::{Outgoing, Wire},
 };
 use crate::{
     config::{settings::Timeouts, snapshot::Service},
@@ -32,7 +34,10 @@ use crate::{
             hop::strip_hop_by_hop,
             parse::{HeadLimits, ResponseError, ResponseTo, parse_response},
         },
+        h2::Code,
+        h2::Code,
         head::{BodyLength, RequestHead, Version},
+        websocket,
     },
     net::{
         Buffer, Receiver,
@@ -53,8 +58,10 @@ enum Failure {
     Reset {
         silent: bool,
     },
+    /// The upstream says that it has not looked at the request, or takes no more on this connection (RFC 9113 section 8.7).
+    Unprocessed,
     BadResponse(ResponseError),
-    /// As `BadResponse`, of the body.
+    /// As `BadResponse`, of the body, or of anything that came as HTTP/2.
     BadResponseBody {
         reason: &'static str,
     },
@@ -116,7 +123,7 @@ pub async fn forward(
                 return After::Close;
             }
             Failure::Stalled(stalled) => reject::stalled(stalled),
-            Failure::Reset { .. } | Failure::GatewayError => reject::upstream_reset(),
+            Failure::Reset { .. } | Failure::Unprocessed | Failure::GatewayError => reject::upstream_reset(),
             Failure::BadResponse(error) => reject::bad_response(&error),
             Failure::BadResponseBody { reason } => reject::bad_response_body(reason),
             Failure::ClientBody(error) => reject::bad_body(&error),
@@ -189,8 +196,7 @@ impl Attempt<'_> {
             BodyLength::Chunked => Framing::Chunked,
             _ => Framing::Plain,
         };
-        let out = self.request_bytes(workspace, framing);
-        let up = Outgoing::Http1(lease.stream().sender.clone());
+        let (up, out) = self.ask(&mut lease, workspace, framing)?;
         let waits_for_client = (Waiting::ClientBody, shorter(timeouts.request_body_idle, timeouts.stream_idle));
         let upload = Direction {
             watch: &watch,
@@ -207,14 +213,19 @@ impl Attempt<'_> {
         let mut incoming = wire.incoming(body);
         let delivered = if incoming.is_done() {
             // The common case: nothing to move at the same time.
-            let sent = watch.over(pin!(up.send(out))).await.map_err(Failure::Stalled)?;
+            let whole = pin!(async {
+                self.send_again(&up).await?;
+                up.send(out).await
+            });
+            let sent = watch.over(whole).await.map_err(Failure::Stalled)?;
             // A failed send is not the last word: an upstream that closes may have answered first.
             uploaded.set(sent.is_ok());
             watch.wait_for(response_wait.0, response_wait.1);
-            let download = pin!(download.run(&mut lease.stream().receiver, workspace, account));
+            let download = pin!(download.run(lease.wire(), workspace, account));
             watch.over(download).await.map_err(|stalled| self.stalled(stalled))??
         } else {
             let sending = async {
+                self.send_again(&up).await.map_err(PumpError::Write)?;
                 let sent = pump(&mut incoming, &up, framing, out, &upload).await;
                 if sent.is_ok() {
                     uploaded.set(true);
@@ -222,7 +233,7 @@ impl Attempt<'_> {
                 }
                 sent
             };
-            let receiving = download.run(&mut lease.stream().receiver, workspace, account);
+            let receiving = download.run(lease.wire(), workspace, account);
             let both = join_until(sending, receiving, |done| match done {
                 // The upstream may have answered what it does not want to read.
                 Either::Left(sent) => matches!(sent, Err(error) if !matches!(error, PumpError::Write(_))),
@@ -255,17 +266,53 @@ impl Attempt<'_> {
         })
     }
 
-    /// The head, and behind it what an earlier try had sent of the body.
-    fn request_bytes(&self, workspace: &mut Workspace, framing: Framing) -> Buffer {
-        let Workspace { request, path, head, .. } = workspace;
-        head.clear();
-        headers::write_upstream_head(head, request, path, self.service, &self.serving.snapshot.settings);
-        let mut out = Buffer::with_room(SMALL_ROOM.max(head.len()));
-        out.extend(head);
-        if let Some(replay) = self.replay {
-            replay.borrow().write(&mut out, framing);
+    /// Asks. Over HTTP/1.1 the returned bytes are the head, and behind it what an earlier try had sent of the body; over
+    /// HTTP/2 the head is on its way already, and [`Attempt::send_again`] sends the rest.
+    fn ask(
+        &self,
+        lease: &mut Lease,
+        workspace: &mut Workspace,
+        framing: Framing,
+    ) -> Result<(Outgoing, Buffer), Failure> {
+        let settings = &self.serving.snapshot.settings;
+        let link = match lease.carrier() {
+            Carrier::Http1(sender) => {
+                if workspace.request.websocket && workspace.request.version == Version::Http2 {
+                    websocket::append_key(&mut workspace.request.fields, self.client.core.random());
+                }
+                let Workspace { request, path, head, .. } = workspace;
+                head.clear();
+                headers::write_upstream_head(head, request, path, self.service, settings);
+                let mut out = Buffer::with_room(SMALL_ROOM.max(head.len()));
+                out.extend(head);
+                if let Some(replay) = self.replay {
+                    replay.borrow().write(&mut out, framing);
+                }
+                return Ok((Outgoing::Http1(sender), out));
+            }
+            Carrier::Http2(link) => link,
+        };
+        let Workspace { request, path, scratch, .. } = workspace;
+        let end = request.body == BodyLength::None && !request.websocket;
+        headers::fill_upstream_fields(scratch, request);
+        let asked = headers::upstream_request(request, path, self.service, settings);
+        let owned = link.ask(&asked, scratch, end).map_err(|_| Failure::Unprocessed)?;
+        let up = Outgoing::Http2(owned.stream.clone());
+        lease.hold(owned);
+        Ok((up, Buffer::none()))
+    }
+
+    /// Sends what an earlier try had sent of the body, where that is not behind the head already.
+    async fn send_again(&self, up: &Outgoing) -> io::Result<()> {
+        match (up, self.replay) {
+            (Outgoing::Http2(stream), Some(replay)) => {
+                let replay = replay.take();
+                let sent = replay.send(stream).await;
+                self.replay.expect("it was there").replace(replay);
+                sent
+            }
+            _ => Ok(()),
         }
-        out
     }
 
     /// What a stall means depends on whether the client has seen anything.
@@ -302,14 +349,17 @@ struct Download<'a> {
 impl Download<'_> {
     async fn run(
         &self,
-        from: &mut Receiver,
+        mut from: Wire<'_>,
         workspace: &mut Workspace,
         account: &mut Account,
     ) -> Result<Delivered, Failure> {
         let Attempt { client, serving, tries, .. } = self.attempt;
         let settings = &serving.snapshot.settings;
         let stream_idle = settings.timeouts.stream_idle;
-        self.read_head(from, workspace).await?;
+        match &mut from {
+            Wire::Http1(stream) => self.read_head(&mut stream.receiver, workspace).await?,
+            Wire::Http2(stream) => self.await_head(stream, workspace).await?,
+        }
         account.upstream_answered();
         let status = workspace.response.status;
         if matches!(status, 502..=504) && tries.gateway_error_allowed(&workspace.request.method, self.attempt.replay) {
@@ -343,8 +393,15 @@ impl Download<'_> {
         };
         let pump_framing = if framing == ClientFraming::Chunked { Framing::Chunked } else { Framing::Plain };
         account.client_answered();
-        let mut incoming = Incoming::Http1 { receiver: from, body: &mut body };
-        match pump(&mut incoming, self.to_client, pump_framing, out, &direction).await {
+        // A tunnel's bytes are no body.
+        let pumped = match upgraded {
+            true => {
+                tries.answering.set(true);
+                self.to_client.send(out).await.map(|()| 0).map_err(PumpError::Write)
+            }
+            false => pump(&mut from.incoming(&mut body), self.to_client, pump_framing, out, &direction).await,
+        };
+        match pumped {
             Ok(bytes) => account.bytes_out += bytes,
             Err(error) => {
                 let reason = response_body_reason(&error);
@@ -356,10 +413,34 @@ impl Download<'_> {
         }
         Ok(Delivered {
             // Bytes that nobody asked for make the connection's next answer doubtful.
-            reusable: upstream_keeps && asked_whole && from.buffered().is_empty() && !upgraded,
+            reusable: upstream_keeps && asked_whole && from.is_quiet() && !upgraded,
             keep_alive,
             upgraded,
         })
+    }
+
+    /// Waits for the final head of a stream; passes interim ones on.
+    async fn await_head(&self, from: &h2::Stream, workspace: &mut Workspace) -> Result<(), Failure> {
+        for _ in 0..=INTERIM_MAX {
+            from.response(&mut workspace.response).await.map_err(|cut| match cut {
+                Cut::Reset(Code::REFUSED_STREAM) => Failure::Unprocessed,
+                Cut::Reset(_) | Cut::Lost => Failure::Reset { silent: true },
+                Cut::Malformed => Failure::BadResponseBody { reason: "bad_upstream_http2" },
+            })?;
+            match workspace.response.status {
+                // RFC 9113 section 8.6: there is no switch of protocols in HTTP/2.
+                101 => return Err(Failure::BadResponseBody { reason: "bad_upstream_http2" }),
+                100..=199 => self.pass_interim(workspace).await?,
+                200..=299 if workspace.request.websocket => {
+                    // What HTTP/2 says of a tunnel, in the words of HTTP/1.1 (RFC 8441 section 5).
+                    workspace.response.status = 101;
+                    websocket::append_accept(&workspace.request.fields, &mut workspace.response.fields);
+                    return Ok(());
+                }
+                _ => return Ok(()),
+            }
+        }
+        Err(Failure::BadResponse(ResponseError::HeadTooLarge))
     }
 
     /// Reads up to the final head; passes interim ones on (RFC 9110 section 15.2).
@@ -424,6 +505,8 @@ struct Tries<'a> {
     left: Cell<u32>,
     /// A pooled connection turned out stale: the next try dials.
     fresh: Cell<bool>,
+    /// Times that an upstream did not take the request.
+    unprocessed: Cell<u32>,
     /// The present try's connection had carried a request before.
     reused: Cell<bool>,
     /// The client has seen part of a response.
@@ -433,6 +516,9 @@ struct Tries<'a> {
     /// Counted among the core's retries under way.
     counted: Cell<bool>,
 }
+
+/// So often a request that no upstream has looked at is sent again without being counted as a retry.
+const UNPROCESSED_MAX: u32 = 3;
 
 /// Retries that a core may always have under way.
 const RETRIES_MIN: u64 = 3;
@@ -444,6 +530,7 @@ impl<'a> Tries<'a> {
             service,
             left: Cell::new(service.retries.attempts),
             fresh: Cell::new(false),
+            unprocessed: Cell::new(0),
             reused: Cell::new(false),
             answering: Cell::new(false),
             unframed: Cell::new(false),
@@ -467,6 +554,11 @@ impl<'a> Tries<'a> {
             // The upstream closed an idle connection just when it was used: nobody's failure, so no retry is spent.
             Failure::Reset { silent: true } if self.reused.get() && !self.fresh.get() && is_idempotent(method) => {
                 self.fresh.set(true);
+                return true;
+            }
+            // Nobody has seen it: another connection may take it.
+            Failure::Unprocessed if self.unprocessed.get() < UNPROCESSED_MAX => {
+                self.unprocessed.set(self.unprocessed.get() + 1);
                 return true;
             }
             Failure::Unavailable(Unavailable::Connect(_) | Unavailable::ConnectTimeout) => retries.connect_failure,

@@ -6,8 +6,10 @@ use super::core::Core;
 use crate::{
     config::{settings::Settings, snapshot::Service},
     http::{
+        bytes,
         h1::{emit, hop::strip_hop_by_hop},
-        head::{BodyLength, Known, RequestHead},
+        h2,
+        head::{BodyLength, Fields, Known, RequestHead},
     },
 };
 
@@ -16,6 +18,8 @@ use crate::{
 ///
 /// `client` is the peer's address as text.
 pub fn arrive(core: &Core, settings: &Settings, peer: IpAddr, client: &str, request: &mut RequestHead) {
+    let takes_trailers = |value| bytes::list(value).any(|option| option.eq_ignore_ascii_case(b"trailers"));
+    request.takes_trailers = request.fields.known_values(Known::Te).any(takes_trailers);
     strip_hop_by_hop(&mut request.fields);
     let fields = &mut request.fields;
     if !settings.trusted_proxies.contains(peer) {
@@ -54,10 +58,7 @@ pub fn write_upstream_head(
     settings: &Settings,
 ) {
     emit::request_line(out, &request.method, path, &request.query);
-    let keeps_host = service.preserve_host || !settings.rewrite_host_header;
-    let host =
-        if keeps_host && !request.authority.is_empty() { &request.authority[..] } else { service.authority.as_bytes() };
-    emit::field(out, b"host", host);
+    emit::field(out, b"host", authority(request, service, settings));
     for field in request.fields.iter() {
         match field.known {
             Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Connection => {}
@@ -87,6 +88,51 @@ pub fn write_upstream_head(
         emit::field(out, b"upgrade", b"websocket");
     }
     emit::end_of_head(out);
+}
+
+/// The same for an upstream that speaks HTTP/2: the line, as pseudo-fields.
+pub fn upstream_request<'a>(
+    request: &'a RequestHead,
+    path: &'a [u8],
+    service: &'a Service,
+    settings: &Settings,
+) -> h2::Outgoing<'a> {
+    h2::Outgoing {
+        method: if request.websocket { b"CONNECT" } else { &request.method },
+        scheme: if service.is_secure() { b"https" } else { b"http" },
+        authority: authority(request, service, settings),
+        path,
+        query: &request.query,
+        protocol: request.websocket.then_some(&b"websocket"[..]),
+    }
+}
+
+/// The fields of that head.
+pub fn fill_upstream_fields(fields: &mut Fields, request: &RequestHead) {
+    fields.clear();
+    for field in request.fields.iter() {
+        match field.known {
+            Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Connection => {}
+            Known::Expect if !request.expects_continue => {}
+            // The key belongs to the handshake of HTTP/1.1 (RFC 8441 section 5).
+            Known::Other if request.websocket && field.name.eq_ignore_ascii_case(b"sec-websocket-key") => {}
+            _ => fields.append_lower_case(field.name, field.value),
+        }
+    }
+    if let BodyLength::Length(length) = request.body {
+        let mut text = Vec::with_capacity(20);
+        emit::decimal(&mut text, length);
+        fields.append_known(Known::ContentLength, b"content-length", &text);
+    }
+    if request.takes_trailers {
+        fields.append_known(Known::Te, b"te", b"trailers");
+    }
+}
+
+/// What the upstream is asked for.
+fn authority<'a>(request: &'a RequestHead, service: &'a Service, settings: &Settings) -> &'a [u8] {
+    let keeps_host = service.preserve_host || !settings.rewrite_host_header;
+    if keeps_host && !request.authority.is_empty() { &request.authority } else { service.authority.as_bytes() }
 }
 
 /// A version 4 UUID (RFC 9562) in its text form.

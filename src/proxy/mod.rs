@@ -9,6 +9,7 @@ pub mod wire;
 
 pub mod exchange;
 
+pub mod grpc;
 pub mod headers;
 pub mod route;
 

@@ -17,7 +17,12 @@ use std::{
 
 use crate::{
     config::snapshot::LoadBalancing,
-    net::{Stream, task},
+    http::h2::{HeaderMemory, Limits},
+    net::{Sender, Stream, task},
+    proxy::{
+        h2::{self, Link},
+        wire::Wire,
+    },
     telemetry::core::CoreTelemetry,
 };
 
@@ -35,6 +40,10 @@ pub struct Upstream {
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
     /// Waiters that were called and have not run since: what is free was promised to them.
     called: Cell<usize>,
+    /// Its connections speak HTTP/2: by its address, or as the last one chose.
+    multiplexes: Cell<bool>,
+    h2_limits: Cell<Limits>,
+    header_memory: HeaderMemory,
     /// No snapshot names this Service any more: connections close when they are given back.
     retired: Cell<bool>,
 }
@@ -53,6 +62,18 @@ pub struct Backend {
     active: Cell<usize>,
     /// Most recently used last.
     idle: RefCell<VecDeque<Idle>>,
+    /// Connections of HTTP/2, in use or not.
+    links: RefCell<Vec<Rc<Link>>>,
+    dial: Dial,
+}
+
+/// Who waits for a connection that many can share, instead of dialling one each.
+#[derive(Default)]
+struct Dial {
+    under_way: Cell<bool>,
+    /// The last one failed: until one succeeds everybody dials, and learns why it fails.
+    failed: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
 }
 
 struct Idle {
@@ -62,13 +83,26 @@ struct Idle {
     sweeps: u32,
 }
 
-/// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
+/// A connection in use, or a place on one. Dropping it closes the connection, or resets the stream; [`Lease::give_back`]
+/// keeps it.
 pub struct Lease {
-    stream: Option<Stream>,
+    held: Option<Held>,
     pub backend: Rc<Backend>,
     upstream: Rc<Upstream>,
     /// It had carried a request before.
     pub reused: bool,
+}
+
+enum Held {
+    Http1(Stream),
+    /// The stream, once the request was asked.
+    Http2(Rc<Link>, Option<h2::Owned>),
+}
+
+/// What a request is asked with.
+pub enum Carrier {
+    Http1(Sender),
+    Http2(Rc<Link>),
 }
 
 /// Which idle connection may carry a request.
@@ -96,7 +130,13 @@ pub enum Unavailable {
 }
 
 impl Upstream {
-    pub fn new(telemetry: Rc<CoreTelemetry>, limits: Shares, random: u32) -> Rc<Self> {
+    pub fn new(
+        telemetry: Rc<CoreTelemetry>,
+        limits: Shares,
+        random: u32,
+        multiplexes: bool,
+        header_memory: HeaderMemory,
+    ) -> Rc<Self> {
         Rc::new(Self {
             telemetry,
             backends: RefCell::new(Rc::default()),
@@ -106,12 +146,16 @@ impl Upstream {
             open: Cell::new(0),
             waiting: RefCell::default(),
             called: Cell::new(0),
+            multiplexes: Cell::new(multiplexes),
+            h2_limits: Cell::default(),
+            header_memory,
             retired: Cell::new(false),
         })
     }
 
-    pub fn set_limits(&self, limits: Shares) {
+    pub fn set_limits(&self, limits: Shares, h2_limits: Limits) {
         self.limits.set(limits);
+        self.h2_limits.set(h2_limits);
         while self.has_unpromised() && !self.waiting.borrow().is_empty() {
             self.call_next();
         }
@@ -149,10 +193,20 @@ impl Upstream {
                     self.call_next();
                 }
             })?;
+            if reuse != Reuse::None
+                && let Some(link) = backend.link_with_room()
+            {
+                self.telemetry.reuses.increment();
+                return Ok(self.lease(Held::Http2(link, None), backend, true));
+            }
+            if self.multiplexes.get() && backend.dial.is_worth_waiting_for() {
+                backend.dial.done().await;
+                continue;
+            }
             if waited || self.called.get() == 0 || self.has_unpromised() {
                 if let Some(stream) = self.take_idle(&backend, reuse) {
                     self.telemetry.reuses.increment();
-                    return Ok(self.lease(stream, backend, true));
+                    return Ok(self.lease(Held::Http1(stream), backend, true));
                 }
                 if self.open.get() < self.limits.get().connections || self.evict_idle() {
                     return self.dial(backend, connect_timeout).await;
@@ -176,6 +230,10 @@ impl Upstream {
             for _ in idle.len()..before {
                 self.closed();
                 self.telemetry.pool_idle.decrement();
+            }
+            drop(idle);
+            for link in backend.links.borrow().clone() {
+                link.look(sweeps_max);
             }
         }
     }
@@ -233,10 +291,16 @@ impl Upstream {
         self.telemetry.dials.increment();
         // Counted as open from here on, so that a burst cannot pass the limit while it connects.
         let opening = Opening(self);
+        let dialling = Dialling::begin(&backend.dial);
         let failed = match task::timeout(timeout, Stream::connect(backend.address)).await {
             Some(Ok(stream)) => {
                 std::mem::forget(opening);
-                return Ok(self.lease(stream, backend, false));
+                let held = match self.multiplexes.get() {
+                    true => Held::Http2(self.link(stream, &backend), None),
+                    false => Held::Http1(stream),
+                };
+                dialling.succeeded();
+                return Ok(self.lease(held, backend, false));
             }
             Some(Err(error)) => Unavailable::Connect(error),
             None => Unavailable::ConnectTimeout,
@@ -245,9 +309,24 @@ impl Upstream {
         Err(failed)
     }
 
-    fn lease(self: &Rc<Self>, stream: Stream, backend: Rc<Backend>, reused: bool) -> Lease {
+    /// Begins to speak HTTP/2 on a connection, and lets others share it.
+    fn link(self: &Rc<Self>, stream: Stream, backend: &Rc<Backend>) -> Rc<Link> {
+        let (upstream, of) = (self.clone(), backend.clone());
+        let link = h2::upstream::start(stream, &self.h2_limits.get(), &self.header_memory, move |link| {
+            of.links.borrow_mut().retain(|known| !Rc::ptr_eq(known, link));
+            upstream.closed();
+        });
+        backend.links.borrow_mut().push(link.clone());
+        if !self.keeps(backend) {
+            // The exchange that dialled it has it yet.
+            link.leave_when_used();
+        }
+        link
+    }
+
+    fn lease(self: &Rc<Self>, held: Held, backend: Rc<Backend>, reused: bool) -> Lease {
         backend.active.set(backend.active.get() + 1);
-        Lease { stream: Some(stream), backend, upstream: self.clone(), reused }
+        Lease { held: Some(held), backend, upstream: self.clone(), reused }
     }
 
     /// Waits for a call: behind the others, or before them where it was called in vain.
@@ -279,7 +358,8 @@ impl Upstream {
     fn has_unpromised(&self) -> bool {
         let idle: usize = self.backends.borrow().iter().map(|backend| backend.idle.borrow().len()).sum();
         let room = self.limits.get().connections.saturating_sub(self.open.get());
-        idle.saturating_add(room) > self.called.get()
+        let shared = self.backends.borrow().iter().filter(|backend| backend.link_with_room().is_some()).count();
+        idle.saturating_add(room).saturating_add(shared) > self.called.get()
     }
 
     /// Makes place for one more connection by closing the longest idle one.
@@ -301,10 +381,18 @@ impl Upstream {
             self.telemetry.pool_idle.decrement();
             self.closed();
         }
+        for link in backend.links.borrow().clone() {
+            link.leave();
+        }
+    }
+
+    /// Whether a backend's connections are for later requests, too.
+    fn keeps(&self, backend: &Rc<Backend>) -> bool {
+        !self.retired.get() && self.backends.borrow().iter().any(|kept| Rc::ptr_eq(kept, backend))
     }
 
     fn keep(&self, backend: &Rc<Backend>, idle: Idle) {
-        if self.retired.get() || !self.backends.borrow().iter().any(|kept| Rc::ptr_eq(kept, backend)) {
+        if !self.keeps(backend) {
             return self.closed();
         }
         backend.idle.borrow_mut().push_back(idle);
@@ -336,30 +424,114 @@ impl Upstream {
 
 impl Backend {
     fn new(address: SocketAddr) -> Self {
-        Self { address, healthy: Cell::new(true), active: Cell::new(0), idle: RefCell::default() }
+        Self {
+            address,
+            healthy: Cell::new(true),
+            active: Cell::new(0),
+            idle: RefCell::default(),
+            links: RefCell::default(),
+            dial: Dial::default(),
+        }
+    }
+
+    fn link_with_room(&self) -> Option<Rc<Link>> {
+        self.links.borrow().iter().find(|link| link.may_ask()).cloned()
     }
 }
 
 impl Lease {
-    pub fn stream(&mut self) -> &mut Stream {
-        self.stream.as_mut().expect("only giving it back takes the stream, and consumes the lease")
+    /// What to ask with.
+    pub fn carrier(&self) -> Carrier {
+        match self.held.as_ref().expect(HELD) {
+            Held::Http1(stream) => Carrier::Http1(stream.sender.clone()),
+            Held::Http2(link, _) => Carrier::Http2(link.clone()),
+        }
+    }
+
+    /// Takes the stream of the request that was asked.
+    pub fn hold(&mut self, asked: h2::Owned) {
+        if let Some(Held::Http2(_, owned)) = &mut self.held {
+            *owned = Some(asked);
+        }
+    }
+
+    /// The upstream's side of the exchange, once the request was asked.
+    pub fn wire(&mut self) -> Wire<'_> {
+        match self.held.as_mut().expect(HELD) {
+            Held::Http1(stream) => Wire::Http1(stream),
+            Held::Http2(_, owned) => Wire::Http2(&owned.as_ref().expect("the request was asked").stream),
+        }
     }
 
     /// Keeps the connection for the next request. Only when both directions ended cleanly.
     pub fn give_back(mut self, doubtful: bool) {
-        let Some(mut stream) = self.stream.take() else { return };
-        stream.receiver.want(crate::net::buffer::SMALL_ROOM);
-        stream.receiver.listen_in();
-        self.upstream.keep(&self.backend, Idle { stream, doubtful, sweeps: 0 });
+        if let Some(Held::Http1(_)) = &self.held
+            && let Some(Held::Http1(mut stream)) = self.held.take()
+        {
+            stream.receiver.want(crate::net::buffer::SMALL_ROOM);
+            stream.receiver.listen_in();
+            self.upstream.keep(&self.backend, Idle { stream, doubtful, sweeps: 0 });
+        }
     }
 }
+
+const HELD: &str = "only giving it back takes the connection, and consumes the lease";
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.backend.active.set(self.backend.active.get() - 1);
-        if self.stream.take().is_some() {
-            self.upstream.closed();
+        match self.held.take() {
+            Some(Held::Http1(_)) => self.upstream.closed(),
+            // Its place is free for the next.
+            Some(Held::Http2(link, stream)) => {
+                drop(stream);
+                link.leave_if_unused();
+                self.upstream.call_next();
+            }
+            None => {}
         }
+    }
+}
+
+impl Dial {
+    fn is_worth_waiting_for(&self) -> bool {
+        self.under_way.get() && !self.failed.get()
+    }
+
+    async fn done(&self) {
+        poll_fn(|context| match self.is_worth_waiting_for() {
+            true => {
+                self.waiting.borrow_mut().push(context.waker().clone());
+                Poll::Pending
+            }
+            false => Poll::Ready(()),
+        })
+        .await;
+    }
+}
+
+/// A dial that others may wait for; dropped before it succeeded, it failed or was given up.
+struct Dialling<'a> {
+    dial: &'a Dial,
+    succeeded: bool,
+}
+
+impl<'a> Dialling<'a> {
+    fn begin(dial: &'a Dial) -> Self {
+        dial.under_way.set(true);
+        Self { dial, succeeded: false }
+    }
+
+    fn succeeded(mut self) {
+        self.succeeded = true;
+    }
+}
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        self.dial.under_way.set(false);
+        self.dial.failed.set(!self.succeeded);
+        self.dial.waiting.take().into_iter().for_each(Waker::wake);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     },
     policies::LocalResponse,
     proxy::{
+        grpc,
         pool::Unavailable,
         watch::{Stalled, Waiting},
     },
@@ -99,6 +100,11 @@ pub fn bad_response_body(reason: &'static str) -> LocalResponse {
 /// The client's body broke its framing before the upstream had answered.
 pub fn bad_body(error: &BodyError) -> LocalResponse {
     empty(error.status(), error.reason())
+}
+
+/// The time that a gRPC client gives its call is over.
+pub fn grpc_timeout() -> LocalResponse {
+    text(504, "call timeout", grpc::TIMEOUT)
 }
 
 pub fn stalled(stalled: Stalled) -> LocalResponse {

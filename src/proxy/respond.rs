@@ -5,6 +5,7 @@ use super::{
     client::{Client, Workspace},
     core::Serving,
     exchange::After,
+    grpc, reject,
     wire::{Outgoing, Wire},
 };
 use crate::{
@@ -218,10 +219,15 @@ pub async fn local(
     };
     account.status = answer.status;
     account.reason = answer.reason;
-    fill_response(&mut workspace.response, &answer);
+    let call = grpc::is_call(&workspace.request);
+    match call {
+        true => grpc::fill(&mut workspace.response, &answer),
+        false => fill_response(&mut workspace.response, &answer),
+    }
     client.core.with_date(|date| workspace.response.fields.append_known(Known::Date, b"date", date.as_bytes()));
     run_response_chains(client.peer.ip(), workspace, serving, account);
     let framing = match answer.status {
+        _ if call => ClientFraming::None(None),
         204 | 304 => ClientFraming::None(None),
         _ if workspace.request.method == b"HEAD" => ClientFraming::None(Some(answer.body.len() as u64)),
         _ => ClientFraming::Length(answer.body.len() as u64),
@@ -252,6 +258,24 @@ pub async fn local(
         (Ok(Ok(())), true) => After::KeepAlive,
         (Ok(Ok(())), false) => After::Linger,
         _ => After::Close,
+    }
+}
+
+/// Ends a gRPC call whose time is over: with an answer, or with the end of the one that has begun.
+pub async fn end_call(
+    client: &Client,
+    wire: &mut Wire<'_>,
+    workspace: &mut Workspace,
+    serving: &Serving,
+    account: &mut Account,
+) -> After {
+    match wire {
+        Wire::Http2(stream) if stream.is_answered() => {
+            account.reason = grpc::TIMEOUT;
+            stream.finish(Some(&grpc::timeout_trailers()));
+            After::KeepAlive
+        }
+        _ => local(client, wire, workspace, serving, account, reject::grpc_timeout()).await,
     }
 }
 

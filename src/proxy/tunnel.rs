@@ -28,7 +28,6 @@ pub async fn run(
     idle: Option<Duration>,
     account: &mut Account,
 ) -> After {
-    let upstream = upstream.stream();
     watch.wait_for(Waiting::Tunnel, idle);
     let direction = Direction {
         watch,
@@ -38,10 +37,11 @@ pub async fn run(
         replay: None,
     };
     let to_client = client.outgoing();
-    let to_upstream = Outgoing::Http1(upstream.sender.clone());
+    let mut upstream = upstream.wire();
+    let to_upstream = upstream.outgoing();
     let (mut asked, mut answered) = (bytes(), bytes());
     let up = copy(client.incoming(&mut asked), &to_upstream, &direction);
-    let down = copy(Incoming::Http1 { receiver: &mut upstream.receiver, body: &mut answered }, &to_client, &direction);
+    let down = copy(upstream.incoming(&mut answered), &to_client, &direction);
     // A broken direction breaks the other; one that has ended leaves the other to end in its own time.
     let both = join_until(up, down, |done| match done {
         Either::Left(result) | Either::Right(result) => result.is_err(),

@@ -38,6 +38,14 @@ impl Wire<'_> {
         }
     }
 
+    /// No byte is here that nobody has asked for.
+    pub fn is_quiet(&self) -> bool {
+        match self {
+            Self::Http1(stream) => stream.receiver.buffered().is_empty(),
+            Self::Http2(_) => true,
+        }
+    }
+
     /// `body` is how far the request's body has been read, which HTTP/2's streams know themselves.
     pub fn incoming<'b>(&'b mut self, body: &'b mut BodyReader) -> Incoming<'b> {
         match self {

@@ -34,6 +34,8 @@ pub struct Link {
     reader: RefCell<Option<Waker>>,
     /// No more streams are begun; the connection ends with the last.
     leaving: Cell<bool>,
+    /// Looks in a row that found no stream.
+    idle_looks: Cell<u32>,
     /// Everything asked for is done, and no more will be.
     over: Cell<bool>,
 }
@@ -55,6 +57,7 @@ impl Link {
             writer: RefCell::default(),
             reader: RefCell::default(),
             leaving: Cell::new(false),
+            idle_looks: Cell::new(0),
             over: Cell::new(false),
         })
     }
@@ -107,6 +110,30 @@ impl Link {
             self.shut_down();
             self.over.set(true);
             self.wake_writer();
+        }
+    }
+
+    /// Once a second, for a connection of ours: ends it where it was idle for so many looks, or the peer has stalled.
+    pub fn look(&self, idle_looks_max: u32) {
+        let idle = if self.is_empty() { self.idle_looks.get() + 1 } else { 0 };
+        self.idle_looks.set(idle);
+        if self.on_time(Instant::now()).is_err() {
+            self.over.set(true);
+            self.wake_writer();
+        } else if idle > idle_looks_max {
+            self.leave();
+        }
+    }
+
+    /// As [`Link::leave`], for one that has its only request still before it.
+    pub fn leave_when_used(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Ends one that was to leave, if its request did not come.
+    pub fn leave_if_unused(&self) {
+        if self.leaving.get() && self.is_empty() {
+            self.leave();
         }
     }
 

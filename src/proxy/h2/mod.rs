@@ -3,6 +3,10 @@
 pub mod serve;
 pub mod upstream;
 
+use std::time::Duration;
+
+use crate::{config::settings::Settings, http::h2::Limits};
+
 mod link;
 mod stream;
 
@@ -11,3 +15,20 @@ pub use stream::{Cut, Owned, Stream};
 
 /// How the preface of a client begins (RFC 9113 section 3.4): no request of HTTP/1.1.
 pub const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
+/// What a peer may ask of one connection.
+pub fn limits(settings: &Settings) -> Limits {
+    let (limits, h2) = (&settings.limits, &settings.limits.h2);
+    Limits {
+        concurrent_streams: h2.concurrent_streams as u32,
+        stream_window: h2.stream_window as u32,
+        connection_window: h2.connection_window as u32,
+        work_per_second: h2.work_per_second as u32,
+        header_memory_per_connection: h2.header_memory_per_connection,
+        head_bytes: limits.head_bytes,
+        header_count: limits.header_count,
+        trailer_bytes: limits.trailer_bytes,
+        extended_connect: true,
+        stall_timeout: settings.timeouts.stream_idle.unwrap_or(Duration::MAX),
+    }
+}

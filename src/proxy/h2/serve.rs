@@ -9,8 +9,7 @@ use std::{
 
 use super::link::{End, Link};
 use crate::{
-    config::settings::Settings,
-    http::h2::{Connection, Event, Limits, StreamId},
+    http::h2::{Connection, Event, StreamId},
     net::{Stream, task},
     policies::LocalResponse,
     proxy::{
@@ -40,7 +39,7 @@ pub async fn serve(client: &Client, stream: &mut Stream) -> End {
 }
 
 async fn streams(client: &Client, stream: &mut Stream) -> End {
-    let limits = limits(&client.serving().snapshot.settings);
+    let limits = super::limits(&client.serving().snapshot.settings);
     let served = Rc::new(Served {
         link: Link::new(Connection::server(&limits, &client.core.header_memory, Instant::now())),
         workspaces: RefCell::default(),
@@ -100,20 +99,4 @@ fn begin(served: &Rc<Served>, client: &Client, id: StreamId, refusal: Option<Loc
         drop(owned);
         served.workspaces.borrow_mut().push(workspace);
     });
-}
-
-pub fn limits(settings: &Settings) -> Limits {
-    let (limits, h2) = (&settings.limits, &settings.limits.h2);
-    Limits {
-        concurrent_streams: h2.concurrent_streams as u32,
-        stream_window: h2.stream_window as u32,
-        connection_window: h2.connection_window as u32,
-        work_per_second: h2.work_per_second as u32,
-        header_memory_per_connection: h2.header_memory_per_connection,
-        head_bytes: limits.head_bytes,
-        header_count: limits.header_count,
-        trailer_bytes: limits.trailer_bytes,
-        extended_connect: true,
-        stall_timeout: settings.timeouts.stream_idle.unwrap_or(Duration::MAX),
-    }
 }

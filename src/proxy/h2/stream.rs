@@ -41,13 +41,16 @@ pub(super) struct Shared {
     id: StreamId,
     waker: RefCell<Option<Waker>>,
     cut: Cell<Option<Cut>>,
+    /// The final head of a response was sent.
+    answered: Cell<bool>,
     /// Our side has sent its last frame.
     sent: Cell<bool>,
 }
 
 impl Shared {
     pub fn new(link: Rc<Link>, id: StreamId) -> Rc<Self> {
-        Rc::new(Self { link, id, waker: RefCell::default(), cut: Cell::new(None), sent: Cell::new(false) })
+        let (waker, cut) = (RefCell::default(), Cell::new(None));
+        Rc::new(Self { link, id, waker, cut, answered: Cell::new(false), sent: Cell::new(false) })
     }
 
     pub fn wake(&self) {
@@ -148,8 +151,13 @@ impl Stream {
     pub fn respond(&self, status: u16, fields: &Fields, end: bool) {
         if self.alive().is_ok() {
             self.protocol(|protocol, id| protocol.send_response(id, status, fields.iter(), end));
+            self.shared.answered.set(status >= 200);
             self.shared.sent.set(end);
         }
+    }
+
+    pub fn is_answered(&self) -> bool {
+        self.shared.answered.get()
     }
 
     /// The head that opened the stream was all that we send.

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use super::wire::{Incoming, Outgoing};
+use super::{
+    h2::Stream,
+    wire::{Incoming, Outgoing},
+};
 use crate::{
     http::{
         h1::{body::BodyError, emit},
@@ -104,6 +107,17 @@ impl Replay {
         if !self.overflowed {
             self.payload.extend_from_slice(payload);
         }
+    }
+
+    /// As [`Replay::write`], to a stream of HTTP/2.
+    pub async fn send(&self, to: &Stream) -> io::Result<()> {
+        if !self.payload.is_empty() {
+            to.send(&self.payload, false).await?;
+        }
+        if let Some(end) = &self.end {
+            to.finish(trailers(end));
+        }
+        Ok(())
     }
 
     /// Writes what an earlier try sent, framed anew.
