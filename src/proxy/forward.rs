@@ -35,7 +35,6 @@ use crate::{
             parse::{HeadLimits, ResponseError, ResponseTo, parse_response},
         },
         h2::Code,
-        h2::Code,
         head::{BodyLength, RequestHead, Version},
         websocket,
     },
