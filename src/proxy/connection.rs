@@ -9,6 +9,7 @@ use super::{
     core::{Core, Counted, Drain, Occupant, Serving},
     exchange::{self, After},
     listener::OpenListener,
+    pump::usual_room,
     reject, respond,
 };
 use crate::{
@@ -39,6 +40,8 @@ pub struct Connection {
     pub stream: Stream,
     pub peer: SocketAddr,
     pub deadline: Deadline,
+    /// How much its next request may bring at once, by what the last one brought.
+    pub room: usize,
 }
 
 /// What consecutive exchanges of an active connection use again.
@@ -67,7 +70,7 @@ pub fn serve(
     peer: SocketAddr,
 ) -> impl Future<Output = ()> {
     let deadline = core.deadlines.deadline();
-    let mut connection = Connection { core, listener, stream, peer, deadline };
+    let mut connection = Connection { core, listener, stream, peer, deadline, room: SMALL_ROOM };
     // Not an `async fn`, whose arguments would be kept beside the connection that they have become part of.
     async move {
         let _open = open;
@@ -126,8 +129,9 @@ async fn active(connection: &mut Connection, _busy: Occupant) -> Next {
                 return Next::Close;
             }
         }
+        let room = usual_room(workspace.request.body);
         match exchange::run(connection, &mut workspace).await {
-            After::KeepAlive => {}
+            After::KeepAlive => connection.room = room,
             After::Close => return Next::Close,
             After::Linger => {
                 linger(connection).await;
@@ -156,7 +160,7 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
     let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
     let mut scanned = 0;
     let mut begun = false;
-    connection.stream.receiver.want(SMALL_ROOM);
+    connection.stream.receiver.want(connection.room);
     loop {
         let input = connection.stream.receiver.buffered();
         if !input.is_empty() {
@@ -213,7 +217,7 @@ impl Connection {
 
     /// Waits, holding nothing, for the next request. False: there will be none.
     async fn wait_for_bytes(&mut self, waited: Duration) -> bool {
-        self.stream.receiver.want(SMALL_ROOM);
+        self.stream.receiver.want(self.room);
         if waited < DOZE_AFTER {
             // Also where no request is wanted any more: a client that was accepted or answered a moment ago, and not told
             // to close, may be asking already.

@@ -20,7 +20,7 @@ use super::{
     headers,
     listener::OpenListener,
     pool::{Reuse, Unavailable},
-    pump::{Direction, Framing, PumpError, Replay, Wait, pump},
+    pump::{Direction, Framing, PumpError, Replay, Wait, pump, usual_room},
     reject,
     respond::{self, ClientFraming},
     tunnel,
@@ -169,7 +169,7 @@ impl Attempt<'_> {
         let timeouts = &settings.timeouts;
         let service_index = account.service.expect("a decided exchange has its Service");
         let upstream = &self.serving.upstreams[service_index];
-        let Connection { core, listener, stream, peer, deadline } = &mut *connection;
+        let Connection { core, listener, stream, peer, deadline, .. } = &mut *connection;
         let client = stream.sender.clone();
         let watch = Watch::new(deadline, &client, listener);
 
@@ -255,7 +255,8 @@ impl Attempt<'_> {
         }
         if delivered.reusable {
             // Bytes behind an answer that has no body are most likely still on their way.
-            lease.give_back(workspace.response.body == BodyLength::None);
+            let answered = workspace.response.body;
+            lease.give_back(answered == BodyLength::None, usual_room(answered));
         }
         Ok(match delivered.keep_alive {
             true => After::KeepAlive,

@@ -1,7 +1,7 @@
 //! Moves a body from one connection to the other: decodes its framing, encodes the other side's, at the slower one's pace.
 //!
 //! Nothing passes that was not decoded. Small pieces are copied behind each other into one send; a large piece leaves in the
-//! buffer it came in, with its chunk header written into the headroom before it.
+//! buffer it came in, with the head and its chunk header written into the headroom before it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,7 +15,7 @@ use crate::{
             body::{BodyError, BodyReader, Step},
             emit,
         },
-        head::Fields,
+        head::{BodyLength, Fields},
     },
     net::{
         Buffer, Receiver, Sender,
@@ -101,7 +101,7 @@ pub async fn pump(
         let gathered = gather(from, body, framing, &mut out)?;
         payload += gathered.payload;
         // Both are taken, and kept for another try, before either is sent: what was decoded is decoded only once.
-        let large = match gathered.next {
+        let mut large = match gathered.next {
             Next::Large { start, len } => {
                 payload += len as u64;
                 Some(frame_in_place(from.take(), start, len, framing))
@@ -110,6 +110,12 @@ pub async fn pump(
         };
         keep(out.bytes(), direction);
         keep(large.as_ref().map_or(&[], Buffer::bytes), direction);
+        if let Some(large) = &mut large
+            && out.len() <= large.headroom()
+        {
+            large.prepend(out.bytes());
+            out = Buffer::none();
+        }
         if !out.is_empty() {
             out = send(to, out, direction).await?;
         }
@@ -154,6 +160,14 @@ async fn send(to: &Sender, out: Buffer, direction: &Direction<'_>) -> Result<Buf
     direction.watch.progress();
     result.map_err(PumpError::Write)?;
     Ok(out)
+}
+
+/// How much to receive where a message is to come like one that had such a body: with its head, or as much as goes.
+pub fn usual_room(body: BodyLength) -> usize {
+    match body {
+        BodyLength::Length(length) if length > SMALL_ROOM as u64 / 2 => LARGE_ROOM,
+        _ => SMALL_ROOM,
+    }
 }
 
 /// A large buffer where much is to come: known from the length, or seen from a read that was filled.
