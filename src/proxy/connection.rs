@@ -6,20 +6,23 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use super::{
-    core::{Core, Counted, Drain, Occupant, Serving},
+    client::{Client, Open, Workspace},
+    core::{Core, Occupant},
     exchange::{self, After},
     listener::OpenListener,
     pump::usual_room,
     reject, respond,
+    wire::Wire,
 };
 use crate::{
+    config::settings::ServerHeader,
     http::{
         h1::parse::{HeadLimits, RequestError, parse_request},
-        head::{RequestHead, ResponseHead},
+        head::RequestHead,
     },
-    net::{Buffer, Receiver, Stream, buffer::SMALL_ROOM, task},
-    policies::{Authentication, chain::Ran},
-    worker::deadline::{Deadline, Expired},
+    net::{Receiver, Stream, buffer::SMALL_ROOM, task},
+    policies::LocalResponse,
+    worker::deadline::Expired,
 };
 
 /// After this an idle connection gives up what it keeps for the next exchange.
@@ -34,31 +37,11 @@ const WARM_MAX: usize = 256;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
-pub struct Connection {
-    pub core: Rc<Core>,
-    pub listener: Rc<OpenListener>,
-    pub stream: Stream,
-    pub peer: SocketAddr,
-    pub deadline: Deadline,
-    /// How much its next request may bring at once, by what the last one brought.
-    pub room: usize,
-}
-
-/// What consecutive exchanges of an active connection use again.
-#[derive(Default)]
-pub struct Workspace {
-    /// The client's address as text.
-    pub client: String,
-    pub request: RequestHead,
-    pub response: ResponseHead,
-    pub authentication: Authentication,
-    pub captures: crate::config::rule::Captures,
-    pub api_ran: Ran,
-    pub service_ran: Ran,
-    /// The normalised path, then the path that the upstream sees.
-    pub path: Vec<u8>,
-    /// A head being written.
-    pub head: Vec<u8>,
+struct Connection {
+    client: Client,
+    stream: Stream,
+    /// How much the next request may bring at once, by what the last one brought.
+    room: usize,
 }
 
 /// `open` was made when the connection was accepted, so that nobody takes the core for idle in between.
@@ -69,8 +52,7 @@ pub fn serve(
     stream: Stream,
     peer: SocketAddr,
 ) -> impl Future<Output = ()> {
-    let deadline = core.deadlines.deadline();
-    let mut connection = Connection { core, listener, stream, peer, deadline, room: SMALL_ROOM };
+    let mut connection = Connection { client: Client::new(core, listener, peer), stream, room: SMALL_ROOM };
     // Not an `async fn`, whose arguments would be kept beside the connection that they have become part of.
     async move {
         let _open = open;
@@ -79,7 +61,7 @@ pub fn serve(
             if !connection.wait_for_bytes(waited).await {
                 break;
             }
-            let busy = connection.core.busy.enter();
+            let busy = connection.client.core.busy.enter();
             // Boxed, so that an idle connection does not keep room for an exchange.
             next = Box::pin(active(&mut connection, busy)).await;
         }
@@ -88,10 +70,7 @@ pub fn serve(
 
 /// Answers a connection that is one too many.
 pub async fn refuse(mut stream: Stream) {
-    let mut head = Vec::with_capacity(256);
-    respond::write_minimal(&mut head, &reject::too_many_connections());
-    let mut out = Buffer::with_room(head.len());
-    out.extend(&head);
+    let out = respond::minimal(&reject::too_many_connections(), None, &ServerHeader::None, &RequestHead::default());
     let _ = task::timeout(Some(LINGER), async {
         if stream.sender.send(out).await.0.is_ok() {
             stream.sender.finish();
@@ -111,27 +90,27 @@ enum Next {
 
 /// From the first byte of a request until none has come for a while. `_busy` is for as long as this is in memory.
 async fn active(connection: &mut Connection, _busy: Occupant) -> Next {
-    let client = connection.peer.ip().to_canonical().to_string();
-    let mut workspace = Workspace { client, ..Workspace::default() };
+    let mut workspace = Workspace::new(connection.client.peer);
     loop {
         match read_head(connection, &mut workspace.request).await {
             Head::Complete => {}
             Head::Idle { waited } => return Next::Idle { waited },
             Head::Closed => return Next::Close,
             Head::TimedOut => {
-                respond::refuse_connection(connection, &workspace.request, reject::head_timeout()).await;
+                connection.refuse(&workspace.request, reject::head_timeout()).await;
                 linger(connection).await;
                 return Next::Close;
             }
             Head::Refused(error) => {
-                respond::refuse_connection(connection, &workspace.request, reject::bad_request(&error)).await;
+                connection.refuse(&workspace.request, reject::bad_request(&error)).await;
                 linger(connection).await;
                 return Next::Close;
             }
         }
-        let room = usual_room(workspace.request.body);
-        match exchange::run(connection, &mut workspace).await {
-            After::KeepAlive => connection.room = room,
+        let Connection { client, stream, room } = &mut *connection;
+        let usual = usual_room(workspace.request.body);
+        match exchange::run(client, &mut Wire::Http1(stream), &mut workspace).await {
+            After::KeepAlive => *room = usual,
             After::Close => return Next::Close,
             After::Linger => {
                 linger(connection).await;
@@ -154,7 +133,7 @@ enum Head {
 }
 
 async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> Head {
-    let serving = connection.serving();
+    let serving = connection.client.serving();
     let settings = &serving.snapshot.settings;
     let limits = &settings.limits;
     let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
@@ -174,18 +153,18 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
             }
             if !begun {
                 begun = true;
-                connection.deadline.set(settings.timeouts.request_head);
+                connection.client.deadline.set(settings.timeouts.request_head);
             }
         }
         let received = if begun {
-            connection.deadline.guard(connection.stream.receiver.fill()).await
+            connection.client.deadline.guard(connection.stream.receiver.fill()).await
         } else {
-            if connection.core.warm.now() >= WARM_MAX {
+            if connection.client.core.warm.now() >= WARM_MAX {
                 return Head::Idle { waited: Duration::ZERO };
             }
-            let _warm = connection.core.warm.enter();
-            connection.deadline.set(Some(DOZE_AFTER));
-            connection.deadline.guard(connection.stream.receiver.fill()).await
+            let _warm = connection.client.core.warm.enter();
+            connection.client.deadline.set(Some(DOZE_AFTER));
+            connection.client.deadline.guard(connection.stream.receiver.fill()).await
         };
         match received {
             Ok(Ok(0)) | Ok(Err(_)) => return Head::Closed,
@@ -200,42 +179,32 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
 }
 
 impl Connection {
-    /// What a request that begins now is decided by.
-    pub fn serving(&self) -> Rc<Serving> {
-        self.listener.serving(&self.core)
-    }
-
-    /// Whether another request on this connection would be served.
-    pub fn is_wanted(&self) -> bool {
-        self.core.drain.get() != Drain::Closing && !self.listener.is_closing()
-    }
-
-    /// Whether a response may say that the connection stays.
-    pub fn may_stay(&self) -> bool {
-        !self.core.draining() && !self.listener.is_closing()
+    async fn refuse(&self, request: &RequestHead, answer: LocalResponse) {
+        respond::refuse_connection(&self.client, &self.stream.sender, request, answer).await;
     }
 
     /// Waits, holding nothing, for the next request. False: there will be none.
     async fn wait_for_bytes(&mut self, waited: Duration) -> bool {
         self.stream.receiver.want(self.room);
+        let deadline = &self.client.deadline;
         if waited < DOZE_AFTER {
             // Also where no request is wanted any more: a client that was accepted or answered a moment ago, and not told
             // to close, may be asking already.
-            self.deadline.set(Some(DOZE_AFTER));
-            if let Ok(received) = self.deadline.guard(self.stream.receiver.fill()).await {
+            deadline.set(Some(DOZE_AFTER));
+            if let Ok(received) = deadline.guard(self.stream.receiver.fill()).await {
                 return received.is_ok_and(|bytes| bytes > 0);
             }
         }
-        let keep_alive = self.serving().snapshot.settings.timeouts.keep_alive;
-        self.deadline.set(keep_alive.map(|limit| limit.saturating_sub(DOZE_AFTER)));
+        let keep_alive = self.client.serving().snapshot.settings.timeouts.keep_alive;
+        deadline.set(keep_alive.map(|limit| limit.saturating_sub(DOZE_AFTER)));
         loop {
-            if !self.is_wanted() {
+            if !self.client.is_wanted() {
                 // What has come already is served yet.
                 return self.stream.sender.peer_has_sent();
             }
-            match self.deadline.guard_idle(self.stream.receiver.fill()).await {
+            match deadline.guard_idle(self.stream.receiver.fill()).await {
                 Ok(received) => return received.is_ok_and(|bytes| bytes > 0),
-                Err(Expired) if self.deadline.has_passed() => return false,
+                Err(Expired) if deadline.has_passed() => return false,
                 // Something changed on this core; what this connection waits for may still be there.
                 Err(Expired) => {}
             }
@@ -246,8 +215,8 @@ impl Connection {
 /// Ends a connection whose client may still be sending: says that no more comes, and reads on for a while.
 async fn linger(connection: &mut Connection) {
     connection.stream.sender.finish();
-    connection.deadline.set(Some(LINGER));
-    let _ = connection.deadline.guard(read_on(&mut connection.stream.receiver)).await;
+    connection.client.deadline.set(Some(LINGER));
+    let _ = connection.client.deadline.guard(read_on(&mut connection.stream.receiver)).await;
 }
 
 /// Reads and throws away, up to a limit.
@@ -260,25 +229,6 @@ async fn read_on(receiver: &mut Receiver) {
             Ok(bytes @ 1..) if bytes <= left => left -= bytes,
             _ => return,
         }
-    }
-}
-
-/// An open connection, counted.
-pub struct Open {
-    core: Rc<Core>,
-    _counted: Counted,
-}
-
-impl Open {
-    pub fn new(core: Rc<Core>) -> Self {
-        core.telemetry.connections_open.increment();
-        Self { _counted: core.load.connection(), core }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.core.telemetry.connections_open.decrement();
     }
 }
 
