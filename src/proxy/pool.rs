@@ -345,10 +345,11 @@ impl Lease {
         self.stream.as_mut().expect("only giving it back takes the stream, and consumes the lease")
     }
 
-    /// Keeps the connection for the next request. Only when both directions ended cleanly.
-    pub fn give_back(mut self, doubtful: bool) {
+    /// Keeps the connection for the next request, whose answer may bring `room` bytes at once. Only when both directions
+    /// ended cleanly.
+    pub fn give_back(mut self, doubtful: bool, room: usize) {
         let Some(mut stream) = self.stream.take() else { return };
-        stream.receiver.want(crate::net::buffer::SMALL_ROOM);
+        stream.receiver.want(room);
         stream.receiver.listen_in();
         self.upstream.keep(&self.backend, Idle { stream, doubtful, sweeps: 0 });
     }
