@@ -39,6 +39,8 @@ enum Manner {
     Short,
     /// HTTP/2: goes away after so many answers on a connection, and leaves the others.
     GoesAway(u32),
+    /// HTTP/2: the tenth stream of a connection is never answered, and announced as its last.
+    Hangs,
 }
 
 struct Server {
@@ -190,6 +192,8 @@ fn http2(stream: &mut dyn Stream, manner: Manner, body_bytes: &AtomicU64) -> Opt
                 stream.write_all(&frame(1, 4, id, b"\x88")).ok()?;
                 return None;
             }
+            Manner::Hangs if answered == 10 => frame(7, 0, 0, &[id.to_be_bytes(), [0; 4]].concat()),
+            Manner::Hangs if answered > 10 => Vec::new(),
             Manner::GoesAway(most) if answered == most => {
                 let last = [id.to_be_bytes(), [0; 4]].concat();
                 [ok, frame(7, 0, 0, &last)].concat()
@@ -309,11 +313,14 @@ fn what_http2_does_not_answer_is_counted_by_its_reason() {
     let count = |manner, reason: &str| {
         let server = Server::start(None, manner, http2);
         let url = format!("http://localhost:{}", server.port);
-        let (_, result) = run(&[&url, "--rate", "200", "-d", "500ms", "-c", "1", "--streams", "4", "--http2"]);
+        let (_, result) =
+            run(&[&url, "--rate", "200", "-d", "500ms", "-c", "1", "--streams", "4", "--http2", "--timeout", "2s"]);
         let seen = round(&result).clone();
         let (ok, failed) =
             (seen["statuses"]["200"].as_u64().unwrap_or(0), seen["errors"][reason].as_u64().unwrap_or(0));
-        assert_eq!(ok + failed + seen["unfinished"].as_u64().unwrap_or(0), 100, "{reason}: {seen}");
+        let errors: u64 =
+            seen["errors"].as_object().into_iter().flat_map(|all| all.values()).filter_map(Value::as_u64).sum();
+        assert_eq!(ok + errors + seen["unfinished"].as_u64().unwrap_or(0), 100, "{reason}: {seen}");
         (ok, failed, seen)
     };
     let (ok, failed, _) = count(Manner::Resets, "reset");
@@ -322,6 +329,8 @@ fn what_http2_does_not_answer_is_counted_by_its_reason() {
     assert_eq!((ok, failed), (0, 100));
     let (ok, failed, _) = count(Manner::CutsOff, "closed");
     assert_eq!((ok, failed), (0, 100));
+    let (ok, failed, seen) = count(Manner::Hangs, "timeout");
+    assert!(ok > 0 && failed > 0 && seen["connections_opened"].as_u64() > Some(1), "{seen}");
     // Each connection ends well with its tenth answer, unless more was under way by then.
     let (ok, failed, seen) = count(Manner::GoesAway(10), "refused");
     assert!(ok >= 70 && failed <= 30, "{seen}");

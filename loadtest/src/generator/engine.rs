@@ -400,7 +400,9 @@ async fn watch_deadlines(engine: Rc<Engine>) {
                 link.cancel(index % engine.plan.slots_per_connection());
                 engine.failed(index, Failure::Closed);
                 slot.timed_out.set(false);
-                engine.became_free(index);
+                if !link.is_going_away() {
+                    engine.became_free(index);
+                }
             }
         }
     }

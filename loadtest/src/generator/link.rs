@@ -171,12 +171,19 @@ impl Link {
         self.flush();
     }
 
-    /// Gives the request in a slot of HTTP/2 up.
+    /// Gives the request in a slot of HTTP/2 up. Nothing more will come where that was the last of a connection.
     pub(super) fn cancel(self: &Rc<Self>, slot: usize) {
         if let Some(http2) = self.http2.borrow_mut().as_mut() {
             http2.cancel(slot);
+            if http2.is_going_away() && http2.is_quiet() {
+                return self.shut_down();
+            }
         }
         self.flush();
+    }
+
+    pub(super) fn is_going_away(&self) -> bool {
+        self.http2.borrow().as_ref().is_some_and(http2::Connection::is_going_away)
     }
 
     /// Sends what HTTP/2 has to say, unless that is held back.

@@ -42,6 +42,8 @@ struct Description {
     role: Role,
     command: Vec<String>,
     version: Vec<String>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
     config: Option<String>,
     /// Its own places, when it is started without TLS.
     #[serde(default)]
@@ -61,6 +63,7 @@ pub struct Peer {
     pub config_hash: String,
     program: PathBuf,
     arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
     /// Name and text. Some tell the format by the name.
     template: Option<(String, String)>,
     plain: BTreeMap<String, String>,
@@ -116,8 +119,20 @@ impl Peer {
         let config_hash = own.fold(hash, Hash::part).text();
         let version = version(&file.version, &known, &program);
         let (role, arguments) = (file.role, arguments.to_vec());
+        let environment = file.environment.iter().map(|(name, text)| (name.clone(), fill(text, &known))).collect();
         let (plain, tls) = (file.plain, file.tls);
-        Ok(Found::Here(Box::new(Self { name, role, version, config_hash, program, arguments, template, plain, tls })))
+        Ok(Found::Here(Box::new(Self {
+            name,
+            role,
+            version,
+            config_hash,
+            program,
+            arguments,
+            environment,
+            template,
+            plain,
+            tls,
+        })))
     }
 
     /// Whether its folder says how it serves TLS.
@@ -161,7 +176,7 @@ impl Peer {
         let log = fs::File::create(&said).context("cannot write its output")?;
         let mut command = Command::new(&self.program);
         command.args(self.arguments.iter().map(|argument| fill(argument, &values))).current_dir(&work);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.envs(&self.environment).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let process =
             Process::start(&mut command, place.cpus).with_context(|| format!("cannot start {}", self.name))?;
         let mut server = Server { address, process, work };
