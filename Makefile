@@ -60,11 +60,11 @@ peers: tools ## Install the proxies that bench-peers measures: nginx, HAProxy, E
 
 .PHONY: bench-peers
 bench-peers: build loadtest ## The gateway beside other proxies, one core each in turns (BENCH="--rounds 9 ...")
-	$(LOADTEST) peers --json $(TARGET)/peers.json --markdown $(TARGET)/peers.md $(BENCH)
+	$(LOADTEST) peers --json $(TARGET)/peers.json --markdown $(TARGET)/peers.md --html $(TARGET)/peers.html $(BENCH)
 
 .PHONY: bench-scale
 bench-scale: build loadtest ## The gateway on 1, 2, 4 and 8 cores, io_uring and epoll (BENCH="--cores 1,2 ...")
-	$(LOADTEST) scale --json $(TARGET)/scale.json --markdown $(TARGET)/scale.md $(BENCH)
+	$(LOADTEST) scale --json $(TARGET)/scale.json --markdown $(TARGET)/scale.md --html $(TARGET)/scale.html $(BENCH)
 
 .PHONY: deny
 deny: ## Licences, advisories and sources of the dependencies (needs cargo-deny)
