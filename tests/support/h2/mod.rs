@@ -6,7 +6,7 @@ mod hpack;
 pub mod script;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Instant,
 };
 
@@ -36,6 +36,8 @@ pub struct Http2 {
     inbox: VecDeque<Frame>,
     /// A head whose CONTINUATION is still to come.
     partial: Option<Frame>,
+    /// Streams whose head, which was asked for, was all there is.
+    ended: HashSet<u32>,
     /// What the peer allows to send: on the connection, on each stream, on each new stream.
     connection_window: i64,
     windows: HashMap<u32, i64>,
@@ -62,6 +64,7 @@ impl Default for Http2 {
             decoder: Decoder::default(),
             inbox: VecDeque::new(),
             partial: None,
+            ended: HashSet::new(),
             connection_window: WINDOW,
             windows: HashMap::new(),
             initial_window: WINDOW,
@@ -282,7 +285,11 @@ impl Session {
         let deadline = Instant::now() + self.limit;
         loop {
             if let Some(at) = self.h2.inbox.iter().position(&asked) {
-                return Ok(self.h2.inbox.remove(at).expect("it is there"));
+                let frame = self.h2.inbox.remove(at).expect("it is there");
+                if frame.kind == kind::HEADERS && frame.has(flag::END_STREAM) {
+                    self.h2.ended.insert(frame.stream);
+                }
+                return Ok(frame);
             }
             if let Some(end) = self.h2.inbox.iter().find(|frame| ends(frame)) {
                 return Err(format!("seen instead: {}", end.shown()));
@@ -362,6 +369,9 @@ impl Session {
     /// The rest of a stream; trailers end it too.
     fn body_h2(&mut self, stream: u32) -> Result<Vec<u8>, String> {
         let mut body = Vec::new();
+        if self.h2.ended.contains(&stream) {
+            return Ok(body);
+        }
         loop {
             let part = |frame: &Frame| frame.stream == stream && matches!(frame.kind, kind::DATA | kind::HEADERS);
             let gone = |frame: &Frame| frame.kind == kind::RST_STREAM && frame.stream == stream;

@@ -110,6 +110,8 @@ impl Words {
                 words.fill = Some(number(count)?);
             } else if let Some((times, text)) = repeated(&word) {
                 words.quoted.extend(unescape(text)?.repeat(times));
+            } else if word.starts_with('/') {
+                words.plain.push(word);
             } else if let Some(at) = word.get(1..).and_then(|rest| rest.find('=')) {
                 let (name, value) = (word[..=at].replace('"', ""), word[at + 2..].replace('"', ""));
                 words.fields.push((unescape(&name)?, unescape(&value)?));
