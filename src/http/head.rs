@@ -250,6 +250,13 @@ impl Fields {
         self.list.push(Field { name_at, value_at, value_len, name_len, known });
     }
 
+    /// As [`Fields::append`], with the name in lower case, as HTTP/2 wants it (RFC 9113 section 8.2).
+    pub fn append_lower_case(&mut self, name: &[u8], value: &[u8]) {
+        let name_at = self.bytes.len();
+        self.append(name, value);
+        self.bytes[name_at..][..name.len()].make_ascii_lowercase();
+    }
+
     pub fn remove(&mut self, name: &[u8]) {
         self.retain(|field| !field.name.eq_ignore_ascii_case(name));
     }

@@ -21,6 +21,7 @@ use crate::{
         rule::Scratch,
         snapshot::{Service, Snapshot},
     },
+    http::h2::HeaderMemory,
     policies::{self, State, chain},
     telemetry::{access_log::civil, core::CoreTelemetry},
     worker::deadline::Deadlines,
@@ -31,6 +32,7 @@ pub struct Core {
     /// How many cores the replica's limits are shared out over.
     pub cores: usize,
     pub deadlines: Rc<Deadlines>,
+    pub header_memory: HeaderMemory,
     pub telemetry: Rc<CoreTelemetry>,
     serving: RefCell<Rc<Serving>>,
     endpoints: RefCell<Arc<EndpointTable>>,
@@ -38,8 +40,10 @@ pub struct Core {
     upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
     pub listeners: RefCell<Vec<Rc<OpenListener>>>,
     pub drain: Cell<Drain>,
-    /// Connections that have given up their buffers since memory was last returned.
-    pub dozed: Cell<u32>,
+    /// Connections that have what an exchange needs.
+    pub busy: Rc<Occupancy>,
+    /// Those of them that wait for their next request.
+    pub warm: Rc<Occupancy>,
     pub load: Arc<Load>,
     /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
@@ -54,6 +58,40 @@ pub struct Load {
     connections: AtomicUsize,
     /// Listeners whose accept task still runs.
     listeners: AtomicUsize,
+}
+
+/// How many there are of something that only this core knows, and how many there were.
+#[derive(Default)]
+pub struct Occupancy {
+    now: Cell<usize>,
+    most: Cell<usize>,
+}
+
+/// One of them, for as long as it lives.
+pub struct Occupant(Rc<Occupancy>);
+
+impl Occupancy {
+    pub fn enter(self: &Rc<Self>) -> Occupant {
+        let now = self.now.get() + 1;
+        self.now.set(now);
+        self.most.set(self.most.get().max(now));
+        Occupant(self.clone())
+    }
+
+    pub fn now(&self) -> usize {
+        self.now.get()
+    }
+
+    /// The most at a time since this was last asked.
+    pub fn take_most(&self) -> usize {
+        self.most.replace(self.now.get())
+    }
+}
+
+impl Drop for Occupant {
+    fn drop(&mut self) {
+        self.0.now.set(self.0.now.get() - 1);
+    }
 }
 
 /// Counts one connection or listener for as long as it lives.
@@ -148,13 +186,15 @@ impl Core {
             id,
             cores,
             deadlines: Deadlines::new(),
+            header_memory: HeaderMemory::new(0),
             telemetry: Rc::new(telemetry),
             serving: RefCell::new(Rc::new(empty)),
             endpoints: RefCell::default(),
             upstreams: RefCell::default(),
             listeners: RefCell::default(),
             drain: Cell::new(Drain::No),
-            dozed: Cell::new(0),
+            busy: Rc::default(),
+            warm: Rc::default(),
             load,
             retries: Cell::new(0),
             random: Cell::new(seed(id)),
@@ -170,6 +210,7 @@ impl Core {
 
     /// Takes over a snapshot: requests that begin from now on see it. Pools of unchanged Services stay.
     pub fn serve(&self, snapshot: Arc<Snapshot>) {
+        self.header_memory.set_max(snapshot.settings.limits.h2.header_memory_per_core);
         let shares = self.shares(&snapshot);
         let upstreams: Vec<_> = snapshot.services.iter().map(|service| self.upstream(service, shares)).collect();
         let policy_core = policies::Core { id: self.id };
@@ -295,6 +336,16 @@ fn imf_fixdate(unix_seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn occupancy_knows_the_most_since_it_was_asked() {
+        let busy = Rc::<Occupancy>::default();
+        let stays = busy.enter();
+        drop(busy.enter());
+        assert_eq!((busy.now(), busy.take_most(), busy.take_most()), (1, 2, 1));
+        drop(stays);
+        assert_eq!((busy.now(), busy.take_most(), busy.take_most()), (0, 1, 0));
+    }
 
     #[test]
     fn dates_are_those_of_the_rfc() {

@@ -2,7 +2,10 @@
 
 pub mod listener;
 
+pub mod client;
 pub mod connection;
+pub mod h2;
+pub mod wire;
 
 pub mod exchange;
 

@@ -21,7 +21,7 @@ pub struct HeaderMemory(Rc<Account>);
 
 struct Account {
     used: Cell<usize>,
-    max: usize,
+    max: Cell<usize>,
     #[expect(clippy::vec_box, reason = "streams hold them boxed, and the boxes go round too")]
     spare: RefCell<Vec<Box<Incoming>>>,
     /// Where header blocks are written before they are cut into frames.
@@ -31,7 +31,12 @@ struct Account {
 impl HeaderMemory {
     pub fn new(bytes_max: usize) -> Self {
         let spare = RefCell::new(Vec::new());
-        Self(Rc::new(Account { used: Cell::new(0), max: bytes_max, spare, block: Cell::new(Vec::new()) }))
+        Self(Rc::new(Account { used: Cell::new(0), max: Cell::new(bytes_max), spare, block: Cell::new(Vec::new()) }))
+    }
+
+    /// Another limit, from now on; what is over it already stays.
+    pub fn set_max(&self, bytes: usize) {
+        self.0.max.set(bytes);
     }
 
     /// For metrics.
@@ -42,7 +47,7 @@ impl HeaderMemory {
     /// Takes from the account; false, and nothing taken, where it would go over.
     pub(super) fn take(&self, bytes: usize) -> bool {
         let used = self.0.used.get().saturating_add(bytes);
-        let fits = used <= self.0.max;
+        let fits = used <= self.0.max.get();
         if fits {
             self.0.used.set(used);
         }
