@@ -72,6 +72,11 @@ fn each_flood_is_ended_and_named() {
         0 => headers(1, &[(":method", "GET")], false),
         _ => frame(kind::DATA, 0, 1, &[1; 4]),
     });
+    // Here the stream is still known: nobody has forgotten it.
+    ends("closed_stream_flood", |round| match round {
+        0 => [open_post(0), frame(kind::WINDOW_UPDATE, 0, 1, &[0; 4])].concat(),
+        _ => headers(1, &[("x", "y")], true),
+    });
 }
 
 #[test]

@@ -146,6 +146,19 @@ fn a_sender_without_window_is_ended_in_time() {
 }
 
 #[test]
+fn a_request_that_is_answered_early_is_paid_back() {
+    let now = Instant::now();
+    let mut server = server(&Limits::default());
+    for index in 0..20_000 {
+        let id = 2 * index + 1;
+        assert!(server.receive(&post(id), now).is_ok(), "{index}");
+        events(&mut server);
+        answer(&mut server, StreamId(id));
+        assert_eq!(was_reset(&mut server, id), Some(Code::NO_ERROR));
+    }
+}
+
+#[test]
 fn a_server_goes_in_two_steps() {
     let mut server = server(&Limits::default());
     receive(&mut server, &get(1));
