@@ -16,7 +16,7 @@ export MANAGEMENT ?= 127.0.0.1:9998
 
 .PHONY: help
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 .PHONY: run
 run: build ## Serve configs/quickstart in front of a small upstream (PORT, UPSTREAM_PORT, MANAGEMENT)
@@ -40,10 +40,19 @@ bench-wrk: build ## CPU per request beside nginx, interleaved, with wrk (ROUNDS,
 	@scripts/need.sh nginx:nginx wrk:wrk taskset:util-linux curl:curl
 	@scripts/bench-wrk.sh
 
+.PHONY: bench
+bench: tools ## Microbenchmarks: heads, routes, chunks (BENCH="--bench route")
+	$(CARGO) bench --locked -p ringway-bench $(BENCH)
+
+.PHONY: bench-callgrind
+bench-callgrind: build ## Instructions per request, in total and by function (APIS=1000, ROUTES=100, REQUESTS, TOP)
+	@scripts/need.sh valgrind:valgrind nginx:nginx h2load:nghttp2-client curl:curl
+	@scripts/callgrind.sh
+
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOADTEST = $(TARGET)/release/ringway-loadtest
 ENVOY_VERSION = 1.40.0
-# More for `ringway-loadtest peers` and `scale`, such as BENCH="--rounds 9 --only ringway,nginx,relay".
+# More for the command of a bench target, such as BENCH="--rounds 9 --only ringway,nginx,relay" for bench-peers.
 BENCH =
 
 .PHONY: loadtest
@@ -60,11 +69,11 @@ peers: tools ## Install the proxies that bench-peers measures: nginx, HAProxy, E
 
 .PHONY: bench-peers
 bench-peers: build loadtest ## The gateway beside other proxies, one core each in turns (BENCH="--rounds 9 ...")
-	$(LOADTEST) peers --json $(TARGET)/peers.json --markdown $(TARGET)/peers.md $(BENCH)
+	$(LOADTEST) peers --json $(TARGET)/peers.json --markdown $(TARGET)/peers.md --html $(TARGET)/peers.html $(BENCH)
 
 .PHONY: bench-scale
 bench-scale: build loadtest ## The gateway on 1, 2, 4 and 8 cores, io_uring and epoll (BENCH="--cores 1,2 ...")
-	$(LOADTEST) scale --json $(TARGET)/scale.json --markdown $(TARGET)/scale.md $(BENCH)
+	$(LOADTEST) scale --json $(TARGET)/scale.json --markdown $(TARGET)/scale.md --html $(TARGET)/scale.html $(BENCH)
 
 .PHONY: deny
 deny: ## Licences, advisories and sources of the dependencies (needs cargo-deny)

@@ -5,8 +5,10 @@ mod driver;
 mod generator;
 mod hash;
 mod http1;
+mod http2;
 mod measure;
 mod peers;
+mod protocol;
 mod relay;
 mod report;
 mod run;
@@ -15,6 +17,7 @@ mod scenario;
 mod schedule;
 mod statistics;
 mod sys;
+mod tls;
 mod upstream;
 
 use std::{

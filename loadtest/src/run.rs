@@ -17,8 +17,9 @@ use crate::{
     generator::{self, Limits, Loop, Outcome, Plan, Verdict},
     hash::Hash,
     measure::{self, Facts, Look, ProcessTree},
+    protocol::{Protocol, ProtocolArgs},
     report::{self, Load, Report, Round, ServerCost},
-    scenario::{self, Mix, Request, Scenario, Target, parse_duration},
+    scenario::{self, Form, Mix, Request, Scenario, Target, parse_duration},
     schedule::Shape,
     sys,
 };
@@ -31,7 +32,7 @@ const CONNECTIONS_MAX: usize = 100_000;
 
 #[derive(Args)]
 pub struct RunArgs {
-    /// Where to: `http://HOST[:PORT][/PATH]`; a scenario may name it instead
+    /// Where to: `http[s]://HOST[:PORT][/PATH]`; a scenario may name it instead
     url: Option<String>,
 
     /// Requests per second, on a schedule that waits for nobody
@@ -53,6 +54,9 @@ pub struct RunArgs {
     /// A connection for each request
     #[arg(long)]
     no_keep_alive: bool,
+
+    #[command(flatten)]
+    protocol: ProtocolArgs,
 
     /// Measured time: 500ms, 10s, 2m [default: 10s]
     #[arg(short, long, value_parser = parse_duration)]
@@ -137,6 +141,7 @@ struct Settled {
     pace: Loop,
     connections: usize,
     keep_alive: bool,
+    protocol: Protocol,
     warmup: Duration,
     duration: Duration,
     mix: Arc<Mix>,
@@ -207,9 +212,10 @@ fn settle(args: &RunArgs) -> Result<Settled> {
     let duration = args.duration.or(file.duration).unwrap_or(DURATION);
     ensure!(!duration.is_zero(), "the duration must be above 0");
     let keep_alive = if args.no_keep_alive { false } else { file.keep_alive.unwrap_or(true) };
-    let mix = Arc::new(mix(args, file_requests(args, &file)?, &file, &target, keep_alive)?);
+    let protocol = args.protocol.settle(&target, keep_alive)?;
+    let mix = Arc::new(mix(args, file_requests(args, &file)?, &file, &target, protocol.form(keep_alive))?);
     let warmup = args.warmup.or(file.warmup).unwrap_or(WARMUP);
-    Ok(Settled { target, pace, connections, keep_alive, warmup, duration, mix })
+    Ok(Settled { target, pace, connections, keep_alive, protocol, warmup, duration, mix })
 }
 
 fn file_requests(args: &RunArgs, file: &Scenario) -> Result<Vec<Request>> {
@@ -226,7 +232,7 @@ fn file_requests(args: &RunArgs, file: &Scenario) -> Result<Vec<Request>> {
     Ok(file.requests.clone())
 }
 
-fn mix(args: &RunArgs, requests: Vec<Request>, file: &Scenario, target: &Target, keep_alive: bool) -> Result<Mix> {
+fn mix(args: &RunArgs, requests: Vec<Request>, file: &Scenario, target: &Target, form: Form) -> Result<Mix> {
     let mut headers = file.headers.clone();
     headers.extend(scenario::parse_headers(&args.header)?);
     let requests = if requests.is_empty() {
@@ -235,7 +241,7 @@ fn mix(args: &RunArgs, requests: Vec<Request>, file: &Scenario, target: &Target,
     } else {
         requests
     };
-    Mix::prepare(target, &requests, &headers, keep_alive)
+    Mix::prepare(target, &requests, &headers, form)
 }
 
 /// The load shared out over the threads.
@@ -253,6 +259,8 @@ fn plans(args: &RunArgs, settled: &Settled, driver: driver::Driver, round: u64) 
         pace,
         connections: settled.connections / threads + usize::from(index < settled.connections % threads),
         keep_alive: settled.keep_alive,
+        tls: settled.protocol.tls.clone(),
+        streams: settled.protocol.streams,
         warmup: settled.warmup,
         duration: settled.duration,
         timeout: args.timeout,
@@ -288,6 +296,7 @@ fn load(args: &RunArgs, settled: &Settled) -> Result<Load> {
         rate,
         connections: settled.connections,
         keep_alive: settled.keep_alive,
+        protocol: settled.protocol.name(),
         warmup_s: settled.warmup.as_secs_f64(),
         duration_s: settled.duration.as_secs_f64(),
         timeout_s: args.timeout.as_secs_f64(),

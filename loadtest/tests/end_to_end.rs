@@ -8,13 +8,17 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
-    process::{Command, Output},
+    process::Command,
     sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
 
 use serde_json::Value;
+
+mod support;
+
+use support::{run, text};
 
 /// Answers every request; remembers what it saw.
 struct Server {
@@ -101,26 +105,6 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Seen>, manner: Manner) -> Option<()
             return Some(());
         }
     }
-}
-
-/// A run that measures everything it sends, with its result.
-fn run(arguments: &[&str]) -> (Output, Value) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let json = folder.path().join("result.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_ringway-loadtest"))
-        .arg("run")
-        .args(["--warmup", "0", "--json"])
-        .arg(&json)
-        .args(if arguments.contains(&"--lag-limit") { &[] as &[&str] } else { &["--lag-limit", "10000000"] })
-        .args(arguments)
-        .output()
-        .expect("the binary runs");
-    let result = fs::read_to_string(&json).ok().and_then(|text| serde_json::from_str(&text).ok());
-    (output, result.unwrap_or(Value::Null))
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[test]
@@ -312,7 +296,11 @@ fn what_cannot_be_sent_is_said_before_anything_is() {
         assert_eq!(output.status.code(), Some(2), "{}", text(&output));
         text(&output)
     };
-    assert!(refused(&["https://127.0.0.1:1", "--closed"]).contains("https is not spoken yet"));
+    assert!(refused(&["gopher://127.0.0.1:1", "--closed"]).contains("gopher is not spoken"));
+    assert!(refused(&["http://127.0.0.1:1", "--closed", "--tls-resume"]).contains("flags of TLS are for https"));
+    assert!(refused(&["https://127.0.0.1:1", "--closed", "--cacert", "nowhere.pem"]).contains("nowhere.pem"));
+    assert!(refused(&["https://127.0.0.1:1", "--closed", "--http2", "--no-keep-alive"]).contains("keeps its"));
+    assert!(refused(&["https://127.0.0.1:1", "--closed", "--http2", "--streams", "0"]).contains("--streams: 1 to"));
     assert!(refused(&["http://127.0.0.1:1"]).contains("say how fast"));
     assert!(refused(&["http://127.0.0.1:1", "--closed", "-H", "no colon"]).contains("not `Name: value`"));
     assert!(refused(&["http://127.0.0.1:1", "--closed", "--server-pid", "4194304"]).contains("there is no process"));

@@ -42,6 +42,8 @@ enum Shape {
     },
     Linear {
         id: usize,
+        /// What every match begins with; most subjects are refused by it, at a tenth of what the engine costs.
+        prefix: Box<[u8]>,
         regex: Regex,
     },
     /// Its engine keeps shared scratch space inside, so each core compiles its own from the text.
@@ -155,7 +157,8 @@ impl Pattern {
         match &self.shape {
             Shape::Plain(plain) => Ok(plain.is_match(subject, self.ignore_case)),
             Shape::OneOf { literals, .. } => Ok(literals.iter().any(|literal| self.equals(subject, literal))),
-            Shape::Linear { id, regex } => {
+            Shape::Linear { prefix, .. } if !subject.starts_with(prefix) => Ok(false),
+            Shape::Linear { id, regex, .. } => {
                 let input = Input::new(subject).anchored(Anchored::Yes).earliest(true);
                 Ok(regex.search_half_with(scratch.cache(*id, regex), &input).is_some())
             }
@@ -178,15 +181,19 @@ impl Pattern {
             return self.is_match(subject, scratch);
         }
         match &self.shape {
-            Shape::Plain(Plain { group_at, .. }) => {
-                captures.ranges.extend(group_at.map(|at| at.min(subject.len())..subject.len()));
-                self.is_match(subject, scratch)
+            Shape::Plain(plain) => {
+                let matches = plain.is_match(subject, self.ignore_case);
+                if matches {
+                    captures.ranges.extend(plain.group_at.map(|at| at..subject.len()));
+                }
+                Ok(matches)
             }
             Shape::OneOf { .. } => {
                 captures.ranges.push(0..subject.len());
                 self.is_match(subject, scratch)
             }
-            Shape::Linear { id, regex } => Ok(scratch.linear_captures(*id, regex, subject, captures)),
+            Shape::Linear { prefix, .. } if !subject.starts_with(prefix) => Ok(false),
+            Shape::Linear { id, regex, .. } => Ok(scratch.linear_captures(*id, regex, subject, captures)),
             Shape::Backtracking { id, text, ignore_case, .. } => {
                 let regex = scratch.backtracking(*id, text, *ignore_case);
                 let Some(found) = regex.captures(subject).map_err(|_| PatternLimit)? else { return Ok(false) };
@@ -341,7 +348,10 @@ fn is_dot(hir: &Hir) -> bool {
 }
 
 fn linear(text: &str, ignore_case: bool, patterns: &mut usize) -> Result<Shape, String> {
-    let hir = Hir::concat(vec![Hir::look(Look::Start), parse(text, ignore_case)?, Hir::look(Look::End)]);
+    let parsed = parse(text, ignore_case)?;
+    let mut prefix = Vec::new();
+    leading_literal(&parsed, &mut prefix);
+    let hir = Hir::concat(vec![Hir::look(Look::Start), parsed, Hir::look(Look::End)]);
     let config = meta::Config::new()
         .utf8_empty(false)
         .nfa_size_limit(Some(PROGRAM_BYTES_MAX))
@@ -351,7 +361,22 @@ fn linear(text: &str, ignore_case: bool, patterns: &mut usize) -> Result<Shape, 
         Some(limit) => format!("the pattern compiles to more than {limit} bytes"),
         None => format!("not a regular expression: {error}"),
     })?;
-    Ok(Shape::Linear { id: next(patterns), regex })
+    Ok(Shape::Linear { id: next(patterns), prefix: prefix.into(), regex })
+}
+
+/// The bytes that every match begins with; false where something else may follow them. Letters whose case is ignored are
+/// classes in the parsed form, and end it.
+fn leading_literal(hir: &Hir, prefix: &mut Vec<u8>) -> bool {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(Look::Start) => true,
+        HirKind::Literal(literal) => {
+            prefix.extend_from_slice(&literal.0);
+            true
+        }
+        HirKind::Capture(capture) => leading_literal(&capture.sub, prefix),
+        HirKind::Concat(parts) => parts.iter().all(|part| leading_literal(part, prefix)),
+        _ => false,
+    }
 }
 
 /// Bytes, not characters: a header value need not be UTF-8, and `\d`, `\w` and `\b` are ASCII as in RE2. A dot takes any

@@ -1,12 +1,16 @@
 //! Pooled byte buffers, one pool per core.
 //!
-//! A buffer keeps some bytes free in front of what it holds, so that a chunk header can be written before a payload that
-//! was just received, and the two leave in one send without a copy.
+//! A buffer keeps some bytes free in front of what it holds, so that a chunk header, or the head of a message, can be
+//! written before a payload that was just received, and all leaves in one send without a copy.
 
 use std::cell::RefCell;
 
 /// Free bytes in front of received data: enough for the end of one chunk and the header of the next.
 pub const HEADROOM: usize = 32;
+
+/// The same in a large buffer, which a head may go into too: with what the peer's own head leaves free when it is consumed,
+/// that is enough for one to which some fields were added.
+const LARGE_HEADROOM: usize = 512;
 
 /// Free bytes behind received data: the end of a chunk.
 const TAILROOM: usize = 2;
@@ -18,7 +22,7 @@ pub const LARGE: usize = 64 * 1024;
 
 /// What a small and a large buffer take for their user.
 pub const SMALL_ROOM: usize = SMALL - HEADROOM - TAILROOM;
-pub const LARGE_ROOM: usize = LARGE - HEADROOM - TAILROOM;
+pub const LARGE_ROOM: usize = LARGE - LARGE_HEADROOM - TAILROOM;
 
 /// How many free buffers of each size a core keeps.
 const POOLED_SMALL: usize = 256;
@@ -57,26 +61,27 @@ impl Buffer {
 
     /// An empty buffer with room for at least `bytes` behind its headroom, and for the end of a chunk.
     pub fn with_room(bytes: usize) -> Self {
-        Self { data: Self::allocate(bytes), start: HEADROOM, end: HEADROOM }
+        let data = Self::allocate(bytes);
+        let start = headroom(&data);
+        Self { data, start, end: start }
     }
 
-    /// Where in an allocation received bytes begin.
+    /// Where in a small allocation received bytes begin.
     pub(super) const RECEIVE_AT: usize = HEADROOM;
 
     /// The memory of a buffer with room for `bytes`.
     pub(super) fn allocate(bytes: usize) -> Box<[u8]> {
-        let wanted = bytes + HEADROOM + TAILROOM;
-        POOL.with_borrow_mut(|pool| match wanted {
-            small if small <= SMALL => pool.small.pop().unwrap_or_else(|| zeroed(SMALL)),
-            large if large <= LARGE => pool.large.pop().unwrap_or_else(|| zeroed(LARGE)),
-            _ => zeroed(wanted),
+        POOL.with_borrow_mut(|pool| match bytes {
+            small if small <= SMALL_ROOM => pool.small.pop().unwrap_or_else(|| zeroed(SMALL)),
+            large if large <= LARGE_ROOM => pool.large.pop().unwrap_or_else(|| zeroed(LARGE)),
+            _ => zeroed(LARGE_HEADROOM + bytes + TAILROOM),
         })
     }
 
-    /// Memory from [`Buffer::allocate`] into which `received` bytes have come.
+    /// Memory from [`Buffer::allocate`], of a small buffer, into which `received` bytes have come.
     pub(super) fn filled(data: Box<[u8]>, received: usize) -> Self {
-        assert!(HEADROOM + received <= data.len(), "no more is received than there is room for");
-        Self { data, start: HEADROOM, end: HEADROOM + received }
+        assert!(data.len() == SMALL && received <= SMALL_ROOM, "no more is received than there is room for");
+        Self { data, start: Self::RECEIVE_AT, end: Self::RECEIVE_AT + received }
     }
 
     /// Lets `receive` write behind what is held, leaving room for the end of a chunk; it says how much it wrote.
@@ -117,8 +122,8 @@ impl Buffer {
         self.start += bytes;
         assert!(self.start <= self.end, "more consumed than held");
         if self.start == self.end && !self.is_none() {
-            self.start = HEADROOM;
-            self.end = HEADROOM;
+            self.start = headroom(&self.data);
+            self.end = self.start;
         }
     }
 
@@ -133,6 +138,11 @@ impl Buffer {
         self.reserve(bytes.len());
         self.data[self.end..][..bytes.len()].copy_from_slice(bytes);
         self.end += bytes.len();
+    }
+
+    /// How many bytes may be written in front of what is held.
+    pub fn headroom(&self) -> usize {
+        self.start
     }
 
     /// Writes bytes directly in front of what is held. There must be headroom for them.
@@ -155,6 +165,11 @@ impl Buffer {
         larger.end += self.len();
         *self = larger;
     }
+}
+
+/// Where in an allocation its contents begin.
+fn headroom(data: &[u8]) -> usize {
+    if data.len() <= SMALL { HEADROOM } else { LARGE_HEADROOM }
 }
 
 fn zeroed(bytes: usize) -> Box<[u8]> {
@@ -195,6 +210,7 @@ mod tests {
         assert_eq!(buffer.bytes(), &long[..]);
         buffer.prepend(b"5\r\n");
         assert_eq!(&buffer.bytes()[..4], b"5\r\n\x07");
+        assert!(buffer.headroom() > HEADROOM, "what was consumed is free, and a large buffer has more to begin with");
         buffer.truncate(3);
         assert_eq!(buffer.bytes(), b"5\r\n");
     }

@@ -13,7 +13,10 @@ use std::{
 
 use socket2::SockAddr;
 
-use super::buffer::Buffer;
+use super::{
+    buffer::Buffer,
+    calls::{self, result},
+};
 
 const EVENTS_PER_ROUND: usize = 1024;
 
@@ -109,30 +112,16 @@ impl Epoll {
         if !socket.readable {
             return Socket::wait(&mut socket.reader, context);
         }
-        if buffer.is_empty() && buffer.room() < room {
-            *buffer = Buffer::with_room(room);
-        } else {
-            buffer.reserve(room.min(buffer.len()).max(MIN_RECEIVE));
-        }
-        let mut filled = true;
-        let received = buffer.receive(|into| {
-            // SAFETY: the kernel writes into a slice that is lent for the duration of the call.
-            let n = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
-            filled = n == into.len() as isize;
-            result(n)
-        });
-        match received {
+        match calls::receive(fd, buffer, room) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 socket.readable = false;
-                if buffer.is_empty() {
-                    *buffer = Buffer::none();
-                }
                 Socket::wait(&mut socket.reader, context)
             }
-            received => {
+            Err(error) => Poll::Ready(Err(error)),
+            Ok((received, more)) => {
                 // A short read took all there was; whatever comes now is another edge. Unless the end came with it.
-                socket.readable = filled || socket.ended;
-                Poll::Ready(received)
+                socket.readable = more || socket.ended;
+                Poll::Ready(Ok(received))
             }
         }
     }
@@ -144,9 +133,7 @@ impl Epoll {
         bytes: &[u8],
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: the kernel reads from a slice that is lent for the duration of the call.
-        match result(unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) }) {
+        match calls::send(fd, bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Socket::wait(&mut self.socket(token).writer, context)
             }
@@ -234,9 +221,6 @@ impl Epoll {
     }
 }
 
-/// Where this little room is left behind what is held, more is made.
-const MIN_RECEIVE: usize = 512;
-
 impl Socket {
     fn wait<T>(place: &mut Option<Waker>, context: &mut Context<'_>) -> Poll<T> {
         if !place.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
@@ -254,8 +238,4 @@ impl Token {
     fn from_u64(data: u64) -> Self {
         Self { index: data as u32, generation: (data >> 32) as u32 }
     }
-}
-
-fn result(returned: isize) -> io::Result<usize> {
-    usize::try_from(returned).map_err(|_| io::Error::last_os_error())
 }

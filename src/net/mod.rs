@@ -4,6 +4,7 @@
 //! in `worker/`) only.
 
 pub mod buffer;
+mod calls;
 pub mod driver;
 mod epoll;
 mod executor;

@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    buffer::Buffer,
+    buffer::{Buffer, SMALL_ROOM},
+    calls,
     driver::Kind,
     epoll::{self, Epoll},
     ring::{Op, Ring},
@@ -101,11 +102,15 @@ impl Drop for Fd {
 pub struct Pending {
     fd: Rc<Fd>,
     op: Option<Op>,
+    /// With the ring: `op` waits for something to receive, and receives nothing itself.
+    waits: bool,
+    /// With the ring: there may be something, to be received by a call.
+    readable: bool,
 }
 
 impl Pending {
     pub fn new(fd: Rc<Fd>) -> Self {
-        Self { fd, op: None }
+        Self { fd, op: None, waits: false, readable: false }
     }
 
     /// Receives behind what `buffer` holds. The ring brings a buffer of its own when there is something to put into it, so
@@ -118,14 +123,29 @@ impl Pending {
     ) -> Poll<io::Result<usize>> {
         with(|reactor| match reactor {
             Reactor::Ring(ring) => loop {
-                let op = self.op.get_or_insert_with(|| ring.receive(self.fd.raw, room));
+                if self.readable && self.op.is_none() {
+                    match calls::receive(self.fd.raw, buffer, room) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                        Err(error) => return Poll::Ready(Err(error)),
+                        Ok((received, more)) => {
+                            self.readable = more;
+                            return Poll::Ready(Ok(received));
+                        }
+                    }
+                }
+                let op = self.op.get_or_insert_with(|| {
+                    self.waits = room > SMALL_ROOM;
+                    if self.waits { ring.wait_readable(self.fd.raw) } else { ring.receive(self.fd.raw) }
+                });
                 let done = ready!(ring.poll(op, context));
                 self.op = None;
                 match done.result {
                     // Too many came at once; the buffers are there again.
                     Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
                     Err(error) => return Poll::Ready(Err(error)),
+                    Ok(_) if self.waits => self.readable = true,
                     Ok(received) => {
+                        self.readable = received == SMALL_ROOM;
                         if buffer.is_empty() {
                             *buffer = done.buffer;
                         } else {
@@ -191,11 +211,17 @@ pub struct Sending {
     /// With the ring, the kernel has it while `op` is there.
     buffer: Buffer,
     op: Option<Op>,
+    /// With the ring: what the kernel takes at once is sent by a call first.
+    at_once: bool,
 }
+
+/// From this size on the ring is only asked for what does not go at once.
+const AT_ONCE_MIN: usize = 8 * 1024;
 
 impl Sending {
     pub fn new(fd: Rc<Fd>, buffer: Buffer) -> Self {
-        Self { fd, buffer, op: None }
+        let at_once = buffer.len() >= AT_ONCE_MIN;
+        Self { fd, buffer, op: None, at_once }
     }
 
     /// Sends everything; the buffer comes back empty, for the next use.
@@ -206,6 +232,12 @@ impl Sending {
                     return Poll::Ready((Ok(()), std::mem::take(&mut self.buffer)));
                 }
                 let sent = match reactor {
+                    Reactor::Ring(_) if std::mem::take(&mut self.at_once) => {
+                        match calls::send(self.fd.raw, self.buffer.bytes()) {
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                            sent => sent,
+                        }
+                    }
                     Reactor::Ring(ring) => {
                         let op =
                             self.op.get_or_insert_with(|| ring.send(self.fd.raw, std::mem::take(&mut self.buffer)));

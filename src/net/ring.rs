@@ -2,7 +2,8 @@
 //!
 //! A receive names no buffer; the kernel takes one from a ring of them when bytes have come. So no idle connection holds
 //! memory to read into, and nothing needs to be cancelled to get it back. Receives wait for readiness first: nearly always
-//! there is nothing yet, and trying costs a walk through the TCP stack.
+//! there is nothing yet, and trying costs a walk through the TCP stack. Where much is to come the ring only says when; it
+//! is received by a call (`calls.rs` says why).
 
 use std::{
     alloc::{Layout, alloc_zeroed, handle_alloc_error},
@@ -22,7 +23,7 @@ use io_uring::{
 use socket2::SockAddr;
 
 use super::{
-    buffer::{Buffer, LARGE_ROOM, SMALL_ROOM},
+    buffer::{Buffer, SMALL_ROOM},
     driver::{self, Flags},
 };
 
@@ -35,11 +36,9 @@ const POLL_FIRST: u16 = 1;
 /// Where `ioprio` lies in a submission entry.
 const IOPRIO_AT: usize = 2;
 
-/// Receive buffers that the kernel may fill before we look: 1 MiB of small ones, 2 MiB of large ones per core.
-const SMALL_BUFFERS: u16 = 256;
-const LARGE_BUFFERS: u16 = 32;
-const SMALL_GROUP: u16 = 0;
-const LARGE_GROUP: u16 = 1;
+/// Receive buffers that the kernel may fill before we look: 1 MiB per core.
+const BUFFERS: u16 = 256;
+const GROUP: u16 = 0;
 
 pub struct Ring {
     ring: IoUring,
@@ -50,8 +49,7 @@ pub struct Ring {
 struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    small: Provided,
-    large: Provided,
+    provided: Provided,
     /// Operations given up that a cancellation did not find: between being ready and being looked at they are nowhere.
     missed: Vec<u32>,
 }
@@ -91,14 +89,13 @@ pub struct Done {
 impl Ring {
     pub fn new(flags: Flags) -> io::Result<Self> {
         let ring = driver::ring(flags).build(driver::ENTRIES)?;
-        let small = Provided::new(&ring, SMALL_GROUP, 0, SMALL_BUFFERS, SMALL_ROOM)?;
-        let large = Provided::new(&ring, LARGE_GROUP, SMALL_BUFFERS, LARGE_BUFFERS, LARGE_ROOM)?;
-        Ok(Self { ring, table: Table { slots: Vec::new(), free: Vec::new(), small, large, missed: Vec::new() } })
+        let provided = Provided::new(&ring, BUFFERS)?;
+        Ok(Self { ring, table: Table { slots: Vec::new(), free: Vec::new(), provided, missed: Vec::new() } })
     }
 
     /// Whether the kernel has rings of provided buffers (Linux 5.19).
     pub fn try_buffers(ring: &IoUring) -> io::Result<()> {
-        Provided::new(ring, SMALL_GROUP, 0, 1, SMALL_ROOM).map(drop)
+        Provided::new(ring, 1).map(drop)
     }
 
     /// Submits what has gathered, waits for a completion, and takes all there are.
@@ -122,11 +119,15 @@ impl Ring {
         }
     }
 
-    /// Receives into a buffer of the kernel's choice, from the group that `room` asks for.
-    pub fn receive(&mut self, fd: RawFd, room: usize) -> Op {
-        let group = if room > SMALL_ROOM { LARGE_GROUP } else { SMALL_GROUP };
-        let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(group).build();
+    /// Receives into a buffer of the kernel's choice, `SMALL_ROOM` bytes at most.
+    pub fn receive(&mut self, fd: RawFd) -> Op {
+        let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(GROUP).build();
         self.begin(poll_first(entry.flags(squeue::Flags::BUFFER_SELECT)), Buffer::none(), None)
+    }
+
+    /// Waits until there is something to receive: bytes, the end or an error.
+    pub fn wait_readable(&mut self, fd: RawFd) -> Op {
+        self.begin(opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build(), Buffer::none(), None)
     }
 
     /// Sends all of a buffer, however long that takes.
@@ -267,11 +268,8 @@ impl Table {
             }
             return;
         }
-        let received = cqueue::buffer_select(flags).map(|id| {
-            // The two groups number their buffers apart.
-            let group = if id < SMALL_BUFFERS { &mut self.small } else { &mut self.large };
-            group.take(id, usize::try_from(result).unwrap_or_default())
-        });
+        let received =
+            cqueue::buffer_select(flags).map(|id| self.provided.take(id, usize::try_from(result).unwrap_or_default()));
         let index = entry.user_data() as u32;
         let slot = &mut self.slots[index as usize];
         let over = !cqueue::more(flags);
@@ -352,7 +350,7 @@ fn poll_first(mut entry: squeue::Entry) -> squeue::Entry {
     entry
 }
 
-/// A group of receive buffers, and the ring by which the kernel learns of them:
+/// The receive buffers, and the ring by which the kernel learns of them:
 ///
 /// ```text
 /// entry 0:  addr u64 | len u32 | bid u16 | tail u16      the tail counts buffers offered, ever
@@ -362,15 +360,12 @@ struct Provided {
     entries: *mut BufRingEntry,
     count: u16,
     tail: u16,
-    /// The number of its first buffer.
-    first: u16,
-    room: usize,
     /// By number: what the kernel may write into. Given away as a `Buffer` when filled, and another takes its place.
     offered: Vec<*mut [u8]>,
 }
 
 impl Provided {
-    fn new(ring: &IoUring, group: u16, first: u16, count: u16, room: usize) -> io::Result<Self> {
+    fn new(ring: &IoUring, count: u16) -> io::Result<Self> {
         const PAGE: usize = 4096;
         let layout =
             Layout::from_size_align(usize::from(count) * size_of::<BufRingEntry>(), PAGE).map_err(io::Error::other)?;
@@ -381,17 +376,17 @@ impl Provided {
             handle_alloc_error(layout);
         }
         // SAFETY: as above; the address is aligned to a page, and the length is that of the allocation.
-        unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, count, group, 0)? };
-        let offered = (0..count).map(|_| Box::into_raw(Buffer::allocate(room))).collect();
-        let mut provided = Self { entries, count, tail: 0, first, room, offered };
-        (first..first + count).for_each(|id| provided.offer(id));
+        unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, count, GROUP, 0)? };
+        let offered = (0..count).map(|_| Box::into_raw(Buffer::allocate(SMALL_ROOM))).collect();
+        let mut provided = Self { entries, count, tail: 0, offered };
+        (0..count).for_each(|id| provided.offer(id));
         Ok(provided)
     }
 
     /// A filled buffer, in whose place another is offered.
     fn take(&mut self, id: u16, len: usize) -> Buffer {
-        let fresh = Box::into_raw(Buffer::allocate(self.room));
-        let filled = std::mem::replace(&mut self.offered[usize::from(id - self.first)], fresh);
+        let fresh = Box::into_raw(Buffer::allocate(SMALL_ROOM));
+        let filled = std::mem::replace(&mut self.offered[usize::from(id)], fresh);
         self.offer(id);
         // SAFETY: the pointer came from a box, and the kernel has given the buffer back.
         Buffer::filled(unsafe { Box::from_raw(filled) }, len)
@@ -399,12 +394,12 @@ impl Provided {
 
     fn offer(&mut self, id: u16) {
         let place = usize::from(self.tail & (self.count - 1));
-        let bytes = self.offered[usize::from(id - self.first)].cast::<u8>().wrapping_add(Buffer::RECEIVE_AT);
+        let bytes = self.offered[usize::from(id)].cast::<u8>().wrapping_add(Buffer::RECEIVE_AT);
         // SAFETY: `place` is below `count`, and the kernel reads an entry only when the tail says that it is there.
         unsafe {
             let entry = &mut *self.entries.add(place);
             entry.set_addr(bytes as u64);
-            entry.set_len(self.room as u32);
+            entry.set_len(SMALL_ROOM as u32);
             entry.set_bid(id);
             self.tail = self.tail.wrapping_add(1);
             let tail = BufRingEntry::tail(self.entries).cast::<AtomicU16>();

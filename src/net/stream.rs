@@ -63,8 +63,8 @@ pub struct Receiver {
     at_once: u32,
 }
 
-/// After so many receives that did not wait a connection lets the others have their turn. Only epoll has such receives:
-/// there a peer that is fast enough would otherwise keep its core to itself.
+/// After so many receives that did not wait a connection lets the others have their turn: a peer that is fast enough would
+/// otherwise keep its core to itself.
 const AT_ONCE_MAX: u32 = 16;
 
 impl Receiver {

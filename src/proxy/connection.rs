@@ -11,6 +11,7 @@ use super::{
     exchange::{self, After},
     h2::{self, End},
     listener::OpenListener,
+    pump::usual_room,
     reject, respond,
     wire::Wire,
 };
@@ -42,6 +43,8 @@ struct Connection {
     stream: Stream,
     /// No request has come yet.
     is_new: bool,
+    /// How much the next request may bring at once, by what the last one brought.
+    room: usize,
 }
 
 /// `open` was made when the connection was accepted, so that nobody takes the core for idle in between.
@@ -52,7 +55,8 @@ pub fn serve(
     stream: Stream,
     peer: SocketAddr,
 ) -> impl Future<Output = ()> {
-    let mut connection = Connection { client: Client::new(core, listener, peer), stream, is_new: true };
+    let client = Client::new(core, listener, peer);
+    let mut connection = Connection { client, stream, is_new: true, room: SMALL_ROOM };
     // Not an `async fn`, whose arguments would be kept beside the connection that they have become part of.
     async move {
         let _open = open;
@@ -120,9 +124,10 @@ async fn active(connection: &mut Connection, _busy: Occupant) -> Next {
                 return Next::Close;
             }
         }
-        let Connection { client, stream, .. } = &mut *connection;
+        let Connection { client, stream, room, .. } = &mut *connection;
+        let usual = usual_room(workspace.request.body);
         match exchange::run(client, &mut Wire::Http1(stream), &mut workspace).await {
-            After::KeepAlive => {}
+            After::KeepAlive => *room = usual,
             After::Close => return Next::Close,
             After::Linger => {
                 linger(connection).await;
@@ -153,7 +158,7 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
     let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
     let mut scanned = 0;
     let mut begun = false;
-    connection.stream.receiver.want(SMALL_ROOM);
+    connection.stream.receiver.want(connection.room);
     loop {
         let input = connection.stream.receiver.buffered();
         if !input.is_empty() {
@@ -202,7 +207,7 @@ impl Connection {
 
     /// Waits, holding nothing, for the next request. False: there will be none.
     async fn wait_for_bytes(&mut self, waited: Duration) -> bool {
-        self.stream.receiver.want(SMALL_ROOM);
+        self.stream.receiver.want(self.room);
         let deadline = &self.client.deadline;
         if waited < DOZE_AFTER {
             // Also where no request is wanted any more: a client that was accepted or answered a moment ago, and not told

@@ -19,7 +19,7 @@ use super::{
     h2::{self, Cut},
     headers,
     pool::{Carrier, Lease, Reuse, Unavailable},
-    pump::{Direction, Framing, PumpError, Replay, Wait, pump},
+    pump::{Direction, Framing, PumpError, Replay, Wait, pump, usual_room},
     reject,
     respond::{self, ClientFraming},
     tunnel,
@@ -257,7 +257,8 @@ impl Attempt<'_> {
         }
         if delivered.reusable {
             // Bytes behind an answer that has no body are most likely still on their way.
-            lease.give_back(workspace.response.body == BodyLength::None);
+            let answered = workspace.response.body;
+            lease.give_back(answered == BodyLength::None, usual_room(answered));
         }
         Ok(match delivered.keep_alive {
             true => After::KeepAlive,

@@ -463,12 +463,13 @@ impl Lease {
         }
     }
 
-    /// Keeps the connection for the next request. Only when both directions ended cleanly.
-    pub fn give_back(mut self, doubtful: bool) {
+    /// Keeps the connection for the next request, whose answer may bring `room` bytes at once. Only when both directions
+    /// ended cleanly.
+    pub fn give_back(mut self, doubtful: bool, room: usize) {
         if let Some(Held::Http1(_)) = &self.held
             && let Some(Held::Http1(mut stream)) = self.held.take()
         {
-            stream.receiver.want(crate::net::buffer::SMALL_ROOM);
+            stream.receiver.want(room);
             stream.receiver.listen_in();
             self.upstream.keep(&self.backend, Idle { stream, doubtful, sweeps: 0 });
         }

@@ -26,7 +26,12 @@ fn step(session: &mut Session, command: &Command) -> Result<(), String> {
         _ => {
             let needs_connection = matches!(
                 command.action,
-                Action::Send(_) | Action::SendPieces(..) | Action::Drip(..) | Action::Fill(_) | Action::Quiet(_)
+                Action::H2(_)
+                    | Action::Send(_)
+                    | Action::SendPieces(..)
+                    | Action::Drip(..)
+                    | Action::Fill(_)
+                    | Action::Quiet(_)
             );
             if session.stream.is_none() && needs_connection {
                 connect(session, "{port}")?;

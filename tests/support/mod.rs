@@ -5,6 +5,7 @@
 pub mod case;
 pub mod client;
 pub mod gateway;
+pub mod h2;
 pub mod message;
 pub mod play;
 pub mod ports;

@@ -1,6 +1,9 @@
 //! The commands of client and upstream scripts, parsed before anything runs.
 
-use super::text::{literal, regex, unescape};
+use super::{
+    h2::script as h2,
+    text::{literal, regex, unescape},
+};
 
 /// One command with the line of the case it stands on.
 #[derive(Clone, Debug)]
@@ -14,6 +17,8 @@ pub enum Action {
     /// Client: a new connection to this port. Upstream: the next connection.
     Connect(Option<String>),
     Accept,
+    /// A frame of HTTP/2, or what is expected of one.
+    H2(h2::Action),
     Send(Vec<u8>),
     /// The same bytes, this many per write.
     SendPieces(usize, Vec<u8>),
@@ -137,6 +142,7 @@ fn action(text: &str) -> Result<Action, String> {
     Ok(match word {
         "connect" => Action::Connect((!rest.is_empty()).then(|| rest.to_owned())),
         "accept" => Action::Accept,
+        "h2" => Action::H2(h2::parse(rest)?),
         "send" => Action::Send(literal(rest)?),
         "send-pieces" => {
             let (size, bytes) = counted(rest)?;
@@ -204,7 +210,7 @@ fn check(text: &str) -> Result<(String, Check), String> {
     Ok((name.to_owned(), check))
 }
 
-fn body(text: &str) -> Result<BodyCheck, String> {
+pub fn body(text: &str) -> Result<BodyCheck, String> {
     let (word, value) = text.split_once(' ').unwrap_or((text, ""));
     Ok(match word {
         "any" => BodyCheck::Any,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    h2::Http2,
     message::{Chunks, Framing, Head, lossy, values},
     script::{Action, BodyCheck, Check, Command, Ending, Start},
     text::{diff, filler, regex, show},
@@ -59,7 +60,7 @@ impl Marks {
 
 /// Why no more bytes came.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
+pub(super) enum End {
     Fin,
     Rst,
     Late,
@@ -73,14 +74,16 @@ enum Body {
 
 pub struct Session {
     pub stream: Option<TcpStream>,
+    /// The connection's HTTP/2, once a script speaks it.
+    pub(super) h2: Http2,
     names: Names,
     marks: Arc<Marks>,
-    buffer: Vec<u8>,
-    head: Head,
+    pub(super) buffer: Vec<u8>,
+    pub(super) head: Head,
     body: Body,
-    trailers: Vec<(String, Vec<u8>)>,
+    pub(super) trailers: Vec<(String, Vec<u8>)>,
     filled: u64,
-    limit: Duration,
+    pub(super) limit: Duration,
     transcript: Vec<String>,
 }
 
@@ -88,6 +91,7 @@ impl Session {
     pub fn new(names: Names, marks: Arc<Marks>, limit: Duration) -> Self {
         Self {
             stream: None,
+            h2: Http2::default(),
             names,
             marks,
             buffer: Vec::new(),
@@ -106,6 +110,7 @@ impl Session {
         stream.set_nodelay(true).ok();
         stream.set_write_timeout(Some(Duration::from_secs(10))).ok();
         self.stream = Some(stream);
+        self.h2 = Http2::default();
         self.buffer.clear();
         self.body = Body::Read;
         self.filled = 0;
@@ -122,6 +127,7 @@ impl Session {
     /// Plays one command that is about the connection it has; `Connect`, `Accept` and `Repeat` are the caller's.
     pub fn play(&mut self, command: &Command) -> Result<(), String> {
         match &command.action {
+            Action::H2(action) => self.play_h2(action),
             Action::Send(bytes) => self.send(bytes),
             Action::SendPieces(size, bytes) => self.send_pieces(*size, bytes),
             Action::Drip(pause, bytes) => self.drip(*pause, bytes),
@@ -165,7 +171,7 @@ impl Session {
     }
 
     /// A peer may answer and go before it has taken everything: whether that was right, the next expectation says.
-    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
         let stream = self.stream.as_mut().ok_or("not connected")?;
         if let Err(error) = stream.write_all(bytes) {
             if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
@@ -227,7 +233,7 @@ impl Session {
     }
 
     /// Reads once. `None`: bytes came.
-    fn read(&mut self, deadline: Instant) -> Option<End> {
+    pub(super) fn read(&mut self, deadline: Instant) -> Option<End> {
         let Some(stream) = self.stream.as_mut() else { return Some(End::Fin) };
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -352,6 +358,11 @@ impl Session {
         if let Some(end) = cut {
             return Err(format!("the body was cut short ({end:?}) after {} bytes", seen.len()));
         }
+        self.compare_body(check, &seen)
+    }
+
+    /// A complete body.
+    pub(super) fn compare_body(&self, check: &BodyCheck, seen: &[u8]) -> Result<(), String> {
         let expected = match check {
             BodyCheck::Any => return Ok(()),
             BodyCheck::None => Vec::new(),
@@ -359,14 +370,14 @@ impl Session {
             BodyCheck::Fill(count) => filler(0, *count as usize),
             BodyCheck::Length(count) if seen.len() as u64 == *count => return Ok(()),
             BodyCheck::Length(count) => return Err(format!("expected a body of {count} bytes, seen {}", seen.len())),
-            BodyCheck::Matches(pattern) if regex(pattern)?.is_match(&seen[..]) => return Ok(()),
-            BodyCheck::Matches(pattern) => return Err(format!("the body does not match {pattern}: {}", show(&seen))),
-            BodyCheck::Truncated => unreachable!("answered above"),
+            BodyCheck::Matches(pattern) if regex(pattern)?.is_match(seen) => return Ok(()),
+            BodyCheck::Matches(pattern) => return Err(format!("the body does not match {pattern}: {}", show(seen))),
+            BodyCheck::Truncated => return Err("a complete body came".into()),
         };
-        if expected == seen { Ok(()) } else { Err(format!("the body differs{}", diff(&expected, &seen))) }
+        if expected == seen { Ok(()) } else { Err(format!("the body differs{}", diff(&expected, seen))) }
     }
 
-    fn raw(&mut self, expected: &[u8]) -> Result<(), String> {
+    pub(super) fn raw(&mut self, expected: &[u8]) -> Result<(), String> {
         let expected = expand(&self.names, expected);
         let deadline = Instant::now() + self.limit;
         while self.buffer.len() < expected.len() && self.buffer[..] == expected[..self.buffer.len()] {
@@ -442,6 +453,9 @@ impl Session {
     pub fn finish(&mut self) -> Result<(), String> {
         if self.stream.is_none() {
             return Ok(());
+        }
+        if self.h2.is_begun() {
+            return self.finish_h2();
         }
         let unread = matches!(self.body, Body::Unread(_));
         if unread && self.read_body()?.1.is_some() {

@@ -149,7 +149,7 @@ impl Shared {
                 Action::Accept => self.take(session, kept),
                 Action::Mark(_) | Action::Wait(_) | Action::Within(_) | Action::Header(..) => session.play(command),
                 Action::Connect(_) => Err("an upstream accepts".into()),
-                Action::Expect(_) | Action::Raw(_) if session.stream.is_none() => {
+                Action::Expect(_) | Action::Raw(_) | Action::H2(_) if session.stream.is_none() => {
                     self.take(session, kept).and_then(|()| session.play(command))
                 }
                 _ => session.play(command),

@@ -1,24 +1,16 @@
-//! One connection of the generator: keeps a read pending, counts responses off, and connects again when it must.
-//!
-//! A request is sent by a plain system call from wherever it becomes due, while the read for its response is pending
-//! already: one turn of the loop less for each request, and a connection that the server closes is noticed at once.
+//! HTTP/1.1 on a connection of the generator: a read is always pending, responses are counted off, and a connection that
+//! ended is made again.
 
-use std::{future::poll_fn, io, os::fd::AsRawFd, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
-use monoio::{
-    io::{AsyncReadRent, AsyncWriteRentExt, Splitable},
-    net::{
-        TcpStream,
-        tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf},
-    },
+use anyhow::Result;
+
+use super::{
+    engine::{Engine, Failure, Slot},
+    link::{Received, Receiver},
+    multiplexed,
 };
-
-use super::engine::{Engine, Failure, Slot};
-use crate::{
-    http1::{Malformed, ResponseReader},
-    scenario::Mix,
-    sys,
-};
+use crate::http1::{Malformed, ResponseReader};
 
 /// Connections being opened at a time before the load starts: fewer than a server's backlog.
 const OPENING_MAX: usize = 64;
@@ -26,13 +18,10 @@ const OPENING_MAX: usize = 64;
 const RETRY: Duration = Duration::from_millis(20);
 /// For the server to end a connection that it said it would.
 const LINGER: Duration = Duration::from_millis(200);
-const BUFFER_BYTES: usize = 16 * 1024;
-/// Once a large body is seen.
-const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 /// Starts every connection's task. With keep-alive, returns when each has tried to connect once.
 pub(super) async fn open_all(engine: &Rc<Engine>) {
-    let indices: Vec<usize> = (0..engine.slots.len()).collect();
+    let indices: Vec<usize> = (0..engine.links.len()).collect();
     if !engine.plan.keep_alive {
         for index in indices {
             monoio::spawn(connect_per_request(engine.clone(), index));
@@ -46,42 +35,46 @@ pub(super) async fn open_all(engine: &Rc<Engine>) {
             opening.push(monoio::spawn(connect(engine.clone(), index)));
         }
         for (&index, connected) in batch.iter().zip(opening) {
-            monoio::spawn(keep_alive(engine.clone(), index, connected.await.ok()));
+            let connected = connected.await.inspect_err(|error| engine.remember(error)).ok();
+            monoio::spawn(keep_alive(engine.clone(), index, connected));
         }
     }
 }
 
-/// Connects for a slot and makes the connection known to it.
-async fn connect(engine: Rc<Engine>, index: usize) -> io::Result<TcpOwnedReadHalf> {
-    let attempt = monoio::time::timeout(engine.plan.timeout, TcpStream::connect_addr(engine.plan.target));
-    let stream = attempt.await.map_err(|_| io::ErrorKind::TimedOut)??;
-    stream.set_nodelay(true)?;
-    engine.opened_a_connection();
-    let slot = &engine.slots[index];
-    let socket = stream.as_raw_fd();
-    let (reader, writer) = stream.into_split();
-    slot.generation.set(slot.generation.get() + 1);
-    slot.writer.replace(Some(writer));
-    slot.timed_out.set(false);
-    slot.socket.set(socket);
-    Ok(reader)
+/// Makes the connection of a link.
+async fn connect(engine: Rc<Engine>, index: usize) -> Result<Receiver> {
+    let link = &engine.links[index];
+    let attempt = async {
+        let mut receiver = link.connect(engine.plan.target, engine.plan.tls.as_ref()).await?;
+        engine.opened_a_connection(link.is_resumed());
+        if engine.plan.streams.is_some() {
+            multiplexed::greet(&engine, index, &mut receiver).await?;
+        } else if engine.plan.keep_alive {
+            link.flush_tls();
+        }
+        Ok(receiver)
+    };
+    let connected = monoio::time::timeout(engine.plan.timeout, attempt).await;
+    let connected = connected.unwrap_or_else(|_| Err(anyhow::anyhow!("connecting took too long")));
+    if connected.is_err() {
+        link.disconnect();
+    }
+    for slot in engine.slots_of(index) {
+        engine.slots[slot].timed_out.set(engine.slots[slot].timed_out.get() && connected.is_err());
+    }
+    connected
 }
 
-/// Forgets a slot's connection, before its descriptor is closed and given to another.
-fn disconnect(slot: &Slot) {
-    slot.socket.set(-1);
-    slot.writer.take();
-}
-
-async fn keep_alive(engine: Rc<Engine>, index: usize, mut connected: Option<TcpOwnedReadHalf>) {
+async fn keep_alive(engine: Rc<Engine>, index: usize, mut connected: Option<Receiver>) {
     while !engine.stopping.get() {
         match connected.take() {
-            Some(reader) => serve(&engine, index, reader).await,
+            Some(receiver) if engine.plan.streams.is_some() => multiplexed::serve(&engine, index, receiver).await,
+            Some(receiver) => serve(&engine, index, receiver).await,
             // Nothing was sent yet; what is due meanwhile waits, and its time counts.
             None => match connect(engine.clone(), index).await {
-                Ok(reader) => connected = Some(reader),
-                Err(_) => {
-                    engine.cannot_connect();
+                Ok(receiver) => connected = Some(receiver),
+                Err(error) => {
+                    engine.cannot_connect(&error);
                     monoio::time::sleep(RETRY).await;
                 }
             },
@@ -90,17 +83,14 @@ async fn keep_alive(engine: Rc<Engine>, index: usize, mut connected: Option<TcpO
 }
 
 /// Requests over one connection, until it ends.
-async fn serve(engine: &Rc<Engine>, index: usize, mut reader: TcpOwnedReadHalf) {
-    let slot = &engine.slots[index];
-    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+async fn serve(engine: &Rc<Engine>, index: usize, mut receiver: Receiver) {
+    let (slot, link) = (&engine.slots[index], &engine.links[index]);
     loop {
         engine.became_free(index);
-        let end;
-        (end, buffer) = response(engine, index, &mut reader, buffer).await;
-        match end {
+        match response(engine, index, &mut receiver).await {
             End::Complete { status, bytes, close } => {
                 if close {
-                    disconnect(slot);
+                    link.disconnect();
                 }
                 engine.completed(index, status, bytes);
                 if close {
@@ -109,7 +99,7 @@ async fn serve(engine: &Rc<Engine>, index: usize, mut reader: TcpOwnedReadHalf) 
             }
             End::Failed(failure) => {
                 let was_busy = slot.busy.get();
-                disconnect(slot);
+                link.disconnect();
                 if was_busy {
                     engine.failed(index, failure);
                 } else {
@@ -122,35 +112,32 @@ async fn serve(engine: &Rc<Engine>, index: usize, mut reader: TcpOwnedReadHalf) 
 }
 
 async fn connect_per_request(engine: Rc<Engine>, index: usize) {
-    let slot = &engine.slots[index];
-    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+    let (slot, link) = (&engine.slots[index], &engine.links[index]);
     while !engine.stopping.get() {
         if !engine.became_free(index) {
             wait_for_request(slot).await;
         }
-        let mut reader = match connect(engine.clone(), index).await {
-            Ok(reader) => reader,
-            Err(_) => {
+        let mut receiver = match connect(engine.clone(), index).await {
+            Ok(receiver) => receiver,
+            Err(error) => {
+                engine.remember(&error);
                 engine.failed(index, Failure::Connect);
+                slot.timed_out.set(false);
                 monoio::time::sleep(RETRY).await;
                 continue;
             }
         };
-        send(slot, &engine.plan.mix, slot.request.get());
-        let end;
-        (end, buffer) = response(&engine, index, &mut reader, buffer).await;
-        match end {
+        link.send_request(0, engine.plan.mix.request(slot.request.get()));
+        match response(&engine, index, &mut receiver).await {
             End::Complete { status, bytes, .. } => {
                 engine.completed(index, status, bytes);
                 // It was told to close; had we closed first, our ports would be in TIME_WAIT instead of the server's.
-                let (_, back) = monoio::time::timeout(LINGER, reader.read(buffer))
-                    .await
-                    .unwrap_or_else(|_| (Ok(0), Vec::with_capacity(BUFFER_BYTES)));
-                buffer = back;
+                let ended = async { while let Received::Bytes = receiver.receive(link).await {} };
+                let _ = monoio::time::timeout(LINGER, ended).await;
             }
             End::Failed(failure) => engine.failed(index, failure),
         }
-        disconnect(slot);
+        link.disconnect();
     }
 }
 
@@ -165,68 +152,41 @@ async fn wait_for_request(slot: &Slot) {
     .await;
 }
 
-/// Sends a request. What the socket does not take at once follows in a task of its own; errors are left to the reader.
-pub(super) fn send(slot: &Rc<Slot>, mix: &Mix, request: usize) {
-    let bytes = &mix.request(request).bytes;
-    let sent = match sys::send(slot.socket.get(), bytes) {
-        Ok(sent) => sent,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        Err(_) => return,
-    };
-    if sent < bytes.len()
-        && let Some(writer) = slot.writer.take()
-    {
-        monoio::spawn(send_rest(slot.clone(), writer, bytes[sent..].to_vec()));
-    }
-}
-
-async fn send_rest(slot: Rc<Slot>, mut writer: TcpOwnedWriteHalf, rest: Vec<u8>) {
-    let generation = slot.generation.get();
-    let (result, _) = writer.write_all(rest).await;
-    if result.is_ok() && slot.generation.get() == generation && slot.socket.get() >= 0 {
-        slot.writer.replace(Some(writer));
-    }
-}
-
 enum End {
     Complete { status: u16, bytes: u64, close: bool },
     Failed(Failure),
 }
 
-/// Reads one response to its end. The buffer comes back for the next one.
-async fn response(engine: &Engine, index: usize, reader: &mut TcpOwnedReadHalf, mut buffer: Vec<u8>) -> (End, Vec<u8>) {
-    let slot = &engine.slots[index];
+/// Reads one response to its end.
+async fn response(engine: &Engine, index: usize, receiver: &mut Receiver) -> End {
+    let (slot, link) = (&engine.slots[index], &engine.links[index]);
     let mut reading = ResponseReader::default();
     let mut bytes = 0;
     loop {
-        let result;
-        (result, buffer) = reader.read(buffer).await;
-        let received = match result {
-            Ok(received) if received > 0 => received,
-            _ => {
-                let end = match reading.end() {
-                    Some(status) if !slot.timed_out.get() => End::Complete { status, bytes, close: true },
+        match receiver.receive(link).await {
+            Received::Bytes => {}
+            Received::End { is_clean } => {
+                return match reading.end() {
+                    // A body that ends with the connection is whole only if that ended well.
+                    Some(status) if is_clean && !slot.timed_out.get() => End::Complete { status, bytes, close: true },
                     _ => End::Failed(Failure::Closed),
                 };
-                return (end, buffer);
             }
-        };
-        bytes += received as u64;
+            Received::Malformed => return End::Failed(Failure::Malformed),
+        }
+        let received = receiver.bytes();
+        bytes += received.len() as u64;
         let to_head = engine.plan.mix.request(slot.request.get()).is_head;
         // Nobody asked for anything: whatever this is, it is no response.
-        let fed = if slot.busy.get() { reading.feed(&buffer[..received], to_head) } else { Err(Malformed("unasked")) };
+        let fed = if slot.busy.get() { reading.feed(received, to_head) } else { Err(Malformed("unasked")) };
         match fed {
             Ok(Some(head)) => {
                 // A request that is still being sent cannot be followed by another.
-                let close = head.close || slot.writer.borrow().is_none();
-                return (End::Complete { status: head.status, bytes, close }, buffer);
+                let close = head.close || link.is_sending();
+                return End::Complete { status: head.status, bytes, close };
             }
-            Ok(None) => {
-                if received == buffer.capacity() && received < BUFFER_BYTES_MAX {
-                    buffer.reserve_exact(2 * received);
-                }
-            }
-            Err(_) => return (End::Failed(Failure::Malformed), buffer),
+            Ok(None) => {}
+            Err(_) => return End::Failed(Failure::Malformed),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The loop: hands requests that are due to connections that are free.
+//! The loop: hands requests that are due to connections, or streams of them, that are free.
 //!
 //! A connection that becomes free takes the next due request by itself; one that finds none is queued, and the pacer
 //! wakes for the next intended time. A request that finds no free connection waits with its intended time, so a server
@@ -8,15 +8,14 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
+    ops::Range,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::Waker,
     time::Duration,
 };
 
-use monoio::net::tcp::TcpOwnedWriteHalf;
-
-use super::{Gate, Interval, Loop, Outcome, Plan, Progress, connection, new_histogram};
+use super::{Gate, Interval, Loop, Outcome, Plan, Progress, connection, link::Link, new_histogram};
 use crate::{
     schedule::{Random, Schedule},
     sys,
@@ -29,7 +28,9 @@ const INTERVALS_MAX: u64 = 600;
 
 pub(super) struct Engine {
     pub(super) plan: Plan,
-    pub(super) slots: Vec<Rc<Slot>>,
+    pub(super) slots: Vec<Slot>,
+    /// One for each slot, or for as many as it has streams.
+    pub(super) links: Vec<Rc<Link>>,
     schedule: RefCell<Option<Schedule>>,
     /// Free connections, longest idle first, so that all of them are used.
     free: RefCell<VecDeque<usize>>,
@@ -45,14 +46,9 @@ pub(super) struct Engine {
     in_flight: Cell<u64>,
 }
 
-/// One connection, as the engine sees it.
+/// What can carry one request at a time: a connection, or a stream of one.
 #[derive(Default)]
 pub(super) struct Slot {
-    /// -1 while there is none.
-    pub(super) socket: Cell<i32>,
-    /// Told apart from an earlier connection of the same slot.
-    pub(super) generation: Cell<u64>,
-    pub(super) writer: RefCell<Option<TcpOwnedWriteHalf>>,
     pub(super) busy: Cell<bool>,
     pub(super) timed_out: Cell<bool>,
     pub(super) request: Cell<usize>,
@@ -69,6 +65,10 @@ pub(super) enum Failure {
     Connect,
     Closed,
     Malformed,
+    /// The server reset the stream.
+    Reset,
+    /// The server went away without having looked at it.
+    Refused,
 }
 
 pub(super) async fn run(plan: Plan, gate: &Gate, progress: Arc<Progress>) -> io::Result<Outcome> {
@@ -80,7 +80,8 @@ pub(super) async fn run(plan: Plan, gate: &Gate, progress: Arc<Progress>) -> io:
         }
     };
     let engine = Rc::new(Engine {
-        slots: (0..plan.connections).map(|_| Rc::new(Slot { socket: Cell::new(-1), ..Slot::default() })).collect(),
+        slots: (0..plan.connections * plan.slots_per_connection()).map(|_| Slot::default()).collect(),
+        links: (0..plan.connections).map(|_| Rc::default()).collect(),
         schedule: RefCell::new(None),
         free: RefCell::default(),
         timer,
@@ -192,9 +193,7 @@ impl Engine {
                 results.latency.saturating_record(now - intended);
             }
         }
-        for slot in &self.slots {
-            sys::shut_down(slot.socket.get());
-        }
+        self.links.iter().for_each(|link| link.shut_down());
         let mut outcome = self.results.replace(Outcome::new());
         outcome.cpu_ns = vec![cpu_ns];
         outcome
@@ -264,19 +263,44 @@ impl Engine {
             results.sent += 1;
             results.lag.saturating_record(now - intended_ns.max(slot.free_ns.get()).min(now));
         }
-        if slot.socket.get() >= 0 {
-            connection::send(slot, &self.plan.mix, request);
+        let link = self.link_of(index);
+        if link.is_open() {
+            link.send_request(index % self.plan.slots_per_connection(), self.plan.mix.request(request));
         } else if let Some(waker) = slot.waiting.take() {
             waker.wake();
         }
     }
 
-    pub(super) fn opened_a_connection(&self) {
-        self.results.borrow_mut().connections_opened += 1;
+    fn link_of(&self, slot: usize) -> &Rc<Link> {
+        &self.links[slot / self.plan.slots_per_connection()]
+    }
+
+    pub(super) fn slots_of(&self, link: usize) -> Range<usize> {
+        let count = self.plan.slots_per_connection();
+        link * count..(link + 1) * count
+    }
+
+    /// `is_resumed`: of a connection with TLS, whether its handshake was a short one.
+    pub(super) fn opened_a_connection(&self, is_resumed: Option<bool>) {
+        let mut results = self.results.borrow_mut();
+        results.connections_opened += 1;
+        results.handshakes += u64::from(is_resumed.is_some());
+        results.resumed += u64::from(is_resumed == Some(true));
+    }
+
+    /// The server said that it will take no more requests on a connection.
+    pub(super) fn is_left(&self) {
+        self.results.borrow_mut().goaways += 1;
+    }
+
+    /// The first reason is kept: the others are mostly the same.
+    pub(super) fn remember(&self, error: &anyhow::Error) {
+        self.results.borrow_mut().first_error.get_or_insert_with(|| format!("{error:#}"));
     }
 
     /// A connection that is to be kept could not be opened; there is no request yet that failed by it.
-    pub(super) fn cannot_connect(&self) {
+    pub(super) fn cannot_connect(&self, error: &anyhow::Error) {
+        self.remember(error);
         if self.is_measured(sys::now_ns()) {
             self.results.borrow_mut().errors.connect += 1;
         }
@@ -333,6 +357,8 @@ impl Engine {
             Failure::Connect => results.errors.connect += 1,
             Failure::Closed => results.errors.closed += 1,
             Failure::Malformed => results.errors.malformed += 1,
+            Failure::Reset => results.errors.reset += 1,
+            Failure::Refused => results.errors.refused += 1,
         }
         if timed_out {
             results.latency.saturating_record(now - slot.intended_ns.get());
@@ -361,10 +387,22 @@ async fn watch_deadlines(engine: Rc<Engine>) {
     while !engine.stopping.get() {
         monoio::time::sleep(TICK).await;
         let now = sys::now_ns();
-        for slot in &engine.slots {
-            if slot.busy.get() && slot.socket.get() >= 0 && now.saturating_sub(slot.sent_ns.get()) > timeout_ns {
-                slot.timed_out.set(true);
-                sys::shut_down(slot.socket.get());
+        for (index, slot) in engine.slots.iter().enumerate() {
+            let link = engine.link_of(index);
+            if !slot.busy.get() || !link.is_open() || now.saturating_sub(slot.sent_ns.get()) <= timeout_ns {
+                continue;
+            }
+            slot.timed_out.set(true);
+            if engine.plan.streams.is_none() {
+                link.shut_down();
+            } else {
+                // The connection's other streams go on, and so does this slot.
+                link.cancel(index % engine.plan.slots_per_connection());
+                engine.failed(index, Failure::Closed);
+                slot.timed_out.set(false);
+                if !link.is_going_away() {
+                    engine.became_free(index);
+                }
             }
         }
     }

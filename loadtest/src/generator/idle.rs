@@ -1,21 +1,19 @@
 //! Connections that do nothing: opened, asked one thing each, and held, to see what a server keeps for each of them.
 
 use std::{
-    io,
     net::SocketAddr,
     os::unix::net::UnixStream,
+    rc::Rc,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
-use monoio::{
-    io::{AsyncReadRent, AsyncWriteRentExt},
-    net::TcpStream,
-};
+use anyhow::{Context, Result, anyhow, bail};
+use monoio::{io::AsyncReadRent, net::tcp::TcpOwnedReadHalf};
 
-use crate::{driver, driver::Driver, http1::ResponseReader, scenario::Mix, sys};
+use super::link::{Link, Received};
+use crate::{driver, driver::Driver, http1::ResponseReader, scenario::Mix, sys, tls};
 
 /// Being opened at a time: fewer than a server's backlog.
 const OPENING_MAX: usize = 32;
@@ -35,7 +33,14 @@ impl IdleConnections {
     ///
     /// # Errors
     /// One of them could not be opened, or got no success.
-    pub fn open(target: SocketAddr, mix: &Arc<Mix>, count: usize, driver: Driver, cpu: Option<usize>) -> Result<Self> {
+    pub fn open(
+        target: SocketAddr,
+        tls: Option<tls::Client>,
+        mix: &Arc<Mix>,
+        count: usize,
+        driver: Driver,
+        cpu: Option<usize>,
+    ) -> Result<Self> {
         let (bell, far_bell) = UnixStream::pair().context("cannot make a socket pair")?;
         far_bell.set_nonblocking(true)?;
         let (opened, result) = mpsc::channel();
@@ -45,11 +50,11 @@ impl IdleConnections {
             let failed = opened.clone();
             let held = driver::run(driver, async move {
                 let held = match pinned {
-                    Ok(()) => open_all(target, &mix, count).await,
-                    Err(error) => Err(error),
+                    Ok(()) => open_all(target, tls, &mix, count).await,
+                    Err(error) => Err(error.into()),
                 };
                 let is_open = held.is_ok();
-                let _ = opened.send(held.as_ref().map(|_| ()).map_err(|error| anyhow!("{error}")));
+                let _ = opened.send(held.as_ref().map(|_| ()).map_err(|error| anyhow!("{error:#}")));
                 if is_open && let Ok(mut bell) = monoio::net::UnixStream::from_std(far_bell) {
                     let _ = bell.read(vec![0; 1]).await;
                 }
@@ -73,11 +78,14 @@ impl Drop for IdleConnections {
     }
 }
 
-async fn open_all(target: SocketAddr, mix: &Arc<Mix>, count: usize) -> io::Result<Vec<TcpStream>> {
+/// A connection that is only held: what its protocols would need to go on is given back.
+type Held = (Rc<Link>, TcpOwnedReadHalf);
+
+async fn open_all(target: SocketAddr, tls: Option<tls::Client>, mix: &Arc<Mix>, count: usize) -> Result<Vec<Held>> {
     let mut held = Vec::with_capacity(count);
     while held.len() < count {
         let batch = OPENING_MAX.min(count - held.len());
-        let opening: Vec<_> = (0..batch).map(|_| monoio::spawn(open_one(target, mix.clone()))).collect();
+        let opening: Vec<_> = (0..batch).map(|_| monoio::spawn(open_one(target, tls.clone(), mix.clone()))).collect();
         for opened in opening {
             held.push(opened.await?);
         }
@@ -85,27 +93,25 @@ async fn open_all(target: SocketAddr, mix: &Arc<Mix>, count: usize) -> io::Resul
     Ok(held)
 }
 
-async fn open_one(target: SocketAddr, mix: Arc<Mix>) -> io::Result<TcpStream> {
-    monoio::time::timeout(TIMEOUT, async {
-        let mut stream = TcpStream::connect_addr(target).await?;
-        stream.write_all(mix.request(0).bytes.clone()).await.0?;
-        let (mut reading, mut buffer) = (ResponseReader::default(), Vec::with_capacity(4096));
+async fn open_one(target: SocketAddr, tls: Option<tls::Client>, mix: Arc<Mix>) -> Result<Held> {
+    let link: Rc<Link> = Rc::default();
+    let attempt = async {
+        let mut receiver = link.connect(target, tls.as_ref()).await?;
+        link.send_request(0, mix.request(0));
+        let mut reading = ResponseReader::default();
         loop {
-            let result;
-            (result, buffer) = stream.read(buffer).await;
-            let received = result?;
-            if received == 0 {
-                return Err(io::Error::other("the server closed a connection that was to be idle"));
-            }
-            match reading.feed(&buffer[..received], false).map_err(io::Error::other)? {
-                Some(head) if head.status >= 400 || head.close => {
-                    return Err(io::Error::other(format!("the answer was {} or closes", head.status)));
-                }
-                Some(_) => return Ok(stream),
+            let Received::Bytes = receiver.receive(&link).await else {
+                bail!("the server closed a connection that was to be idle");
+            };
+            match reading.feed(receiver.bytes(), false)? {
+                Some(head) if head.status >= 400 || head.close => bail!("the answer was {} or closes", head.status),
+                Some(_) => break,
                 None => {}
             }
         }
-    })
-    .await
-    .map_err(|_| io::ErrorKind::TimedOut)?
+        link.forget_tls();
+        Ok(receiver.into_reader())
+    };
+    let reader = monoio::time::timeout(TIMEOUT, attempt).await.context("an idle connection took too long")??;
+    Ok((link, reader))
 }

@@ -1,11 +1,14 @@
 //! The load: one pinned thread with one event loop, all connections of which are its own.
 //!
-//! Reading order: what is asked for (here), the loop that decides when requests leave (`engine`), one connection
-//! (`connection`), what came of it (`outcome`), and whether that may be believed (`verdict`).
+//! Reading order: what is asked for (here), the loop that decides when requests leave (`engine`), one connection with
+//! HTTP/1.1 (`connection`) or HTTP/2 (`multiplexed`), its bytes (`link`), what came of it (`outcome`), and whether that
+//! may be believed (`verdict`).
 
 mod connection;
 mod engine;
 mod idle;
+mod link;
+mod multiplexed;
 mod outcome;
 mod verdict;
 
@@ -20,14 +23,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 pub use self::{
     idle::IdleConnections,
     outcome::{Errors, Interval, Outcome, new_histogram},
     verdict::{Limits, Verdict, judge},
 };
-use crate::{driver, driver::Driver, scenario::Mix, schedule::Shape, sys};
+use crate::{driver, driver::Driver, scenario::Mix, schedule::Shape, sys, tls};
 
 /// When requests leave.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,6 +51,10 @@ pub struct Plan {
     pub connections: usize,
     /// Otherwise every request has a connection of its own.
     pub keep_alive: bool,
+    /// With TLS, as this says.
+    pub tls: Option<tls::Client>,
+    /// HTTP/2, with so many streams on each connection; else HTTP/1.1.
+    pub streams: Option<usize>,
     pub warmup: Duration,
     pub duration: Duration,
     /// A request that is not answered by then is given up, and counts as lasting that long.
@@ -55,6 +62,13 @@ pub struct Plan {
     pub seed: u64,
     pub driver: Driver,
     pub cpu: Option<usize>,
+}
+
+impl Plan {
+    /// How many requests a connection carries at a time.
+    fn slots_per_connection(&self) -> usize {
+        self.streams.unwrap_or(1)
+    }
 }
 
 /// What other threads may see of a generator while it runs.
@@ -164,19 +178,23 @@ impl Gate {
 ///
 /// # Errors
 /// It does not.
-pub fn ask_once(target: SocketAddr, request: &[u8], timeout: Duration) -> io::Result<u16> {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect_timeout(&target, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
+pub fn ask_once(target: SocketAddr, tls: Option<&tls::Client>, request: &[u8], timeout: Duration) -> Result<u16> {
+    let mut socket = std::net::TcpStream::connect_timeout(&target, timeout)?;
+    socket.set_read_timeout(Some(timeout))?;
+    match tls {
+        None => answer(&mut socket, request),
+        Some(tls) => answer(&mut rustls::StreamOwned::new(tls.connect()?, socket), request),
+    }
+}
+
+fn answer(stream: &mut (impl io::Read + io::Write), request: &[u8]) -> Result<u16> {
     stream.write_all(request)?;
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         let read = stream.read(&mut buffer)?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        ensure!(read > 0, "the connection ended before the answer");
         bytes.extend_from_slice(&buffer[..read]);
-        if let Some(head) = crate::http1::response(&bytes, false).map_err(io::Error::other)? {
+        if let Some(head) = crate::http1::response(&bytes, false)? {
             return Ok(head.status);
         }
     }

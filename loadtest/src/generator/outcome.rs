@@ -23,13 +23,19 @@ pub struct Errors {
     /// The connection ended before the response did.
     pub closed: u64,
     pub timeout: u64,
-    /// The response was no HTTP/1.1.
+    /// The response broke its protocol.
     pub malformed: u64,
+    /// The server reset the stream (HTTP/2).
+    #[serde(default)]
+    pub reset: u64,
+    /// The server went away without having looked at the request (HTTP/2).
+    #[serde(default)]
+    pub refused: u64,
 }
 
 impl Errors {
     pub fn sum(&self) -> u64 {
-        self.connect + self.closed + self.timeout + self.malformed
+        self.connect + self.closed + self.timeout + self.malformed + self.reset + self.refused
     }
 }
 
@@ -59,6 +65,13 @@ pub struct Outcome {
     /// had waited until then.
     pub unfinished: u64,
     pub connections_opened: u64,
+    /// Of TLS, and how many of them were short ones.
+    pub handshakes: u64,
+    pub resumed: u64,
+    /// Connections that the server said it will leave (HTTP/2).
+    pub goaways: u64,
+    /// Why a connection could not be made, the first time that happened.
+    pub first_error: Option<String>,
     pub bytes_received: u64,
     pub window_ns: u64,
     /// Of the generator threads, one entry for each.
@@ -78,6 +91,10 @@ impl Outcome {
             completed: 0,
             unfinished: 0,
             connections_opened: 0,
+            handshakes: 0,
+            resumed: 0,
+            goaways: 0,
+            first_error: None,
             bytes_received: 0,
             window_ns: 0,
             cpu_ns: Vec::new(),
@@ -101,10 +118,16 @@ impl Outcome {
         self.errors.closed += other.errors.closed;
         self.errors.timeout += other.errors.timeout;
         self.errors.malformed += other.errors.malformed;
+        self.errors.reset += other.errors.reset;
+        self.errors.refused += other.errors.refused;
         self.sent += other.sent;
         self.completed += other.completed;
         self.unfinished += other.unfinished;
         self.connections_opened += other.connections_opened;
+        self.handshakes += other.handshakes;
+        self.resumed += other.resumed;
+        self.goaways += other.goaways;
+        self.first_error = self.first_error.take().or(other.first_error);
         self.bytes_received += other.bytes_received;
         self.window_ns = self.window_ns.max(other.window_ns);
         self.cpu_ns.extend(other.cpu_ns);

@@ -26,7 +26,8 @@ pub enum Verdict {
 
 pub fn judge(outcome: &Outcome, pace: Loop, limits: Limits) -> Verdict {
     if outcome.completed == 0 {
-        return Verdict::Refused(format!("no response came to its end ({})", errors(outcome)));
+        let reason = outcome.first_error.as_ref().map_or(String::new(), |reason| format!("; {reason}"));
+        return Verdict::Refused(format!("no response came to its end ({}{reason})", errors(outcome)));
     }
     let share = outcome.cpu_share();
     if share > limits.cpu_share {
@@ -49,8 +50,8 @@ pub fn judge(outcome: &Outcome, pace: Loop, limits: Limits) -> Verdict {
 fn errors(outcome: &Outcome) -> String {
     let errors = &outcome.errors;
     format!(
-        "{} could not connect, {} were cut off, {} took too long, {} were malformed",
-        errors.connect, errors.closed, errors.timeout, errors.malformed
+        "{} could not connect, {} were cut off, {} took too long, {} were malformed, {} reset, {} refused",
+        errors.connect, errors.closed, errors.timeout, errors.malformed, errors.reset, errors.refused
     )
 }
 

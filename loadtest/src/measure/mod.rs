@@ -7,7 +7,7 @@ use std::{fs, thread, time::Duration};
 
 pub use self::{
     facts::{Facts, timestamp},
-    process::{Cpu, Memory, ProcessTree},
+    process::{Cpu, ProcessTree},
 };
 use crate::{generator::Running, sys};
 

@@ -3,35 +3,34 @@
 //! One proxy runs at a time, on a core of its own; generator and upstream share another. Machines change from minute to
 //! minute, so a round asks every proxy everything before the next round begins, and each round begins with another one.
 
+mod page;
 pub mod peer;
+mod results;
 mod table;
 pub mod trial;
 pub mod workload;
 
 use std::{
-    collections::BTreeMap,
     fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use serde::{Deserialize, Serialize};
 
 use self::{
     peer::{Found, Peer, Place, Role, Upstream},
-    trial::{Bench, IdleMemory, Trial},
-    workload::{IDLE, Variation, Workload},
+    results::{PeerFacts, PeersReport, WorkloadReport},
+    trial::Bench,
+    workload::{Choice, HeaderSet, Variation, Workload},
 };
 use crate::{
     driver,
     generator::Limits,
-    measure::{self, Facts},
-    report::{self, Better, Measurement},
     scenario::{parse_duration, parse_headers},
-    sys,
+    sys, tls,
 };
 
 #[derive(Args)]
@@ -52,9 +51,9 @@ pub struct PeersArgs {
     #[arg(long, value_name = "NAME=PATH")]
     program: Vec<String>,
 
-    /// 1 keep-alive, 2 a connection each, 3 POST, 4 download, 5 idle connections
-    #[arg(long, value_delimiter = ',', value_name = "N", default_value = "1,2,3,4,5")]
-    workloads: Vec<usize>,
+    /// By number or name: 1 keep-alive, 2 connect, 3 post, 4 download, 5 idle, 6 tls, 7 handshake, 8 h2, 12 idle-tls
+    #[arg(long, value_delimiter = ',', value_name = "WORKLOAD", default_value = "1,2,3,4,5,6,7,8,12")]
+    workloads: Vec<Choice>,
 
     #[arg(long, default_value = "5")]
     rounds: NonZeroUsize,
@@ -87,11 +86,19 @@ pub struct PeersArgs {
     #[arg(short = 'H', long, value_name = "HEADER")]
     header: Vec<String>,
 
+    /// Headers as a kind of client sends them, with every request
+    #[arg(long, value_name = "SET", default_value = "bare")]
+    header_set: HeaderSet,
+
+    /// Streams on each connection of HTTP/2 [default: 8]
+    #[arg(long, value_name = "N")]
+    streams: Option<usize>,
+
     /// Common rate instead of each workload's own, per second
     #[arg(short, long)]
     rate: Option<f64>,
 
-    /// Idle connections of workload 5
+    /// Idle connections of workloads 5 and 12
     #[arg(long, default_value = "10000")]
     idle: usize,
 
@@ -110,47 +117,10 @@ pub struct PeersArgs {
     /// Write the tables as Markdown; they are printed in any case
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-}
 
-/// The result of `peers`.
-#[derive(Serialize, Deserialize)]
-pub struct PeersReport {
-    pub format: u32,
-    pub kind: String,
-    pub started: String,
-    pub command: String,
-    pub facts: Facts,
-    pub rounds: usize,
-    pub duration_s: f64,
-    pub proxy_cpu: usize,
-    pub load_cpu: usize,
-    pub upstream_cpu: usize,
-    pub peers: Vec<PeerFacts>,
-    /// Names of those that are not installed, with what would install them.
-    pub missing: BTreeMap<String, String>,
-    pub workloads: Vec<WorkloadReport>,
-    pub idle: BTreeMap<String, Vec<IdleMemory>>,
-    /// Rounds that failed, with the reason; they are in no figure.
-    pub failed: Vec<String>,
-    pub measurements: Vec<Measurement>,
-}
-
-#[derive(Serialize, Deserialize)]
-pub struct PeerFacts {
-    pub name: String,
-    pub role: Role,
-    pub version: String,
-    pub config_hash: String,
-}
-
-#[derive(Serialize, Deserialize)]
-pub struct WorkloadReport {
-    pub name: String,
-    pub title: String,
-    pub rate: f64,
-    pub has_floor: bool,
-    /// By peer, one for each round.
-    pub trials: BTreeMap<String, Vec<Trial>>,
+    /// Write the tables as one HTML page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// By which a proxy is seen to be there.
@@ -161,8 +131,6 @@ pub const FIRST_REQUEST: &[u8] = b"GET /bytes/16 HTTP/1.1\r\nhost: 127.0.0.1\r\n
 /// # Errors
 /// Wrong arguments, or the machine cannot do it.
 pub fn run(args: &PeersArgs) -> Result<bool> {
-    let known = 1..=IDLE;
-    ensure!(args.workloads.iter().all(|number| known.contains(number)), "workloads are numbered 1 to {IDLE}");
     ensure!(args.proxy_cpu != args.load_cpu, "the proxy needs a CPU of its own");
     let upstream_cpu = args.upstream_cpu.unwrap_or(args.load_cpu);
     let allowed = sys::allowed_cpus();
@@ -181,10 +149,11 @@ pub fn run(args: &PeersArgs) -> Result<bool> {
 
     // What this thread does in between must not fall on the proxy's core.
     sys::pin(args.load_cpu).context("cannot move to the generator's CPU")?;
-    let upstream = Upstream::start(&[upstream_cpu])?;
-    let all = workload::all(&variation(args)?);
-    let asked: Vec<&Workload> = args.workloads.iter().filter_map(|&number| all.get(number - 1)).collect();
-    let idle = args.workloads.contains(&IDLE).then_some(&all[0]);
+    let loads = workload::all(&variation(args)?);
+    let asked = args.workloads.iter().filter_map(|choice| match choice {
+        Choice::Load(place) => Some(loads[*place].clone()),
+        Choice::Idle | Choice::IdleTls => None,
+    });
     let bench = Bench {
         driver,
         generator_cpus: vec![args.load_cpu],
@@ -192,31 +161,125 @@ pub fn run(args: &PeersArgs) -> Result<bool> {
         duration: args.duration,
         limits: Limits { lag_us: args.lag_limit, ..Limits::default() },
     };
-    report.workloads = asked.iter().map(|workload| WorkloadReport::new(workload)).collect();
+    let session = Session {
+        args,
+        bench,
+        upstream: Upstream::start(&[upstream_cpu])?,
+        certificates: Certificates::make()?,
+        asked: asked.collect(),
+        idle: loads,
+    };
+    report.workloads = session.asked.iter().map(WorkloadReport::new).collect();
     let rounds = args.rounds.get();
     for round in 0..rounds {
         for turn in 0..peers.len() {
             let peer = &peers[(round + turn) % peers.len()];
             eprintln!("round {} of {rounds}: {}", round + 1, peer.name);
-            let place = Place { cpus: &bench.proxy_cpus, driver: driver_name(args.driver), upstream: upstream.address };
-            if let Err(error) = one_round(peer, &place, &bench, &asked, idle, args.idle, &mut report) {
-                let failure = format!("round {}, {}: {error:#}", round + 1, peer.name);
-                eprintln!("{failure}");
-                report.failed.push(failure);
+            for tls in [false, true] {
+                if let Err(error) = session.round(peer, tls, &mut report) {
+                    let failure = format!("round {}, {}: {error:#}", round + 1, peer.name);
+                    eprintln!("{failure}");
+                    report.failed.push(failure);
+                }
             }
         }
     }
-    report.measurements = measurements(&report);
+    report.measurements = results::measurements(&report);
     let tables = table::render(&report);
-    if let Some(path) = &args.json {
-        fs::write(path, serde_json::to_string_pretty(&report)? + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if let Some(path) = &args.markdown {
-        fs::write(path, &tables).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    let write = |path: &Option<PathBuf>, text: &str| match path {
+        Some(path) => fs::write(path, text).with_context(|| format!("cannot write {}", path.display())),
+        None => Ok(()),
+    };
+    write(&args.json, &(serde_json::to_string_pretty(&report)? + "\n"))?;
+    write(&args.markdown, &tables)?;
+    write(&args.html, &page::render(&report))?;
     crate::print(&tables)?;
     Ok(report.failed.is_empty())
+}
+
+/// What all rounds share.
+struct Session<'a> {
+    args: &'a PeersArgs,
+    bench: Bench,
+    upstream: Upstream,
+    certificates: Certificates,
+    asked: Vec<Workload>,
+    /// Of these, idle connections do one request each.
+    idle: Vec<Workload>,
+}
+
+impl Session<'_> {
+    /// Starts a peer, with TLS or without, puts every workload of that kind on it, and ends it. Figures go into the
+    /// report as they come.
+    fn round(&self, peer: &Peer, tls: bool, report: &mut PeersReport) -> Result<()> {
+        let choice = if tls { Choice::IdleTls } else { Choice::Idle };
+        // The relay has an upstream connection for each, so it is no floor of memory.
+        let idle = self.args.workloads.contains(&choice) && peer.role != Role::Floor;
+        let loads: Vec<usize> = (0..self.asked.len()).filter(|&index| self.asked[index].tls == tls).collect();
+        if !idle && loads.is_empty() || tls && report.without_tls.contains_key(&peer.name) {
+            return Ok(());
+        }
+        if tls && !peer.knows_tls() {
+            report.without_tls.insert(peer.name.clone(), "its folder does not say how".into());
+            return Ok(());
+        }
+        let driver = driver_name(self.args.driver);
+        let certificates = tls.then_some(self.certificates.0.as_path());
+        let place = Place { cpus: &self.bench.proxy_cpus, driver, upstream: self.upstream.address, certificates };
+        let server = match peer.start(&place, FIRST_REQUEST) {
+            // A gateway that is not so far yet is measured without.
+            Err(error) if tls && !report.has_tls_of(&peer.name) => {
+                let reason = format!("{error:#}");
+                eprintln!("{} serves no TLS, and its workloads are skipped: {reason}", peer.name);
+                report.without_tls.insert(peer.name.clone(), reason);
+                return Ok(());
+            }
+            started => started?,
+        };
+        if idle {
+            let workload = self.idle.iter().find(|workload| workload.tls == tls).context("there is one of each")?;
+            let memory = self.bench.idle(workload, self.args.idle, server.address, server.tree());
+            let memory = memory.context("idle connections")?;
+            let seen = if tls { &mut report.idle_tls } else { &mut report.idle };
+            seen.entry(peer.name.clone()).or_default().push(memory);
+        }
+        if loads.is_empty() {
+            return Ok(());
+        }
+        // A process of its own: a load should not find what idle connections left, nor they what its buffers took.
+        let server = if idle {
+            drop(server);
+            peer.start(&place, FIRST_REQUEST)?
+        } else {
+            server
+        };
+        for index in loads {
+            let workload = &self.asked[index];
+            let trial = self.bench.trial(workload, server.address, server.tree());
+            let trial = trial.with_context(|| workload.title.clone())?;
+            report.workloads[index].trials.entry(peer.name.clone()).or_default().push(trial);
+        }
+        Ok(())
+    }
+}
+
+/// The folder of the certificate that every peer presents, for as long as this lives.
+struct Certificates(PathBuf);
+
+impl Certificates {
+    fn make() -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("ringway-loadtest-{}-certificates", std::process::id()));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let certificates = Self(folder);
+        tls::write_certificate(&certificates.0)?;
+        Ok(certificates)
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 pub fn driver_name(wanted: driver::Wanted) -> &'static str {
@@ -253,101 +316,9 @@ fn find_peers(args: &PeersArgs, report: &mut PeersReport) -> Result<Vec<Peer>> {
     Ok(peers)
 }
 
-/// Starts a peer, puts every workload on it, and ends it. Figures go into the report as they come.
-fn one_round(
-    peer: &Peer,
-    place: &Place<'_>,
-    bench: &Bench,
-    workloads: &[&Workload],
-    idle: Option<&Workload>,
-    idle_connections: usize,
-    report: &mut PeersReport,
-) -> Result<()> {
-    // A process of its own: neither should a load's buffers pass for a connection's, nor a load find what these left.
-    // The relay has an upstream connection for each, so it is no floor here.
-    if let Some(workload) = idle.filter(|_| peer.role != Role::Floor) {
-        let server = peer.start(place, FIRST_REQUEST)?;
-        let memory =
-            bench.idle(workload, idle_connections, server.address, server.tree()).context("idle connections")?;
-        report.idle.entry(peer.name.clone()).or_default().push(memory);
-    }
-    if workloads.is_empty() {
-        return Ok(());
-    }
-    let server = peer.start(place, FIRST_REQUEST)?;
-    for (index, workload) in workloads.iter().enumerate() {
-        let trial = bench.trial(workload, server.address, server.tree()).with_context(|| workload.title.clone())?;
-        report.workloads[index].trials.entry(peer.name.clone()).or_default().push(trial);
-    }
-    Ok(())
-}
-
 fn variation(args: &PeersArgs) -> Result<Variation> {
-    let headers = parse_headers(&args.header)?;
-    Ok(Variation { connections: args.connections, body_bytes: args.body_bytes, headers, rate: args.rate })
-}
-
-impl PeersReport {
-    fn new(args: &PeersArgs, driver: driver::Driver, upstream_cpu: usize) -> Self {
-        Self {
-            format: report::FORMAT,
-            kind: "peers".into(),
-            started: measure::timestamp(SystemTime::now()),
-            command: std::env::args().collect::<Vec<_>>().join(" "),
-            facts: Facts::collect(driver),
-            rounds: args.rounds.get(),
-            duration_s: args.duration.as_secs_f64(),
-            proxy_cpu: args.proxy_cpu,
-            load_cpu: args.load_cpu,
-            upstream_cpu,
-            peers: Vec::new(),
-            missing: BTreeMap::new(),
-            workloads: Vec::new(),
-            idle: BTreeMap::new(),
-            failed: Vec::new(),
-            measurements: Vec::new(),
-        }
-    }
-}
-
-impl WorkloadReport {
-    fn new(workload: &Workload) -> Self {
-        let (name, title) = (workload.name.to_owned(), workload.title.clone());
-        Self { name, title, rate: workload.rate, has_floor: workload.has_floor, trials: BTreeMap::new() }
-    }
-}
-
-/// Everything as named samples, for `compare`.
-fn measurements(report: &PeersReport) -> Vec<Measurement> {
-    type Take = fn(&Trial) -> Option<f64>;
-    let table: [(&str, &str, Better, Take); 7] = [
-        ("cpu", "us/request", Better::Lower, |trial| Some(trial.at_maximum.us_per_request)),
-        ("cpu-user", "us/request", Better::Lower, |trial| Some(trial.at_maximum.user_us)),
-        ("cpu-at-rate", "us/request", Better::Lower, |trial| Some(trial.at_rate.us_per_request)),
-        ("rate", "requests/s", Better::Higher, |trial| trial.saturated.then_some(trial.at_maximum.per_second)),
-        ("p50", "us", Better::Lower, |trial| trial.latency_us.map(|latency| latency.p50)),
-        ("p99", "us", Better::Lower, |trial| trial.latency_us.map(|latency| latency.p99)),
-        ("p99.9", "us", Better::Lower, |trial| trial.latency_us.map(|latency| latency.p99_9)),
-    ];
-    let mut all = Vec::new();
-    let mut push = |name: String, unit: &str, better, samples: Vec<f64>| {
-        if !samples.is_empty() {
-            all.push(Measurement { name, unit: unit.into(), better, samples });
-        }
-    };
-    for workload in &report.workloads {
-        for (peer, trials) in &workload.trials {
-            for (what, unit, better, take) in table {
-                let name = format!("{peer}/{}/{what}", workload.name);
-                push(name, unit, better, trials.iter().filter_map(take).collect());
-            }
-        }
-    }
-    for (peer, seen) in &report.idle {
-        let start = seen.iter().map(|memory| memory.at_start_kib).collect();
-        push(format!("{peer}/idle/memory"), "KiB", Better::Lower, start);
-        let each = seen.iter().map(|memory| memory.kib_per_connection).collect();
-        push(format!("{peer}/idle/per-connection"), "KiB", Better::Lower, each);
-    }
-    all
+    let mut headers = args.header_set.headers();
+    headers.extend(parse_headers(&args.header)?);
+    let PeersArgs { connections, body_bytes, rate, streams, .. } = *args;
+    Ok(Variation { connections, body_bytes, headers, rate, streams })
 }

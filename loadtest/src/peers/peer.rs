@@ -2,7 +2,8 @@
 //!
 //! Places in both are filled in when it starts: `@PORT@`, `@UPSTREAM_PORT@`, `@SPARE_PORT@`, `@WORK@` (a folder of its
 //! own), `@CONFIG@` (the filled-in template), `@FOLDER@` (its folder), `@TARGET@` (cargo's), `@SELF@` (this binary),
-//! `@CPUS@` and `@DRIVER@`.
+//! `@CPUS@` and `@DRIVER@`. A peer's own places are named below `plain`, and with other texts below `tls`: they tell a
+//! start without TLS from one with it, for which `@CERTIFICATES@` is the folder of certificate and key.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +19,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{generator, hash::Hash, measure::ProcessTree, sys};
+use crate::{generator, hash::Hash, measure::ProcessTree, sys, tls};
 
 /// For a proxy to answer its first request.
 const START_MAX: Duration = Duration::from_secs(15);
@@ -41,7 +42,14 @@ struct Description {
     role: Role,
     command: Vec<String>,
     version: Vec<String>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
     config: Option<String>,
+    /// Its own places, when it is started without TLS.
+    #[serde(default)]
+    plain: BTreeMap<String, String>,
+    /// And with it; absent where it cannot.
+    tls: Option<BTreeMap<String, String>>,
     /// What makes it appear where it is missing.
     missing: String,
 }
@@ -51,12 +59,15 @@ pub struct Peer {
     pub name: String,
     pub role: Role,
     pub version: String,
-    /// Of its template.
+    /// Of its template and of what fills it.
     pub config_hash: String,
     program: PathBuf,
     arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
     /// Name and text. Some tell the format by the name.
     template: Option<(String, String)>,
+    plain: BTreeMap<String, String>,
+    tls: Option<BTreeMap<String, String>>,
 }
 
 /// Where it runs, and in front of what.
@@ -65,6 +76,8 @@ pub struct Place<'a> {
     /// `auto`, `io_uring` or `epoll`, for those that know the difference.
     pub driver: &'a str,
     pub upstream: SocketAddr,
+    /// Where certificate and key are; `None`: it is to speak without TLS.
+    pub certificates: Option<&'a Path>,
 }
 
 pub enum Found {
@@ -101,10 +114,30 @@ impl Peer {
                 Some((config.clone(), text))
             }
         };
-        let config_hash = Hash::new().part(template.as_ref().map_or(b"", |(_, text)| text.as_bytes())).text();
+        let own = file.plain.iter().chain(file.tls.iter().flatten()).map(|(_, text)| text.as_bytes());
+        let hash = Hash::new().part(template.as_ref().map_or(b"", |(_, text)| text.as_bytes()));
+        let config_hash = own.fold(hash, Hash::part).text();
         let version = version(&file.version, &known, &program);
         let (role, arguments) = (file.role, arguments.to_vec());
-        Ok(Found::Here(Box::new(Self { name, role, version, config_hash, program, arguments, template })))
+        let environment = file.environment.iter().map(|(name, text)| (name.clone(), fill(text, &known))).collect();
+        let (plain, tls) = (file.plain, file.tls);
+        Ok(Found::Here(Box::new(Self {
+            name,
+            role,
+            version,
+            config_hash,
+            program,
+            arguments,
+            environment,
+            template,
+            plain,
+            tls,
+        })))
+    }
+
+    /// Whether its folder says how it serves TLS.
+    pub fn knows_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Starts it and waits for its first answer to `request`.
@@ -117,7 +150,7 @@ impl Peer {
         let address = free_port()?;
         let config = work.join(self.template.as_ref().map_or("", |(name, _)| name));
         let cpus: Vec<String> = place.cpus.iter().map(|cpu| format!("{cpu}-{cpu}")).collect();
-        let values = BTreeMap::from([
+        let mut values = BTreeMap::from([
             ("@PORT@", address.port().to_string()),
             ("@UPSTREAM_PORT@", place.upstream.port().to_string()),
             ("@SPARE_PORT@", free_port()?.port().to_string()),
@@ -126,6 +159,16 @@ impl Peer {
             ("@CPUS@", cpus.join(",")),
             ("@DRIVER@", place.driver.to_owned()),
         ]);
+        let (own, client) = match place.certificates {
+            None => (&self.plain, None),
+            Some(folder) => {
+                values.insert("@CERTIFICATES@", folder.display().to_string());
+                let own = self.tls.as_ref().with_context(|| format!("{} cannot serve TLS", self.name))?;
+                (own, Some(tls::Client::new(tls::PEER_NAME, &tls::Settings::default(), None)?))
+            }
+        };
+        let own: Vec<(&str, String)> = own.iter().map(|(name, text)| (name.as_str(), fill(text, &values))).collect();
+        values.extend(own);
         if let Some((_, text)) = &self.template {
             fs::write(&config, fill(text, &values)).context("cannot write the configuration")?;
         }
@@ -133,11 +176,11 @@ impl Peer {
         let log = fs::File::create(&said).context("cannot write its output")?;
         let mut command = Command::new(&self.program);
         command.args(self.arguments.iter().map(|argument| fill(argument, &values))).current_dir(&work);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.envs(&self.environment).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let process =
             Process::start(&mut command, place.cpus).with_context(|| format!("cannot start {}", self.name))?;
         let mut server = Server { address, process, work };
-        server.wait_for_answer(request).with_context(|| {
+        server.wait_for_answer(request, client.as_ref()).with_context(|| {
             let output = fs::read_to_string(&said).unwrap_or_default();
             let lines: Vec<&str> = output.lines().collect();
             format!("{} does not answer; it said: {}", self.name, lines[lines.len().saturating_sub(5)..].join(" | "))
@@ -158,16 +201,16 @@ impl Server {
         self.process.tree()
     }
 
-    fn wait_for_answer(&mut self, request: &[u8]) -> Result<()> {
+    fn wait_for_answer(&mut self, request: &[u8], tls: Option<&tls::Client>) -> Result<()> {
         let deadline = Instant::now() + START_MAX;
         loop {
             if let Some(status) = self.process.0.try_wait()? {
                 bail!("it ended with {status}");
             }
-            match generator::ask_once(self.address, request, Duration::from_secs(1)) {
+            match generator::ask_once(self.address, tls, request, Duration::from_secs(1)) {
                 Ok(200) => return Ok(()),
                 Ok(status) if Instant::now() > deadline => bail!("it answers {status}"),
-                Err(error) if Instant::now() > deadline => return Err(error.into()),
+                Err(error) if Instant::now() > deadline => return Err(error),
                 _ => thread::sleep(Duration::from_millis(50)),
             }
         }

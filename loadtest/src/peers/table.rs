@@ -1,57 +1,110 @@
-//! The result as tables in Markdown: median, with least and most of the rounds in brackets.
+//! The result as tables: median, with least and most of the rounds in brackets. Here as Markdown; a page uses them too.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
-use super::{PeersReport, Role, WorkloadReport, trial::Trial};
+use super::{
+    Role,
+    results::{PeersReport, WorkloadReport},
+    trial::{IdleMemory, Trial},
+};
 use crate::statistics::{Spread, median};
+
+pub struct Table {
+    pub title: String,
+    pub head: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+    pub note: Option<String>,
+}
 
 pub fn render(report: &PeersReport) -> String {
     let mut out = String::from("# Peers\n\n");
-    let (duration, rounds) = (report.duration_s, report.rounds);
-    let _ = writeln!(out, "{}; {}.", report.started, report.facts.line());
-    let _ = writeln!(
-        out,
-        "Proxy on CPU {}, generator on CPU {} ({}), upstream on CPU {}; {rounds} rounds in turns, {duration} s a load.",
-        report.proxy_cpu, report.load_cpu, report.facts.driver, report.upstream_cpu
-    );
+    for line in about(report) {
+        let _ = writeln!(out, "{line}");
+    }
     let _ = writeln!(out, "\n    {}\n", report.command);
-    for peer in &report.peers {
-        let _ = writeln!(out, "- {}: {} (configuration {})", peer.name, peer.version, peer.config_hash);
+    for line in who(report) {
+        let _ = writeln!(out, "- {line}");
     }
-    for (name, cure) in &report.missing {
-        let _ = writeln!(out, "- {name}: not installed, skipped ({cure})");
+    let loads = report.workloads.iter().map(|workload| load(report, workload));
+    for table in loads.chain(idle(report)) {
+        table.write(&mut out);
     }
-    for workload in &report.workloads {
-        describe(&mut out, report, workload);
+    let doubts = doubts(report);
+    if !doubts.is_empty() {
+        out.push_str("\n## Doubts\n\n");
     }
-    describe_idle(&mut out, report);
-    describe_trouble(&mut out, report);
+    for line in doubts {
+        let _ = writeln!(out, "- {line}");
+    }
     out
 }
 
-fn describe(out: &mut String, report: &PeersReport, workload: &WorkloadReport) {
-    let _ = writeln!(out, "\n## {}\n", workload.title);
-    let _ = writeln!(
-        out,
-        "| | CPU us a request | user us | to best peer | to floor | requests/s | CPU us at {}/s | p50 us | p99 us | p99.9 us |",
-        workload.rate
-    );
-    out.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
+impl Table {
+    fn write(&self, out: &mut String) {
+        let _ =
+            writeln!(out, "\n## {}\n\n| {} |\n|{}", self.title, self.head.join(" | "), "---|".repeat(self.head.len()));
+        for row in &self.rows {
+            let _ = writeln!(out, "| {} |", row.join(" | "));
+        }
+        if let Some(note) = &self.note {
+            let _ = writeln!(out, "\n{note}");
+        }
+    }
+}
+
+/// When, where and how long.
+pub fn about(report: &PeersReport) -> Vec<String> {
+    let (duration, rounds) = (report.duration_s, report.rounds);
+    vec![
+        format!("{}; {}.", report.started, report.facts.line()),
+        format!(
+            "Proxy on CPU {}, generator on CPU {} ({}), upstream on CPU {}; {rounds} rounds in turns, {duration} s a load.",
+            report.proxy_cpu, report.load_cpu, report.facts.driver, report.upstream_cpu
+        ),
+    ]
+}
+
+pub fn who(report: &PeersReport) -> Vec<String> {
+    let here = report.peers.iter();
+    let here = here.map(|peer| format!("{}: {} (configuration {})", peer.name, peer.version, peer.config_hash));
+    let missing = report.missing.iter().map(|(name, cure)| format!("{name}: not installed, skipped ({cure})"));
+    here.chain(missing).collect()
+}
+
+pub fn load(report: &PeersReport, workload: &WorkloadReport) -> Table {
+    let rate_name = format!("CPU us at {}/s", workload.rate);
+    let head = [
+        "",
+        "CPU us a request",
+        "user us",
+        "to best peer",
+        "to floor",
+        "requests/s",
+        &rate_name,
+        "p50 us",
+        "p99 us",
+        "p99.9 us",
+    ];
     let cpu_of = |name: &str| median(&samples(workload, name, |trial| Some(trial.at_maximum.us_per_request)));
     let of_role = |role| report.peers.iter().filter(move |peer| peer.role == role).map(|peer| cpu_of(&peer.name));
     let best = of_role(Role::Peer).filter(|cpu| cpu.is_finite()).min_by(f64::total_cmp);
-    let floor = of_role(Role::Floor).find(|cpu| cpu.is_finite()).filter(|_| workload.has_floor);
+    let floor = of_role(Role::Floor).find(|cpu| cpu.is_finite()).filter(|_| workload.no_floor.is_none());
+    let mut rows = Vec::new();
     for peer in &report.peers {
         let name = &peer.name;
         if !workload.trials.contains_key(name) {
-            let _ = writeln!(out, "| {name} | failed | | | | | | | | |");
+            let is_skipped = workload.tls && report.without_tls.contains_key(name);
+            if !is_skipped || peer.role != Role::Floor {
+                let mut row = vec![name.clone(), if is_skipped { "no TLS" } else { "failed" }.to_owned()];
+                row.resize(head.len(), String::new());
+                rows.push(row);
+            }
             continue;
         }
         let column = |take: fn(&Trial) -> Option<f64>, digits| spread(&samples(workload, name, take), digits);
         let ratio = |to: Option<f64>| to.map_or("".into(), |to| format!("{:.2}", cpu_of(name) / to));
-        let _ = writeln!(
-            out,
-            "| {name} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        rows.push(vec![
+            name.clone(),
             column(|trial| Some(trial.at_maximum.us_per_request), 2),
             column(|trial| Some(trial.at_maximum.user_us), 2),
             if peer.role == Role::Floor { String::new() } else { ratio(best) },
@@ -61,13 +114,10 @@ fn describe(out: &mut String, report: &PeersReport, workload: &WorkloadReport) {
             column(|trial| trial.latency_us.map(|latency| latency.p50), 0),
             column(|trial| trial.latency_us.map(|latency| latency.p99), 0),
             column(|trial| trial.latency_us.map(|latency| latency.p99_9), 0),
-        );
+        ]);
     }
-    if !workload.has_floor {
-        out.push_str(
-            "\nThe relay dials its upstream for every request, which a proxy with a pool need not: no floor here.\n",
-        );
-    }
+    let (title, note) = (workload.title.clone(), workload.no_floor.clone());
+    Table { title, head: head.map(str::to_owned).into(), rows, note }
 }
 
 /// Measured where the proxy's core was full in most rounds; otherwise what its cost would allow, marked as such.
@@ -81,7 +131,7 @@ fn rate(workload: &WorkloadReport, name: &str) -> String {
     format!("1e6/CPU: {}", spread(&implied, 0))
 }
 
-fn samples(workload: &WorkloadReport, name: &str, take: impl Fn(&Trial) -> Option<f64>) -> Vec<f64> {
+pub fn samples(workload: &WorkloadReport, name: &str, take: impl Fn(&Trial) -> Option<f64>) -> Vec<f64> {
     workload.trials.get(name).into_iter().flatten().filter_map(take).collect()
 }
 
@@ -93,48 +143,52 @@ fn spread(samples: &[f64], digits: usize) -> String {
     }
 }
 
-fn describe_idle(out: &mut String, report: &PeersReport) {
-    if report.idle.is_empty() {
-        return;
-    }
-    let count = report.idle.values().flatten().map(|memory| memory.connections).max().unwrap_or(0);
-    let _ = writeln!(out, "\n## {count} idle connections\n");
-    let _ = writeln!(out, "Memory of user space only: the kernel's sockets cost every proxy the same.\n");
-    out.push_str("| | MiB without connections | KiB a connection | MiB for 10,000 |\n|---|---|---|---|\n");
-    for (name, seen) in &report.idle {
-        let take = |take: fn(&super::IdleMemory) -> f64| seen.iter().map(take).collect::<Vec<f64>>();
-        let _ = writeln!(
-            out,
-            "| {name} | {} | {} | {} |",
+/// Idle connections, without and with TLS.
+pub fn idle(report: &PeersReport) -> impl Iterator<Item = Table> {
+    let kinds = [("idle connections", &report.idle), ("idle connections with TLS 1.3", &report.idle_tls)];
+    kinds.into_iter().filter(|(_, seen)| !seen.is_empty()).map(|(kind, seen)| idle_table(kind, seen))
+}
+
+fn idle_table(kind: &str, seen: &BTreeMap<String, Vec<IdleMemory>>) -> Table {
+    let count = seen.values().flatten().map(|memory| memory.connections).max().unwrap_or(0);
+    let row = |(name, seen): (&String, &Vec<IdleMemory>)| {
+        let take = |take: fn(&IdleMemory) -> f64| seen.iter().map(take).collect::<Vec<f64>>();
+        vec![
+            name.clone(),
             spread(&take(|memory| memory.at_start_kib / 1024.0), 1),
             spread(&take(|memory| memory.kib_per_connection), 2),
             spread(&take(|memory| memory.kib_per_connection * 10_000.0 / 1024.0), 1),
-        );
+        ]
+    };
+    Table {
+        title: format!("{count} {kind}"),
+        head: ["", "MiB without connections", "KiB a connection", "MiB for 10,000"].map(str::to_owned).into(),
+        rows: seen.iter().map(row).collect(),
+        note: Some("Memory of user space only: the kernel's sockets cost every proxy the same.".into()),
     }
 }
 
 /// What a reader should know before believing the figures.
-fn describe_trouble(out: &mut String, report: &PeersReport) {
+pub fn doubts(report: &PeersReport) -> Vec<String> {
     let trials = || report.workloads.iter().flat_map(|workload| workload.trials.values().flatten());
     let disturbed = trials().filter(|t| t.at_maximum.is_disturbed() || t.at_rate.is_disturbed()).count();
     let refused = trials().filter(|trial| trial.refused.is_some()).count();
-    if disturbed + refused + report.failed.len() > 0 {
-        out.push_str("\n## Doubts\n\n");
-    }
+    let mut doubts = Vec::new();
     if disturbed > 0 {
         let all = trials().count();
-        let _ = writeln!(
-            out,
-            "- In {disturbed} of {all} measurements others took more than 5 % of the proxy's core. CPU a request suffers \
+        doubts.push(format!(
+            "In {disturbed} of {all} measurements others took more than 5 % of the proxy's core. CPU a request suffers \
              little by that (cold caches), latency and requests/s much."
-        );
+        ));
     }
     if refused > 0 {
-        let _ = writeln!(out, "- {refused} measurements have no latency, as the generator itself was late.");
+        doubts.push(format!("{refused} measurements have no latency, as the generator itself was late."));
     }
-    for failure in &report.failed {
-        let _ = writeln!(out, "- failed: {failure}");
-    }
+    let floors = || report.peers.iter().filter(|peer| peer.role == Role::Floor);
+    let without = report.without_tls.iter().filter(|(name, _)| !floors().any(|floor| floor.name == **name));
+    doubts.extend(without.map(|(name, reason)| format!("{name} was not measured with TLS: {reason}")));
+    doubts.extend(report.failed.iter().map(|failure| format!("failed: {failure}")));
+    doubts
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::workload::Workload;
 use crate::{
     driver::Driver,
     generator::{self, IdleConnections, Limits, Loop, Outcome, Plan, Verdict},
-    measure::{self, CoreTicks, Cost, Memory, ProcessTree},
+    measure::{self, CoreTicks, Cost, ProcessTree},
     report::Percentiles,
     schedule::Shape,
 };
@@ -114,10 +114,15 @@ impl Bench {
         });
         let after = cores();
         let outcome = running.finish()?;
+        if workload.wants_full_handshakes() {
+            let resumed = outcome.resumed;
+            ensure!(resumed == 0, "{resumed} handshakes were short ones");
+        }
         let failures = outcome.failures();
         if failures > 0 {
             let (errors, statuses, unfinished) = (outcome.errors, &outcome.statuses, outcome.unfinished);
-            bail!("{failures} requests failed: {errors:?}, {unfinished} unfinished, answers {statuses:?}");
+            let reason = outcome.first_error.as_ref().map_or(String::new(), |reason| format!("; {reason}"));
+            bail!("{failures} requests failed: {errors:?}, {unfinished} unfinished, answers {statuses:?}{reason}");
         }
         let cost = looks.first().zip(looks.last()).and_then(|(first, last)| last.cost_since(first));
         let cost: Cost = cost.context("the server ended, or answered nothing")?;
@@ -140,6 +145,7 @@ impl Bench {
         let threads = self.generator_cpus.len();
         ensure!(threads > 0 && workload.connections >= threads, "fewer connections than generator threads");
         let mix = Arc::new(workload.mix(&target.to_string())?);
+        let protocol = workload.protocol()?;
         let share = match pace {
             Loop::Open { per_second, shape } => Loop::Open { per_second: per_second / threads as f64, shape },
             Loop::Closed => Loop::Closed,
@@ -150,6 +156,8 @@ impl Bench {
             pace: share,
             connections: workload.connections / threads + usize::from(index < workload.connections % threads),
             keep_alive: workload.keep_alive,
+            tls: protocol.tls.clone(),
+            streams: protocol.streams,
             warmup: WARMUP,
             duration: self.duration,
             timeout: TIMEOUT,
@@ -172,8 +180,8 @@ impl Bench {
         server: ProcessTree,
     ) -> Result<IdleMemory> {
         let mix = Arc::new(workload.mix(&target.to_string())?);
-        let before: Memory = server.memory();
-        let held = IdleConnections::open(target, &mix, count, self.driver, self.generator_cpus.first().copied())?;
+        let (cpu, before) = (self.generator_cpus.first().copied(), server.memory());
+        let held = IdleConnections::open(target, workload.protocol()?.tls, &mix, count, self.driver, cpu)?;
         thread::sleep(SETTLE);
         let after = server.memory();
         let grown = after.anonymous.saturating_sub(before.anonymous) as f64;

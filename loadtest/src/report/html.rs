@@ -1,48 +1,15 @@
-//! One page that needs nothing else: inline SVG, no script, nothing fetched. Its own policy forbids both.
+//! The page of a run: latency by percentile and over time, throughput, cost, and the facts to judge them by.
 
 use std::fmt::Write;
 
-use super::{Percentiles, Report, Round};
-
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 260.0;
-/// Room for the numbers at the axes.
-const LEFT: f64 = 74.0;
-const BOTTOM: f64 = 34.0;
-const TOP: f64 = 14.0;
-const RIGHT: f64 = 14.0;
-
-const COLOURS: [&str; 6] = ["#1f5fa8", "#c2571a", "#2e7d4f", "#7a3f9a", "#a12b3c", "#5b6470"];
-
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2em auto;padding:0 1em;color:#1c2024}
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:right;
-border-bottom:1px solid #d8dce0}td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}
-.refused{background:#fdecea;border-left:4px solid #a12b3c;padding:.6em 1em}text{font:11px system-ui,sans-serif;fill:#41474d}";
-
-/// A line of a chart.
-struct Line {
-    name: String,
-    points: Vec<(f64, f64)>,
-}
-
-/// How values become places.
-#[derive(Clone, Copy, PartialEq)]
-enum Scale {
-    Linear,
-    /// Equal steps for 0 %, 90 %, 99 %, 99.9 % and so on.
-    Nines,
-}
+use super::{
+    Percentiles, Report, Round,
+    page::{self, Line, Scale, chart, escape},
+};
 
 pub fn render(report: &Report) -> String {
-    let mut page = String::new();
     let load = &report.load;
-    let title = format!("Load on {}", escape(&load.target));
-    let _ = write!(
-        page,
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"Content-Security-Policy\" \
-         content=\"default-src 'none'; style-src 'unsafe-inline'\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
-    );
+    let mut page = page::open(&format!("Load on {}", load.target));
     let is_open = load.rate.is_some();
     let meaning = if is_open {
         "Requests left on a schedule; latency counts from the intended time of each."
@@ -96,7 +63,7 @@ pub fn render(report: &Report) -> String {
         }),
     );
     facts(&mut page, report);
-    page.push_str("</body></html>\n");
+    page::close(&mut page);
     page
 }
 
@@ -135,6 +102,7 @@ fn facts(page: &mut String, report: &Report) {
         ("Command", report.command.clone()),
         ("Loop", format!("{}, {rate}", load.pace)),
         ("Connections", format!("{}, {}", load.connections, if load.keep_alive { "kept" } else { "one a request" })),
+        ("Protocol", load.protocol.clone()),
         ("Warm-up and measured", format!("{} s, {} s", load.warmup_s, load.duration_s)),
         ("Scenario", format!("{} requests, hash {}", load.requests, load.scenario_hash)),
         ("Server's configuration", load.server_config_hash.clone().unwrap_or_else(|| "not named".into())),
@@ -147,111 +115,4 @@ fn facts(page: &mut String, report: &Report) {
         let _ = write!(page, "<tr><td>{name}</td><td style=\"text-align:left\">{}</td></tr>", escape(&value));
     }
     page.push_str("</table>");
-}
-
-/// Nothing is drawn for lines of fewer than two points.
-fn chart(page: &mut String, title: &str, x_unit: &str, y_unit: &str, scale: Scale, lines: &[Line]) {
-    let lines: Vec<&Line> = lines.iter().filter(|line| line.points.len() > 1).collect();
-    if lines.is_empty() {
-        return;
-    }
-    let place = |x: f64| match scale {
-        Scale::Linear => x,
-        Scale::Nines => -(1.0 - x.min(99.9999) / 100.0).log10(),
-    };
-    let all = || lines.iter().flat_map(|line| &line.points);
-    let x_max = all().map(|point| place(point.0)).fold(f64::MIN_POSITIVE, f64::max);
-    let y_max = round_up(all().map(|point| point.1).fold(f64::MIN_POSITIVE, f64::max));
-    let at_x = |x: f64| LEFT + place(x) / x_max * (WIDTH - LEFT - RIGHT);
-    let at_y = |y: f64| HEIGHT - BOTTOM - y / y_max * (HEIGHT - BOTTOM - TOP);
-
-    let _ = write!(page, "<h2>{title}</h2><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">");
-    for step in 0..=4 {
-        let value = y_max * f64::from(step) / 4.0;
-        let y = at_y(value);
-        let unit = if step == 4 { format!(" {y_unit}") } else { String::new() };
-        let _ = write!(
-            page,
-            "<path d=\"M{LEFT} {y:.1}H{:.1}\" stroke=\"#d8dce0\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}{unit}</text>",
-            WIDTH - RIGHT,
-            LEFT - 6.0,
-            y + 4.0,
-            short(value)
-        );
-    }
-    let ticks: Vec<f64> = match scale {
-        Scale::Linear => (0..=8).map(|step| x_max * f64::from(step) / 8.0).collect(),
-        Scale::Nines => vec![0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999],
-    };
-    for tick in ticks.into_iter().filter(|&tick| place(tick) <= x_max) {
-        let (x, y) = (at_x(tick), HEIGHT - BOTTOM + 16.0);
-        let label = if scale == Scale::Nines { format!("{tick} %") } else { format!("{} {x_unit}", short(tick)) };
-        let _ = write!(page, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{label}</text>");
-    }
-    for (index, line) in lines.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
-        let points: Vec<String> = line.points.iter().map(|&(x, y)| format!("{:.1},{:.1}", at_x(x), at_y(y))).collect();
-        let _ = write!(
-            page,
-            "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" points=\"{}\"/>",
-            points.join(" ")
-        );
-        if lines.len() > 1 && index < 8 {
-            let (x, y) = (LEFT + 10.0 + 80.0 * index as f64, TOP);
-            let name = escape(&line.name);
-            let _ = write!(page, "<text x=\"{x:.1}\" y=\"{y:.1}\" style=\"fill:{colour}\">{name}</text>");
-        }
-    }
-    page.push_str("</svg>");
-}
-
-/// To one, two or five times a power of ten.
-fn round_up(value: f64) -> f64 {
-    let power = 10f64.powf(value.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(|&step| step >= value).unwrap_or(value)
-}
-
-fn short(value: f64) -> String {
-    match value {
-        large if large >= 1e6 => format!("{:.1}M", large / 1e6),
-        large if large >= 1e4 => format!("{:.0}k", large / 1e3),
-        small if small < 10.0 && small.fract() > 0.001 => format!("{small:.2}"),
-        value => format!("{value:.0}"),
-    }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn axes_end_at_round_numbers() {
-        assert_eq!(round_up(1.0), 1.0);
-        assert_eq!(round_up(3.0), 5.0);
-        assert_eq!(round_up(730.0), 1000.0);
-        assert_eq!(short(12_000.0), "12k");
-        assert_eq!(short(2.5), "2.50");
-    }
-
-    #[test]
-    fn what_others_wrote_is_text() {
-        assert_eq!(escape("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
-    }
-
-    #[test]
-    fn a_chart_stays_inside_its_frame() {
-        let mut page = String::new();
-        let points = vec![(0.0, 10.0), (50.0, 20.0), (99.0, 70.0), (100.0, 90.0)];
-        chart(&mut page, "t", "percentile", "us", Scale::Nines, &[Line { name: "x".into(), points }]);
-        let drawn = page.split("points=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a line");
-        for pair in drawn.split(' ') {
-            let (x, y) = pair.split_once(',').expect("two numbers");
-            let (x, y): (f64, f64) = (x.parse().expect("a number"), y.parse().expect("a number"));
-            assert!((LEFT..=WIDTH).contains(&x) && (0.0..=HEIGHT).contains(&y), "{pair}");
-        }
-    }
 }

@@ -5,6 +5,7 @@
 
 pub mod hdr_log;
 pub mod html;
+pub mod page;
 pub mod summary;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,9 @@ pub struct Load {
     pub rate: Option<f64>,
     pub connections: usize,
     pub keep_alive: bool,
+    /// Such as `HTTP/2 over TLS, 8 streams a connection`.
+    #[serde(default)]
+    pub protocol: String,
     pub warmup_s: f64,
     pub duration_s: f64,
     pub timeout_s: f64,
@@ -87,6 +91,17 @@ pub struct Round {
     pub statuses: BTreeMap<u16, u64>,
     pub errors: Errors,
     pub connections_opened: u64,
+    /// Of TLS, and how many of them were resumed.
+    #[serde(default)]
+    pub handshakes: u64,
+    #[serde(default)]
+    pub resumed: u64,
+    /// GOAWAY frames of the server.
+    #[serde(default)]
+    pub goaways: u64,
+    /// Why a connection could not be made, the first time.
+    #[serde(default)]
+    pub first_error: Option<String>,
     pub bytes_received: u64,
     pub generator: OwnCost,
     pub server: Option<ServerCost>,
@@ -186,6 +201,10 @@ impl Round {
             statuses: outcome.statuses.clone(),
             errors: outcome.errors,
             connections_opened: outcome.connections_opened,
+            handshakes: outcome.handshakes,
+            resumed: outcome.resumed,
+            goaways: outcome.goaways,
+            first_error: outcome.first_error.clone(),
             bytes_received: outcome.bytes_received,
             generator: OwnCost {
                 cpu_share: outcome.cpu_share(),

@@ -10,7 +10,7 @@ pub fn render(report: &Report) -> String {
     let load = &report.load;
     let rate = load.rate.map_or(String::new(), |rate| format!(", {rate} requests/s wanted"));
     let connections = if load.keep_alive { "keep-alive connections" } else { "connections, a new one each request" };
-    let _ = writeln!(out, "{} loop{rate}, {} {connections}", load.pace, load.connections);
+    let _ = writeln!(out, "{} loop{rate}, {} {connections}, {}", load.pace, load.connections, load.protocol);
     let _ =
         writeln!(out, "target {}, {} distinct requests, scenario {}", load.target, load.requests, load.scenario_hash);
     let _ = writeln!(out, "{}; generator on {}", report.facts.line(), report.facts.driver);
@@ -53,9 +53,18 @@ fn describe(out: &mut String, round: &Round) {
     if errors.sum() > 0 {
         let _ = writeln!(
             out,
-            "  errors     {} could not connect, {} cut off, {} too slow, {} malformed",
-            errors.connect, errors.closed, errors.timeout, errors.malformed
+            "  errors     {} could not connect, {} cut off, {} too slow, {} malformed, {} reset, {} refused",
+            errors.connect, errors.closed, errors.timeout, errors.malformed, errors.reset, errors.refused
         );
+    }
+    if let Some(reason) = &round.first_error {
+        let _ = writeln!(out, "             the first that could not connect: {reason}");
+    }
+    if round.handshakes > 0 {
+        let _ = writeln!(out, "  handshakes {} of TLS, {} of them resumed", round.handshakes, round.resumed);
+    }
+    if round.goaways > 0 {
+        let _ = writeln!(out, "  goaway     on {} connections", round.goaways);
     }
     let own = &round.generator;
     let cost =

@@ -5,7 +5,13 @@
 mod access_log;
 mod file;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, net::ToSocketAddrs, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{SocketAddr, ToSocketAddrs},
+    str::FromStr,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -14,17 +20,18 @@ pub use self::{
     access_log::from_access_log,
     file::{Scenario, parse_duration, read},
 };
-use crate::{hash::Hash, schedule::Random};
+use crate::{hash::Hash, http2, schedule::Random};
 
 /// A body is kept once for each request of the mix.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests of a mix; they are all in memory, written out.
 pub const REQUESTS_MAX: usize = 10_000;
 
-/// Where to. Only plain HTTP/1.1 so far.
+/// Where to.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub address: SocketAddr,
+    pub is_https: bool,
     /// As in the URL, for the Host header.
     pub authority: String,
     /// In front of every path of a scenario; a lone `/` is nothing.
@@ -35,27 +42,45 @@ impl FromStr for Target {
     type Err = anyhow::Error;
 
     fn from_str(url: &str) -> Result<Self> {
-        let rest = match url.split_once("://") {
-            Some(("http", rest)) => rest,
-            Some((scheme, _)) => bail!("{url}: {scheme} is not spoken yet, only http"),
-            None => url,
+        let (is_https, rest) = match url.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
+            Some((scheme, _)) => bail!("{url}: {scheme} is not spoken, only http and https"),
+            None => (false, url),
         };
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        ensure!(!authority.is_empty() && !authority.contains('@'), "{url}: not http://HOST[:PORT][/PATH]");
+        ensure!(!authority.is_empty() && !authority.contains('@'), "{url}: not http[s]://HOST[:PORT][/PATH]");
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let usual = if is_https { 443 } else { 80 };
+        let with_port = if has_port { authority.to_owned() } else { format!("{authority}:{usual}") };
         let address = with_port
             .to_socket_addrs()
             .with_context(|| format!("{url}: cannot resolve {authority}"))?
             .next()
             .with_context(|| format!("{url}: {authority} has no address"))?;
-        Ok(Self { address, authority: authority.to_owned(), path: path.to_owned() })
+        Ok(Self { address, is_https, authority: authority.to_owned(), path: path.to_owned() })
     }
+}
+
+impl Target {
+    pub fn host(&self) -> &str {
+        match self.authority.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() => host,
+            _ => &self.authority,
+        }
+    }
+}
+
+/// How requests are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Http1 { keep_alive: bool },
+    Http2,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        write!(f, "http{}://{}{}", if self.is_https { "s" } else { "" }, self.authority, self.path)
     }
 }
 
@@ -100,18 +125,21 @@ pub struct Mix {
 }
 
 pub struct Prepared {
+    /// All of it; of HTTP/2 the header block.
     pub bytes: Vec<u8>,
+    /// Of HTTP/2 only.
+    pub body: Arc<[u8]>,
     pub is_head: bool,
 }
 
 impl Mix {
     /// # Errors
-    /// A request that cannot be written as HTTP/1.1, with its place in the list.
+    /// A request that cannot be written, with its place in the list.
     pub fn prepare(
         target: &Target,
         requests: &[Request],
         common: &BTreeMap<String, String>,
-        keep_alive: bool,
+        form: Form,
     ) -> Result<Self> {
         ensure!(!requests.is_empty(), "there is no request to send");
         ensure!(requests.len() <= REQUESTS_MAX, "{} requests are more than {REQUESTS_MAX}", requests.len());
@@ -122,8 +150,7 @@ impl Mix {
             ensure!(request.weight.is_finite() && request.weight > 0.0, "{}.weight: must be above 0", place());
             sum += request.weight;
             mix.sums.push(sum);
-            let bytes = request.render(target, common, keep_alive).with_context(place)?;
-            mix.prepared.push(Prepared { bytes, is_head: request.method == "HEAD" });
+            mix.prepared.push(request.render(target, common, form).with_context(place)?);
         }
         if mix.prepared.len() == 1 {
             mix.sums.clear();
@@ -148,13 +175,13 @@ impl Mix {
     /// The same for the same requests and weights: two results with one hash are of one load.
     pub fn hash(&self) -> String {
         let weights = self.sums.iter().map(|sum| sum.to_bits().to_be_bytes().to_vec());
-        let texts = self.prepared.iter().map(|prepared| prepared.bytes.clone());
+        let texts = self.prepared.iter().map(|prepared| [&prepared.bytes[..], &prepared.body].concat());
         texts.chain(weights).fold(Hash::new(), |hash, part| hash.part(&part)).text()
     }
 }
 
 impl Request {
-    fn render(&self, target: &Target, common: &BTreeMap<String, String>, keep_alive: bool) -> Result<Vec<u8>> {
+    fn render(&self, target: &Target, common: &BTreeMap<String, String>, form: Form) -> Result<Prepared> {
         ensure!(is_token(&self.method), "method: not a token");
         let path = format!("{}{}", target.path.trim_end_matches('/'), self.path);
         let path = if self.path.is_empty() { target.path.as_str() } else { &path };
@@ -165,6 +192,7 @@ impl Request {
         ensure!(bytes <= BODY_BYTES_MAX, "bodyBytes: at most {BODY_BYTES_MAX}");
         let body = self.body.clone().unwrap_or_else(|| "x".repeat(bytes));
 
+        let length = body.len().to_string();
         let mut headers: BTreeMap<String, &str> = BTreeMap::new();
         for (name, value) in common.iter().chain(&self.headers) {
             let lower = name.to_ascii_lowercase();
@@ -175,17 +203,23 @@ impl Request {
             headers.insert(lower, value);
         }
         let host = headers.remove("host").unwrap_or(&target.authority);
+        if !body.is_empty() || ["POST", "PUT", "PATCH"].contains(&self.method.as_str()) {
+            headers.insert("content-length".into(), &length);
+        }
+        let is_head = self.method == "HEAD";
+        let Form::Http1 { keep_alive } = form else {
+            let fields = headers.iter().map(|(name, value)| (name.as_str(), *value));
+            let bytes = http2::request_block(&self.method, target.is_https, host, path, fields);
+            return Ok(Prepared { bytes, body: body.into_bytes().into(), is_head });
+        };
         let mut text = format!("{} {path} HTTP/1.1\r\nhost: {host}\r\n", self.method);
+        if !keep_alive {
+            headers.insert("connection".into(), "close");
+        }
         for (name, value) in &headers {
             text += &format!("{name}: {value}\r\n");
         }
-        if !keep_alive {
-            text += "connection: close\r\n";
-        }
-        if !body.is_empty() || ["POST", "PUT", "PATCH"].contains(&self.method.as_str()) {
-            text += &format!("content-length: {}\r\n", body.len());
-        }
-        Ok((text + "\r\n" + &body).into_bytes())
+        Ok(Prepared { bytes: (text + "\r\n" + &body).into_bytes(), body: Arc::default(), is_head })
     }
 }
 
@@ -216,7 +250,7 @@ mod tests {
 
     fn text(request: &Request, keep_alive: bool) -> Result<String> {
         let common = BTreeMap::from([("Accept".to_owned(), "*/*".to_owned())]);
-        let mix = Mix::prepare(&target(), std::slice::from_ref(request), &common, keep_alive)?;
+        let mix = Mix::prepare(&target(), std::slice::from_ref(request), &common, Form::Http1 { keep_alive })?;
         Ok(String::from_utf8(mix.request(0).bytes.clone())?)
     }
 
@@ -247,15 +281,30 @@ mod tests {
     #[test]
     fn requests_are_picked_by_weight() {
         let weighted = |weight| Request { weight, ..Request::default() };
-        let mix = Mix::prepare(&target(), &[weighted(3.0), weighted(1.0)], &BTreeMap::new(), true).expect("a mix");
+        let mix =
+            Mix::prepare(&target(), &[weighted(3.0), weighted(1.0)], &BTreeMap::new(), Form::Http2).expect("a mix");
         let mut random = Random::new(3);
         let first = (0..10_000).filter(|_| mix.pick(&mut random) == 0).count();
         assert!((7_300..7_700).contains(&first), "{first}");
     }
 
     #[test]
-    fn other_schemes_are_refused() {
-        let refused = "https://x".parse::<Target>().expect_err("must be refused").to_string();
-        assert_eq!(refused, "https://x: https is not spoken yet, only http");
+    fn a_scheme_decides_about_tls_and_the_port() {
+        let target = |url: &str| url.parse::<Target>().expect("a URL");
+        let (plain, tls) = (target("http://127.0.0.1/x"), target("https://127.0.0.1/x"));
+        assert_eq!((plain.address.port(), plain.is_https, plain.host()), (80, false, "127.0.0.1"));
+        assert_eq!((tls.address.port(), tls.is_https, tls.to_string().as_str()), (443, true, "https://127.0.0.1/x"));
+        assert_eq!(target("[::1]:8443").host(), "[::1]");
+        let refused = "gopher://x".parse::<Target>().expect_err("must be refused").to_string();
+        assert_eq!(refused, "gopher://x: gopher is not spoken, only http and https");
+    }
+
+    #[test]
+    fn a_request_of_http2_has_its_body_apart() {
+        let post = Request { method: "POST".into(), body_bytes: Some(3), ..Request::default() };
+        let mix = Mix::prepare(&target(), &[post], &BTreeMap::new(), Form::Http2).expect("a mix");
+        let request = mix.request(0);
+        assert_eq!(&request.body[..], b"xxx");
+        assert!(request.bytes.starts_with(&[0x83, 0x86, 1]) && request.bytes.ends_with(b"content-length\x013"));
     }
 }

@@ -258,3 +258,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_engine_is_asked_only_behind_its_literal_beginning() {
+    for (text, expected) in [
+        ("/orders/[0-9]+", "/orders/"),
+        ("/orders(/[0-9]+)", "/orders/"),
+        ("^/a/(?:b)/[0-9]", "/a/b/"),
+        ("/a/?", "/a"),
+        ("/a+", "/"),
+        ("/(a|b)/c.d", "/"),
+        ("[a-z]+/x", ""),
+        ("(?i)/a[0-9]", "/"),
+        ("a[0-9]|b[0-9]", ""),
+    ] {
+        match compile(text).shape {
+            Shape::Linear { prefix, .. } => assert_eq!(&*prefix, expected.as_bytes(), "{text}"),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+}

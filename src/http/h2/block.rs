@@ -64,7 +64,10 @@ impl Connection {
         if let Some(stream) = self.streams.get(id) {
             return match stream {
                 // It crossed our RST_STREAM, or should have.
-                stream if stream.reset => Ok((Form::Nothing, None)),
+                stream if stream.reset => {
+                    self.budget.spend(Work::ClosedStream, price::CLOSED_STREAM)?;
+                    Ok((Form::Nothing, None))
+                }
                 stream if stream.stop_reading && !stream.remote_ended => Ok((Form::Trailers, None)),
                 stream if stream.is_complete() => match self.streams.gone(id) {
                     Gone::Reset => Ok((Form::Nothing, None)),

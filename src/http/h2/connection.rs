@@ -274,11 +274,10 @@ impl Connection {
     /// The owner is done with the stream: it stops counting as concurrent. One that is still open is reset.
     pub fn forget(&mut self, stream: StreamId) {
         let Some(entry) = self.streams.get(stream.0) else { return };
-        let code = match self.role {
-            Role::Server if entry.local_ended => Code::NO_ERROR,
-            _ => Code::CANCEL,
-        };
-        self.reset(stream, code);
+        if self.role == Role::Server && entry.local_ended {
+            self.stop_reading(stream);
+        }
+        self.reset(stream, Code::CANCEL);
         self.remove(stream.0);
     }
 

@@ -29,3 +29,6 @@ pub use event::{Event, StreamId};
 pub use limits::Limits;
 pub use memory::HeaderMemory;
 pub use send::Outgoing;
+
+#[cfg(test)]
+mod tests;

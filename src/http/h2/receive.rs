@@ -130,7 +130,7 @@ impl Connection {
         let mut dropped = error.is_some();
         match error {
             Some(Some((code, reason))) => self.stream_error(id, code, reason)?,
-            Some(None) => {}
+            Some(None) => self.budget.spend(Work::ClosedStream, price::CLOSED_STREAM)?,
             None => dropped = self.streams.get(id).is_none_or(|stream| stream.stop_reading),
         }
         let around = header.len - data.payload;
@@ -148,7 +148,6 @@ impl Connection {
         if self.streams.gone(id) != Gone::Reset {
             return Err(ConnectionError::new(Code::STREAM_CLOSED, "data_on_closed_stream"));
         }
-        self.budget.spend(Work::ClosedStream, price::CLOSED_STREAM)?;
         Ok(Some(None))
     }
 

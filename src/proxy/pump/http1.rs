@@ -7,7 +7,7 @@ use crate::{
             body::{BodyError, BodyReader, Step},
             emit,
         },
-        head::Fields,
+        head::{BodyLength, Fields},
     },
     net::{
         Buffer, Receiver, Sender,
@@ -32,7 +32,7 @@ pub async fn pump(
         let gathered = gather(from, body, framing, &mut out, direction)?;
         payload += gathered.payload;
         // Taken, and kept for another try, before anything is sent: what was decoded is decoded only once.
-        let large = match gathered.next {
+        let mut large = match gathered.next {
             Next::Large { start, len } => {
                 payload += len as u64;
                 direction.keep(&from.buffered()[start..start + len]);
@@ -40,6 +40,9 @@ pub async fn pump(
             }
             Next::Done | Next::More => None,
         };
+        if let Some(large) = &mut large {
+            prepend(&mut out, large);
+        }
         if !out.is_empty() {
             out = send(to, out, direction).await?;
         }
@@ -74,6 +77,22 @@ pub async fn send(to: &Sender, out: Buffer, direction: &Direction<'_>) -> Result
     direction.watch.progress();
     result.map_err(PumpError::Write)?;
     Ok(out)
+}
+
+/// Writes what goes first into the room in front of what follows, where there is enough: one send for both.
+pub fn prepend(out: &mut Buffer, large: &mut Buffer) {
+    if out.len() <= large.headroom() {
+        large.prepend(out.bytes());
+        *out = Buffer::none();
+    }
+}
+
+/// How much to receive where a message is to come like one that had such a body: with its head, or as much as goes.
+pub fn usual_room(body: BodyLength) -> usize {
+    match body {
+        BodyLength::Length(length) if length > SMALL_ROOM as u64 / 2 => LARGE_ROOM,
+        _ => SMALL_ROOM,
+    }
 }
 
 /// A large buffer where much is to come: known from the length, or seen from a read that was filled.

@@ -5,7 +5,7 @@
 
 use super::{
     Direction, Framing, PumpError, frame_in_place,
-    http1::{COPY_BYTES_MAX, next_room, send, write_end, write_piece},
+    http1::{COPY_BYTES_MAX, next_room, prepend, send, write_end, write_piece},
     trailers,
 };
 use crate::{
@@ -79,7 +79,7 @@ pub async fn to_http1(
     loop {
         // What has come is taken, and goes in as few sends as its size allows.
         let mut taken = 0;
-        let large = loop {
+        let mut large = loop {
             let Some(piece) = next.take().or_else(|| from.data_now()) else { break None };
             taken += piece.len();
             direction.keep(piece.bytes());
@@ -95,6 +95,9 @@ pub async fn to_http1(
             let trailers = from.take_trailers().unwrap_or_default();
             direction.keep_end(&trailers);
             write_end(&mut out, framing, &trailers);
+        }
+        if let Some(large) = &mut large {
+            prepend(&mut out, large);
         }
         if !out.is_empty() {
             drop(send(to, std::mem::take(&mut out), direction).await?);

@@ -1,7 +1,8 @@
 //! Moves a body from one side to the other: decodes its framing, encodes the other side's, at the slower one's pace.
 //!
 //! Nothing passes that was not decoded. Between two HTTP/1.1 connections small pieces are copied behind each other into one
-//! send, and a large piece leaves in the buffer it came in; an HTTP/2 stream copies what its windows allow into frames.
+//! send, and a large piece leaves in the buffer it came in, behind whatever fits in front of it; an HTTP/2 stream copies
+//! what its windows allow into frames.
 
 mod http1;
 mod http2;
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::http1::usual_room;
 use super::{
     h2::Stream,
     wire::{Incoming, Outgoing},

@@ -3,9 +3,10 @@
 //! A point of n cores needs n more for generators and upstreams: below that, their want of CPU would pass for the
 //! gateway's. What a machine is too small for is said, not extrapolated.
 
+mod table;
+
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     fs,
     num::NonZeroUsize,
     path::PathBuf,
@@ -28,7 +29,6 @@ use crate::{
     },
     report::{self, Better, Measurement},
     scenario::parse_duration,
-    statistics::{Spread, median},
     sys,
 };
 
@@ -76,6 +76,10 @@ pub struct ScaleArgs {
     /// Write the table as Markdown; it is printed in any case
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+
+    /// Write the table as one HTML page, with what it says drawn
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// The result of `scale`.
@@ -161,13 +165,14 @@ pub fn run(args: &ScaleArgs) -> Result<bool> {
     }
     report.measurements = measurements(&points);
     report.points = points;
-    let table = render(&report);
+    let table = table::markdown(&report);
     let write = |path: &Option<PathBuf>, text: &str| match path {
         Some(path) => fs::write(path, text).with_context(|| format!("cannot write {}", path.display())),
         None => Ok(()),
     };
     write(&args.json, &(serde_json::to_string_pretty(&report)? + "\n"))?;
     write(&args.markdown, &table)?;
+    write(&args.html, &table::page(&report))?;
     crate::print(&table)?;
     Ok(report.failed.is_empty())
 }
@@ -204,7 +209,8 @@ fn measure_point(args: &ScaleArgs, peer: &Peer, point: &Point, driver: driver::D
     // What this thread does must not fall on a core of the gateway.
     sys::pin_to(&point.generator_cpus).context("cannot move to the generators' CPUs")?;
     let upstream = Upstream::start(&point.upstream_cpus)?;
-    let place = Place { cpus: &point.gateway_cpus, driver: &point.driver, upstream: upstream.address };
+    let place =
+        Place { cpus: &point.gateway_cpus, driver: &point.driver, upstream: upstream.address, certificates: None };
     let server = peer.start(&place, peers::FIRST_REQUEST)?;
     let bench = Bench {
         driver,
@@ -273,54 +279,6 @@ fn measurements(points: &[Point]) -> Vec<Measurement> {
         }
     }
     all
-}
-
-fn render(report: &ScaleReport) -> String {
-    let mut out = String::from("# Scaling over cores\n\n");
-    let _ = writeln!(out, "{}; {}.", report.started, report.facts.line());
-    let _ = writeln!(out, "{} (configuration {})\n\n    {}\n", report.version, report.config_hash, report.command);
-    for line in &report.topology {
-        let _ = writeln!(out, "- {line}");
-    }
-    out.push_str(
-        "\n| driver | cores | requests/s | CPU us a request | to one core | busiest core to mean | load on |\n",
-    );
-    out.push_str("|---|---|---|---|---|---|---|\n");
-    for point in &report.points {
-        let one = report.points.iter().find(|one| one.cores == 1 && one.driver == point.driver);
-        let ratio = one.map_or(f64::NAN, |one| median(&costs(point)) / median(&costs(one)));
-        let spread = |samples: &[f64], digits: usize| match Spread::of(samples) {
-            Some(Spread { median, min, max }) => format!("{median:.digits$} ({min:.digits$}-{max:.digits$})"),
-            None => "failed".into(),
-        };
-        let full: Vec<f64> =
-            point.rounds.iter().filter(|r| r.phase.core_share > SATURATED).map(|r| r.phase.per_second).collect();
-        let rate = if full.len() * 2 > point.rounds.len() {
-            spread(&full, 0)
-        } else {
-            let implied: Vec<f64> = costs(point).iter().map(|us| point.cores as f64 * 1e6 / us).collect();
-            format!("cores x 1e6/CPU: {}", spread(&implied, 0))
-        };
-        let balance: Vec<f64> = point.rounds.iter().map(|round| round.imbalance).collect();
-        let _ = writeln!(
-            out,
-            "| {} | {} | {rate} | {} | {} | {} | generators {:?}, upstreams {:?} |",
-            point.driver,
-            point.cores,
-            spread(&costs(point), 2),
-            if ratio.is_finite() { format!("{ratio:.2}") } else { String::new() },
-            spread(&balance, 2),
-            point.generator_cpus,
-            point.upstream_cpus
-        );
-    }
-    let cannot = report.not_shown.iter().map(|line| format!("not shown here: {line}"));
-    let failed = report.failed.iter().map(|line| format!("failed: {line}"));
-    for line in cannot.chain(failed) {
-        let _ = write!(out, "\n- {line}");
-    }
-    out.push('\n');
-    out
 }
 
 #[cfg(test)]
