@@ -8,7 +8,7 @@ use super::{
     node::Located,
     problem::{Location, Problem, Severity},
     resources::{self, RetryOn, ServiceRingway},
-    snapshot::{Endpoint, HealthCheck, LoadBalancing, Retries},
+    snapshot::{Endpoint, HealthCheck, LoadBalancing, ProxyProtocolVersion, Retries},
 };
 
 /// Further tries; more than this would turn one failure into an avalanche.
@@ -21,6 +21,7 @@ pub struct ServiceSettings {
     pub endpoints: Vec<Endpoint>,
     pub load_balancing: LoadBalancing,
     pub preserve_host: bool,
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
     pub retries: Retries,
     pub health_check: Option<HealthCheck>,
 }
@@ -35,6 +36,10 @@ pub fn read(written: &ServiceRingway, path: &str, problems: &mut Vec<Problem>) -
             resources::LoadBalancing::LeastRequests => LoadBalancing::LeastRequests,
         },
         preserve_host: written.preserve_host,
+        proxy_protocol: written.proxy_protocol.map(|version| match version {
+            resources::ProxyProtocolVersion::V1 => ProxyProtocolVersion::V1,
+            resources::ProxyProtocolVersion::V2 => ProxyProtocolVersion::V2,
+        }),
         retries: retries(&written.retries, &mut checked),
         health_check: written.health_check.as_ref().map(|written| health_check(written, &mut checked)),
     }

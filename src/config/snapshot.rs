@@ -50,6 +50,8 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Listener {
     pub address: SocketAddr,
+    /// Every connection begins with a PROXY protocol header.
+    pub proxy_protocol: bool,
     pub apis: BaseIndex,
 }
 
@@ -214,6 +216,8 @@ pub struct Service {
     pub authority: String,
     pub load_balancing: LoadBalancing,
     pub preserve_host: bool,
+    /// Every connection begins with this header, and is one client connection's own.
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
     pub retries: Retries,
     pub health_check: Option<HealthCheck>,
     /// Outbound policies; also where `https` before TLS stands as `Compiled::Broken`.
@@ -225,6 +229,12 @@ pub struct Service {
 pub struct Endpoint {
     pub host: String,
     pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocolVersion {
+    V1,
+    V2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

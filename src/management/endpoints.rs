@@ -219,6 +219,7 @@ mod tests {
             authority: "orders".to_owned(),
             load_balancing: LoadBalancing::RoundRobin,
             preserve_host: false,
+            proxy_protocol: None,
             retries: Retries {
                 attempts: 0,
                 connect_failure: true,

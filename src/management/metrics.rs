@@ -203,6 +203,14 @@ fn connections(page: &mut Page, sum: &CoreCopy, cores: &BTreeMap<usize, Core>) {
     ] {
         page.single(Kind::Counter, name, help, value);
     }
+    let mut family = page.family(
+        Kind::Counter,
+        "ringway_proxy_headers_refused_total",
+        "Client connections closed for want of a PROXY protocol header that counts, by reason code.",
+    );
+    for (reason, count) in sum.proxy_headers_refused.iter() {
+        family.sample(&[("reason", reason)], count);
+    }
     let mut family = page.family(Kind::Counter, "ringway_upstream_dial_failures_total", "Failed dials by reason code.");
     for (reason, count) in sum.dial_failures.iter() {
         family.sample(&[("reason", reason)], count);

@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use super::{
+    arrival,
     core::{Core, Counted, Drain, Serving},
     exchange::{self, After},
     listener::OpenListener,
@@ -33,7 +34,10 @@ pub struct Connection {
     pub core: Rc<Core>,
     pub listener: Rc<OpenListener>,
     pub stream: Stream,
+    /// The client: the socket's other end, or whom that speaks for.
     pub peer: SocketAddr,
+    /// Where the client connected to, if a PROXY protocol header said so. Boxed: few connections have one.
+    pub destination: Option<Box<SocketAddr>>,
     pub deadline: Deadline,
 }
 
@@ -57,7 +61,10 @@ pub struct Workspace {
 /// `_open` was made when the connection was accepted, so that nobody takes the core for idle in between.
 pub async fn serve(_open: Open, core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
     let deadline = core.deadlines.deadline();
-    let mut connection = Connection { core, listener, stream, peer, deadline };
+    let mut connection = Connection { core, listener, stream, peer, destination: None, deadline };
+    if connection.begins_with_proxy_header() && !Box::pin(arrival::identify(&mut connection)).await {
+        return;
+    }
     loop {
         // Boxed, so that an idle connection does not keep room for an exchange.
         match Box::pin(active(&mut connection)).await {
@@ -175,6 +182,12 @@ impl Connection {
     /// What a request that begins now is decided by.
     pub fn serving(&self) -> Rc<Serving> {
         self.listener.serving(&self.core)
+    }
+
+    fn begins_with_proxy_header(&self) -> bool {
+        let serving = self.serving();
+        let listener = serving.snapshot.listeners.get(self.listener.index.get());
+        listener.is_some_and(|listener| listener.proxy_protocol)
     }
 
     /// Whether another request on this connection would be served.

@@ -2,6 +2,8 @@
 
 pub mod listener;
 
+pub mod arrival;
+
 pub mod connection;
 
 pub mod exchange;

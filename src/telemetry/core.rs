@@ -186,6 +186,7 @@ pub struct CoreTelemetry {
     pub access_log: Lines,
     exchanges: RefCell<Exchanges>,
     dial_failures: RefCell<Reasons>,
+    proxy_headers_refused: RefCell<Reasons>,
 }
 
 impl CoreTelemetry {
@@ -204,6 +205,7 @@ impl CoreTelemetry {
             access_log: Lines::default(),
             exchanges: RefCell::default(),
             dial_failures: RefCell::default(),
+            proxy_headers_refused: RefCell::default(),
         }
     }
 
@@ -214,6 +216,11 @@ impl CoreTelemetry {
 
     pub fn dial_failed(&self, reason: &'static str) {
         self.dial_failures.borrow_mut().add(reason, 1);
+    }
+
+    /// A connection without a PROXY protocol header that counts.
+    pub fn proxy_header_refused(&self, reason: &'static str) {
+        self.proxy_headers_refused.borrow_mut().add(reason, 1);
     }
 
     /// All at once, for cores with few APIs and for tests.
@@ -243,6 +250,7 @@ impl CoreTelemetry {
             busy_ns: 0,
             access_log_dropped: self.access_log.dropped(),
             dial_failures: self.dial_failures.borrow().clone(),
+            proxy_headers_refused: self.proxy_headers_refused.borrow().clone(),
             exchanges: Exchanges {
                 apis: Vec::with_capacity(exchanges.apis.len()),
                 routes: exchanges.routes.clone(),
@@ -354,6 +362,7 @@ pub struct CoreCopy {
     pub busy_ns: u64,
     pub access_log_dropped: u64,
     pub dial_failures: Reasons,
+    pub proxy_headers_refused: Reasons,
     pub exchanges: Exchanges,
 }
 
@@ -374,6 +383,9 @@ impl CoreCopy {
         self.access_log_dropped += other.access_log_dropped;
         for (reason, count) in other.dial_failures.iter() {
             self.dial_failures.add(reason, count);
+        }
+        for (reason, count) in other.proxy_headers_refused.iter() {
+            self.proxy_headers_refused.add(reason, count);
         }
         self.exchanges.merge(&other.exchanges);
     }
