@@ -36,10 +36,11 @@ pub fn read(written: &ServiceRingway, path: &str, problems: &mut Vec<Problem>) -
             resources::LoadBalancing::LeastRequests => LoadBalancing::LeastRequests,
         },
         preserve_host: written.preserve_host,
-        proxy_protocol: written.proxy_protocol.map(|version| match version {
-            resources::ProxyProtocolVersion::V1 => ProxyProtocolVersion::V1,
-            resources::ProxyProtocolVersion::V2 => ProxyProtocolVersion::V2,
-        }),
+        proxy_protocol: match written.proxy_protocol {
+            resources::ProxyProtocolVersion::None => None,
+            resources::ProxyProtocolVersion::V1 => Some(ProxyProtocolVersion::V1),
+            resources::ProxyProtocolVersion::V2 => Some(ProxyProtocolVersion::V2),
+        },
         retries: retries(&written.retries, &mut checked),
         health_check: written.health_check.as_ref().map(|written| health_check(written, &mut checked)),
     }

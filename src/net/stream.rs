@@ -6,8 +6,9 @@
 use std::{
     future::poll_fn,
     io,
-    net::SocketAddr,
-    os::fd::{IntoRawFd, OwnedFd},
+    mem::ManuallyDrop,
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
     rc::Rc,
     task::{Context, Poll, Waker},
 };
@@ -134,6 +135,14 @@ impl Sender {
     pub async fn send(&self, buffer: Buffer) -> (io::Result<()>, Buffer) {
         let mut sending = Sending::new(self.fd.clone(), buffer);
         poll_fn(|context| sending.poll(context)).await
+    }
+
+    /// Where the peer connected to, or what the kernel chose for a connection of ours.
+    pub fn local_address(&self) -> SocketAddr {
+        // SAFETY: the descriptor is open for as long as `self` lives, and the socket made of it is not dropped.
+        let socket = unsafe { ManuallyDrop::new(Socket::from_raw_fd(self.fd.raw)) };
+        let local = socket.local_addr().ok().and_then(|address| address.as_socket());
+        local.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
     }
 
     /// Whether the peer has ended its side, seen without consuming anything. It may have left; it may still read.

@@ -5,28 +5,40 @@
 
 use std::net::SocketAddr;
 
-use super::connection::Connection;
+use super::{core::Core, listener::OpenListener};
 use crate::{
     net::{
+        Stream,
         buffer::SMALL_ROOM,
         proxy_protocol::{self, Addresses, HeaderError},
     },
-    worker::deadline::Expired,
+    worker::deadline::{Deadline, Expired},
 };
 
-/// Reads the header and takes its addresses over. False: there was none that counts, and the connection is to be closed.
-pub async fn identify(connection: &mut Connection) -> bool {
-    match header(connection).await {
-        Ok(Some(Addresses { source, destination })) => {
-            connection.peer = SocketAddr::new(source.ip().to_canonical(), source.port());
-            connection.destination = Some(Box::new(destination));
-            true
-        }
-        Ok(None) => true,
+/// What a connection says of its client.
+pub enum Arrival {
+    Named(Addresses),
+    /// Nothing: the client is the socket's other end.
+    Unnamed,
+    /// There was no header that counts, and the connection is to be closed.
+    Refused,
+}
+
+/// Reads the header, and not a byte more.
+pub async fn identify(
+    core: &Core,
+    listener: &OpenListener,
+    stream: &mut Stream,
+    peer: SocketAddr,
+    deadline: &Deadline,
+) -> Arrival {
+    match header(core, listener, stream, peer, deadline).await {
+        Ok(Some(Addresses { source, destination })) => Arrival::Named(Addresses::between(source, destination)),
+        Ok(None) => Arrival::Unnamed,
         Err(refusal) => {
-            tracing::debug!("connection from {} closed: {}", connection.peer, refusal.reason());
-            connection.core.telemetry.proxy_header_refused(refusal.reason());
-            false
+            tracing::debug!("connection from {peer} closed: {}", refusal.reason());
+            core.telemetry.proxy_header_refused(refusal.reason());
+            Arrival::Refused
         }
     }
 }
@@ -55,23 +67,30 @@ impl Refusal {
     }
 }
 
-async fn header(connection: &mut Connection) -> Result<Option<Addresses>, Refusal> {
-    let serving = connection.serving();
+async fn header(
+    core: &Core,
+    listener: &OpenListener,
+    stream: &mut Stream,
+    peer: SocketAddr,
+    deadline: &Deadline,
+) -> Result<Option<Addresses>, Refusal> {
+    let serving = listener.serving(core);
     let settings = &serving.snapshot.settings;
-    if !settings.proxy_protocol.from.contains(connection.peer.ip()) {
+    if !settings.proxy_protocol.from.contains(peer.ip()) {
         return Err(Refusal::Unlisted);
     }
-    let receiver = &mut connection.stream.receiver;
+    let receiver = &mut stream.receiver;
     receiver.want(SMALL_ROOM);
-    connection.deadline.set(settings.timeouts.proxy_header);
+    deadline.set(settings.timeouts.proxy_header);
     loop {
         let input = receiver.buffered();
-        if let Some(header) = proxy_protocol::parse(input, settings.limits.proxy_header_bytes).map_err(Refusal::Bad)? {
+        let parsed = proxy_protocol::parse(input, settings.limits.proxy_header_bytes);
+        if let Some(header) = parsed.map_err(Refusal::Bad)? {
             receiver.consume(header.bytes);
             return Ok(header.addresses);
         }
         let begun = !input.is_empty();
-        match connection.deadline.guard(receiver.fill()).await {
+        match deadline.guard(receiver.fill()).await {
             Ok(Ok(1..)) => {}
             Ok(_) if begun => return Err(Refusal::Truncated),
             Ok(_) => return Err(Refusal::Absent),

@@ -3,10 +3,10 @@
 //! What an exchange needs (heads, buffers, its future) is made when bytes come and given up after a second of silence: an
 //! idle connection is its socket, its deadline and where it came from.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::OnceCell, net::SocketAddr, rc::Rc, time::Duration};
 
 use super::{
-    arrival,
+    arrival::{self, Arrival},
     core::{Core, Counted, Drain, Serving},
     exchange::{self, After},
     listener::OpenListener,
@@ -17,7 +17,7 @@ use crate::{
         h1::parse::{HeadLimits, RequestError, parse_request},
         head::{RequestHead, ResponseHead},
     },
-    net::{Buffer, Receiver, Stream, buffer::SMALL_ROOM, task},
+    net::{Buffer, Receiver, Stream, buffer::SMALL_ROOM, proxy_protocol::Addresses, task},
     policies::{Authentication, chain::Ran},
     worker::deadline::{Deadline, Expired},
 };
@@ -36,8 +36,9 @@ pub struct Connection {
     pub stream: Stream,
     /// The client: the socket's other end, or whom that speaks for.
     pub peer: SocketAddr,
-    /// Where the client connected to, if a PROXY protocol header said so. Boxed: few connections have one.
-    pub destination: Option<Box<SocketAddr>>,
+    /// Who connected to whom, once an upstream has to be told or a load balancer said so. Such upstreams' connections are
+    /// this connection's own, and this is how they know it.
+    told: OnceCell<Rc<Addresses>>,
     pub deadline: Deadline,
 }
 
@@ -58,19 +59,44 @@ pub struct Workspace {
     pub head: Vec<u8>,
 }
 
-/// `_open` was made when the connection was accepted, so that nobody takes the core for idle in between.
-pub async fn serve(_open: Open, core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
+/// `open` was made when the connection was accepted, so that nobody takes the core for idle in between.
+pub fn serve(
+    open: Open,
+    core: Rc<Core>,
+    listener: Rc<OpenListener>,
+    stream: Stream,
+    peer: SocketAddr,
+) -> impl Future<Output = ()> {
     let deadline = core.deadlines.deadline();
-    let mut connection = Connection { core, listener, stream, peer, destination: None, deadline };
-    if connection.begins_with_proxy_header() && !Box::pin(arrival::identify(&mut connection)).await {
-        return;
-    }
-    loop {
-        // Boxed, so that an idle connection does not keep room for an exchange.
-        match Box::pin(active(&mut connection)).await {
-            Next::Idle if connection.wait_for_bytes().await => {}
-            _ => break,
+    let mut connection = Connection { core, listener, stream, peer, told: OnceCell::new(), deadline };
+    // Not an `async fn`, whose arguments would be kept beside the connection that they have become part of.
+    async move {
+        let _open = open;
+        // Boxed, so that the connection does not keep room for it.
+        if connection.listener.expects_proxy_header(&connection.core) && !Box::pin(identified(&mut connection)).await {
+            return;
         }
+        loop {
+            // Boxed, so that an idle connection does not keep room for an exchange.
+            match Box::pin(active(&mut connection)).await {
+                Next::Idle if connection.wait_for_bytes().await => {}
+                _ => break,
+            }
+        }
+    }
+}
+
+/// Takes over what a PROXY protocol header says. False: there was none that counts.
+async fn identified(connection: &mut Connection) -> bool {
+    let Connection { core, listener, stream, peer, told, deadline } = connection;
+    match arrival::identify(core, listener, stream, *peer, deadline).await {
+        Arrival::Named(addresses) => {
+            *peer = addresses.source;
+            let _ = told.set(Rc::new(addresses));
+            true
+        }
+        Arrival::Unnamed => true,
+        Arrival::Refused => false,
     }
 }
 
@@ -184,10 +210,9 @@ impl Connection {
         self.listener.serving(&self.core)
     }
 
-    fn begins_with_proxy_header(&self) -> bool {
-        let serving = self.serving();
-        let listener = serving.snapshot.listeners.get(self.listener.index.get());
-        listener.is_some_and(|listener| listener.proxy_protocol)
+    /// Who connected to whom, as an upstream is told that wants to know.
+    pub fn told(&self) -> &Rc<Addresses> {
+        self.told.get_or_init(|| Rc::new(Addresses::between(self.peer, self.stream.sender.local_address())))
     }
 
     /// Whether another request on this connection would be served.

@@ -19,7 +19,7 @@ use super::{
     exchange::After,
     headers,
     listener::OpenListener,
-    pool::{Reuse, Unavailable},
+    pool::{Own, Reuse, Unavailable},
     pump::{Direction, Framing, PumpError, Replay, Wait, pump},
     reject,
     respond::{self, ClientFraming},
@@ -169,6 +169,8 @@ impl Attempt<'_> {
         let timeouts = &settings.timeouts;
         let service_index = account.service.expect("a decided exchange has its Service");
         let upstream = &self.serving.upstreams[service_index];
+        let told = self.service.proxy_protocol.map(|version| (version.into(), connection.told().clone()));
+        let own = told.as_ref().map(|(version, client)| Own { version: *version, client });
         let Connection { core, listener, stream, peer, deadline, .. } = &mut *connection;
         let client = stream.sender.clone();
         let watch = Watch::new(deadline, &client, listener);
@@ -180,7 +182,8 @@ impl Attempt<'_> {
             self.service.load_balancing,
             random,
             timeouts.upstream_connect,
-            self.tries.reuse(&workspace.request)
+            self.tries.reuse(&workspace.request),
+            own
         ));
         let mut lease = watch.over(acquired).await.map_err(Failure::Stalled)?.map_err(Failure::Unavailable)?;
         self.tries.reused.set(lease.reused);

@@ -75,6 +75,12 @@ impl OpenListener {
         self.going.get().is_some_and(|going| Instant::now() >= going.until)
     }
 
+    /// Whether a connection that is made now begins with a PROXY protocol header.
+    pub fn expects_proxy_header(&self, core: &Core) -> bool {
+        let serving = self.serving(core);
+        serving.snapshot.listeners.get(self.index.get()).is_some_and(|listener| listener.proxy_protocol)
+    }
+
     /// What a request that begins now is decided by.
     pub fn serving(&self, core: &Core) -> Rc<Serving> {
         self.going.get().map_or_else(|| core.serving(), |going| going.serving.clone())

@@ -10,14 +10,18 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Poll, Waker},
     time::Duration,
 };
 
 use crate::{
-    config::snapshot::LoadBalancing,
-    net::{Stream, task},
+    config::snapshot::{LoadBalancing, ProxyProtocolVersion},
+    net::{
+        Buffer, Stream,
+        proxy_protocol::{self, Addresses, Version},
+        task,
+    },
     telemetry::core::CoreTelemetry,
 };
 
@@ -57,6 +61,8 @@ pub struct Backend {
 
 struct Idle {
     stream: Stream,
+    /// The client connection that alone may use it.
+    owner: Option<Weak<Addresses>>,
     /// Its last answer had no body, though an upstream may think otherwise: the kernel is asked before it is used.
     doubtful: bool,
     sweeps: u32,
@@ -69,6 +75,15 @@ pub struct Lease {
     upstream: Rc<Upstream>,
     /// It had carried a request before.
     pub reused: bool,
+    owner: Option<Weak<Addresses>>,
+}
+
+/// For a Service that is told who the client is: the connection begins with a header that says so, and carries requests of
+/// that one client connection only, which is known by where it keeps its addresses.
+#[derive(Clone, Copy)]
+pub struct Own<'a> {
+    pub version: Version,
+    pub client: &'a Rc<Addresses>,
 }
 
 /// Which idle connection may carry a request.
@@ -140,6 +155,7 @@ impl Upstream {
         random: u32,
         connect_timeout: Option<Duration>,
         reuse: Reuse,
+        own: Option<Own<'_>>,
     ) -> Result<Lease, Unavailable> {
         let mut waited = false;
         loop {
@@ -150,12 +166,12 @@ impl Upstream {
                 }
             })?;
             if waited || self.called.get() == 0 || self.has_unpromised() {
-                if let Some(stream) = self.take_idle(&backend, reuse) {
+                if let Some(stream) = self.take_idle(&backend, reuse, own) {
                     self.telemetry.reuses.increment();
-                    return Ok(self.lease(stream, backend, true));
+                    return Ok(self.lease(stream, backend, true, own));
                 }
                 if self.open.get() < self.limits.get().connections || self.evict_idle() {
-                    return self.dial(backend, connect_timeout).await;
+                    return self.dial(backend, connect_timeout, own).await;
                 }
             }
             self.wait(waited).await?;
@@ -163,7 +179,7 @@ impl Upstream {
         }
     }
 
-    /// Once a second: drops what was closed or sat too long.
+    /// Once a second: drops what was closed, or sat too long, or whose client connection is gone.
     pub fn sweep(self: &Rc<Self>, idle_timeout: Option<Duration>) {
         let sweeps_max = idle_timeout.map_or(u32::MAX, |timeout| (timeout.as_secs() as u32).max(1));
         for backend in self.backends.borrow().clone().iter() {
@@ -171,7 +187,7 @@ impl Upstream {
             let before = idle.len();
             idle.retain_mut(|idle| {
                 idle.sweeps += 1;
-                idle.sweeps <= sweeps_max && idle.stream.receiver.is_quiet()
+                idle.sweeps <= sweeps_max && idle.is_usable() && idle.stream.receiver.is_quiet()
             });
             for _ in idle.len()..before {
                 self.closed();
@@ -212,12 +228,19 @@ impl Upstream {
         }
     }
 
-    fn take_idle(&self, backend: &Backend, reuse: Reuse) -> Option<Stream> {
+    fn take_idle(&self, backend: &Backend, reuse: Reuse, own: Option<Own<'_>>) -> Option<Stream> {
         if reuse == Reuse::None {
             return None;
         }
         loop {
-            let mut idle = backend.idle.borrow_mut().pop_back()?;
+            let mut idle = match own {
+                None => backend.idle.borrow_mut().pop_back()?,
+                Some(own) => {
+                    let mut all = backend.idle.borrow_mut();
+                    let last = all.iter().rposition(|idle| idle.is_of(own.client))?;
+                    all.remove(last)?
+                }
+            };
             self.telemetry.pool_idle.decrement();
             if idle.stream.receiver.is_quiet()
                 && (!(idle.doubtful || reuse == Reuse::Checked) || idle.stream.sender.peer_is_silent())
@@ -228,15 +251,20 @@ impl Upstream {
         }
     }
 
-    async fn dial(self: &Rc<Self>, backend: Rc<Backend>, timeout: Option<Duration>) -> Result<Lease, Unavailable> {
+    async fn dial(
+        self: &Rc<Self>,
+        backend: Rc<Backend>,
+        timeout: Option<Duration>,
+        own: Option<Own<'_>>,
+    ) -> Result<Lease, Unavailable> {
         self.opened();
         self.telemetry.dials.increment();
         // Counted as open from here on, so that a burst cannot pass the limit while it connects.
         let opening = Opening(self);
-        let failed = match task::timeout(timeout, Stream::connect(backend.address)).await {
+        let failed = match task::timeout(timeout, connect(backend.address, own)).await {
             Some(Ok(stream)) => {
                 std::mem::forget(opening);
-                return Ok(self.lease(stream, backend, false));
+                return Ok(self.lease(stream, backend, false, own));
             }
             Some(Err(error)) => Unavailable::Connect(error),
             None => Unavailable::ConnectTimeout,
@@ -245,9 +273,10 @@ impl Upstream {
         Err(failed)
     }
 
-    fn lease(self: &Rc<Self>, stream: Stream, backend: Rc<Backend>, reused: bool) -> Lease {
+    fn lease(self: &Rc<Self>, stream: Stream, backend: Rc<Backend>, reused: bool, own: Option<Own<'_>>) -> Lease {
         backend.active.set(backend.active.get() + 1);
-        Lease { stream: Some(stream), backend, upstream: self.clone(), reused }
+        let owner = own.map(|own| Rc::downgrade(own.client));
+        Lease { stream: Some(stream), backend, upstream: self.clone(), reused, owner }
     }
 
     /// Waits for a call: behind the others, or before them where it was called in vain.
@@ -334,6 +363,39 @@ impl Upstream {
     }
 }
 
+/// A connection on which nothing but a client's introduction has been said.
+async fn connect(address: SocketAddr, own: Option<Own<'_>>) -> io::Result<Stream> {
+    let stream = Stream::connect(address).await?;
+    if let Some(Own { version, client }) = own {
+        let header = proxy_protocol::write(version, client);
+        let mut out = Buffer::with_room(header.len());
+        out.extend(&header);
+        stream.sender.send(out).await.0?;
+    }
+    Ok(stream)
+}
+
+/// The configuration knows nothing of sockets, and those nothing of it.
+impl From<ProxyProtocolVersion> for Version {
+    fn from(version: ProxyProtocolVersion) -> Self {
+        match version {
+            ProxyProtocolVersion::V1 => Self::V1,
+            ProxyProtocolVersion::V2 => Self::V2,
+        }
+    }
+}
+
+impl Idle {
+    fn is_of(&self, client: &Rc<Addresses>) -> bool {
+        self.owner.as_ref().is_some_and(|owner| std::ptr::eq(owner.as_ptr(), Rc::as_ptr(client)))
+    }
+
+    /// Whether anybody may still come for it.
+    fn is_usable(&self) -> bool {
+        self.owner.as_ref().is_none_or(|owner| owner.strong_count() > 0)
+    }
+}
+
 impl Backend {
     fn new(address: SocketAddr) -> Self {
         Self { address, healthy: Cell::new(true), active: Cell::new(0), idle: RefCell::default() }
@@ -350,7 +412,8 @@ impl Lease {
         let Some(mut stream) = self.stream.take() else { return };
         stream.receiver.want(crate::net::buffer::SMALL_ROOM);
         stream.receiver.listen_in();
-        self.upstream.keep(&self.backend, Idle { stream, doubtful, sweeps: 0 });
+        let owner = self.owner.take();
+        self.upstream.keep(&self.backend, Idle { stream, owner, doubtful, sweeps: 0 });
     }
 }
 

@@ -101,7 +101,7 @@ pub struct ServiceRingway {
     pub endpoints: Vec<Located<String>>,
     pub load_balancing: LoadBalancing,
     pub preserve_host: bool,
-    pub proxy_protocol: Option<ProxyProtocolVersion>,
+    pub proxy_protocol: ProxyProtocolVersion,
     pub retries: Retries,
     pub health_check: Option<HealthCheck>,
 }
@@ -114,9 +114,11 @@ pub enum LoadBalancing {
     LeastRequests,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ProxyProtocolVersion {
+    #[default]
+    None,
     V1,
     V2,
 }
