@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     buffer::{Buffer, SMALL_ROOM},
-    executor, listen,
+    executor,
     reactor::{Fd, Pending, Sending},
 };
 
@@ -36,11 +36,6 @@ impl Stream {
         let receiver =
             Receiver { receiving: Pending::new(fd.clone()), buffer: Buffer::none(), room: SMALL_ROOM, at_once: 0 };
         Self { receiver, sender: Sender { fd } }
-    }
-
-    /// Whether the descriptors that clients may take are taken with this one; the rest is for upstreams, files, probes.
-    pub fn takes_the_last_room(&self) -> bool {
-        !listen::is_for_clients(self.sender.fd.raw)
     }
 
     /// Connects; the caller bounds the time.

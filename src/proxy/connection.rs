@@ -11,6 +11,7 @@ use super::{
     exchange::{self, After},
     listener::OpenListener,
     reject, respond,
+    tenure::Tenure,
 };
 use crate::{
     http::{
@@ -39,6 +40,7 @@ pub struct Connection {
     /// Who connected to whom, once an upstream has to be told or a load balancer said so. Such upstreams' connections are
     /// this connection's own, and this is how they know it.
     told: OnceCell<Rc<Addresses>>,
+    pub tenure: Tenure,
     pub deadline: Deadline,
 }
 
@@ -68,7 +70,8 @@ pub fn serve(
     peer: SocketAddr,
 ) -> impl Future<Output = ()> {
     let deadline = core.deadlines.deadline();
-    let mut connection = Connection { core, listener, stream, peer, told: OnceCell::new(), deadline };
+    let tenure = Tenure::new(&core.deadlines, core.random());
+    let mut connection = Connection { core, listener, stream, peer, told: OnceCell::new(), tenure, deadline };
     // Not an `async fn`, whose arguments would be kept beside the connection that they have become part of.
     async move {
         let _open = open;
@@ -88,7 +91,7 @@ pub fn serve(
 
 /// Takes over what a PROXY protocol header says. False: there was none that counts.
 async fn identified(connection: &mut Connection) -> bool {
-    let Connection { core, listener, stream, peer, told, deadline } = connection;
+    let Connection { core, listener, stream, peer, told, deadline, .. } = connection;
     match arrival::identify(core, listener, stream, *peer, deadline).await {
         Arrival::Named(addresses) => {
             *peer = addresses.source;
@@ -222,7 +225,8 @@ impl Connection {
 
     /// Whether a response may say that the connection stays.
     pub fn may_stay(&self) -> bool {
-        !self.core.draining() && !self.listener.is_closing()
+        let limits = &self.serving().snapshot.settings.connections;
+        !self.core.draining() && !self.listener.is_closing() && !self.tenure.is_over(&self.core.deadlines, limits)
     }
 
     /// Waits, holding nothing, for the next request. False: there will be none.

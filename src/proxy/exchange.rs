@@ -24,6 +24,7 @@ pub enum After {
 
 pub async fn run(connection: &mut Connection, workspace: &mut Workspace) -> After {
     let serving = connection.serving();
+    connection.tenure.begin_request();
     let mut account = Account::begin(&connection.core, serving.clone(), connection.peer, &workspace.request);
     match decide(connection, workspace, &serving, &mut account) {
         Ok(()) => forward::forward(connection, workspace, &serving, &mut account).await,

@@ -23,6 +23,7 @@ use super::{
     pump::{Direction, Framing, PumpError, Replay, Wait, pump},
     reject,
     respond::{self, ClientFraming},
+    tenure::Tenure,
     tunnel,
     watch::{Stalled, Waiting, Watch},
 };
@@ -171,7 +172,7 @@ impl Attempt<'_> {
         let upstream = &self.serving.upstreams[service_index];
         let told = self.service.proxy_protocol.map(|version| (version.into(), connection.told().clone()));
         let own = told.as_ref().map(|(version, client)| Own { version: *version, client });
-        let Connection { core, listener, stream, peer, deadline, .. } = &mut *connection;
+        let Connection { core, listener, stream, peer, tenure, deadline, .. } = &mut *connection;
         let client = stream.sender.clone();
         let watch = Watch::new(deadline, &client, listener);
 
@@ -205,6 +206,7 @@ impl Attempt<'_> {
             peer: *peer,
             core,
             listener,
+            tenure,
             watch: &watch,
             upload: &upload,
             uploaded: &uploaded,
@@ -309,6 +311,7 @@ struct Download<'a> {
     peer: SocketAddr,
     core: &'a Core,
     listener: &'a OpenListener,
+    tenure: &'a Tenure,
     watch: &'a Watch<'a>,
     upload: &'a Direction<'a>,
     uploaded: &'a Cell<bool>,
@@ -344,6 +347,7 @@ impl Download<'_> {
         let keep_alive = workspace.request.keep_alive
             && !self.core.draining()
             && !self.listener.is_closing()
+            && !self.tenure.is_over(&self.core.deadlines, &settings.connections)
             && asked_whole
             && framing != ClientFraming::UntilClose;
         crate::http::h1::hop::strip_hop_by_hop(&mut workspace.response.fields);

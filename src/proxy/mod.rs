@@ -1,10 +1,12 @@
 //! The life of a request, one file per step, in reading order.
 
 pub mod listener;
+pub mod spread;
 
 pub mod arrival;
 
 pub mod connection;
+pub mod tenure;
 
 pub mod exchange;
 

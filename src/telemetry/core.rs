@@ -169,6 +169,9 @@ impl Reasons {
 pub struct CoreTelemetry {
     pub core: usize,
     pub connections_accepted: Counter,
+    /// Of those, given to another core; and taken from others.
+    pub connections_handed_over: Counter,
+    pub connections_taken_over: Counter,
     /// Closed at accept because of a limit.
     pub connections_refused: Counter,
     /// Accepting failed: the process or the host had run out of something.
@@ -194,6 +197,8 @@ impl CoreTelemetry {
         Self {
             core,
             connections_accepted: Counter::default(),
+            connections_handed_over: Counter::default(),
+            connections_taken_over: Counter::default(),
             connections_refused: Counter::default(),
             accept_failures: Counter::default(),
             connections_open: Gauge::default(),
@@ -238,6 +243,8 @@ impl CoreTelemetry {
             core: self.core,
             taken_at: Instant::now(),
             connections_accepted: self.connections_accepted.value(),
+            connections_handed_over: self.connections_handed_over.value(),
+            connections_taken_over: self.connections_taken_over.value(),
             connections_refused: self.connections_refused.value(),
             accept_failures: self.accept_failures.value(),
             connections_open: self.connections_open.value(),
@@ -349,6 +356,8 @@ pub struct CoreCopy {
     pub core: usize,
     pub taken_at: Instant,
     pub connections_accepted: u64,
+    pub connections_handed_over: u64,
+    pub connections_taken_over: u64,
     pub connections_refused: u64,
     pub accept_failures: u64,
     pub connections_open: u64,
@@ -370,6 +379,8 @@ impl CoreCopy {
     /// Adds another core's numbers; `core` and `taken_at` stay.
     pub fn merge(&mut self, other: &Self) {
         self.connections_accepted += other.connections_accepted;
+        self.connections_handed_over += other.connections_handed_over;
+        self.connections_taken_over += other.connections_taken_over;
         self.connections_refused += other.connections_refused;
         self.accept_failures += other.accept_failures;
         self.connections_open += other.connections_open;
