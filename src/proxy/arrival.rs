@@ -3,16 +3,14 @@
 //! From here on the address in the header is the client's, for everything: trust in `x-forwarded-*`, policies, logs. What a
 //! client sends behind the balancer's header is the client's own word, so it is believed as much as that client is.
 
-use std::net::SocketAddr;
-
-use super::{core::Core, listener::OpenListener};
+use super::client::Client;
 use crate::{
     net::{
         Stream,
         buffer::SMALL_ROOM,
         proxy_protocol::{self, Addresses, HeaderError},
     },
-    worker::deadline::{Deadline, Expired},
+    worker::deadline::Expired,
 };
 
 /// What a connection says of its client.
@@ -25,19 +23,13 @@ pub enum Arrival {
 }
 
 /// Reads the header, and not a byte more.
-pub async fn identify(
-    core: &Core,
-    listener: &OpenListener,
-    stream: &mut Stream,
-    peer: SocketAddr,
-    deadline: &Deadline,
-) -> Arrival {
-    match header(core, listener, stream, peer, deadline).await {
+pub async fn identify(client: &Client, stream: &mut Stream) -> Arrival {
+    match header(client, stream).await {
         Ok(Some(Addresses { source, destination })) => Arrival::Named(Addresses::between(source, destination)),
         Ok(None) => Arrival::Unnamed,
         Err(refusal) => {
-            tracing::debug!("connection from {peer} closed: {}", refusal.reason());
-            core.telemetry.proxy_header_refused(refusal.reason());
+            tracing::debug!("connection from {} closed: {}", client.peer, refusal.reason());
+            client.core.telemetry.proxy_header_refused(refusal.reason());
             Arrival::Refused
         }
     }
@@ -67,21 +59,15 @@ impl Refusal {
     }
 }
 
-async fn header(
-    core: &Core,
-    listener: &OpenListener,
-    stream: &mut Stream,
-    peer: SocketAddr,
-    deadline: &Deadline,
-) -> Result<Option<Addresses>, Refusal> {
-    let serving = listener.serving(core);
+async fn header(client: &Client, stream: &mut Stream) -> Result<Option<Addresses>, Refusal> {
+    let serving = client.serving();
     let settings = &serving.snapshot.settings;
-    if !settings.proxy_protocol.from.contains(peer.ip()) {
+    if !settings.proxy_protocol.from.contains(client.peer.ip()) {
         return Err(Refusal::Unlisted);
     }
     let receiver = &mut stream.receiver;
     receiver.want(SMALL_ROOM);
-    deadline.set(settings.timeouts.proxy_header);
+    client.deadline.set(settings.timeouts.proxy_header);
     loop {
         let input = receiver.buffered();
         let parsed = proxy_protocol::parse(input, settings.limits.proxy_header_bytes);
@@ -90,7 +76,7 @@ async fn header(
             return Ok(header.addresses);
         }
         let begun = !input.is_empty();
-        match deadline.guard(receiver.fill()).await {
+        match client.deadline.guard(receiver.fill()).await {
             Ok(Ok(1..)) => {}
             Ok(_) if begun => return Err(Refusal::Truncated),
             Ok(_) => return Err(Refusal::Absent),

@@ -22,6 +22,7 @@ use crate::{
         rule::Scratch,
         snapshot::{Service, Snapshot},
     },
+    http::h2::HeaderMemory,
     policies::{self, State, chain},
     telemetry::{access_log::civil, core::CoreTelemetry},
     worker::deadline::Deadlines,
@@ -32,6 +33,7 @@ pub struct Core {
     /// How many cores the replica's limits are shared out over.
     pub cores: usize,
     pub deadlines: Rc<Deadlines>,
+    pub header_memory: HeaderMemory,
     pub telemetry: Rc<CoreTelemetry>,
     serving: RefCell<Rc<Serving>>,
     endpoints: RefCell<Arc<EndpointTable>>,
@@ -191,6 +193,7 @@ impl Core {
             id,
             cores,
             deadlines: Deadlines::new(),
+            header_memory: HeaderMemory::new(0),
             telemetry: Rc::new(telemetry),
             serving: RefCell::new(Rc::new(empty)),
             endpoints: RefCell::default(),
@@ -215,6 +218,7 @@ impl Core {
 
     /// Takes over a snapshot: requests that begin from now on see it. Pools of unchanged Services stay.
     pub fn serve(&self, snapshot: Arc<Snapshot>) {
+        self.header_memory.set_max(snapshot.settings.limits.h2.header_memory_per_core);
         let shares = self.shares(&snapshot);
         let upstreams: Vec<_> = snapshot.services.iter().map(|service| self.upstream(service, shares)).collect();
         let policy_core = policies::Core { id: self.id };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    connection,
+    client, connection,
     core::{Core, Serving},
     spread,
 };
@@ -152,7 +152,7 @@ pub fn admit(core: &Rc<Core>, open: &Rc<OpenListener>, accepted: Accepted) {
         core.telemetry.connections_refused.increment();
         task::spawn(connection::refuse(stream));
     } else {
-        let counted = connection::Open::new(core.clone());
+        let counted = client::Open::new(core.clone());
         task::spawn(connection::serve(counted, core.clone(), open.clone(), stream, peer));
     }
 }

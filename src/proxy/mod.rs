@@ -5,8 +5,11 @@ pub mod spread;
 
 pub mod arrival;
 
+pub mod client;
 pub mod connection;
+pub mod h2;
 pub mod tenure;
+pub mod wire;
 
 pub mod exchange;
 

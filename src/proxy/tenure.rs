@@ -1,12 +1,17 @@
-//! How long a client connection may go on before its client is to make a new one.
+//! What stays with a client connection: how long it may go on before its client is to make a new one, and whom it serves.
 //!
 //! A connection stays on the core that it began on, so clients that never leave would keep an uneven load as it is. Where
 //! it is limited, the last response says that the connection ends, and the next one goes to the least loaded core.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use crate::{
     config::settings::Connections,
+    net::proxy_protocol::Addresses,
     worker::deadline::{Deadlines, TICK},
 };
 
@@ -16,12 +21,24 @@ pub struct Tenure {
     requests: Cell<u32>,
     /// In 1/2560 of the age allowed: up to a tenth of it.
     early: u8,
+    /// Who connected to whom, once an upstream has to be told or a load balancer said so. Connections to such upstreams
+    /// are this client connection's own, and know it by this.
+    told: OnceCell<Rc<Addresses>>,
 }
 
 impl Tenure {
     /// By chance a little shorter for some: clients that came together should not all come again together.
     pub fn new(deadlines: &Deadlines, random: u64) -> Self {
-        Self { since: deadlines.now(), requests: Cell::new(0), early: random as u8 }
+        Self { since: deadlines.now(), requests: Cell::new(0), early: random as u8, told: OnceCell::new() }
+    }
+
+    /// What a load balancer said; the first word counts.
+    pub fn tell(&self, addresses: Addresses) {
+        self.told(|| addresses);
+    }
+
+    pub fn told(&self, otherwise: impl FnOnce() -> Addresses) -> &Rc<Addresses> {
+        self.told.get_or_init(|| Rc::new(otherwise()))
     }
 
     pub fn begin_request(&self) {

@@ -159,6 +159,10 @@ impl Reasons {
         }
     }
 
+    fn merge(&mut self, other: &Self) {
+        other.iter().for_each(|(reason, count)| self.add(reason, count));
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0.iter().copied()
     }
@@ -190,6 +194,8 @@ pub struct CoreTelemetry {
     exchanges: RefCell<Exchanges>,
     dial_failures: RefCell<Reasons>,
     proxy_headers_refused: RefCell<Reasons>,
+    h2_connection_errors: RefCell<Reasons>,
+    h2_stream_errors: RefCell<Reasons>,
 }
 
 impl CoreTelemetry {
@@ -211,6 +217,8 @@ impl CoreTelemetry {
             exchanges: RefCell::default(),
             dial_failures: RefCell::default(),
             proxy_headers_refused: RefCell::default(),
+            h2_connection_errors: RefCell::default(),
+            h2_stream_errors: RefCell::default(),
         }
     }
 
@@ -226,6 +234,16 @@ impl CoreTelemetry {
     /// A connection without a PROXY protocol header that counts.
     pub fn proxy_header_refused(&self, reason: &'static str) {
         self.proxy_headers_refused.borrow_mut().add(reason, 1);
+    }
+
+    /// A client's HTTP/2 connection was ended, as it broke the protocol or used up its budget.
+    pub fn h2_connection_failed(&self, reason: &'static str) {
+        self.h2_connection_errors.borrow_mut().add(reason, 1);
+    }
+
+    /// A stream was reset before it became a request.
+    pub fn h2_stream_failed(&self, reason: &'static str) {
+        self.h2_stream_errors.borrow_mut().add(reason, 1);
     }
 
     /// All at once, for cores with few APIs and for tests.
@@ -258,6 +276,8 @@ impl CoreTelemetry {
             access_log_dropped: self.access_log.dropped(),
             dial_failures: self.dial_failures.borrow().clone(),
             proxy_headers_refused: self.proxy_headers_refused.borrow().clone(),
+            h2_connection_errors: self.h2_connection_errors.borrow().clone(),
+            h2_stream_errors: self.h2_stream_errors.borrow().clone(),
             exchanges: Exchanges {
                 apis: Vec::with_capacity(exchanges.apis.len()),
                 routes: exchanges.routes.clone(),
@@ -341,9 +361,7 @@ impl Exchanges {
         for (mine, theirs) in self.methods.iter_mut().zip(other.methods) {
             *mine += theirs;
         }
-        for (reason, count) in other.reasons.iter() {
-            self.reasons.add(reason, count);
-        }
+        self.reasons.merge(&other.reasons);
         self.bytes_in = self.bytes_in.wrapping_add(other.bytes_in);
         self.bytes_out = self.bytes_out.wrapping_add(other.bytes_out);
         self.retries += other.retries;
@@ -372,6 +390,8 @@ pub struct CoreCopy {
     pub access_log_dropped: u64,
     pub dial_failures: Reasons,
     pub proxy_headers_refused: Reasons,
+    pub h2_connection_errors: Reasons,
+    pub h2_stream_errors: Reasons,
     pub exchanges: Exchanges,
 }
 
@@ -395,9 +415,10 @@ impl CoreCopy {
         for (reason, count) in other.dial_failures.iter() {
             self.dial_failures.add(reason, count);
         }
-        for (reason, count) in other.proxy_headers_refused.iter() {
-            self.proxy_headers_refused.add(reason, count);
-        }
+        self.dial_failures.merge(&other.dial_failures);
+        self.proxy_headers_refused.merge(&other.proxy_headers_refused);
+        self.h2_connection_errors.merge(&other.h2_connection_errors);
+        self.h2_stream_errors.merge(&other.h2_stream_errors);
         self.exchanges.merge(&other.exchanges);
     }
 }

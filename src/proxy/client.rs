@@ -1,0 +1,117 @@
+//! Where an exchange came from, and what it works with, whichever protocol brought it.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use super::{
+    core::{Core, Counted, Drain, Serving},
+    listener::OpenListener,
+    tenure::Tenure,
+    wire::Wire,
+};
+use crate::{
+    config::rule::Captures,
+    http::head::{Fields, RequestHead, ResponseHead},
+    net::proxy_protocol::Addresses,
+    policies::{Authentication, chain::Ran},
+    worker::deadline::Deadline,
+};
+
+/// A client as the steps of an exchange see it: of an HTTP/1.1 connection, or of one stream of HTTP/2.
+pub struct Client {
+    pub core: Rc<Core>,
+    pub listener: Rc<OpenListener>,
+    /// The socket's other end, or whom that speaks for.
+    pub peer: SocketAddr,
+    /// Of the connection, with all its streams.
+    pub tenure: Rc<Tenure>,
+    pub deadline: Deadline,
+}
+
+impl Client {
+    pub fn new(core: Rc<Core>, listener: Rc<OpenListener>, peer: SocketAddr) -> Self {
+        let deadline = core.deadlines.deadline();
+        let tenure = Rc::new(Tenure::new(&core.deadlines, core.random()));
+        Self { core, listener, peer, tenure, deadline }
+    }
+
+    /// The same client, with a deadline of its own: for a stream of its connection.
+    pub fn for_stream(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+            listener: self.listener.clone(),
+            peer: self.peer,
+            tenure: self.tenure.clone(),
+            deadline: self.core.deadlines.deadline(),
+        }
+    }
+
+    /// Who connected to whom, as an upstream is told that wants to know.
+    pub fn told(&self, wire: &Wire<'_>) -> &Rc<Addresses> {
+        let local = || match wire {
+            Wire::Http1(stream) => stream.sender.local_address(),
+            // The connection has told before its first stream.
+            Wire::Http2(_) => self.listener.address,
+        };
+        self.tenure.told(|| Addresses::between(self.peer, local()))
+    }
+
+    /// What a request that begins now is decided by.
+    pub fn serving(&self) -> Rc<Serving> {
+        self.listener.serving(&self.core)
+    }
+
+    /// Whether another request on this connection would be served.
+    pub fn is_wanted(&self) -> bool {
+        self.core.drain.get() != Drain::Closing && !self.listener.is_closing()
+    }
+
+    /// Whether a response may say that the connection stays.
+    pub fn may_stay(&self) -> bool {
+        let limits = &self.serving().snapshot.settings.connections;
+        !self.core.draining() && !self.listener.is_closing() && !self.tenure.is_over(&self.core.deadlines, limits)
+    }
+}
+
+/// What consecutive exchanges of an active connection use again.
+#[derive(Default)]
+pub struct Workspace {
+    /// The client's address as text.
+    pub client: String,
+    pub request: RequestHead,
+    pub response: ResponseHead,
+    pub authentication: Authentication,
+    pub captures: Captures,
+    pub api_ran: Ran,
+    pub service_ran: Ran,
+    /// The normalised path, then the path that the upstream sees.
+    pub path: Vec<u8>,
+    /// A head being written as HTTP/1.1.
+    pub head: Vec<u8>,
+    /// The fields of a head being written as HTTP/2.
+    pub scratch: Fields,
+}
+
+impl Workspace {
+    pub fn new(peer: SocketAddr) -> Self {
+        Self { client: peer.ip().to_canonical().to_string(), ..Self::default() }
+    }
+}
+
+/// An open connection, counted.
+pub struct Open {
+    core: Rc<Core>,
+    _counted: Counted,
+}
+
+impl Open {
+    pub fn new(core: Rc<Core>) -> Self {
+        core.telemetry.connections_open.increment();
+        Self { _counted: core.load.connection(), core }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.core.telemetry.connections_open.decrement();
+    }
+}
