@@ -412,9 +412,6 @@ impl CoreCopy {
         self.panics += other.panics;
         self.busy_ns += other.busy_ns;
         self.access_log_dropped += other.access_log_dropped;
-        for (reason, count) in other.dial_failures.iter() {
-            self.dial_failures.add(reason, count);
-        }
         self.dial_failures.merge(&other.dial_failures);
         self.proxy_headers_refused.merge(&other.proxy_headers_refused);
         self.h2_connection_errors.merge(&other.h2_connection_errors);
