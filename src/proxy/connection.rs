@@ -10,6 +10,7 @@ use super::{
     client::{Client, Open, Workspace},
     core::{Core, Occupant},
     exchange::{self, After},
+    h2::{self, End},
     listener::OpenListener,
     reject, respond,
     wire::Wire,
@@ -40,6 +41,8 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 struct Connection {
     client: Client,
     stream: Stream,
+    /// No request has come yet.
+    is_new: bool,
 }
 
 /// `open` was made when the connection was accepted, so that nobody takes the core for idle in between.
@@ -50,7 +53,7 @@ pub fn serve(
     stream: Stream,
     peer: SocketAddr,
 ) -> impl Future<Output = ()> {
-    let mut connection = Connection { client: Client::new(core, listener, peer), stream };
+    let mut connection = Connection { client: Client::new(core, listener, peer), stream, is_new: true };
     // Not an `async fn`, whose arguments would be kept beside the connection that they have become part of.
     async move {
         let _open = open;
@@ -68,6 +71,16 @@ pub fn serve(
             // Boxed, so that an idle connection does not keep room for an exchange.
             next = Box::pin(active(&mut connection, busy)).await;
         }
+        if let Next::Http2 = next {
+            Box::pin(http2(&mut connection)).await;
+        }
+    }
+}
+
+async fn http2(connection: &mut Connection) {
+    let Connection { client, stream, .. } = &mut *connection;
+    if !matches!(h2::serve::serve(client, stream).await, End::Lost(_)) {
+        linger(connection).await;
     }
 }
 
@@ -102,6 +115,8 @@ enum Next {
     Idle {
         waited: Duration,
     },
+    /// The client speaks HTTP/2.
+    Http2,
     Close,
 }
 
@@ -110,7 +125,8 @@ async fn active(connection: &mut Connection, _busy: Occupant) -> Next {
     let mut workspace = Workspace::new(connection.client.peer);
     loop {
         match read_head(connection, &mut workspace.request).await {
-            Head::Complete => {}
+            Head::Complete => connection.is_new = false,
+            Head::Http2 => return Next::Http2,
             Head::Idle { waited } => return Next::Idle { waited },
             Head::Closed => return Next::Close,
             Head::TimedOut => {
@@ -124,7 +140,7 @@ async fn active(connection: &mut Connection, _busy: Occupant) -> Next {
                 return Next::Close;
             }
         }
-        let Connection { client, stream } = &mut *connection;
+        let Connection { client, stream, .. } = &mut *connection;
         match exchange::run(client, &mut Wire::Http1(stream), &mut workspace).await {
             After::KeepAlive => {}
             After::Close => return Next::Close,
@@ -138,6 +154,8 @@ async fn active(connection: &mut Connection, _busy: Occupant) -> Next {
 
 enum Head {
     Complete,
+    /// Instead of a request, the preface of HTTP/2 (RFC 9113 section 3.4).
+    Http2,
     /// Nothing came, and what an exchange needs is to be given up.
     Idle {
         waited: Duration,
@@ -159,6 +177,9 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
     loop {
         let input = connection.stream.receiver.buffered();
         if !input.is_empty() {
+            if connection.is_new && settings.h2c && input.starts_with(h2::PREFACE_LINE) {
+                return Head::Http2;
+            }
             match parse_request(input, &mut scanned, &head_limits, request) {
                 Ok(Some(taken)) => {
                     connection.stream.receiver.consume(taken);
