@@ -86,7 +86,7 @@ async fn http2(connection: &mut Connection) {
 
 /// Takes over what a PROXY protocol header says. False: there was none that counts.
 async fn identified(connection: &mut Connection) -> bool {
-    let Connection { client, stream } = connection;
+    let Connection { client, stream, .. } = connection;
     match arrival::identify(client, stream).await {
         Arrival::Named(addresses) => {
             client.peer = addresses.source;
