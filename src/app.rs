@@ -44,7 +44,7 @@ use crate::{
     net::{driver, listen},
     proxy::core::Drain,
     telemetry::{access_log::BUFFER_BYTES_MAX, core::CoreCopy, series},
-    worker::{self, Command, Worker, cpus},
+    worker::{self, Command, HandOvers, Worker, cpus},
 };
 
 /// The configuration cannot be used (`EX_CONFIG`): restarting will not help.
@@ -187,10 +187,12 @@ fn cpus(threads: &Threads) -> Vec<Option<usize>> {
 
 fn start_workers(cpus: &[Option<usize>], kind: driver::Kind, status: &Status) -> std::io::Result<Vec<Worker>> {
     let nothing = Arc::new(Snapshot::empty());
-    let start = |((id, cpu), heartbeat)| {
-        worker::start(worker::Start { id, cores: cpus.len(), cpu, kind, snapshot: nothing.clone(), heartbeat })
+    let start = |(((id, cpu), heartbeat), hand_overs)| {
+        let (cores, snapshot) = (cpus.len(), nothing.clone());
+        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, hand_overs })
     };
-    cpus.iter().copied().enumerate().zip(status.add_cores(cpus.len())).map(start).collect()
+    let hand_overs = HandOvers::new(cpus.len())?;
+    cpus.iter().copied().enumerate().zip(status.add_cores(cpus.len())).zip(hand_overs).map(start).collect()
 }
 
 /// Logs every problem of a set, each at its own level.
@@ -398,7 +400,9 @@ impl Gateway {
 
     async fn wait_until_idle(&self, until: Instant, signals: &mut Signals) -> Option<Ending> {
         loop {
-            if self.workers.iter().all(Worker::is_idle) {
+            // Twice: the first time says that nobody accepts any more, and so that nobody hands over, the second that
+            // nothing is on its way.
+            if (0..2).all(|_| self.workers.iter().all(Worker::is_idle)) {
                 tracing::info!("drained");
                 return None;
             }

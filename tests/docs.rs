@@ -35,6 +35,7 @@ fn settings_have_the_documented_names_and_defaults() {
             ("limits.connectionsPerCore", limits.connections_per_core.to_string()),
             ("limits.connectionsPerUpstream", limits.connections_per_upstream.to_string()),
             ("limits.pendingRequestsPerUpstream", limits.pending_requests_per_upstream.to_string()),
+            ("limits.proxyHeaderBytes", limits.proxy_header_bytes.to_string()),
             ("limits.h2.concurrentStreams", limits.h2.concurrent_streams.to_string()),
             ("limits.h2.streamWindow", limits.h2.stream_window.to_string()),
             ("limits.h2.connectionWindow", limits.h2.connection_window.to_string()),
@@ -46,6 +47,7 @@ fn settings_have_the_documented_names_and_defaults() {
     assert_eq!(
         defaults("### Time limits"),
         expected([
+            ("timeouts.proxyHeaderSeconds", seconds(timeouts.proxy_header)),
             ("timeouts.requestHeadSeconds", seconds(timeouts.request_head)),
             ("timeouts.requestBodyIdleSeconds", seconds(timeouts.request_body_idle)),
             ("timeouts.keepAliveSeconds", seconds(timeouts.keep_alive)),

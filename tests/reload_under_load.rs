@@ -24,7 +24,7 @@ use support::{
     ports,
 };
 
-const CLIENTS: usize = 4;
+const CLIENTS: usize = 12;
 const RELOADS: usize = 20;
 const LIMIT: Duration = Duration::from_secs(30);
 const REQUEST: &[u8] = b"GET /orders HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -75,8 +75,10 @@ impl Bench {
         let upstream = serve();
         let address = SocketAddr::from(([127, 0, 0, 1], ports::reserve()));
         write(&directory, address, upstream, 0);
+        // Two cores, so that connections are handed over meanwhile.
+        let flags = ["--threads".to_owned(), "2".to_owned()];
         let launch =
-            Launch { directory: &directory, driver, management: ports::reserve(), flags: &[], environment: &[] };
+            Launch { directory: &directory, driver, management: ports::reserve(), flags: &flags, environment: &[] };
         let mut gateway = Gateway::launch(&launch).expect("the gateway starts");
         if let Err(problem) = gateway.wait_live(true, LIMIT) {
             panic!("{driver}: {problem}\n{}", gateway.stderr.all().join("\n"));

@@ -301,8 +301,10 @@ fn settings(line: &str) -> impl Iterator<Item = (&str, &str)> {
     let quoted = line.split('`').skip(1).step_by(2);
     quoted.filter_map(|text| {
         let (group, name) = text.trim_start_matches("spec.ringway.").split_once('.')?;
-        let is_setting = ["limits", "timeouts", "listeners", "retries", "healthCheck", "accessLog"].contains(&group)
-            && name.chars().all(|c| c.is_ascii_alphanumeric());
+        let is_setting =
+            ["accessLog", "connections", "healthCheck", "limits", "listeners", "proxyProtocol", "retries", "timeouts"]
+                .contains(&group)
+                && name.chars().all(|c| c.is_ascii_alphanumeric());
         is_setting.then_some((group, name))
     })
 }

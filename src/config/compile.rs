@@ -21,7 +21,10 @@ use super::{
     rule::{RawRule, Rule},
     service_settings,
     settings::Settings,
-    snapshot::{Api, BaseIndex, BoundPolicy, Destination, Listener, Route, SeriesId, Service, Snapshot, Target},
+    snapshot::{
+        Api, BaseIndex, BoundPolicy, Destination, Listener, ProxyProtocolVersion, Route, SeriesId, Service, Snapshot,
+        Target,
+    },
     substitute,
 };
 use crate::{
@@ -49,8 +52,15 @@ pub fn compile(
     intern: Intern<'_>,
     problems: &mut Vec<Problem>,
 ) -> Snapshot {
-    let mut compiler =
-        Compiler { context, problems, patterns: 0, services: HashMap::new(), taken: BTreeMap::new(), intern };
+    let mut compiler = Compiler {
+        context,
+        problems,
+        patterns: 0,
+        services: HashMap::new(),
+        taken: BTreeMap::new(),
+        proxy_protocol: BTreeMap::new(),
+        intern,
+    };
     let mut services = Vec::new();
     for service in &model.services {
         if let Some(compiled) = compiler.service(service) {
@@ -78,7 +88,7 @@ pub fn compile(
         generation,
         hash,
         settings: context.settings.clone(),
-        listeners: listeners.into_iter().map(|(address, apis)| Listener { address, apis }).collect(),
+        listeners: listeners.into_iter().map(|(address, apis)| compiler.listener(address, apis)).collect(),
         apis,
         services,
         patterns: compiler.patterns,
@@ -94,6 +104,8 @@ struct Compiler<'c> {
     services: HashMap<Id, (usize, String)>,
     /// What each port serves already.
     taken: BTreeMap<SocketAddr, Vec<Taken>>,
+    /// What an API says first about PROXY protocol on its port, and which one.
+    proxy_protocol: BTreeMap<SocketAddr, (bool, Id)>,
     intern: Intern<'c>,
 }
 
@@ -156,6 +168,12 @@ impl Compiler<'_> {
         for endpoint in &endpoints {
             identity = identity.text(&endpoint.host).text(&endpoint.port.to_string());
         }
+        // A connection that has begun in one way cannot serve where another is expected.
+        identity = identity.text(match settings.proxy_protocol {
+            None => "",
+            Some(ProxyProtocolVersion::V1) => "PROXY v1",
+            Some(ProxyProtocolVersion::V2) => "PROXY v2",
+        });
         let series = (self.intern)(Series::Service { namespace: &model.id.namespace, service: &model.id.name });
         let service = Service {
             namespace: model.id.namespace.clone(),
@@ -167,6 +185,7 @@ impl Compiler<'_> {
             load_balancing: settings.load_balancing,
             multiplexes: address.scheme == Scheme::H2,
             preserve_host: settings.preserve_host,
+            proxy_protocol: settings.proxy_protocol,
             retries: settings.retries,
             health_check: settings.health_check,
             policies,
@@ -204,10 +223,33 @@ impl Compiler<'_> {
             return None;
         }
         taken.push(Taken { scheme: address.scheme, base: address.base.clone(), api: api.id.clone() });
+        self.proxy_protocol(api, address.socket);
         if address.scheme == Scheme::Https {
             self.problem(Severity::Warning, location, path, "https: not implemented yet, the port is not opened");
         }
         Some(address)
+    }
+
+    /// The header comes before anything tells which API is meant, so those of a port cannot differ.
+    fn proxy_protocol(&mut self, api: &ApiModel, socket: SocketAddr) {
+        let Some(written) = &api.ringway.proxy_protocol else { return };
+        match self.proxy_protocol.get(&socket) {
+            None => {
+                self.proxy_protocol.insert(socket, (written.value, api.id.clone()));
+            }
+            Some((first, by)) if *first != written.value => {
+                let text = format!("ApiInstance `{by}` says `{first}` for the same port, and counts");
+                let path = format!("{}.spec.ringway.proxyProtocol", api.id.name);
+                self.problem(Severity::Error, &written.location, path, text);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn listener(&self, address: SocketAddr, apis: BaseIndex) -> Listener {
+        let said = self.proxy_protocol.get(&address).map(|(said, _)| *said);
+        let proxy_protocol = said.unwrap_or(self.context.settings.proxy_protocol.enabled);
+        Listener { address, proxy_protocol, apis }
     }
 
     fn api(&mut self, model: &ApiModel, base: String) -> Api {

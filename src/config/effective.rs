@@ -8,7 +8,8 @@ use super::{
     node::{Located, Node, nearest},
     problem::{Location, Problem, Severity},
     resources::{
-        AccessLog, AccessLogFormat, Configuration, GatewayRingway, Probe, Resource, Routing, Section, Timeouts,
+        AccessLog, AccessLogFormat, Configuration, GatewayRingway, Probe, ProxyProtocol, Resource, Routing, Section,
+        Timeouts,
     },
     settings::{self, ServerHeader, Settings, TrustedProxies},
 };
@@ -17,6 +18,10 @@ use super::{
 const SECONDS_MAX: f64 = 86_400.0;
 /// A name or value range in a head is counted in 16 bits (`http/head.rs`).
 const HEAD_BYTES_MAX: u64 = 65_535;
+/// Bounds of a PROXY protocol header of version 2: the longest addresses without anything behind them, and what its length
+/// field can tell.
+const HEADER_BYTES_MIN: u64 = 232;
+const HEADER_BYTES_MAX: u64 = 65_551;
 /// Where probes answer if a `probe` section names no port.
 const PROBE_PORT: u16 = 3000;
 
@@ -102,6 +107,9 @@ pub fn settings(sections: &Sections, environment: &Environment, problems: &mut V
     let (routing, _) = sections.section::<Routing>("routing");
     settings.rewrite_host_header = routing.rewrite_host_header.unwrap_or(settings.rewrite_host_header);
 
+    let (proxy_protocol, _) = sections.section::<ProxyProtocol>("proxyProtocol");
+    settings.proxy_protocol.enabled = proxy_protocol.enabled;
+
     if sections.0.contains_key("probe") {
         let (probe, path) = sections.section::<Probe>("probe");
         settings.probe_port = probe_port(probe, Checked { path, problems });
@@ -143,6 +151,9 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
     checked.count("limits.connectionsPerUpstream", limits.connections_per_upstream, 1..=MANY, connections);
     let pending = &mut known.pending_requests_per_upstream;
     checked.count("limits.pendingRequestsPerUpstream", limits.pending_requests_per_upstream, 0..=MANY, pending);
+    let header = &mut known.proxy_header_bytes;
+    let range = HEADER_BYTES_MIN..=HEADER_BYTES_MAX;
+    checked.count("limits.proxyHeaderBytes", limits.proxy_header_bytes, range, header);
     let (h2, known) = (limits.h2, &mut known.h2);
     checked.count("limits.h2.concurrentStreams", h2.concurrent_streams, 1..=65_535, &mut known.concurrent_streams);
     // A window has 31 bits, and starts with 65,535 on the connection (RFC 9113 section 6.9).
@@ -157,6 +168,7 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
     checked.count("limits.h2.headerMemoryPerCore", h2.header_memory_per_core, 1 << 20..=64 * GIB, memory);
 
     let (timeouts, known) = (ringway.timeouts, &mut settings.timeouts);
+    checked.optional_seconds("timeouts.proxyHeaderSeconds", timeouts.proxy_header_seconds, &mut known.proxy_header);
     checked.optional_seconds("timeouts.requestHeadSeconds", timeouts.request_head_seconds, &mut known.request_head);
     let body_idle = &mut known.request_body_idle;
     checked.optional_seconds("timeouts.requestBodyIdleSeconds", timeouts.request_body_idle_seconds, body_idle);
@@ -167,9 +179,16 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
     checked.seconds("timeouts.drainSeconds", timeouts.drain_seconds, &mut known.drain);
 
     settings.h2c = ringway.listeners.h2c.unwrap_or(settings.h2c);
-    if let Some(networks) = ringway.trusted_proxies {
-        settings.trusted_proxies = trusted_proxies(networks, &mut checked);
+    if let Some(written) = ringway.trusted_proxies {
+        settings.trusted_proxies = networks("trustedProxies", written, &mut checked);
     }
+    if let Some(written) = ringway.proxy_protocol.from {
+        settings.proxy_protocol.from = networks("proxyProtocol.from", written, &mut checked);
+    }
+    let (connections, known) = (ringway.connections, &mut settings.connections);
+    known.spread = connections.spread.unwrap_or(known.spread);
+    checked.count("connections.maxRequests", connections.max_requests, 0..=MANY, &mut known.max_requests);
+    checked.optional_seconds("connections.maxAgeSeconds", connections.max_age_seconds, &mut known.max_age);
     if let Some(name) = ringway.server_header {
         if name.value.is_empty() {
             settings.server_header = ServerHeader::None;
@@ -187,9 +206,9 @@ fn access_log(log: AccessLog) -> Option<settings::AccessLog> {
     log.enabled.unwrap_or(true).then_some(settings::AccessLog { json: log.format == AccessLogFormat::Json, path })
 }
 
-fn trusted_proxies(networks: Vec<Located<String>>, checked: &mut Checked<'_>) -> TrustedProxies {
+fn networks(field: &str, written: Vec<Located<String>>, checked: &mut Checked<'_>) -> TrustedProxies {
     let mut trusted = Vec::new();
-    for (at, Located { value, location }) in networks.into_iter().enumerate() {
+    for (at, Located { value, location }) in written.into_iter().enumerate() {
         if value.eq_ignore_ascii_case("private") {
             trusted.extend(TrustedProxies::private().0);
         } else if let Ok(network) = value.parse() {
@@ -198,7 +217,7 @@ fn trusted_proxies(networks: Vec<Located<String>>, checked: &mut Checked<'_>) ->
             trusted.push(address.into());
         } else {
             let text = "expected an address, a network such as 10.0.0.0/8, or `private`".to_owned();
-            checked.error(&format!("trustedProxies[{at}]"), location, text);
+            checked.error(&format!("{field}[{at}]"), location, text);
         }
     }
     TrustedProxies(trusted)
@@ -367,11 +386,13 @@ mod tests {
     limits: {headBytes: 1024, headerCount: 5, trailerBytes: 6, chunkExtensionBytes: 7, bufferedBodyBytes: 8,
       bufferedBytesPerCore: 9, retryBodyBytes: 10, connectionsPerCore: 11, connectionsPerUpstream: 12,
       pendingRequestsPerUpstream: 13, h2: {concurrentStreams: 14, streamWindow: 1500, connectionWindow: 160000,
-      workPerSecond: 17, headerMemoryPerConnection: 18000, headerMemoryPerCore: 1900000}}
-    timeouts: {requestHeadSeconds: 0.5, requestBodyIdleSeconds: 0, keepAliveSeconds: 3, upstreamConnectSeconds: 4,
+      workPerSecond: 17, headerMemoryPerConnection: 18000, headerMemoryPerCore: 1900000}, proxyHeaderBytes: 512}
+    timeouts: {proxyHeaderSeconds: 2, requestHeadSeconds: 0.5, requestBodyIdleSeconds: 0, keepAliveSeconds: 3, upstreamConnectSeconds: 4,
       drainDelaySeconds: 0, drainSeconds: 6}
     listeners: {h2c: no}
     trustedProxies: [203.0.113.7, 10.0.0.0/8]
+    proxyProtocol: {from: [192.0.2.0/24]}
+    connections: {spread: false, maxRequests: 14, maxAgeSeconds: 15}
     serverHeader: edge
     accessLog: {format: json, path: /var/log/access.log}\n",
             Environment::from([("FLEX_SERVICE_ENVOY_DRAIN_TIME", "99")]),
@@ -390,6 +411,7 @@ mod tests {
                 connections_per_core: 11,
                 connections_per_upstream: 12,
                 pending_requests_per_upstream: 13,
+                proxy_header_bytes: 512,
                 h2: settings::H2Limits {
                     concurrent_streams: 14,
                     stream_window: 1500,
@@ -400,6 +422,7 @@ mod tests {
                 },
             },
             timeouts: settings::Timeouts {
+                proxy_header: seconds(2.0),
                 request_head: seconds(0.5),
                 request_body_idle: None,
                 keep_alive: seconds(3.0),
@@ -410,6 +433,11 @@ mod tests {
             },
             h2c: false,
             trusted_proxies: TrustedProxies(vec!["203.0.113.7/32".parse().unwrap(), "10.0.0.0/8".parse().unwrap()]),
+            proxy_protocol: settings::ProxyProtocol {
+                enabled: false,
+                from: TrustedProxies(vec!["192.0.2.0/24".parse().unwrap()]),
+            },
+            connections: settings::Connections { spread: false, max_requests: 14, max_age: seconds(15.0) },
             server_header: ServerHeader::Name("edge".into()),
             access_log: Some(settings::AccessLog { json: true, path: Some("/var/log/access.log".into()) }),
             ..Settings::default()

@@ -109,6 +109,7 @@ impl Expansion<'_> {
             id: api.id.clone(),
             labels: api.labels.clone(),
             address: api.spec.address.clone(),
+            ringway: api.spec.ringway.clone(),
             policies: Vec::new(),
             routes: Vec::new(),
         });

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{
     node::{Located, Node},
     problem::Location,
-    resources::{Id, ServiceRingway},
+    resources::{ApiRingway, Id, ServiceRingway},
 };
 
 /// An order that is not written. Inline policies and routes have it too.
@@ -30,6 +30,7 @@ pub struct ApiModel {
     pub id: Id,
     pub labels: BTreeMap<String, String>,
     pub address: Located<String>,
+    pub ringway: ApiRingway,
     /// In the order in which requests meet them.
     pub policies: Vec<Attachment>,
     /// In the order in which they are tried.

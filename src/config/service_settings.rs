@@ -8,7 +8,7 @@ use super::{
     node::Located,
     problem::{Location, Problem, Severity},
     resources::{self, RetryOn, ServiceRingway},
-    snapshot::{Endpoint, HealthCheck, LoadBalancing, Retries},
+    snapshot::{Endpoint, HealthCheck, LoadBalancing, ProxyProtocolVersion, Retries},
 };
 
 /// Further tries; more than this would turn one failure into an avalanche.
@@ -21,6 +21,7 @@ pub struct ServiceSettings {
     pub endpoints: Vec<Endpoint>,
     pub load_balancing: LoadBalancing,
     pub preserve_host: bool,
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
     pub retries: Retries,
     pub health_check: Option<HealthCheck>,
 }
@@ -35,6 +36,11 @@ pub fn read(written: &ServiceRingway, path: &str, problems: &mut Vec<Problem>) -
             resources::LoadBalancing::LeastRequests => LoadBalancing::LeastRequests,
         },
         preserve_host: written.preserve_host,
+        proxy_protocol: match written.proxy_protocol {
+            resources::ProxyProtocolVersion::None => None,
+            resources::ProxyProtocolVersion::V1 => Some(ProxyProtocolVersion::V1),
+            resources::ProxyProtocolVersion::V2 => Some(ProxyProtocolVersion::V2),
+        },
         retries: retries(&written.retries, &mut checked),
         health_check: written.health_check.as_ref().map(|written| health_check(written, &mut checked)),
     }

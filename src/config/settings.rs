@@ -22,6 +22,8 @@ pub struct Limits {
     /// Per replica and upstream; shared out over the cores.
     pub connections_per_upstream: usize,
     pub pending_requests_per_upstream: usize,
+    /// PROXY protocol version 2; version 1 has a limit of its own.
+    pub proxy_header_bytes: usize,
     pub h2: H2Limits,
 }
 
@@ -44,6 +46,8 @@ pub struct H2Limits {
 /// Every time limit; `None` is "no limit" (a configured 0).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timeouts {
+    /// From the accept to the end of a PROXY protocol header.
+    pub proxy_header: Option<Duration>,
     /// From the first byte of a head to its end, in total.
     pub request_head: Option<Duration>,
     pub request_body_idle: Option<Duration>,
@@ -65,6 +69,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     pub h2c: bool,
     pub trusted_proxies: TrustedProxies,
+    pub proxy_protocol: ProxyProtocol,
+    pub connections: Connections,
     pub server_header: ServerHeader,
     /// `routing.rewriteHostHeader`: the upstream sees its own authority (default) or the client's.
     pub rewrite_host_header: bool,
@@ -75,9 +81,26 @@ pub struct Settings {
     pub access_log: Option<AccessLog>,
 }
 
-/// Whose `x-forwarded-*` headers are believed.
+/// Whose `x-forwarded-*` headers are believed, or whose PROXY protocol headers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrustedProxies(pub Vec<IpNet>);
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProxyProtocol {
+    /// `Configuration.proxyProtocol.enabled`: of every listener whose APIs do not say.
+    pub enabled: bool,
+    /// Peers that may say who the client is. Where a header is expected, others are closed.
+    pub from: TrustedProxies,
+}
+
+/// Client connections: how they spread over the cores, and when they are to be made anew.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Connections {
+    pub spread: bool,
+    /// 0: any number.
+    pub max_requests: usize,
+    pub max_age: Option<Duration>,
+}
 
 /// What `server` says on a response.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +138,7 @@ impl Default for Settings {
                 connections_per_core: 0,
                 connections_per_upstream: 1024,
                 pending_requests_per_upstream: 1024,
+                proxy_header_bytes: 4096,
                 h2: H2Limits {
                     concurrent_streams: 100,
                     stream_window: 65_536,
@@ -125,6 +149,7 @@ impl Default for Settings {
                 },
             },
             timeouts: Timeouts {
+                proxy_header: seconds(5),
                 request_head: seconds(10),
                 request_body_idle: seconds(30),
                 keep_alive: seconds(60),
@@ -137,6 +162,8 @@ impl Default for Settings {
             },
             h2c: true,
             trusted_proxies: TrustedProxies::private(),
+            proxy_protocol: ProxyProtocol { enabled: false, from: TrustedProxies::everybody() },
+            connections: Connections { spread: true, max_requests: 0, max_age: None },
             server_header: ServerHeader::Default,
             rewrite_host_header: true,
             preserve_request_id: false,
@@ -160,6 +187,10 @@ impl TrustedProxies {
             "fc00::/7",
         ];
         Self(NETS.iter().map(|net| net.parse().expect("a literal network")).collect())
+    }
+
+    pub fn everybody() -> Self {
+        Self(["0.0.0.0/0", "::/0"].iter().map(|net| net.parse().expect("a literal network")).collect())
     }
 
     /// IPv4-mapped IPv6 addresses count as IPv4.

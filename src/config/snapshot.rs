@@ -50,6 +50,8 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Listener {
     pub address: SocketAddr,
+    /// Every connection begins with a PROXY protocol header.
+    pub proxy_protocol: bool,
     pub apis: BaseIndex,
 }
 
@@ -216,6 +218,8 @@ pub struct Service {
     /// Its address says that it speaks HTTP/2 (`h2://`).
     pub multiplexes: bool,
     pub preserve_host: bool,
+    /// Every connection begins with this header, and is one client connection's own.
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
     pub retries: Retries,
     pub health_check: Option<HealthCheck>,
     /// Outbound policies; also where `https` before TLS stands as `Compiled::Broken`.
@@ -233,6 +237,12 @@ impl Service {
 pub struct Endpoint {
     pub host: String,
     pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocolVersion {
+    V1,
+    V2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

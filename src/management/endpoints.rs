@@ -220,6 +220,7 @@ mod tests {
             load_balancing: LoadBalancing::RoundRobin,
             multiplexes: false,
             preserve_host: false,
+            proxy_protocol: None,
             retries: Retries {
                 attempts: 0,
                 connect_failure: true,

@@ -11,7 +11,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::config::snapshot::{HealthCheck, Service};
+use crate::{
+    config::snapshot::{HealthCheck, ProxyProtocolVersion, Service},
+    net::proxy_protocol,
+};
 
 /// A status line has to come within this.
 const STATUS_LINE_MAX: usize = 1024;
@@ -26,6 +29,8 @@ pub type Target = (u64, SocketAddr);
 pub struct Check {
     pub settings: HealthCheck,
     pub authority: String,
+    /// The connection begins with a header of this version, which says that it speaks for itself.
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
 }
 
 /// Every endpoint that is checked, how it is, and when to ask again. Does no I/O.
@@ -104,7 +109,8 @@ impl Check {
     /// What checking this Service means, where it asks for it.
     pub fn of(service: &Service) -> Option<Arc<Self>> {
         let settings = service.health_check.clone()?;
-        Some(Arc::new(Self { settings, authority: service.authority.clone() }))
+        let (authority, proxy_protocol) = (service.authority.clone(), service.proxy_protocol);
+        Some(Arc::new(Self { settings, authority, proxy_protocol }))
     }
 
     /// One check: well is a status of 2xx or 3xx in time.
@@ -123,7 +129,9 @@ impl Check {
             "GET {path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: ringway-health-check\r\naccept: */*\r\n\
              connection: close\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+        let header = self.proxy_protocol.map(|version| proxy_protocol::write_own(version.into())).unwrap_or_default();
+        let bytes = [&header, request.as_bytes()].concat();
+        stream.write_all(&bytes).await.map_err(|error| error.to_string())?;
         let status = status(&mut stream).await?;
         // Nobody waits for this: a stalled body does not make an endpoint ill.
         let drain = async { tokio::io::copy(&mut (&mut stream).take(DRAIN_MAX), &mut tokio::io::sink()).await };
@@ -173,7 +181,7 @@ mod tests {
             unhealthy_threshold: 3,
             healthy_threshold: 2,
         };
-        Check { settings, authority: "orders.internal".to_owned() }
+        Check { settings, authority: "orders.internal".to_owned(), proxy_protocol: None }
     }
 
     #[test]

@@ -190,6 +190,27 @@ fn connections(page: &mut Page, sum: &CoreCopy, cores: &BTreeMap<usize, Core>) {
     by_core(Kind::Counter, "ringway_core_busy_seconds_total", "Time that a core did not wait.", &|core| {
         Duration::from_nanos(core.last.busy_ns).as_secs_f64()
     });
+    by_core(Kind::Counter, "ringway_core_requests_total", "Requests that a core has served.", &|core| {
+        core.last.exchanges.methods.iter().sum::<u64>() as f64
+    });
+    by_core(
+        Kind::Counter,
+        "ringway_core_connections_accepted_total",
+        "Client connections that the kernel gave to a core.",
+        &|core| core.last.connections_accepted as f64,
+    );
+    by_core(
+        Kind::Counter,
+        "ringway_core_connections_handed_over_total",
+        "Of those, connections that the core gave to a less loaded one.",
+        &|core| core.last.connections_handed_over as f64,
+    );
+    by_core(
+        Kind::Counter,
+        "ringway_core_connections_taken_over_total",
+        "Connections that a core has taken from others.",
+        &|core| core.last.connections_taken_over as f64,
+    );
     for (name, help, value) in [
         ("ringway_connections_accepted_total", "Client connections accepted.", sum.connections_accepted),
         ("ringway_connections_refused_total", "Client connections closed at once by a limit.", sum.connections_refused),
@@ -214,6 +235,11 @@ fn connections(page: &mut Page, sum: &CoreCopy, cores: &BTreeMap<usize, Core>) {
             "ringway_http2_stream_errors_total",
             "Streams of clients reset before they became a request, by reason code.",
             &sum.h2_stream_errors,
+        ),
+        (
+            "ringway_proxy_headers_refused_total",
+            "Client connections closed for want of a PROXY protocol header that counts, by reason code.",
+            &sum.proxy_headers_refused,
         ),
     ] {
         let mut family = page.family(Kind::Counter, name, help);

@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
     rc::Rc,
     sync::OnceLock,
     task::{Poll, Waker, ready},
@@ -91,6 +91,24 @@ pub struct Listener {
     at_once: Cell<u32>,
 }
 
+/// A connection that no driver knows yet, so that any core may take it.
+pub struct Accepted {
+    socket: OwnedFd,
+    pub peer: SocketAddr,
+}
+
+impl Accepted {
+    /// Takes it for this core, for good.
+    pub fn open(self) -> io::Result<(Stream, SocketAddr)> {
+        Ok((Stream::new(self.socket)?, self.peer))
+    }
+
+    /// Whether the descriptors that clients may take are taken with this one; the rest is for upstreams, files, probes.
+    pub fn takes_the_last_room(&self) -> bool {
+        !is_for_clients(self.socket.as_raw_fd())
+    }
+}
+
 /// Ends a [`Listener`] from another task of the core.
 pub struct Closer(Rc<Closing>);
 
@@ -109,7 +127,7 @@ impl Listener {
     }
 
     /// The next connection. `Ok(None)`: the listener was closed, and nothing that the driver had accepted is left.
-    pub async fn accept(&self) -> io::Result<Option<(Stream, SocketAddr)>> {
+    pub async fn accept(&self) -> io::Result<Option<Accepted>> {
         if self.at_once.get() >= AT_ONCE_MAX {
             self.at_once.set(0);
             executor::yield_now().await;
@@ -173,7 +191,7 @@ impl Listener {
     }
 
     /// What had been completed by the kernel when the listener was closed; then nothing more.
-    pub fn accept_waiting(&self) -> Option<(Stream, SocketAddr)> {
+    pub fn accept_waiting(&self) -> Option<Accepted> {
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         loop {
             // SAFETY: no address is asked for, and a descriptor that comes is handed over to its only owner.
@@ -191,14 +209,14 @@ impl Listener {
     }
 }
 
-fn connection(socket: OwnedFd) -> io::Result<(Stream, SocketAddr)> {
+fn connection(socket: OwnedFd) -> io::Result<Accepted> {
     let peer = SockRef::from(&socket).peer_addr().map_err(|error| match error.raw_os_error() {
         // It was reset before we asked; a load balancer's probe does that. That is nothing to slow down for.
         Some(libc::ENOTCONN) => io::Error::from_raw_os_error(libc::ECONNABORTED),
         _ => error,
     })?;
     let peer = peer.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    Ok((Stream::new(socket)?, peer))
+    Ok(Accepted { socket, peer })
 }
 
 impl Closer {
@@ -235,7 +253,7 @@ mod tests {
             let before = StdStream::connect(address).expect("it listens");
             listener.begin_none().expect("a filter needs no privilege");
             assert!(StdStream::connect_timeout(&address, Duration::from_millis(50)).is_err(), "nobody answers");
-            let (_, peer) = listener.accept_waiting().expect("the connection from before");
+            let Accepted { peer, .. } = listener.accept_waiting().expect("the connection from before");
             assert_eq!(peer, before.local_addr().expect("it is connected"));
             assert!(listener.accept_waiting().is_none());
         });
@@ -253,7 +271,7 @@ mod tests {
                 let stays = StdStream::connect(address).expect("it listens");
                 let gone = listener.accept().await.err().expect("it has left");
                 assert_eq!(gone.raw_os_error(), Some(libc::ECONNABORTED), "as if it had never been accepted");
-                let (_, peer) = listener.accept().await.expect("one waits").expect("it is open");
+                let Accepted { peer, .. } = listener.accept().await.expect("one waits").expect("it is open");
                 assert_eq!(peer, stays.local_addr().expect("it is connected"));
                 listener.pause();
                 while listener.accepting.borrow_mut().end() {

@@ -6,8 +6,9 @@
 use std::{
     future::poll_fn,
     io,
-    net::SocketAddr,
-    os::fd::{IntoRawFd, OwnedFd},
+    mem::ManuallyDrop,
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
     rc::Rc,
     task::{Context, Poll, Waker},
 };
@@ -16,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     buffer::{Buffer, SMALL_ROOM},
-    executor, listen,
+    executor,
     reactor::{Fd, Pending, Sending},
 };
 
@@ -35,11 +36,6 @@ impl Stream {
         let receiver =
             Receiver { receiving: Pending::new(fd.clone()), buffer: Buffer::none(), room: SMALL_ROOM, at_once: 0 };
         Self { receiver, sender: Sender { fd } }
-    }
-
-    /// Whether the descriptors that clients may take are taken with this one; the rest is for upstreams, files, probes.
-    pub fn takes_the_last_room(&self) -> bool {
-        !listen::is_for_clients(self.sender.fd.raw)
     }
 
     /// Connects; the caller bounds the time.
@@ -134,6 +130,14 @@ impl Sender {
     pub async fn send(&self, buffer: Buffer) -> (io::Result<()>, Buffer) {
         let mut sending = Sending::new(self.fd.clone(), buffer);
         poll_fn(|context| sending.poll(context)).await
+    }
+
+    /// Where the peer connected to, or what the kernel chose for a connection of ours.
+    pub fn local_address(&self) -> SocketAddr {
+        // SAFETY: the descriptor is open for as long as `self` lives, and the socket made of it is not dropped.
+        let socket = unsafe { ManuallyDrop::new(Socket::from_raw_fd(self.fd.raw)) };
+        let local = socket.local_addr().ok().and_then(|address| address.as_socket());
+        local.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
     }
 
     /// Whether the peer has ended its side, seen without consuming anything. It may have left; it may still read.

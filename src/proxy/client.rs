@@ -5,10 +5,13 @@ use std::{net::SocketAddr, rc::Rc};
 use super::{
     core::{Core, Counted, Drain, Serving},
     listener::OpenListener,
+    tenure::Tenure,
+    wire::Wire,
 };
 use crate::{
     config::rule::Captures,
     http::head::{Fields, RequestHead, ResponseHead},
+    net::proxy_protocol::Addresses,
     policies::{Authentication, chain::Ran},
     worker::deadline::Deadline,
 };
@@ -17,14 +20,39 @@ use crate::{
 pub struct Client {
     pub core: Rc<Core>,
     pub listener: Rc<OpenListener>,
+    /// The socket's other end, or whom that speaks for.
     pub peer: SocketAddr,
+    /// Of the connection, with all its streams.
+    pub tenure: Rc<Tenure>,
     pub deadline: Deadline,
 }
 
 impl Client {
     pub fn new(core: Rc<Core>, listener: Rc<OpenListener>, peer: SocketAddr) -> Self {
         let deadline = core.deadlines.deadline();
-        Self { core, listener, peer, deadline }
+        let tenure = Rc::new(Tenure::new(&core.deadlines, core.random()));
+        Self { core, listener, peer, tenure, deadline }
+    }
+
+    /// The same client, with a deadline of its own: for a stream of its connection.
+    pub fn for_stream(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+            listener: self.listener.clone(),
+            peer: self.peer,
+            tenure: self.tenure.clone(),
+            deadline: self.core.deadlines.deadline(),
+        }
+    }
+
+    /// Who connected to whom, as an upstream is told that wants to know.
+    pub fn told(&self, wire: &Wire<'_>) -> &Rc<Addresses> {
+        let local = || match wire {
+            Wire::Http1(stream) => stream.sender.local_address(),
+            // The connection has told before its first stream.
+            Wire::Http2(_) => self.listener.address,
+        };
+        self.tenure.told(|| Addresses::between(self.peer, local()))
     }
 
     /// What a request that begins now is decided by.
@@ -39,7 +67,8 @@ impl Client {
 
     /// Whether a response may say that the connection stays.
     pub fn may_stay(&self) -> bool {
-        !self.core.draining() && !self.listener.is_closing()
+        let limits = &self.serving().snapshot.settings.connections;
+        !self.core.draining() && !self.listener.is_closing() && !self.tenure.is_over(&self.core.deadlines, limits)
     }
 }
 

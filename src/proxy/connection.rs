@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use super::{
+    arrival::{self, Arrival},
     client::{Client, Open, Workspace},
     core::{Core, Occupant},
     exchange::{self, After},
@@ -60,6 +61,11 @@ pub fn serve(
     // Not an `async fn`, whose arguments would be kept beside the connection that they have become part of.
     async move {
         let _open = open;
+        let Client { core, listener, .. } = &connection.client;
+        // Boxed, so that the connection does not keep room for it.
+        if listener.expects_proxy_header(core) && !Box::pin(identified(&mut connection)).await {
+            return;
+        }
         let mut next = Next::Idle { waited: Duration::ZERO };
         while let Next::Idle { waited } = next {
             if !connection.wait_for_bytes(waited).await {
@@ -79,6 +85,20 @@ async fn http2(connection: &mut Connection) {
     let Connection { client, stream, .. } = &mut *connection;
     if !matches!(h2::serve::serve(client, stream).await, End::Lost(_)) {
         linger(connection).await;
+    }
+}
+
+/// Takes over what a PROXY protocol header says. False: there was none that counts.
+async fn identified(connection: &mut Connection) -> bool {
+    let Connection { client, stream, .. } = connection;
+    match arrival::identify(client, stream).await {
+        Arrival::Named(addresses) => {
+            client.peer = addresses.source;
+            client.tenure.tell(addresses);
+            true
+        }
+        Arrival::Unnamed => true,
+        Arrival::Refused => false,
     }
 }
 
@@ -207,6 +227,10 @@ impl Connection {
 
     /// Waits, holding nothing, for the next request. False: there will be none.
     async fn wait_for_bytes(&mut self, waited: Duration) -> bool {
+        if !self.stream.receiver.buffered().is_empty() {
+            // It came with what is said ahead of a first request.
+            return true;
+        }
         self.stream.receiver.want(self.room);
         let deadline = &self.client.deadline;
         if waited < DOZE_AFTER {

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -15,6 +15,7 @@ use super::{
     h2,
     listener::OpenListener,
     pool::{Shares, Upstream},
+    spread::Neighbour,
 };
 use crate::{
     config::{
@@ -46,6 +47,10 @@ pub struct Core {
     /// Those of them that wait for their next request.
     pub warm: Rc<Occupancy>,
     pub load: Arc<Load>,
+    /// All cores, this one among them; empty where it is alone.
+    pub neighbours: Arc<[Neighbour]>,
+    /// Listeners that have gone a moment ago, for connections that are on their way to them.
+    pub gone: RefCell<Vec<Rc<OpenListener>>>,
     /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
     random: Cell<u64>,
@@ -59,6 +64,10 @@ pub struct Load {
     connections: AtomicUsize,
     /// Listeners whose accept task still runs.
     listeners: AtomicUsize,
+    /// Connections that other cores have handed over and this one has not taken yet.
+    coming: AtomicUsize,
+    /// Of the snapshot that the core serves.
+    generation: AtomicU64,
 }
 
 /// How many there are of something that only this core knows, and how many there were.
@@ -114,9 +123,41 @@ impl Load {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Nothing is open, and nothing can come.
+    /// Those that are on their way counted too.
+    pub fn expected(&self) -> usize {
+        self.connections() + self.coming.load(Ordering::Relaxed)
+    }
+
+    /// Before a connection is put into the core's queue; by the core that does.
+    pub fn comes(&self) {
+        self.coming.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// After it was taken out, and is counted as open if it is to be.
+    pub fn came(&self) {
+        self.coming.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// The core has the listeners of this snapshot.
+    pub fn serves(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// The core's thread ends: it takes no connection any more.
+    pub fn leave(&self) {
+        self.serves(0);
+    }
+
+    /// Of the snapshot whose listeners the core has.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Nothing is open, and nothing can come from outside.
     pub fn is_none(&self) -> bool {
-        self.connections() == 0 && self.listeners.load(Ordering::Relaxed) == 0
+        self.listeners.load(Ordering::Acquire) == 0
+            && self.coming.load(Ordering::Acquire) == 0
+            && self.connections.load(Ordering::Acquire) == 0
     }
 }
 
@@ -130,7 +171,8 @@ impl Counted {
     /// A plain load and store: there is one writer.
     fn add(&self, more: isize) {
         let count = (self.of)(&self.load);
-        count.store(count.load(Ordering::Relaxed).wrapping_add_signed(more), Ordering::Relaxed);
+        // Who sees a listener gone sees what it has handed over.
+        count.store(count.load(Ordering::Relaxed).wrapping_add_signed(more), Ordering::Release);
     }
 }
 
@@ -174,6 +216,7 @@ impl Core {
         snapshot: Arc<Snapshot>,
         telemetry: CoreTelemetry,
         load: Arc<Load>,
+        neighbours: Arc<[Neighbour]>,
     ) -> Rc<Self> {
         let empty = Serving {
             snapshot,
@@ -197,6 +240,8 @@ impl Core {
             busy: Rc::default(),
             warm: Rc::default(),
             load,
+            neighbours,
+            gone: RefCell::default(),
             retries: Cell::new(0),
             random: Cell::new(seed(id)),
             date: RefCell::default(),
@@ -232,6 +277,8 @@ impl Core {
             }
             stays
         });
+        // Its listeners are open by now: connections for them may be handed over.
+        self.load.serves(serving.snapshot.generation);
         *self.serving.borrow_mut() = Rc::new(serving);
         self.locate();
     }
@@ -248,6 +295,7 @@ impl Core {
         for upstream in self.upstreams.borrow().values() {
             upstream.sweep(idle_timeout);
         }
+        self.gone.borrow_mut().retain(|listener| !listener.is_long_gone());
     }
 
     /// xorshift64*: for balancing and ids that need not be secret.

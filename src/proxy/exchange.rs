@@ -26,6 +26,7 @@ pub enum After {
 
 pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace) -> After {
     let serving = client.serving();
+    client.tenure.begin_request();
     let mut account = Account::begin(&client.core, serving.clone(), client.peer, &workspace.request);
     match decide(client, workspace, &serving, &mut account) {
         Ok(()) => match grpc::timeout(&workspace.request) {

@@ -18,7 +18,7 @@ use super::{
     exchange::After,
     h2::{self, Cut},
     headers,
-    pool::{Carrier, Lease, Reuse, Unavailable},
+    pool::{Carrier, Lease, Own, Reuse, Unavailable},
     pump::{Direction, Framing, PumpError, Replay, Wait, pump, usual_room},
     reject,
     respond::{self, ClientFraming},
@@ -176,6 +176,8 @@ impl Attempt<'_> {
         let timeouts = &settings.timeouts;
         let service_index = account.service.expect("a decided exchange has its Service");
         let upstream = &self.serving.upstreams[service_index];
+        let told = self.service.proxy_protocol.map(|version| (version.into(), self.client.told(wire)));
+        let own = told.map(|(version, client)| Own { version, client });
         let to_client = wire.outgoing();
         let watch = Watch::new(&self.client.deadline, &to_client, &self.client.listener);
 
@@ -186,7 +188,8 @@ impl Attempt<'_> {
             self.service.load_balancing,
             random,
             timeouts.upstream_connect,
-            self.tries.reuse(&workspace.request)
+            self.tries.reuse(&workspace.request),
+            own
         ));
         let mut lease = watch.over(acquired).await.map_err(Failure::Stalled)?.map_err(Failure::Unavailable)?;
         self.tries.reused.set(lease.reused);

@@ -77,12 +77,12 @@ fn append_status(fields: &mut Fields, code: u8, message: &str) {
 fn code(answer: &LocalResponse) -> u8 {
     match answer.status {
         _ if answer.reason == TIMEOUT => DEADLINE_EXCEEDED,
-        400 => 13,              // INTERNAL
-        401 => 16,              // UNAUTHENTICATED
-        403 => 7,               // PERMISSION_DENIED
-        404 => 12,              // UNIMPLEMENTED
-        429 | 502..=504 => 14,  // UNAVAILABLE
-        _ => 2,                 // UNKNOWN
+        400 => 13,             // INTERNAL
+        401 => 16,             // UNAUTHENTICATED
+        403 => 7,              // PERMISSION_DENIED
+        404 => 12,             // UNIMPLEMENTED
+        429 | 502..=504 => 14, // UNAVAILABLE
+        _ => 2,                // UNKNOWN
     }
 }
 

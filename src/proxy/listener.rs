@@ -11,10 +11,10 @@ use std::{
 use super::{
     client, connection,
     core::{Core, Serving},
+    spread,
 };
 use crate::net::{
-    Stream,
-    listen::{self, Closer, Listener},
+    listen::{self, Accepted, Closer, Listener},
     task,
 };
 
@@ -23,6 +23,9 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// How long a handshake may take that was begun when the listener goes: a round trip.
 const HANDSHAKE: Duration = Duration::from_millis(200);
+
+/// How long after it has gone a listener may still be given connections by other cores: each closes its own in its own time.
+const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// A listener that this core accepts from, or has just stopped accepting from.
 pub struct OpenListener {
@@ -36,6 +39,7 @@ pub struct OpenListener {
 
 /// A listener on its way out.
 struct Going {
+    since: Instant,
     /// At the latest its connections end now.
     until: Instant,
     /// The last snapshot that had this listener. What its connections still ask is decided by it: in a later one, `index`
@@ -60,7 +64,8 @@ impl OpenListener {
     /// Stops accepting, after what the kernel has completed already. Connections have until `drain` is over, and are
     /// served by `serving` until then.
     pub fn close(&self, drain: Duration, serving: Rc<Serving>) {
-        let _ = self.going.set(Going { until: Instant::now() + drain, serving });
+        let since = Instant::now();
+        let _ = self.going.set(Going { since, until: since + drain, serving });
         if let Some(closer) = self.closer.take() {
             closer.close();
         }
@@ -73,6 +78,17 @@ impl OpenListener {
     /// Its time to drain is over: whatever still runs on its connections ends now.
     pub fn is_overdue(&self) -> bool {
         self.going.get().is_some_and(|going| Instant::now() >= going.until)
+    }
+
+    /// Whether a connection that is made now begins with a PROXY protocol header.
+    pub fn expects_proxy_header(&self, core: &Core) -> bool {
+        let serving = self.serving(core);
+        serving.snapshot.listeners.get(self.index.get()).is_some_and(|listener| listener.proxy_protocol)
+    }
+
+    /// Nobody can have a connection for it any more.
+    pub fn is_long_gone(&self) -> bool {
+        self.going.get().is_some_and(|going| going.since.elapsed() >= HAND_OVER)
     }
 
     /// What a request that begins now is decided by.
@@ -90,12 +106,15 @@ async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
             task::sleep(BACK_OFF).await;
         }
         match listener.accept().await {
-            Ok(Some((stream, peer))) => {
-                full = stream.takes_the_last_room();
+            Ok(Some(accepted)) => {
+                full = accepted.takes_the_last_room();
                 if full {
                     listener.pause();
                 }
-                admit(&core, &open, stream, peer);
+                core.telemetry.connections_accepted.increment();
+                if let Some(kept) = spread::hand_over(&core, &open, accepted) {
+                    admit(&core, &open, kept);
+                }
             }
             Ok(None) => break,
             Err(error) => match error.raw_os_error() {
@@ -116,13 +135,18 @@ async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
         tracing::warn!("{}: who connects while it closes may be reset: {error}", open.address);
     }
     task::sleep(HANDSHAKE).await;
-    while let Some((stream, peer)) = listener.accept_waiting() {
-        admit(&core, &open, stream, peer);
+    while let Some(accepted) = listener.accept_waiting() {
+        core.telemetry.connections_accepted.increment();
+        admit(&core, &open, accepted);
     }
 }
 
-fn admit(core: &Rc<Core>, open: &Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
-    core.telemetry.connections_accepted.increment();
+/// Makes this core the connection's own, or refuses it.
+pub fn admit(core: &Rc<Core>, open: &Rc<OpenListener>, accepted: Accepted) {
+    let Ok((stream, peer)) = accepted.open() else {
+        // The driver has no room for one more.
+        return core.telemetry.accept_failures.increment();
+    };
     let limit = core.serving().snapshot.settings.limits.connections_per_core;
     if limit != 0 && core.load.connections() >= limit {
         core.telemetry.connections_refused.increment();

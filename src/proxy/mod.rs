@@ -1,10 +1,14 @@
 //! The life of a request, one file per step, in reading order.
 
 pub mod listener;
+pub mod spread;
+
+pub mod arrival;
 
 pub mod client;
 pub mod connection;
 pub mod h2;
+pub mod tenure;
 pub mod wire;
 
 pub mod exchange;

@@ -10,15 +10,19 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Poll, Waker},
     time::Duration,
 };
 
 use crate::{
-    config::snapshot::LoadBalancing,
+    config::snapshot::{LoadBalancing, ProxyProtocolVersion},
     http::h2::{HeaderMemory, Limits},
-    net::{Sender, Stream, task},
+    net::{
+        Buffer, Sender, Stream,
+        proxy_protocol::{self, Addresses, Version},
+        task,
+    },
     proxy::{
         h2::{self, Link},
         wire::Wire,
@@ -63,8 +67,16 @@ pub struct Backend {
     /// Most recently used last.
     idle: RefCell<VecDeque<Idle>>,
     /// Connections of HTTP/2, in use or not.
-    links: RefCell<Vec<Rc<Link>>>,
+    links: RefCell<Vec<Multiplexed>>,
     dial: Dial,
+}
+
+/// A connection that carries many requests at a time.
+#[derive(Clone)]
+struct Multiplexed {
+    link: Rc<Link>,
+    /// The only client whose requests it may carry.
+    owner: Option<Weak<Addresses>>,
 }
 
 /// Who waits for a connection that many can share, instead of dialling one each.
@@ -78,6 +90,8 @@ struct Dial {
 
 struct Idle {
     stream: Stream,
+    /// The client connection that alone may use it.
+    owner: Option<Weak<Addresses>>,
     /// Its last answer had no body, though an upstream may think otherwise: the kernel is asked before it is used.
     doubtful: bool,
     sweeps: u32,
@@ -91,6 +105,15 @@ pub struct Lease {
     upstream: Rc<Upstream>,
     /// It had carried a request before.
     pub reused: bool,
+    owner: Option<Weak<Addresses>>,
+}
+
+/// For a Service that is told who the client is: the connection begins with a header that says so, and carries requests of
+/// that one client connection only, which is known by where it keeps its addresses.
+#[derive(Clone, Copy)]
+pub struct Own<'a> {
+    pub version: Version,
+    pub client: &'a Rc<Addresses>,
 }
 
 enum Held {
@@ -184,6 +207,7 @@ impl Upstream {
         random: u32,
         connect_timeout: Option<Duration>,
         reuse: Reuse,
+        own: Option<Own<'_>>,
     ) -> Result<Lease, Unavailable> {
         let mut waited = false;
         loop {
@@ -194,22 +218,22 @@ impl Upstream {
                 }
             })?;
             if reuse != Reuse::None
-                && let Some(link) = backend.link_with_room()
+                && let Some(link) = backend.link_with_room(own)
             {
                 self.telemetry.reuses.increment();
-                return Ok(self.lease(Held::Http2(link, None), backend, true));
+                return Ok(self.lease(Held::Http2(link, None), backend, true, own));
             }
-            if self.multiplexes.get() && backend.dial.is_worth_waiting_for() {
+            if self.multiplexes.get() && own.is_none() && backend.dial.is_worth_waiting_for() {
                 backend.dial.done().await;
                 continue;
             }
             if waited || self.called.get() == 0 || self.has_unpromised() {
-                if let Some(stream) = self.take_idle(&backend, reuse) {
+                if let Some(stream) = self.take_idle(&backend, reuse, own) {
                     self.telemetry.reuses.increment();
-                    return Ok(self.lease(Held::Http1(stream), backend, true));
+                    return Ok(self.lease(Held::Http1(stream), backend, true, own));
                 }
                 if self.open.get() < self.limits.get().connections || self.evict_idle() {
-                    return self.dial(backend, connect_timeout).await;
+                    return self.dial(backend, connect_timeout, own).await;
                 }
             }
             self.wait(waited).await?;
@@ -217,7 +241,7 @@ impl Upstream {
         }
     }
 
-    /// Once a second: drops what was closed or sat too long.
+    /// Once a second: drops what was closed, or sat too long, or whose client connection is gone.
     pub fn sweep(self: &Rc<Self>, idle_timeout: Option<Duration>) {
         let sweeps_max = idle_timeout.map_or(u32::MAX, |timeout| (timeout.as_secs() as u32).max(1));
         for backend in self.backends.borrow().clone().iter() {
@@ -225,14 +249,17 @@ impl Upstream {
             let before = idle.len();
             idle.retain_mut(|idle| {
                 idle.sweeps += 1;
-                idle.sweeps <= sweeps_max && idle.stream.receiver.is_quiet()
+                idle.sweeps <= sweeps_max && idle.is_usable() && idle.stream.receiver.is_quiet()
             });
             for _ in idle.len()..before {
                 self.closed();
                 self.telemetry.pool_idle.decrement();
             }
             drop(idle);
-            for link in backend.links.borrow().clone() {
+            for Multiplexed { link, owner } in backend.links.borrow().clone() {
+                if owner.is_some_and(|owner| owner.strong_count() == 0) {
+                    link.leave();
+                }
                 link.look(sweeps_max);
             }
         }
@@ -270,12 +297,19 @@ impl Upstream {
         }
     }
 
-    fn take_idle(&self, backend: &Backend, reuse: Reuse) -> Option<Stream> {
+    fn take_idle(&self, backend: &Backend, reuse: Reuse, own: Option<Own<'_>>) -> Option<Stream> {
         if reuse == Reuse::None {
             return None;
         }
         loop {
-            let mut idle = backend.idle.borrow_mut().pop_back()?;
+            let mut idle = match own {
+                None => backend.idle.borrow_mut().pop_back()?,
+                Some(own) => {
+                    let mut all = backend.idle.borrow_mut();
+                    let last = all.iter().rposition(|idle| idle.is_of(own.client))?;
+                    all.remove(last)?
+                }
+            };
             self.telemetry.pool_idle.decrement();
             if idle.stream.receiver.is_quiet()
                 && (!(idle.doubtful || reuse == Reuse::Checked) || idle.stream.sender.peer_is_silent())
@@ -286,21 +320,26 @@ impl Upstream {
         }
     }
 
-    async fn dial(self: &Rc<Self>, backend: Rc<Backend>, timeout: Option<Duration>) -> Result<Lease, Unavailable> {
+    async fn dial(
+        self: &Rc<Self>,
+        backend: Rc<Backend>,
+        timeout: Option<Duration>,
+        own: Option<Own<'_>>,
+    ) -> Result<Lease, Unavailable> {
         self.opened();
         self.telemetry.dials.increment();
         // Counted as open from here on, so that a burst cannot pass the limit while it connects.
         let opening = Opening(self);
         let dialling = Dialling::begin(&backend.dial);
-        let failed = match task::timeout(timeout, Stream::connect(backend.address)).await {
+        let failed = match task::timeout(timeout, connect(backend.address, own)).await {
             Some(Ok(stream)) => {
                 std::mem::forget(opening);
                 let held = match self.multiplexes.get() {
-                    true => Held::Http2(self.link(stream, &backend), None),
+                    true => Held::Http2(self.link(stream, &backend, own), None),
                     false => Held::Http1(stream),
                 };
                 dialling.succeeded();
-                return Ok(self.lease(held, backend, false));
+                return Ok(self.lease(held, backend, false, own));
             }
             Some(Err(error)) => Unavailable::Connect(error),
             None => Unavailable::ConnectTimeout,
@@ -309,14 +348,15 @@ impl Upstream {
         Err(failed)
     }
 
-    /// Begins to speak HTTP/2 on a connection, and lets others share it.
-    fn link(self: &Rc<Self>, stream: Stream, backend: &Rc<Backend>) -> Rc<Link> {
+    /// Begins to speak HTTP/2 on a connection, and lets others share it: everybody, or the one client it was made for.
+    fn link(self: &Rc<Self>, stream: Stream, backend: &Rc<Backend>, own: Option<Own<'_>>) -> Rc<Link> {
         let (upstream, of) = (self.clone(), backend.clone());
         let link = h2::upstream::start(stream, &self.h2_limits.get(), &self.header_memory, move |link| {
-            of.links.borrow_mut().retain(|known| !Rc::ptr_eq(known, link));
+            of.links.borrow_mut().retain(|known| !Rc::ptr_eq(&known.link, link));
             upstream.closed();
         });
-        backend.links.borrow_mut().push(link.clone());
+        let owner = own.map(|own| Rc::downgrade(own.client));
+        backend.links.borrow_mut().push(Multiplexed { link: link.clone(), owner });
         if !self.keeps(backend) {
             // The exchange that dialled it has it yet.
             link.leave_when_used();
@@ -324,9 +364,10 @@ impl Upstream {
         link
     }
 
-    fn lease(self: &Rc<Self>, held: Held, backend: Rc<Backend>, reused: bool) -> Lease {
+    fn lease(self: &Rc<Self>, held: Held, backend: Rc<Backend>, reused: bool, own: Option<Own<'_>>) -> Lease {
         backend.active.set(backend.active.get() + 1);
-        Lease { held: Some(held), backend, upstream: self.clone(), reused }
+        let owner = own.map(|own| Rc::downgrade(own.client));
+        Lease { held: Some(held), backend, upstream: self.clone(), reused, owner }
     }
 
     /// Waits for a call: behind the others, or before them where it was called in vain.
@@ -358,7 +399,7 @@ impl Upstream {
     fn has_unpromised(&self) -> bool {
         let idle: usize = self.backends.borrow().iter().map(|backend| backend.idle.borrow().len()).sum();
         let room = self.limits.get().connections.saturating_sub(self.open.get());
-        let shared = self.backends.borrow().iter().filter(|backend| backend.link_with_room().is_some()).count();
+        let shared = self.backends.borrow().iter().filter(|backend| backend.link_with_room(None).is_some()).count();
         idle.saturating_add(room).saturating_add(shared) > self.called.get()
     }
 
@@ -381,8 +422,8 @@ impl Upstream {
             self.telemetry.pool_idle.decrement();
             self.closed();
         }
-        for link in backend.links.borrow().clone() {
-            link.leave();
+        for known in backend.links.borrow().clone() {
+            known.link.leave();
         }
     }
 
@@ -422,6 +463,43 @@ impl Upstream {
     }
 }
 
+/// A connection on which nothing but a client's introduction has been said.
+async fn connect(address: SocketAddr, own: Option<Own<'_>>) -> io::Result<Stream> {
+    let stream = Stream::connect(address).await?;
+    if let Some(Own { version, client }) = own {
+        let header = proxy_protocol::write(version, client);
+        let mut out = Buffer::with_room(header.len());
+        out.extend(&header);
+        stream.sender.send(out).await.0?;
+    }
+    Ok(stream)
+}
+
+/// The configuration knows nothing of sockets, and those nothing of it.
+impl From<ProxyProtocolVersion> for Version {
+    fn from(version: ProxyProtocolVersion) -> Self {
+        match version {
+            ProxyProtocolVersion::V1 => Self::V1,
+            ProxyProtocolVersion::V2 => Self::V2,
+        }
+    }
+}
+
+fn is_of(owner: &Option<Weak<Addresses>>, client: &Rc<Addresses>) -> bool {
+    owner.as_ref().is_some_and(|owner| std::ptr::eq(owner.as_ptr(), Rc::as_ptr(client)))
+}
+
+impl Idle {
+    fn is_of(&self, client: &Rc<Addresses>) -> bool {
+        is_of(&self.owner, client)
+    }
+
+    /// Whether anybody may still come for it.
+    fn is_usable(&self) -> bool {
+        self.owner.as_ref().is_none_or(|owner| owner.strong_count() > 0)
+    }
+}
+
 impl Backend {
     fn new(address: SocketAddr) -> Self {
         Self {
@@ -434,8 +512,10 @@ impl Backend {
         }
     }
 
-    fn link_with_room(&self) -> Option<Rc<Link>> {
-        self.links.borrow().iter().find(|link| link.may_ask()).cloned()
+    fn link_with_room(&self, own: Option<Own<'_>>) -> Option<Rc<Link>> {
+        let links = self.links.borrow();
+        let fits = |known: &&Multiplexed| own.is_none_or(|own| is_of(&known.owner, own.client));
+        links.iter().filter(fits).find(|known| known.link.may_ask()).map(|known| known.link.clone())
     }
 }
 
@@ -471,7 +551,8 @@ impl Lease {
         {
             stream.receiver.want(room);
             stream.receiver.listen_in();
-            self.upstream.keep(&self.backend, Idle { stream, doubtful, sweeps: 0 });
+            let owner = self.owner.take();
+            self.upstream.keep(&self.backend, Idle { stream, owner, doubtful, sweeps: 0 });
         }
     }
 }

@@ -173,6 +173,9 @@ impl Reasons {
 pub struct CoreTelemetry {
     pub core: usize,
     pub connections_accepted: Counter,
+    /// Of those, given to another core; and taken from others.
+    pub connections_handed_over: Counter,
+    pub connections_taken_over: Counter,
     /// Closed at accept because of a limit.
     pub connections_refused: Counter,
     /// Accepting failed: the process or the host had run out of something.
@@ -190,6 +193,7 @@ pub struct CoreTelemetry {
     pub access_log: Lines,
     exchanges: RefCell<Exchanges>,
     dial_failures: RefCell<Reasons>,
+    proxy_headers_refused: RefCell<Reasons>,
     h2_connection_errors: RefCell<Reasons>,
     h2_stream_errors: RefCell<Reasons>,
 }
@@ -199,6 +203,8 @@ impl CoreTelemetry {
         Self {
             core,
             connections_accepted: Counter::default(),
+            connections_handed_over: Counter::default(),
+            connections_taken_over: Counter::default(),
             connections_refused: Counter::default(),
             accept_failures: Counter::default(),
             connections_open: Gauge::default(),
@@ -210,6 +216,7 @@ impl CoreTelemetry {
             access_log: Lines::default(),
             exchanges: RefCell::default(),
             dial_failures: RefCell::default(),
+            proxy_headers_refused: RefCell::default(),
             h2_connection_errors: RefCell::default(),
             h2_stream_errors: RefCell::default(),
         }
@@ -222,6 +229,11 @@ impl CoreTelemetry {
 
     pub fn dial_failed(&self, reason: &'static str) {
         self.dial_failures.borrow_mut().add(reason, 1);
+    }
+
+    /// A connection without a PROXY protocol header that counts.
+    pub fn proxy_header_refused(&self, reason: &'static str) {
+        self.proxy_headers_refused.borrow_mut().add(reason, 1);
     }
 
     /// A client's HTTP/2 connection was ended, as it broke the protocol or used up its budget.
@@ -249,6 +261,8 @@ impl CoreTelemetry {
             core: self.core,
             taken_at: Instant::now(),
             connections_accepted: self.connections_accepted.value(),
+            connections_handed_over: self.connections_handed_over.value(),
+            connections_taken_over: self.connections_taken_over.value(),
             connections_refused: self.connections_refused.value(),
             accept_failures: self.accept_failures.value(),
             connections_open: self.connections_open.value(),
@@ -261,6 +275,7 @@ impl CoreTelemetry {
             busy_ns: 0,
             access_log_dropped: self.access_log.dropped(),
             dial_failures: self.dial_failures.borrow().clone(),
+            proxy_headers_refused: self.proxy_headers_refused.borrow().clone(),
             h2_connection_errors: self.h2_connection_errors.borrow().clone(),
             h2_stream_errors: self.h2_stream_errors.borrow().clone(),
             exchanges: Exchanges {
@@ -359,6 +374,8 @@ pub struct CoreCopy {
     pub core: usize,
     pub taken_at: Instant,
     pub connections_accepted: u64,
+    pub connections_handed_over: u64,
+    pub connections_taken_over: u64,
     pub connections_refused: u64,
     pub accept_failures: u64,
     pub connections_open: u64,
@@ -372,6 +389,7 @@ pub struct CoreCopy {
     pub busy_ns: u64,
     pub access_log_dropped: u64,
     pub dial_failures: Reasons,
+    pub proxy_headers_refused: Reasons,
     pub h2_connection_errors: Reasons,
     pub h2_stream_errors: Reasons,
     pub exchanges: Exchanges,
@@ -381,6 +399,8 @@ impl CoreCopy {
     /// Adds another core's numbers; `core` and `taken_at` stay.
     pub fn merge(&mut self, other: &Self) {
         self.connections_accepted += other.connections_accepted;
+        self.connections_handed_over += other.connections_handed_over;
+        self.connections_taken_over += other.connections_taken_over;
         self.connections_refused += other.connections_refused;
         self.accept_failures += other.accept_failures;
         self.connections_open += other.connections_open;
@@ -393,6 +413,7 @@ impl CoreCopy {
         self.busy_ns += other.busy_ns;
         self.access_log_dropped += other.access_log_dropped;
         self.dial_failures.merge(&other.dial_failures);
+        self.proxy_headers_refused.merge(&other.proxy_headers_refused);
         self.h2_connection_errors.merge(&other.h2_connection_errors);
         self.h2_stream_errors.merge(&other.h2_stream_errors);
         self.exchanges.merge(&other.exchanges);

@@ -65,6 +65,11 @@ impl Deadlines {
         }
     }
 
+    /// In ticks, since the core began.
+    pub fn now(&self) -> u32 {
+        self.now.get()
+    }
+
     pub fn deadline(self: &Rc<Self>) -> Deadline {
         let slot = self.free.borrow_mut().pop().unwrap_or_else(|| {
             self.at.borrow_mut().push(NEVER);

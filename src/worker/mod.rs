@@ -27,6 +27,7 @@ use crate::{
         core::{Core, Drain, Load},
         listener::OpenListener,
         pool::SWEEP,
+        spread::{self, HandedOver, Neighbour},
     },
     telemetry::{
         core::{CoreCopy, CoreTelemetry},
@@ -78,6 +79,33 @@ pub struct Start {
     pub kind: Kind,
     pub snapshot: Arc<Snapshot>,
     pub heartbeat: Heartbeat,
+    pub hand_overs: HandOvers,
+}
+
+/// How a core gets connections from others, and gives them some.
+pub struct HandOvers {
+    load: Arc<Load>,
+    queue: Unopened<HandedOver>,
+    neighbours: Arc<[Neighbour]>,
+}
+
+impl HandOvers {
+    /// One for each core.
+    ///
+    /// # Errors
+    /// A queue could not be made.
+    pub fn new(cores: usize) -> io::Result<Vec<Self>> {
+        let mut queues = Vec::new();
+        let mut neighbours = Vec::new();
+        for _ in 0..cores {
+            let (post, queue) = mailbox(spread::QUEUE)?;
+            let load = Arc::<Load>::default();
+            neighbours.push(Neighbour { load: load.clone(), post });
+            queues.push((load, queue));
+        }
+        let neighbours: Arc<[Neighbour]> = if cores > 1 { neighbours.into() } else { Arc::new([]) };
+        Ok(queues.into_iter().map(|(load, queue)| Self { load, queue, neighbours: neighbours.clone() }).collect())
+    }
 }
 
 /// Starts a core's thread. It serves nothing before its first `Serve`.
@@ -86,12 +114,9 @@ pub struct Start {
 /// The thread or its mailbox could not be made.
 pub fn start(start: Start) -> io::Result<Worker> {
     let (post, unopened) = mailbox(MAILBOX_CAPACITY)?;
-    let load = Arc::new(Load::default());
+    let load = start.hand_overs.load.clone();
     let id = start.id;
-    let thread = {
-        let load = load.clone();
-        std::thread::Builder::new().name(format!("core-{id}")).spawn(move || run(start, unopened, load))?
-    };
+    let thread = { std::thread::Builder::new().name(format!("core-{id}")).spawn(move || run(start, unopened))? };
     Ok(Worker { id, post, load, thread })
 }
 
@@ -117,25 +142,37 @@ impl Worker {
     }
 }
 
-fn run(start: Start, unopened: Unopened<Command>, load: Arc<Load>) {
+fn run(start: Start, unopened: Unopened<Command>) {
     if let Some(cpu) = start.cpu
         && let Err(error) = pin(cpu)
     {
         tracing::warn!("core {} is not pinned to CPU {cpu}: {error}", start.id);
     }
     let id = start.id;
+    let _leaving = Leaving(start.hand_overs.load.clone());
     // Built here: the thread that builds the ring is the only one that may submit to it.
-    if let Err(error) = driver::run(start.kind, serve(start, unopened, load)) {
+    if let Err(error) = driver::run(start.kind, serve(start, unopened)) {
         tracing::error!("core {id} could not build its event loop: {error}");
     }
 }
 
-async fn serve(start: Start, unopened: Unopened<Command>, load: Arc<Load>) {
-    let mut mailbox = match unopened.open() {
-        Ok(mailbox) => mailbox,
+/// However a core's thread ends, the others give it no connections from then on.
+struct Leaving(Arc<Load>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+async fn serve(start: Start, unopened: Unopened<Command>) {
+    let HandOvers { load, queue, neighbours } = start.hand_overs;
+    let (mut mailbox, queue) = match unopened.open().and_then(|mailbox| Ok((mailbox, queue.open()?))) {
+        Ok(both) => both,
         Err(error) => return tracing::error!("core {} cannot receive: {error}", start.id),
     };
-    let core = Core::new(start.id, start.cores, start.snapshot, CoreTelemetry::new(start.id), load);
+    let core = Core::new(start.id, start.cores, start.snapshot, CoreTelemetry::new(start.id), load, neighbours);
+    task::spawn(spread::take_over(core.clone(), queue));
     task::spawn(tick(core.clone(), start.heartbeat));
     obey(&core, &mut mailbox).await;
 }
@@ -195,6 +232,7 @@ fn swap(core: &Rc<Core>, snapshot: Arc<Snapshot>, sockets: Vec<(SocketAddr, TcpL
         }
         None => {
             listener.close(drain, core.serving());
+            core.gone.borrow_mut().push(listener.clone());
             closed = true;
             false
         }
@@ -223,6 +261,7 @@ fn begin_drain(core: &Core, drain: Drain) {
         for listener in core.listeners.take() {
             let serving = core.serving();
             listener.close(serving.snapshot.settings.timeouts.drain, serving);
+            core.gone.borrow_mut().push(listener);
         }
         core.deadlines.interrupt_idle();
     }

@@ -113,8 +113,11 @@ impl Gateway {
         if !located {
             command.args(["--config", "."]);
         }
+        if !launch.flags.iter().any(|flag| flag == "--threads") {
+            command.args(["--threads", "1"]);
+        }
         command
-            .args(["--threads", "1", "--io-driver", launch.driver])
+            .args(["--io-driver", launch.driver])
             .arg("--management")
             .arg(format!("127.0.0.1:{}", launch.management))
             .args(launch.flags)

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::policy::InlinePolicy;
+use super::{policy::InlinePolicy, ringway::ApiRingway};
 use crate::config::node::{Located, Node, Ordered};
 
 #[derive(Clone, Debug, Deserialize)]
@@ -14,6 +14,8 @@ pub struct ApiInstance {
     pub services: Ordered<InlineService>,
     #[serde(default)]
     pub policies: Vec<InlinePolicy>,
+    #[serde(default)]
+    pub ringway: ApiRingway,
 }
 
 #[derive(Clone, Debug, Deserialize)]

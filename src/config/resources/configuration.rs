@@ -8,8 +8,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{
     ringway::GatewayRingway,
     to_come::{
-        CircuitBreaker, ConnectionBufferLimits, DefaultTls, ForwardProxy, Logging, ProxyProtocol, ResourceLimits,
-        Sampling, SharedStorage, Tracing, TracingLabel,
+        CircuitBreaker, ConnectionBufferLimits, DefaultTls, ForwardProxy, Logging, ResourceLimits, Sampling,
+        SharedStorage, Tracing, TracingLabel,
     },
 };
 use crate::config::{
@@ -48,10 +48,10 @@ impl Section {
         works::<Timeouts>("timeouts"),
         works::<Probe>("probe"),
         works::<Routing>("routing"),
+        works::<ProxyProtocol>("proxyProtocol"),
         to_come::<Logging>("logging"),
         to_come::<SharedStorage>("sharedStorage"),
         to_come::<ForwardProxy>("forwardProxy"),
-        to_come::<ProxyProtocol>("proxyProtocol"),
         to_come::<Tracing>("tracing"),
         to_come::<Sampling>("sampling"),
         to_come::<Vec<TracingLabel>>("labels"),
@@ -95,4 +95,10 @@ pub struct Probe {
 #[serde(rename_all = "camelCase", default)]
 pub struct Routing {
     pub rewrite_host_header: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ProxyProtocol {
+    pub enabled: bool,
 }

@@ -21,13 +21,14 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 pub use api_instance::{ApiInstance, InlineRoute, InlineService};
-pub use configuration::{Configuration, Probe, Routing, Section, Timeouts};
+pub use configuration::{Configuration, Probe, ProxyProtocol, Routing, Section, Timeouts};
 pub use contract::Contract;
 pub use extension::Extension;
 pub use policy::{DestinationRef, InlinePolicy, PolicyRef, RoutePolicy, WeightedRoutePolicy};
 pub use policy_binding::{PolicyBinding, Selector, TargetRef};
 pub use ringway::{
-    AccessLog, AccessLogFormat, GatewayRingway, HealthCheck, LoadBalancing, Retries, RetryOn, ServiceRingway,
+    AccessLog, AccessLogFormat, ApiRingway, GatewayRingway, HealthCheck, LoadBalancing, ProxyProtocolVersion, Retries,
+    RetryOn, ServiceRingway,
 };
 pub use secret::Secret;
 pub use service::Service;

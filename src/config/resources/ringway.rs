@@ -16,6 +16,8 @@ pub struct GatewayRingway {
     pub trusted_proxies: Option<Vec<Located<String>>>,
     pub server_header: Option<Located<String>>,
     pub access_log: Option<AccessLog>,
+    pub proxy_protocol: ProxyProtocolPeers,
+    pub connections: Connections,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -31,6 +33,7 @@ pub struct Limits {
     pub connections_per_core: Option<Located<u64>>,
     pub connections_per_upstream: Option<Located<u64>>,
     pub pending_requests_per_upstream: Option<Located<u64>>,
+    pub proxy_header_bytes: Option<Located<u64>>,
     pub h2: H2Limits,
 }
 
@@ -48,6 +51,7 @@ pub struct H2Limits {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OwnTimeouts {
+    pub proxy_header_seconds: Option<Located<f64>>,
     pub request_head_seconds: Option<Located<f64>>,
     pub request_body_idle_seconds: Option<Located<f64>>,
     pub keep_alive_seconds: Option<Located<f64>>,
@@ -60,6 +64,20 @@ pub struct OwnTimeouts {
 #[serde(default)]
 pub struct Listeners {
     pub h2c: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ProxyProtocolPeers {
+    pub from: Option<Vec<Located<String>>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Connections {
+    pub spread: Option<bool>,
+    pub max_requests: Option<Located<u64>>,
+    pub max_age_seconds: Option<Located<f64>>,
 }
 
 /// Present: on, unless it says otherwise.
@@ -80,6 +98,14 @@ pub enum AccessLogFormat {
     Json,
 }
 
+/// In `kind: ApiInstance`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ApiRingway {
+    /// Of the whole port; absent, it is as another instance of the port says, or else as `Configuration.proxyProtocol`.
+    pub proxy_protocol: Option<Located<bool>>,
+}
+
 /// In `kind: Service`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -87,6 +113,7 @@ pub struct ServiceRingway {
     pub endpoints: Vec<Located<String>>,
     pub load_balancing: LoadBalancing,
     pub preserve_host: bool,
+    pub proxy_protocol: ProxyProtocolVersion,
     pub retries: Retries,
     pub health_check: Option<HealthCheck>,
 }
@@ -97,6 +124,15 @@ pub enum LoadBalancing {
     #[default]
     RoundRobin,
     LeastRequests,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProxyProtocolVersion {
+    #[default]
+    None,
+    V1,
+    V2,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

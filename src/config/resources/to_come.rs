@@ -121,12 +121,6 @@ struct BasicAuth {
 }
 
 #[derive(Deserialize)]
-pub struct ProxyProtocol {
-    #[serde(default)]
-    enabled: bool,
-}
-
-#[derive(Deserialize)]
 struct Switch {
     #[serde(default)]
     enabled: bool,

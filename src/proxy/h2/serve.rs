@@ -10,7 +10,7 @@ use std::{
 use super::link::{End, Link};
 use crate::{
     http::h2::{Connection, Event, StreamId},
-    net::{Stream, task},
+    net::{Stream, proxy_protocol::Addresses, task},
     policies::LocalResponse,
     proxy::{
         client::{Client, Workspace},
@@ -40,6 +40,7 @@ pub async fn serve(client: &Client, stream: &mut Stream) -> End {
 
 async fn streams(client: &Client, stream: &mut Stream) -> End {
     let limits = super::limits(&client.serving().snapshot.settings);
+    client.tenure.told(|| Addresses::between(client.peer, stream.sender.local_address()));
     let served = Rc::new(Served {
         link: Link::new(Connection::server(&limits, &client.core.header_memory, Instant::now())),
         workspaces: RefCell::default(),
@@ -85,7 +86,7 @@ async fn streams(client: &Client, stream: &mut Stream) -> End {
 /// `refusal`: what to answer without looking at the request.
 fn begin(served: &Rc<Served>, client: &Client, id: StreamId, refusal: Option<LocalResponse>) {
     let owned = served.link.own(id);
-    let client = Client::new(client.core.clone(), client.listener.clone(), client.peer);
+    let client = client.for_stream();
     let served = served.clone();
     task::spawn(async move {
         let workspace = served.workspaces.borrow_mut().pop();
