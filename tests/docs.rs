@@ -41,6 +41,7 @@ fn settings_have_the_documented_names_and_defaults() {
         defaults("### Time limits"),
         expected([
             ("timeouts.requestHeadSeconds", seconds(timeouts.request_head)),
+            ("timeouts.tlsHandshakeSeconds", seconds(timeouts.tls_handshake)),
             ("timeouts.requestBodyIdleSeconds", seconds(timeouts.request_body_idle)),
             ("timeouts.keepAliveSeconds", seconds(timeouts.keep_alive)),
             ("timeouts.upstreamConnectSeconds", seconds(timeouts.upstream_connect)),

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -17,16 +18,18 @@ use super::{
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel, Written},
     node::{Node, nearest},
     problem::{Location, Problem, Severity},
-    resources::{Extension, Id, Resource},
+    resources::{Extension, Id, Resource, Secret},
     rule::{RawRule, Rule},
     service_settings,
     settings::Settings,
     snapshot::{Api, BaseIndex, BoundPolicy, Destination, Listener, Route, SeriesId, Service, Snapshot, Target},
     substitute,
+    tls::{Inbound, Port, Reading},
 };
 use crate::{
     policies::{self, Compiled, Role},
     telemetry::series::Series,
+    tls::TicketKeys,
 };
 
 /// Gives metric series their numbers; `telemetry::series::intern` outside of tests.
@@ -38,6 +41,8 @@ pub struct Context<'c> {
     pub settings: &'c Settings,
     /// Custom policies.
     pub extensions: &'c [Resource<Extension>],
+    pub secrets: &'c [Resource<Secret>],
+    pub tickets: &'c Arc<TicketKeys>,
 }
 
 /// A snapshot of everything that can be served. Problems are added to `problems`; the snapshot's own list stays empty.
@@ -49,8 +54,15 @@ pub fn compile(
     intern: Intern<'_>,
     problems: &mut Vec<Problem>,
 ) -> Snapshot {
-    let mut compiler =
-        Compiler { context, problems, patterns: 0, services: HashMap::new(), taken: BTreeMap::new(), intern };
+    let mut compiler = Compiler {
+        context,
+        problems,
+        patterns: 0,
+        services: HashMap::new(),
+        taken: BTreeMap::new(),
+        files: Vec::new(),
+        intern,
+    };
     let mut services = Vec::new();
     for service in &model.services {
         if let Some(compiled) = compiler.service(service) {
@@ -60,29 +72,49 @@ pub fn compile(
     }
     let mut apis = Vec::new();
     let mut listeners: BTreeMap<SocketAddr, BaseIndex> = BTreeMap::new();
+    let mut ports: BTreeMap<SocketAddr, (Port, &ApiModel)> = BTreeMap::new();
     for api in &model.apis {
         let Some(address) = compiler.address(api) else {
             // What else is wrong with it should be told as well.
             compiler.api(api, String::new());
             continue;
         };
-        if address.scheme == Scheme::Http {
-            listeners.entry(address.socket).or_default().insert(&address.base, apis.len());
+        listeners.entry(address.socket).or_default().insert(&address.base, apis.len());
+        if address.scheme == Scheme::Https {
+            let (port, _) = ports.entry(address.socket).or_insert_with(|| (Port::default(), api));
+            compiler.inbound_tls(api, port);
+        } else {
+            compiler.no_tls(api);
         }
         apis.push(Arc::new(compiler.api(api, address.base)));
     }
     for attachment in &model.orphans {
         compiler.orphan(attachment);
     }
+    let mut contexts = BTreeMap::new();
+    for (socket, (port, api)) in ports {
+        match port.context(socket, context.tickets, compiler.problems) {
+            Ok(served) => drop(contexts.insert(socket, Arc::new(served))),
+            Err(text) => {
+                listeners.remove(&socket);
+                let path = format!("{}.spec.address", api.id.name);
+                compiler.problem(Severity::Error, &api.address.location, path, text);
+            }
+        }
+    }
     Snapshot {
         generation,
         hash,
         settings: context.settings.clone(),
-        listeners: listeners.into_iter().map(|(address, apis)| Listener { address, apis }).collect(),
+        listeners: listeners
+            .into_iter()
+            .map(|(address, apis)| Listener { address, apis, tls: contexts.remove(&address) })
+            .collect(),
         apis,
         services,
         patterns: compiler.patterns,
         problems: Vec::new(),
+        files: compiler.files,
     }
 }
 
@@ -94,6 +126,8 @@ struct Compiler<'c> {
     services: HashMap<Id, (usize, String)>,
     /// What each port serves already.
     taken: BTreeMap<SocketAddr, Vec<Taken>>,
+    /// Certificates and keys that were read.
+    files: Vec<PathBuf>,
     intern: Intern<'c>,
 }
 
@@ -113,6 +147,12 @@ struct CompiledService {
 enum Owner<'m> {
     Api(&'m Id),
     Service(&'m Id),
+}
+
+impl Owner<'_> {
+    fn is_api(self) -> bool {
+        matches!(self, Self::Api(_))
+    }
 }
 
 impl Compiler<'_> {
@@ -203,9 +243,6 @@ impl Compiler<'_> {
             return None;
         }
         taken.push(Taken { scheme: address.scheme, base: address.base.clone(), api: api.id.clone() });
-        if address.scheme == Scheme::Https {
-            self.problem(Severity::Warning, location, path, "https: not implemented yet, the port is not opened");
-        }
         Some(address)
     }
 
@@ -240,8 +277,48 @@ impl Compiler<'_> {
         Some(Route { name: model.name.clone(), series: (self.intern)(series), rules, target })
     }
 
+    /// Of a chain: what belongs to the connections is none of it.
     fn policies(&mut self, attachments: &[Attachment], owner: Owner<'_>) -> Vec<BoundPolicy> {
-        attachments.iter().map(|attachment| self.policy(attachment, owner)).collect()
+        let of_chain = attachments.iter().filter(|attachment| !(owner.is_api() && is_inbound_tls(attachment)));
+        of_chain.map(|attachment| self.policy(attachment, owner)).collect()
+    }
+
+    /// What the `tls` policies of an API say of its port.
+    fn inbound_tls(&mut self, api: &ApiModel, port: &mut Port) {
+        for attachment in api.policies.iter().filter(|attachment| is_inbound_tls(attachment)) {
+            match self.transport(attachment, Owner::Api(&api.id), Inbound::read) {
+                Some(policy) => port.add(policy),
+                None => port.broken = true,
+            }
+        }
+    }
+
+    /// An address without TLS: such a policy has nothing to do there.
+    fn no_tls(&mut self, api: &ApiModel) {
+        for attachment in api.policies.iter().filter(|attachment| is_inbound_tls(attachment)) {
+            let path = format!("{}.policyRef.name", attachment.written.path);
+            let text = "the address is http: the policy has no effect";
+            self.problem(Severity::Warning, &attachment.policy.location, path, text);
+        }
+    }
+
+    /// A policy of the connections, read.
+    fn transport<T>(
+        &mut self,
+        attachment: &Attachment,
+        owner: Owner<'_>,
+        read: impl FnOnce(&Node, Reading<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let written = &attachment.written;
+        let path = attachment.config_path();
+        let config = written.config.clone().unwrap_or_else(|| Node::empty_map(attachment.policy.location.clone()));
+        if self.misfit(attachment, owner).is_some() {
+            return None;
+        }
+        let config = substitute::variables(&config, &path, self.context.environment, self.problems)?;
+        let (secrets, namespace) = (self.context.secrets, attachment.id.namespace.as_str());
+        let (problems, files) = (&mut *self.problems, &mut self.files);
+        read(&config, Reading { secrets, namespace, path: &path, problems, files })
     }
 
     fn policy(&mut self, attachment: &Attachment, owner: Owner<'_>) -> BoundPolicy {
@@ -353,6 +430,10 @@ impl Compiler<'_> {
         }
         if sound { Ok(rules) } else { Err(()) }
     }
+}
+
+fn is_inbound_tls(attachment: &Attachment) -> bool {
+    policies::lookup(&attachment.policy.value).is_some_and(|entry| entry.name == "tls")
 }
 
 /// Where `path` or `headers.x-id` was written. A header's name may hold dots.

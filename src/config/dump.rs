@@ -200,6 +200,7 @@ fn settings_json(settings: &Settings) -> Value {
         },
         "timeouts": {
             "requestHeadSeconds": seconds(timeouts.request_head),
+            "tlsHandshakeSeconds": seconds(timeouts.tls_handshake),
             "requestBodyIdleSeconds": seconds(timeouts.request_body_idle),
             "keepAliveSeconds": seconds(timeouts.keep_alive),
             "upstreamConnectSeconds": seconds(timeouts.upstream_connect),

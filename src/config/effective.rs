@@ -146,6 +146,8 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
 
     let (timeouts, known) = (ringway.timeouts, &mut settings.timeouts);
     checked.optional_seconds("timeouts.requestHeadSeconds", timeouts.request_head_seconds, &mut known.request_head);
+    let handshake = &mut known.tls_handshake;
+    checked.optional_seconds("timeouts.tlsHandshakeSeconds", timeouts.tls_handshake_seconds, handshake);
     let body_idle = &mut known.request_body_idle;
     checked.optional_seconds("timeouts.requestBodyIdleSeconds", timeouts.request_body_idle_seconds, body_idle);
     checked.optional_seconds("timeouts.keepAliveSeconds", timeouts.keep_alive_seconds, &mut known.keep_alive);

@@ -29,6 +29,8 @@ pub struct Limits {
 pub struct Timeouts {
     /// From the first byte of a head to its end, in total.
     pub request_head: Option<Duration>,
+    /// From the accepted connection to the end of its handshake.
+    pub tls_handshake: Option<Duration>,
     pub request_body_idle: Option<Duration>,
     pub keep_alive: Option<Duration>,
     pub upstream_connect: Option<Duration>,
@@ -101,6 +103,7 @@ impl Default for Settings {
             },
             timeouts: Timeouts {
                 request_head: seconds(10),
+                tls_handshake: seconds(10),
                 request_body_idle: seconds(30),
                 keep_alive: seconds(60),
                 upstream_connect: seconds(5),

@@ -7,12 +7,13 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use super::{problem::Problem, rule::Rule, settings::Settings};
-use crate::policies::Compiled;
+use crate::{policies::Compiled, tls::ServerContext};
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub patterns: usize,
     /// What `/config` and the log say about this set.
     pub problems: Vec<Problem>,
+    /// Files beside the configuration that it was made from: certificates and keys.
+    pub files: Vec<PathBuf>,
 }
 
 impl Snapshot {
@@ -42,15 +45,18 @@ impl Snapshot {
             services: Vec::new(),
             patterns: 0,
             problems: Vec::new(),
+            files: Vec::new(),
         }
     }
 }
 
-/// One address to bind, with the APIs that share it. `https` addresses are not listed before there is TLS.
+/// One address to bind, with the APIs that share it.
 #[derive(Debug)]
 pub struct Listener {
     pub address: SocketAddr,
     pub apis: BaseIndex,
+    /// Where it serves https.
+    pub tls: Option<Arc<ServerContext>>,
 }
 
 /// Finds the API of a path. Bases on one listener never clash, so at most one holds, and the cost does not grow with

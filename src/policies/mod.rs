@@ -122,6 +122,7 @@ policies! {
     works_elsewhere {
         "route" Routing;
         "route-weighted" Routing;
+        "tls" Transport;
     }
     to_come {
         "ldap-authentication-flex" Inbound;
@@ -141,7 +142,6 @@ policies! {
         "rate-limiting-flex" Inbound;
         "rate-limiting-sla-based-flex" Inbound;
         "spike-control-flex" Inbound;
-        "tls" Transport;
         "spec-validation-flex" Inbound;
         "soap-validation" Inbound;
         "xml-threat-protection-flex" Inbound;

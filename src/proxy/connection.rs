@@ -8,6 +8,7 @@ use std::{net::SocketAddr, rc::Rc, time::Duration};
 use super::{
     core::{Core, Counted, Drain, Serving},
     exchange::{self, After},
+    handshake::{self, Secured},
     listener::OpenListener,
     reject, respond,
 };
@@ -26,7 +27,7 @@ const DOZE_AFTER: Duration = Duration::from_secs(1);
 
 /// How long and how much is read and thrown away behind an answer that ends the connection, so that a client still sending
 /// gets the answer and not a reset.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 pub struct Connection {
@@ -35,6 +36,8 @@ pub struct Connection {
     pub stream: Stream,
     pub peer: SocketAddr,
     pub deadline: Deadline,
+    /// What was agreed on where the port is served with TLS.
+    pub secured: Option<Box<Secured>>,
 }
 
 /// What consecutive exchanges of an active connection use again.
@@ -57,7 +60,13 @@ pub struct Workspace {
 /// `_open` was made when the connection was accepted, so that nobody takes the core for idle in between.
 pub async fn serve(_open: Open, core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
     let deadline = core.deadlines.deadline();
-    let mut connection = Connection { core, listener, stream, peer, deadline };
+    let mut connection = Connection { core, listener, stream, peer, deadline, secured: None };
+    if let Some(context) = connection.listener.context(&connection.core)
+        // Boxed, so that the connection does not keep room for it.
+        && !Box::pin(handshake::secure(&mut connection, context)).await
+    {
+        return;
+    }
     loop {
         // Boxed, so that an idle connection does not keep room for an exchange.
         match Box::pin(active(&mut connection)).await {
@@ -98,6 +107,10 @@ async fn active(connection: &mut Connection) -> Next {
             Head::TimedOut => {
                 respond::refuse_connection(connection, &workspace.request, reject::head_timeout()).await;
                 linger(connection).await;
+                return Next::Close;
+            }
+            Head::Refused(_) if begins_with_tls(connection.stream.receiver.buffered()) => {
+                refuse_tls(connection).await;
                 return Next::Close;
             }
             Head::Refused(error) => {
@@ -177,6 +190,11 @@ impl Connection {
         self.listener.serving(&self.core)
     }
 
+    /// As URIs and `x-forwarded-proto` say it.
+    pub fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
+    }
+
     /// Whether another request on this connection would be served.
     pub fn is_wanted(&self) -> bool {
         self.core.drain.get() != Drain::Closing && !self.listener.is_closing()
@@ -207,6 +225,22 @@ impl Connection {
     }
 }
 
+/// The header of a handshake record: what a client sends that takes a plain port for one with TLS.
+fn begins_with_tls(received: &[u8]) -> bool {
+    received.starts_with(&[22, 3])
+}
+
+/// Tells such a client in its own protocol that there is no handshake to be had (RFC 8446 section 6.2).
+async fn refuse_tls(connection: &mut Connection) {
+    /// A record of one fatal alert: `handshake_failure`.
+    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+    let mut out = Buffer::with_room(ALERT.len());
+    out.extend(&ALERT);
+    connection.deadline.set(Some(LINGER));
+    let _ = connection.deadline.guard(connection.stream.sender.send(out)).await;
+    linger(connection).await;
+}
+
 /// Ends a connection whose client may still be sending: says that no more comes, and reads on for a while.
 async fn linger(connection: &mut Connection) {
     connection.stream.sender.finish();
@@ -215,7 +249,7 @@ async fn linger(connection: &mut Connection) {
 }
 
 /// Reads and throws away, up to a limit.
-async fn read_on(receiver: &mut Receiver) {
+pub(super) async fn read_on(receiver: &mut Receiver) {
     let mut left = LINGER_BYTES_MAX;
     loop {
         let held = receiver.buffered().len();

@@ -44,7 +44,8 @@ fn decide(
     workspace.authentication.clear();
     workspace.api_ran.clear();
     workspace.service_ran.clear();
-    headers::arrive(core, &snapshot.settings, connection.peer.ip(), &workspace.client, &mut workspace.request);
+    let (peer, client, scheme) = (connection.peer.ip(), &workspace.client, connection.scheme());
+    headers::arrive(core, &snapshot.settings, peer, client, scheme, &mut workspace.request);
     let request = &mut workspace.request;
     match &request.method[..] {
         b"CONNECT" => {
@@ -60,6 +61,9 @@ fn decide(
     }
     account.identified(request);
 
+    if !connection.secured.as_ref().is_none_or(|secured| secured.may_ask(&request.authority)) {
+        return Err(reject::misdirected());
+    }
     let listener = snapshot.listeners.get(connection.listener.index.get());
     let (api_index, base) =
         listener.and_then(|listener| listener.apis.find(&request.path)).ok_or_else(reject::no_api)?;

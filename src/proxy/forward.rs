@@ -169,7 +169,7 @@ impl Attempt<'_> {
         let timeouts = &settings.timeouts;
         let service_index = account.service.expect("a decided exchange has its Service");
         let upstream = &self.serving.upstreams[service_index];
-        let Connection { core, listener, stream, peer, deadline } = &mut *connection;
+        let Connection { core, listener, stream, peer, deadline, .. } = &mut *connection;
         let client = stream.sender.clone();
         let watch = Watch::new(deadline, &client, listener);
 

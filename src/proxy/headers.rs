@@ -14,8 +14,15 @@ use crate::{
 /// Removes what ends at this hop and what this client may not say; adds where the request came from, and its id. Policies
 /// see the result.
 ///
-/// `client` is the peer's address as text.
-pub fn arrive(core: &Core, settings: &Settings, peer: IpAddr, client: &str, request: &mut RequestHead) {
+/// `client` is the peer's address as text, `scheme` what it speaks with us.
+pub fn arrive(
+    core: &Core,
+    settings: &Settings,
+    peer: IpAddr,
+    client: &str,
+    scheme: &'static str,
+    request: &mut RequestHead,
+) {
     strip_hop_by_hop(&mut request.fields);
     let fields = &mut request.fields;
     if !settings.trusted_proxies.contains(peer) {
@@ -38,7 +45,7 @@ pub fn arrive(core: &Core, settings: &Settings, peer: IpAddr, client: &str, requ
         fields.set_known(Known::XForwardedFor, b"x-forwarded-for", &addresses);
     }
     if fields.known(Known::XForwardedProto).is_none() {
-        fields.append_known(Known::XForwardedProto, b"x-forwarded-proto", b"http");
+        fields.append_known(Known::XForwardedProto, b"x-forwarded-proto", scheme.as_bytes());
     }
     if !settings.preserve_request_id || fields.known(Known::XRequestId).is_none() {
         fields.set_known(Known::XRequestId, b"x-request-id", &uuid(core.random(), core.random()));

@@ -5,6 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,10 +13,13 @@ use super::{
     connection,
     core::{Core, Serving},
 };
-use crate::net::{
-    Stream,
-    listen::{self, Closer, Listener},
-    task,
+use crate::{
+    net::{
+        Stream,
+        listen::{self, Closer, Listener},
+        task,
+    },
+    tls::ServerContext,
 };
 
 /// How long to leave the queue alone when the process or the host has run out of something.
@@ -73,6 +77,12 @@ impl OpenListener {
     /// Its time to drain is over: whatever still runs on its connections ends now.
     pub fn is_overdue(&self) -> bool {
         self.going.get().is_some_and(|going| Instant::now() >= going.until)
+    }
+
+    /// How a connection that begins now is secured; `None`: not at all.
+    pub fn context(&self, core: &Core) -> Option<Arc<ServerContext>> {
+        let serving = self.serving(core);
+        serving.snapshot.listeners.get(self.index.get())?.tls.clone()
     }
 
     /// What a request that begins now is decided by.

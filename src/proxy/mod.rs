@@ -2,6 +2,8 @@
 
 pub mod listener;
 
+pub mod handshake;
+
 pub mod connection;
 
 pub mod exchange;

@@ -1,6 +1,9 @@
 //! The commands of client and upstream scripts, parsed before anything runs.
 
-use super::text::{literal, regex, unescape};
+use super::{
+    text::{literal, regex, unescape},
+    tls::Options,
+};
 
 /// One command with the line of the case it stands on.
 #[derive(Clone, Debug)]
@@ -14,6 +17,10 @@ pub enum Action {
     /// Client: a new connection to this port. Upstream: the next connection.
     Connect(Option<String>),
     Accept,
+    /// A handshake, from the side whose script it is, and what it must come to. Where it is TLS already: nothing.
+    Tls(Options, Agreed),
+    /// New traffic keys, on both sides.
+    UpdateKeys,
     Send(Vec<u8>),
     /// The same bytes, this many per write.
     SendPieces(usize, Vec<u8>),
@@ -44,6 +51,14 @@ pub enum Action {
     Wait(String),
     Within(u64),
     Repeat(usize, Vec<Command>),
+}
+
+#[derive(Clone, Debug)]
+pub enum Agreed {
+    /// Each of these words.
+    On(Vec<String>),
+    /// There is none, for a reason that matches.
+    Fails(String),
 }
 
 #[derive(Clone, Debug)]
@@ -137,6 +152,15 @@ fn action(text: &str) -> Result<Action, String> {
     Ok(match word {
         "connect" => Action::Connect((!rest.is_empty()).then(|| rest.to_owned())),
         "accept" => Action::Accept,
+        "tls" => {
+            let (options, agreed) = rest.split_once("->").unwrap_or((rest, ""));
+            let agreed = match agreed.trim().strip_prefix("fails") {
+                Some(why) => Agreed::Fails(pattern(why)?),
+                None => Agreed::On(agreed.split_whitespace().map(str::to_owned).collect()),
+            };
+            Action::Tls(Options::parse(options)?, agreed)
+        }
+        "update-keys" => Action::UpdateKeys,
         "send" => Action::Send(literal(rest)?),
         "send-pieces" => {
             let (size, bytes) = counted(rest)?;

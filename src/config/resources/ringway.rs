@@ -37,6 +37,7 @@ pub struct Limits {
 #[serde(rename_all = "camelCase", default)]
 pub struct OwnTimeouts {
     pub request_head_seconds: Option<Located<f64>>,
+    pub tls_handshake_seconds: Option<Located<f64>>,
     pub request_body_idle_seconds: Option<Located<f64>>,
     pub keep_alive_seconds: Option<Located<f64>>,
     pub upstream_connect_seconds: Option<Located<f64>>,

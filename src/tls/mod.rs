@@ -1,0 +1,14 @@
+//! TLS without sockets: certificates and who is shown which, whom to trust, tickets.
+//!
+//! Contexts are immutable and shared by all cores. What the operator wrote is read in `config/`, and what becomes of bytes
+//! in `net/tls/`.
+
+pub mod certificate;
+pub mod server;
+
+pub mod suites;
+pub mod tickets;
+
+pub use certificate::{Certificate, Fault, Part, Table};
+pub use server::{ClientCertificates, ServerContext, ServerSettings};
+pub use tickets::TicketKeys;
