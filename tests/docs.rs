@@ -35,6 +35,12 @@ fn settings_have_the_documented_names_and_defaults() {
             ("limits.connectionsPerCore", limits.connections_per_core.to_string()),
             ("limits.connectionsPerUpstream", limits.connections_per_upstream.to_string()),
             ("limits.pendingRequestsPerUpstream", limits.pending_requests_per_upstream.to_string()),
+            ("limits.h2.concurrentStreams", limits.h2.concurrent_streams.to_string()),
+            ("limits.h2.streamWindow", limits.h2.stream_window.to_string()),
+            ("limits.h2.connectionWindow", limits.h2.connection_window.to_string()),
+            ("limits.h2.workPerSecond", limits.h2.work_per_second.to_string()),
+            ("limits.h2.headerMemoryPerConnection", limits.h2.header_memory_per_connection.to_string()),
+            ("limits.h2.headerMemoryPerCore", limits.h2.header_memory_per_core.to_string()),
         ])
     );
     assert_eq!(
@@ -182,15 +188,16 @@ fn links_between_pages_lead_somewhere() {
 
 /// Dotted names with their defaults as the inside of a YAML flow mapping; what has no default gets a path.
 fn flow(settings: &BTreeMap<String, String>) -> String {
-    let mut groups: BTreeMap<&str, String> = BTreeMap::new();
+    let mut groups: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
+    let mut text = String::new();
     for (name, value) in settings {
-        let value = if value == "-" { "/a/path" } else { value };
-        let (group, key) = name.split_once('.').unwrap_or(("", name));
-        *groups.entry(group).or_default() += &format!("{key}: {value}, ");
+        match name.split_once('.') {
+            Some((group, rest)) => drop(groups.entry(group).or_default().insert(rest.to_owned(), value.clone())),
+            None => text += &format!("{name}: {}, ", if value == "-" { "/a/path" } else { value }),
+        }
     }
-    let braced =
-        |(group, inside): (&str, String)| if group.is_empty() { inside } else { format!("{group}: {{{inside}}}, ") };
-    groups.into_iter().map(braced).collect()
+    groups.iter().for_each(|(group, inside)| text += &format!("{group}: {{{}}}, ", flow(inside)));
+    text
 }
 
 /// The first two columns of the tables below a heading of docs/configuration.md.

@@ -24,12 +24,12 @@ use super::{
     settings::Settings,
     snapshot::{Api, BaseIndex, BoundPolicy, Destination, Listener, Route, SeriesId, Service, Snapshot, Target},
     substitute,
-    tls::{Inbound, Port, Reading},
+    tls::{Inbound, Outbound, Port, Reading},
 };
 use crate::{
     policies::{self, Compiled, Role},
     telemetry::series::Series,
-    tls::TicketKeys,
+    tls::{ClientContext, TicketKeys},
 };
 
 /// Gives metric series their numbers; `telemetry::series::intern` outside of tests.
@@ -149,12 +149,6 @@ enum Owner<'m> {
     Service(&'m Id),
 }
 
-impl Owner<'_> {
-    fn is_api(self) -> bool {
-        matches!(self, Self::Api(_))
-    }
-}
-
 impl Compiler<'_> {
     fn problem(&mut self, severity: Severity, location: &Location, path: impl Into<String>, text: impl Into<String>) {
         self.problems.push(Problem { severity, location: location.clone(), path: path.into(), text: text.into() });
@@ -177,13 +171,28 @@ impl Compiler<'_> {
             self.problem(Severity::Warning, location, &path, "the path is put ahead of every destinationPath");
         }
         let mut policies = Vec::new();
-        if address.scheme != Scheme::Http {
+        let tls = match address.scheme {
+            Scheme::Https => self.outbound_tls(model, &address.endpoint.host),
+            Scheme::Http | Scheme::H2 => {
+                self.no_outbound_tls(model, address.scheme);
+                None
+            }
+        };
+        if address.scheme == Scheme::H2 {
             let text = format!("{} services: not implemented yet, requests to it get 503", address.scheme);
             self.problem(Severity::Warning, location, &path, &text);
             policies.push(BoundPolicy {
                 name: format!("{}-{}", model.id.name, address.scheme),
                 identity: Stable::new().text("scheme").text(&model.id.to_string()).finish(),
                 policy: Compiled::Broken(format!("{path}: {text}")),
+                rules: Vec::new(),
+            });
+        }
+        if address.scheme == Scheme::Https && tls.is_none() {
+            policies.push(BoundPolicy {
+                name: format!("{}-tls", model.id.name),
+                identity: Stable::new().text("tls").text(&model.id.to_string()).finish(),
+                policy: Compiled::Broken(format!("{path}: its TLS settings are wrong")),
                 rules: Vec::new(),
             });
         }
@@ -195,6 +204,9 @@ impl Compiler<'_> {
         identity = identity.text(&address.scheme.to_string());
         for endpoint in &endpoints {
             identity = identity.text(&endpoint.host).text(&endpoint.port.to_string());
+        }
+        if let Some(tls) = &tls {
+            identity = identity.text(&format!("{:?} {}", tls.name, tls.identity));
         }
         let series = (self.intern)(Series::Service { namespace: &model.id.namespace, service: &model.id.name });
         let service = Service {
@@ -208,6 +220,7 @@ impl Compiler<'_> {
             preserve_host: settings.preserve_host,
             retries: settings.retries,
             health_check: settings.health_check,
+            tls,
             policies,
         };
         Some(CompiledService { service, path: address.path })
@@ -279,13 +292,17 @@ impl Compiler<'_> {
 
     /// Of a chain: what belongs to the connections is none of it.
     fn policies(&mut self, attachments: &[Attachment], owner: Owner<'_>) -> Vec<BoundPolicy> {
-        let of_chain = attachments.iter().filter(|attachment| !(owner.is_api() && is_inbound_tls(attachment)));
+        let of_connections = match owner {
+            Owner::Api(_) => "tls",
+            Owner::Service(_) => "tls-outbound",
+        };
+        let of_chain = attachments.iter().filter(|attachment| !is_policy(attachment, of_connections));
         of_chain.map(|attachment| self.policy(attachment, owner)).collect()
     }
 
     /// What the `tls` policies of an API say of its port.
     fn inbound_tls(&mut self, api: &ApiModel, port: &mut Port) {
-        for attachment in api.policies.iter().filter(|attachment| is_inbound_tls(attachment)) {
+        for attachment in api.policies.iter().filter(|attachment| is_policy(attachment, "tls")) {
             match self.transport(attachment, Owner::Api(&api.id), Inbound::read) {
                 Some(policy) => port.add(policy),
                 None => port.broken = true,
@@ -295,9 +312,44 @@ impl Compiler<'_> {
 
     /// An address without TLS: such a policy has nothing to do there.
     fn no_tls(&mut self, api: &ApiModel) {
-        for attachment in api.policies.iter().filter(|attachment| is_inbound_tls(attachment)) {
+        for attachment in api.policies.iter().filter(|attachment| is_policy(attachment, "tls")) {
             let path = format!("{}.policyRef.name", attachment.written.path);
             let text = "the address is http: the policy has no effect";
+            self.problem(Severity::Warning, &attachment.policy.location, path, text);
+        }
+    }
+
+    /// How an https Service is dialled: by its policy, or by the defaults. `None`: in no way.
+    fn outbound_tls(&mut self, model: &ServiceModel, host: &str) -> Option<Arc<ClientContext>> {
+        let mut bound = model.policies.iter().filter(|attachment| is_policy(attachment, "tls-outbound"));
+        let policy = match bound.next() {
+            Some(attachment) => self.transport(attachment, Owner::Service(&model.id), Outbound::read),
+            None => {
+                let (secrets, namespace, path) = (self.context.secrets, "", "");
+                let (problems, files) = (&mut *self.problems, &mut self.files);
+                let nothing = Node::empty_map(model.address.location.clone());
+                Outbound::read(&nothing, Reading { secrets, namespace, path, problems, files })
+            }
+        };
+        for further in bound {
+            let path = format!("{}.policyRef.name", further.written.path);
+            let text = "a second `tls-outbound` of this Service: the first counts";
+            self.problem(Severity::Error, &further.policy.location, path, text);
+        }
+        match policy?.context(host) {
+            Ok(context) => Some(Arc::new(context)),
+            Err(text) => {
+                let path = format!("{}.address", model.path);
+                self.problem(Severity::Error, &model.address.location, path, text);
+                None
+            }
+        }
+    }
+
+    fn no_outbound_tls(&mut self, model: &ServiceModel, scheme: Scheme) {
+        for attachment in model.policies.iter().filter(|attachment| is_policy(attachment, "tls-outbound")) {
+            let path = format!("{}.policyRef.name", attachment.written.path);
+            let text = format!("the address is {scheme}: the policy has no effect");
             self.problem(Severity::Warning, &attachment.policy.location, path, text);
         }
     }
@@ -362,7 +414,11 @@ impl Compiler<'_> {
             Some((Role::Outbound, _) | (Role::Transport, "tls-outbound")) => Owner::Service(&nobody),
             _ => Owner::Api(&nobody),
         };
-        self.policy(attachment, owner);
+        match entry.map(|entry| entry.name) {
+            Some("tls") => drop(self.transport(attachment, owner, Inbound::read)),
+            Some("tls-outbound") => drop(self.transport(attachment, owner, Outbound::read)),
+            _ => drop(self.policy(attachment, owner)),
+        }
     }
 
     /// Why a policy cannot be where it is, before anyone looks at its configuration.
@@ -432,8 +488,8 @@ impl Compiler<'_> {
     }
 }
 
-fn is_inbound_tls(attachment: &Attachment) -> bool {
-    policies::lookup(&attachment.policy.value).is_some_and(|entry| entry.name == "tls")
+fn is_policy(attachment: &Attachment, name: &str) -> bool {
+    policies::lookup(&attachment.policy.value).is_some_and(|entry| entry.name == name)
 }
 
 /// Where `path` or `headers.x-id` was written. A header's name may hold dots.

@@ -197,6 +197,14 @@ fn settings_json(settings: &Settings) -> Value {
             "connectionsPerCore": limits.connections_per_core,
             "connectionsPerUpstream": limits.connections_per_upstream,
             "pendingRequestsPerUpstream": limits.pending_requests_per_upstream,
+            "h2": {
+                "concurrentStreams": limits.h2.concurrent_streams,
+                "streamWindow": limits.h2.stream_window,
+                "connectionWindow": limits.h2.connection_window,
+                "workPerSecond": limits.h2.work_per_second,
+                "headerMemoryPerConnection": limits.h2.header_memory_per_connection,
+                "headerMemoryPerCore": limits.h2.header_memory_per_core,
+            },
         },
         "timeouts": {
             "requestHeadSeconds": seconds(timeouts.request_head),

@@ -143,6 +143,18 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
     checked.count("limits.connectionsPerUpstream", limits.connections_per_upstream, 1..=MANY, connections);
     let pending = &mut known.pending_requests_per_upstream;
     checked.count("limits.pendingRequestsPerUpstream", limits.pending_requests_per_upstream, 0..=MANY, pending);
+    let (h2, known) = (limits.h2, &mut known.h2);
+    checked.count("limits.h2.concurrentStreams", h2.concurrent_streams, 1..=65_535, &mut known.concurrent_streams);
+    // A window has 31 bits, and starts with 65,535 on the connection (RFC 9113 section 6.9).
+    const WINDOW_MAX: u64 = (1 << 31) - 1;
+    checked.count("limits.h2.streamWindow", h2.stream_window, 1024..=WINDOW_MAX, &mut known.stream_window);
+    let window = &mut known.connection_window;
+    checked.count("limits.h2.connectionWindow", h2.connection_window, 65_535..=WINDOW_MAX, window);
+    checked.count("limits.h2.workPerSecond", h2.work_per_second, 1..=GIB, &mut known.work_per_second);
+    let memory = &mut known.header_memory_per_connection;
+    checked.count("limits.h2.headerMemoryPerConnection", h2.header_memory_per_connection, 16_384..=GIB, memory);
+    let memory = &mut known.header_memory_per_core;
+    checked.count("limits.h2.headerMemoryPerCore", h2.header_memory_per_core, 1 << 20..=64 * GIB, memory);
 
     let (timeouts, known) = (ringway.timeouts, &mut settings.timeouts);
     checked.optional_seconds("timeouts.requestHeadSeconds", timeouts.request_head_seconds, &mut known.request_head);
@@ -356,7 +368,8 @@ mod tests {
             "  ringway:
     limits: {headBytes: 1024, headerCount: 5, trailerBytes: 6, chunkExtensionBytes: 7, bufferedBodyBytes: 8,
       bufferedBytesPerCore: 9, retryBodyBytes: 10, connectionsPerCore: 11, connectionsPerUpstream: 12,
-      pendingRequestsPerUpstream: 13}
+      pendingRequestsPerUpstream: 13, h2: {concurrentStreams: 14, streamWindow: 1500, connectionWindow: 160000,
+      workPerSecond: 17, headerMemoryPerConnection: 18000, headerMemoryPerCore: 1900000}}
     timeouts: {requestHeadSeconds: 0.5, requestBodyIdleSeconds: 0, keepAliveSeconds: 3, upstreamConnectSeconds: 4,
       drainDelaySeconds: 0, drainSeconds: 6}
     listeners: {h2c: no}
@@ -379,6 +392,14 @@ mod tests {
                 connections_per_core: 11,
                 connections_per_upstream: 12,
                 pending_requests_per_upstream: 13,
+                h2: settings::H2Limits {
+                    concurrent_streams: 14,
+                    stream_window: 1500,
+                    connection_window: 160_000,
+                    work_per_second: 17,
+                    header_memory_per_connection: 18_000,
+                    header_memory_per_core: 1_900_000,
+                },
             },
             timeouts: settings::Timeouts {
                 request_head: seconds(0.5),

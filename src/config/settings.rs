@@ -22,6 +22,23 @@ pub struct Limits {
     /// Per replica and upstream; shared out over the cores.
     pub connections_per_upstream: usize,
     pub pending_requests_per_upstream: usize,
+    pub h2: H2Limits,
+}
+
+/// What one HTTP/2 connection may cost, by its names under `spec.ringway.limits.h2`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct H2Limits {
+    pub concurrent_streams: usize,
+    /// Bytes of one stream that were not taken yet.
+    pub stream_window: usize,
+    /// Of all its streams together.
+    pub connection_window: usize,
+    /// Work units that a client earns each second; see `http::h2`.
+    pub work_per_second: usize,
+    /// Decoded heads of its open streams, and what HPACK remembers.
+    pub header_memory_per_connection: usize,
+    /// Of all connections of a core.
+    pub header_memory_per_core: usize,
 }
 
 /// Every time limit; `None` is "no limit" (a configured 0).
@@ -100,6 +117,14 @@ impl Default for Settings {
                 connections_per_core: 0,
                 connections_per_upstream: 1024,
                 pending_requests_per_upstream: 1024,
+                h2: H2Limits {
+                    concurrent_streams: 100,
+                    stream_window: 65_536,
+                    connection_window: 1 << 20,
+                    work_per_second: 20_000,
+                    header_memory_per_connection: 1 << 20,
+                    header_memory_per_core: 64 << 20,
+                },
             },
             timeouts: Timeouts {
                 request_head: seconds(10),

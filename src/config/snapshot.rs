@@ -13,7 +13,10 @@ use std::{
 };
 
 use super::{problem::Problem, rule::Rule, settings::Settings};
-use crate::{policies::Compiled, tls::ServerContext};
+use crate::{
+    policies::Compiled,
+    tls::{ClientContext, ServerContext},
+};
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -222,7 +225,9 @@ pub struct Service {
     pub preserve_host: bool,
     pub retries: Retries,
     pub health_check: Option<HealthCheck>,
-    /// Outbound policies; also where `https` before TLS stands as `Compiled::Broken`.
+    /// How connections to it are secured.
+    pub tls: Option<Arc<ClientContext>>,
+    /// Outbound policies; also where what cannot be dialled stands as `Compiled::Broken`.
     pub policies: Vec<BoundPolicy>,
 }
 

@@ -207,6 +207,13 @@ impl Fields {
         self.list.push(Field { name_at, value_at, value_len, name_len, known });
     }
 
+    /// As [`Fields::append`], with the name in lower case, as HTTP/2 wants it (RFC 9113 section 8.2).
+    pub fn append_lower_case(&mut self, name: &[u8], value: &[u8]) {
+        let name_at = self.bytes.len();
+        self.append(name, value);
+        self.bytes[name_at..][..name.len()].make_ascii_lowercase();
+    }
+
     pub fn remove(&mut self, name: &[u8]) {
         self.retain(|field| !field.name.eq_ignore_ascii_case(name));
     }
@@ -247,6 +254,7 @@ pub enum Version {
     Http10,
     #[default]
     Http11,
+    Http2,
 }
 
 /// How long a message's body is, as its head says (RFC 9112 section 6.3).
@@ -256,6 +264,7 @@ pub enum BodyLength {
     None,
     /// `Content-Length`, more than 0.
     Length(u64),
+    /// Of unknown length, until its own framing ends it: chunked in HTTP/1, END_STREAM in HTTP/2.
     Chunked,
     /// A response that ends with its connection.
     UntilClose,

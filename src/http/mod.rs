@@ -1,4 +1,4 @@
-//! HTTP as a protocol: heads, bodies, HTTP/1. Knows nothing of routes or policies.
+//! HTTP as a protocol: heads, bodies, HTTP/1, HTTP/2. Knows nothing of routes or policies.
 
 pub mod head;
 pub mod target;
@@ -6,3 +6,4 @@ pub mod target;
 pub mod authority;
 pub mod bytes;
 pub mod h1;
+pub mod h2;

@@ -227,6 +227,7 @@ mod tests {
                 budget_percent: 20,
             },
             health_check: None,
+            tls: None,
             policies: Vec::new(),
         })
     }

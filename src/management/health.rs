@@ -6,12 +6,17 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, timeout},
 };
 
-use crate::config::snapshot::{HealthCheck, Service};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    config::snapshot::{HealthCheck, Service},
+    tls::ClientContext,
+};
 
 /// A status line has to come within this.
 const STATUS_LINE_MAX: usize = 1024;
@@ -26,6 +31,8 @@ pub type Target = (u64, SocketAddr);
 pub struct Check {
     pub settings: HealthCheck,
     pub authority: String,
+    /// How the Service is dialled: a check that did less would call well what no request reaches.
+    pub tls: Option<Arc<ClientContext>>,
 }
 
 /// Every endpoint that is checked, how it is, and when to ask again. Does no I/O.
@@ -104,7 +111,7 @@ impl Check {
     /// What checking this Service means, where it asks for it.
     pub fn of(service: &Service) -> Option<Arc<Self>> {
         let settings = service.health_check.clone()?;
-        Some(Arc::new(Self { settings, authority: service.authority.clone() }))
+        Some(Arc::new(Self { settings, authority: service.authority.clone(), tls: service.tls.clone() }))
     }
 
     /// One check: well is a status of 2xx or 3xx in time.
@@ -118,7 +125,15 @@ impl Check {
         if path.bytes().chain(authority.bytes()).any(|byte| !byte.is_ascii_graphic()) {
             return Err("the path or the host name cannot be sent".to_owned());
         }
-        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let Some(tls) = &self.tls else { return self.ask(stream).await };
+        let connector = TlsConnector::from(tls.for_a_check());
+        let stream = connector.connect(tls.name.clone(), stream).await.map_err(|error| error.to_string())?;
+        self.ask(stream).await
+    }
+
+    async fn ask(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
+        let (path, authority) = (&self.settings.path, &self.authority);
         let request = format!(
             "GET {path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: ringway-health-check\r\naccept: */*\r\n\
              connection: close\r\n\r\n"
@@ -136,7 +151,7 @@ impl Check {
 }
 
 /// Reads a status line: `HTTP/1.1 200 OK`.
-async fn status(stream: &mut TcpStream) -> Result<u16, String> {
+async fn status(stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, String> {
     let mut line = Vec::with_capacity(STATUS_LINE_MAX);
     while !line.contains(&b'\n') && line.len() < STATUS_LINE_MAX {
         let room = (STATUS_LINE_MAX - line.len()) as u64;
@@ -173,7 +188,7 @@ mod tests {
             unhealthy_threshold: 3,
             healthy_threshold: 2,
         };
-        Check { settings, authority: "orders.internal".to_owned() }
+        Check { settings, authority: "orders.internal".to_owned(), tls: None }
     }
 
     #[test]

@@ -203,9 +203,23 @@ fn connections(page: &mut Page, sum: &CoreCopy, cores: &BTreeMap<usize, Core>) {
     ] {
         page.single(Kind::Counter, name, help, value);
     }
-    let mut family = page.family(Kind::Counter, "ringway_upstream_dial_failures_total", "Failed dials by reason code.");
-    for (reason, count) in sum.dial_failures.iter() {
-        family.sample(&[("reason", reason)], count);
+    for (name, help, reasons) in [
+        ("ringway_upstream_dial_failures_total", "Failed dials by reason code.", &sum.dial_failures),
+        (
+            "ringway_http2_connection_errors_total",
+            "Client connections ended for breaking HTTP/2 or using up their budget, by reason code.",
+            &sum.h2_connection_errors,
+        ),
+        (
+            "ringway_http2_stream_errors_total",
+            "Streams of clients reset before they became a request, by reason code.",
+            &sum.h2_stream_errors,
+        ),
+    ] {
+        let mut family = page.family(Kind::Counter, name, help);
+        for (reason, count) in reasons.iter() {
+            family.sample(&[("reason", reason)], count);
+        }
     }
     page.family(Kind::Gauge, "ringway_upstream_pool_connections", "Upstream connections by state.")
         .sample(&[("state", "idle")], sum.pool_idle)

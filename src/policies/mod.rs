@@ -123,6 +123,7 @@ policies! {
         "route" Routing;
         "route-weighted" Routing;
         "tls" Transport;
+        "tls-outbound" Transport;
     }
     to_come {
         "ldap-authentication-flex" Inbound;
@@ -152,7 +153,6 @@ policies! {
         "dataweave-body-transformation-flex" Inbound;
         "dataweave-headers-transformation-flex" Inbound;
         "dataweave-request-filter-flex" Inbound;
-        "tls-outbound" Transport;
         "circuit-breaker-flex" Outbound;
         "idle-timeout-flex" Outbound;
         "credential-injection-basic-auth-flex" Outbound;

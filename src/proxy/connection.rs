@@ -6,20 +6,23 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use super::{
-    core::{Core, Counted, Drain, Serving},
+    client::{Client, Open, Workspace},
+    core::Core,
     exchange::{self, After},
-    handshake::{self, Secured},
+    handshake,
     listener::OpenListener,
     reject, respond,
+    wire::Wire,
 };
 use crate::{
+    config::settings::ServerHeader,
     http::{
         h1::parse::{HeadLimits, RequestError, parse_request},
-        head::{RequestHead, ResponseHead},
+        head::RequestHead,
     },
     net::{Buffer, Receiver, Stream, buffer::SMALL_ROOM, task},
-    policies::{Authentication, chain::Ran},
-    worker::deadline::{Deadline, Expired},
+    policies::LocalResponse,
+    worker::deadline::Expired,
 };
 
 /// After this an idle connection gives up its buffers.
@@ -30,58 +33,34 @@ const DOZE_AFTER: Duration = Duration::from_secs(1);
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
-pub struct Connection {
-    pub core: Rc<Core>,
-    pub listener: Rc<OpenListener>,
-    pub stream: Stream,
-    pub peer: SocketAddr,
-    pub deadline: Deadline,
-    /// What was agreed on where the port is served with TLS.
-    pub secured: Option<Box<Secured>>,
-}
-
-/// What consecutive exchanges of an active connection use again.
-#[derive(Default)]
-pub struct Workspace {
-    /// The client's address as text.
-    pub client: String,
-    pub request: RequestHead,
-    pub response: ResponseHead,
-    pub authentication: Authentication,
-    pub captures: crate::config::rule::Captures,
-    pub api_ran: Ran,
-    pub service_ran: Ran,
-    /// The normalised path, then the path that the upstream sees.
-    pub path: Vec<u8>,
-    /// A head being written.
-    pub head: Vec<u8>,
+struct Connection {
+    client: Client,
+    stream: Stream,
 }
 
 /// `_open` was made when the connection was accepted, so that nobody takes the core for idle in between.
 pub async fn serve(_open: Open, core: Rc<Core>, listener: Rc<OpenListener>, stream: Stream, peer: SocketAddr) {
-    let deadline = core.deadlines.deadline();
-    let mut connection = Connection { core, listener, stream, peer, deadline, secured: None };
-    if let Some(context) = connection.listener.context(&connection.core)
+    let mut connection = Connection { client: Client::new(core, listener, peer), stream };
+    let Connection { client, stream } = &mut connection;
+    if let Some(context) = client.listener.context(&client.core) {
         // Boxed, so that the connection does not keep room for it.
-        && !Box::pin(handshake::secure(&mut connection, context)).await
-    {
-        return;
+        match Box::pin(handshake::secure(client, stream, context)).await {
+            None => return,
+            secured => client.secured = secured,
+        }
     }
     loop {
         // Boxed, so that an idle connection does not keep room for an exchange.
         match Box::pin(active(&mut connection)).await {
             Next::Idle if connection.wait_for_bytes().await => {}
-            _ => break,
+            Next::Idle | Next::Close => break,
         }
     }
 }
 
 /// Answers a connection that is one too many.
 pub async fn refuse(mut stream: Stream) {
-    let mut head = Vec::with_capacity(256);
-    respond::write_minimal(&mut head, &reject::too_many_connections());
-    let mut out = Buffer::with_room(head.len());
-    out.extend(&head);
+    let out = respond::minimal(&reject::too_many_connections(), None, &ServerHeader::None, &RequestHead::default());
     let _ = task::timeout(Some(LINGER), async {
         if stream.sender.send(out).await.0.is_ok() {
             stream.sender.finish();
@@ -97,15 +76,14 @@ enum Next {
 }
 
 async fn active(connection: &mut Connection) -> Next {
-    let client = connection.peer.ip().to_canonical().to_string();
-    let mut workspace = Workspace { client, ..Workspace::default() };
+    let mut workspace = Workspace::new(connection.client.peer);
     loop {
         match read_head(connection, &mut workspace.request).await {
             Head::Complete => {}
             Head::Idle => return Next::Idle,
             Head::Closed => return Next::Close,
             Head::TimedOut => {
-                respond::refuse_connection(connection, &workspace.request, reject::head_timeout()).await;
+                connection.refuse(&workspace.request, reject::head_timeout()).await;
                 linger(connection).await;
                 return Next::Close;
             }
@@ -114,12 +92,13 @@ async fn active(connection: &mut Connection) -> Next {
                 return Next::Close;
             }
             Head::Refused(error) => {
-                respond::refuse_connection(connection, &workspace.request, reject::bad_request(&error)).await;
+                connection.refuse(&workspace.request, reject::bad_request(&error)).await;
                 linger(connection).await;
                 return Next::Close;
             }
         }
-        match exchange::run(connection, &mut workspace).await {
+        let Connection { client, stream } = &mut *connection;
+        match exchange::run(client, &mut Wire::Http1(stream), &mut workspace).await {
             After::KeepAlive => {}
             After::Close => return Next::Close,
             After::Linger => {
@@ -141,7 +120,7 @@ enum Head {
 }
 
 async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> Head {
-    let serving = connection.serving();
+    let serving = connection.client.serving();
     let settings = &serving.snapshot.settings;
     let limits = &settings.limits;
     let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
@@ -161,16 +140,16 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
             }
             if !begun {
                 begun = true;
-                connection.deadline.set(settings.timeouts.request_head);
+                connection.client.deadline.set(settings.timeouts.request_head);
             }
         }
         let received = if begun {
-            connection.deadline.guard(connection.stream.receiver.fill()).await
+            connection.client.deadline.guard(connection.stream.receiver.fill()).await
         } else {
             // Also where no request is wanted any more: a client that was accepted or answered a moment ago, and not told
             // to close, may be asking already.
-            connection.deadline.set(Some(DOZE_AFTER));
-            connection.deadline.guard(connection.stream.receiver.fill()).await
+            connection.client.deadline.set(Some(DOZE_AFTER));
+            connection.client.deadline.guard(connection.stream.receiver.fill()).await
         };
         match received {
             Ok(Ok(0)) | Ok(Err(_)) => return Head::Closed,
@@ -185,39 +164,24 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
 }
 
 impl Connection {
-    /// What a request that begins now is decided by.
-    pub fn serving(&self) -> Rc<Serving> {
-        self.listener.serving(&self.core)
-    }
-
-    /// As URIs and `x-forwarded-proto` say it.
-    pub fn scheme(&self) -> &'static str {
-        if self.secured.is_some() { "https" } else { "http" }
-    }
-
-    /// Whether another request on this connection would be served.
-    pub fn is_wanted(&self) -> bool {
-        self.core.drain.get() != Drain::Closing && !self.listener.is_closing()
-    }
-
-    /// Whether a response may say that the connection stays.
-    pub fn may_stay(&self) -> bool {
-        !self.core.draining() && !self.listener.is_closing()
+    async fn refuse(&self, request: &RequestHead, answer: LocalResponse) {
+        respond::refuse_connection(&self.client, &self.stream.sender, request, answer).await;
     }
 
     /// Waits, holding nothing, for the next request. False: there will be none.
     async fn wait_for_bytes(&mut self) -> bool {
-        self.core.dozed.set(self.core.dozed.get() + 1);
-        let keep_alive = self.serving().snapshot.settings.timeouts.keep_alive;
-        self.deadline.set(keep_alive.map(|limit| limit.saturating_sub(DOZE_AFTER)));
+        let Client { core, deadline, .. } = &self.client;
+        core.dozed.set(core.dozed.get() + 1);
+        let keep_alive = self.client.serving().snapshot.settings.timeouts.keep_alive;
+        deadline.set(keep_alive.map(|limit| limit.saturating_sub(DOZE_AFTER)));
         loop {
-            if !self.is_wanted() {
+            if !self.client.is_wanted() {
                 // What has come already is served yet.
                 return self.stream.sender.peer_has_sent();
             }
-            match self.deadline.guard_idle(self.stream.receiver.fill()).await {
+            match deadline.guard_idle(self.stream.receiver.fill()).await {
                 Ok(received) => return received.is_ok_and(|bytes| bytes > 0),
-                Err(Expired) if self.deadline.has_passed() => return false,
+                Err(Expired) if deadline.has_passed() => return false,
                 // Something changed on this core; what this connection waits for may still be there.
                 Err(Expired) => {}
             }
@@ -236,16 +200,16 @@ async fn refuse_tls(connection: &mut Connection) {
     const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
     let mut out = Buffer::with_room(ALERT.len());
     out.extend(&ALERT);
-    connection.deadline.set(Some(LINGER));
-    let _ = connection.deadline.guard(connection.stream.sender.send(out)).await;
+    connection.client.deadline.set(Some(LINGER));
+    let _ = connection.client.deadline.guard(connection.stream.sender.send(out)).await;
     linger(connection).await;
 }
 
 /// Ends a connection whose client may still be sending: says that no more comes, and reads on for a while.
 async fn linger(connection: &mut Connection) {
     connection.stream.sender.finish();
-    connection.deadline.set(Some(LINGER));
-    let _ = connection.deadline.guard(read_on(&mut connection.stream.receiver)).await;
+    connection.client.deadline.set(Some(LINGER));
+    let _ = connection.client.deadline.guard(read_on(&mut connection.stream.receiver)).await;
 }
 
 /// Reads and throws away, up to a limit.
@@ -258,25 +222,6 @@ pub(super) async fn read_on(receiver: &mut Receiver) {
             Ok(bytes @ 1..) if bytes <= left => left -= bytes,
             _ => return,
         }
-    }
-}
-
-/// An open connection, counted.
-pub struct Open {
-    core: Rc<Core>,
-    _counted: Counted,
-}
-
-impl Open {
-    pub fn new(core: Rc<Core>) -> Self {
-        core.telemetry.connections_open.increment();
-        Self { _counted: core.load.connection(), core }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.core.telemetry.connections_open.decrement();
     }
 }
 

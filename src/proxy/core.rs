@@ -21,6 +21,7 @@ use crate::{
         rule::Scratch,
         snapshot::{Service, Snapshot},
     },
+    http::h2::HeaderMemory,
     policies::{self, State, chain},
     telemetry::{access_log::civil, core::CoreTelemetry},
     worker::deadline::Deadlines,
@@ -31,6 +32,7 @@ pub struct Core {
     /// How many cores the replica's limits are shared out over.
     pub cores: usize,
     pub deadlines: Rc<Deadlines>,
+    pub header_memory: HeaderMemory,
     pub telemetry: Rc<CoreTelemetry>,
     serving: RefCell<Rc<Serving>>,
     endpoints: RefCell<Arc<EndpointTable>>,
@@ -148,6 +150,7 @@ impl Core {
             id,
             cores,
             deadlines: Deadlines::new(),
+            header_memory: HeaderMemory::new(0),
             telemetry: Rc::new(telemetry),
             serving: RefCell::new(Rc::new(empty)),
             endpoints: RefCell::default(),
@@ -170,6 +173,7 @@ impl Core {
 
     /// Takes over a snapshot: requests that begin from now on see it. Pools of unchanged Services stay.
     pub fn serve(&self, snapshot: Arc<Snapshot>) {
+        self.header_memory.set_max(snapshot.settings.limits.h2.header_memory_per_core);
         let shares = self.shares(&snapshot);
         let upstreams: Vec<_> = snapshot.services.iter().map(|service| self.upstream(service, shares)).collect();
         let policy_core = policies::Core { id: self.id };
@@ -232,7 +236,7 @@ impl Core {
 
     fn upstream(&self, service: &Service, shares: Shares) -> Rc<Upstream> {
         let mut upstreams = self.upstreams.borrow_mut();
-        let new = || Upstream::new(self.telemetry.clone(), shares, self.random() as u32);
+        let new = || Upstream::new(self.telemetry.clone(), shares, self.random() as u32, service.tls.as_deref());
         let upstream = upstreams.entry(service.identity).or_insert_with(new);
         upstream.set_limits(shares);
         upstream.clone()

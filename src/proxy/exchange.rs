@@ -2,10 +2,11 @@
 
 use super::{
     account::Account,
-    connection::{Connection, Workspace},
+    client::{Client, Workspace},
     core::Serving,
     forward, headers, reject, respond,
     route::{self, Chosen},
+    wire::Wire,
 };
 use crate::{
     config::{rule::RuleInput, snapshot::relative},
@@ -22,30 +23,37 @@ pub enum After {
     Linger,
 }
 
-pub async fn run(connection: &mut Connection, workspace: &mut Workspace) -> After {
-    let serving = connection.serving();
-    let mut account = Account::begin(&connection.core, serving.clone(), connection.peer, &workspace.request);
-    match decide(connection, workspace, &serving, &mut account) {
-        Ok(()) => forward::forward(connection, workspace, &serving, &mut account).await,
-        Err(answer) => respond::local(connection, workspace, &serving, &mut account, answer).await,
+pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace) -> After {
+    let serving = client.serving();
+    let mut account = Account::begin(&client.core, serving.clone(), client.peer, &workspace.request);
+    match decide(client, workspace, &serving, &mut account) {
+        Ok(()) => forward::forward(client, wire, workspace, &serving, &mut account).await,
+        Err(answer) => respond::local(client, wire, workspace, &serving, &mut account, answer).await,
     }
+}
+
+/// Answers a request that was refused before it could be looked at.
+pub async fn refuse(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace, answer: LocalResponse) -> After {
+    let serving = client.serving();
+    let mut account = Account::begin(&client.core, serving.clone(), client.peer, &workspace.request);
+    respond::local(client, wire, workspace, &serving, &mut account, answer).await
 }
 
 /// Everything up to the upstream; waits for nothing. On `Ok`, `account` knows API, route and Service, and
 /// `workspace.path` is the path that the upstream sees.
 fn decide(
-    connection: &Connection,
+    client: &Client,
     workspace: &mut Workspace,
     serving: &Serving,
     account: &mut Account,
 ) -> Result<(), LocalResponse> {
     let snapshot = &*serving.snapshot;
-    let core = &connection.core;
+    let core = &client.core;
     workspace.authentication.clear();
     workspace.api_ran.clear();
     workspace.service_ran.clear();
-    let (peer, client, scheme) = (connection.peer.ip(), &workspace.client, connection.scheme());
-    headers::arrive(core, &snapshot.settings, peer, client, scheme, &mut workspace.request);
+    let (peer, scheme) = (client.peer.ip(), client.scheme());
+    headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, &mut workspace.request);
     let request = &mut workspace.request;
     match &request.method[..] {
         b"CONNECT" => {
@@ -61,18 +69,18 @@ fn decide(
     }
     account.identified(request);
 
-    if !connection.secured.as_ref().is_none_or(|secured| secured.may_ask(&request.authority)) {
+    if !client.secured.as_ref().is_none_or(|secured| secured.may_ask(&request.authority)) {
         return Err(reject::misdirected());
     }
-    let listener = snapshot.listeners.get(connection.listener.index.get());
+    let listener = snapshot.listeners.get(client.listener.index.get());
     let (api_index, base) =
         listener.and_then(|listener| listener.apis.find(&request.path)).ok_or_else(reject::no_api)?;
     let api = &snapshot.apis[api_index];
     account.api = Some(api_index);
     let mut scratch = serving.scratch.borrow_mut();
-    let client = connection.peer.ip();
+    let address = client.peer.ip();
     if !api.policies.is_empty() {
-        let mut exchange = Exchange { request, client, authentication: &mut workspace.authentication };
+        let mut exchange = Exchange { request, client: address, authentication: &mut workspace.authentication };
         let states = &serving.api_states[api_index];
         let ran = &mut workspace.api_ran;
         if let Flow::Respond(answer) = chain::run_request(&api.policies, states, &mut exchange, base, &mut scratch, ran)
@@ -96,7 +104,7 @@ fn decide(
 
     let service = &snapshot.services[service_index];
     if !service.policies.is_empty() {
-        let mut exchange = Exchange { request, client, authentication: &mut workspace.authentication };
+        let mut exchange = Exchange { request, client: address, authentication: &mut workspace.authentication };
         let states = &serving.service_states[service_index];
         let ran = &mut workspace.service_ran;
         if let Flow::Respond(answer) =

@@ -5,8 +5,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    io,
-    net::SocketAddr,
     pin::pin,
     rc::Rc,
     time::Duration,
@@ -14,30 +12,30 @@ use std::{
 
 use super::{
     account::Account,
-    connection::{Connection, Workspace},
+    client::{Client, Workspace},
     core::{Core, Serving},
     exchange::After,
     headers,
-    listener::OpenListener,
     pool::{Reuse, Unavailable},
     pump::{Direction, Framing, PumpError, Replay, Wait, pump},
     reject,
     respond::{self, ClientFraming},
     tunnel,
     watch::{Stalled, Waiting, Watch},
+    wire::{Incoming, Outgoing, Wire},
 };
 use crate::{
     config::{settings::Timeouts, snapshot::Service},
     http::{
         h1::{
             body::{BodyError, BodyReader},
-            emit,
+            hop::strip_hop_by_hop,
             parse::{HeadLimits, ResponseError, ResponseTo, parse_response},
         },
         head::{BodyLength, RequestHead, Version},
     },
     net::{
-        Buffer, Receiver, Sender, Stream,
+        Buffer, Receiver,
         buffer::SMALL_ROOM,
         task::{Either, join_until},
     },
@@ -81,7 +79,8 @@ struct Delivered {
 }
 
 pub async fn forward(
-    connection: &mut Connection,
+    client: &Client,
+    wire: &mut Wire<'_>,
     workspace: &mut Workspace,
     serving: &Rc<Serving>,
     account: &mut Account,
@@ -92,12 +91,12 @@ pub async fn forward(
     let mut body = BodyReader::new(workspace.request.body, &limits);
     let replay = (service.retries.attempts > 0).then(|| {
         let bytes_max = serving.snapshot.settings.limits.retry_body_bytes;
-        RefCell::new(Replay { bytes_max, ..Replay::default() })
+        RefCell::new(Replay::new(bytes_max))
     });
-    let tries = Tries::new(&connection.core, service);
+    let tries = Tries::new(&client.core, service);
     loop {
-        let attempt = Attempt { serving, service, replay: replay.as_ref(), tries: &tries };
-        let failure = match attempt.run(connection, workspace, account, &mut body).await {
+        let attempt = Attempt { client, serving, service, replay: replay.as_ref(), tries: &tries };
+        let failure = match attempt.run(wire, workspace, account, &mut body).await {
             Ok(after) => return after,
             Err(failure) => failure,
         };
@@ -124,18 +123,19 @@ pub async fn forward(
             Failure::Midway { reason } => {
                 account.reason = reason;
                 if tries.unframed.get() {
-                    connection.stream.sender.reset_on_close();
+                    wire.outgoing().cut();
                 }
                 return After::Close;
             }
         };
-        return respond_unread(connection, workspace, serving, account, answer).await;
+        return respond_unread(client, wire, workspace, serving, account, answer).await;
     }
 }
 
 /// Answers when the request's body may have been read in part: the connection ends unless there was none.
 async fn respond_unread(
-    connection: &mut Connection,
+    client: &Client,
+    wire: &mut Wire<'_>,
     workspace: &mut Workspace,
     serving: &Serving,
     account: &mut Account,
@@ -146,11 +146,12 @@ async fn respond_unread(
         // What is left of the body is not framed from its beginning any more; it is read and thrown away.
         workspace.request.body = BodyLength::None;
     }
-    respond::local(connection, workspace, serving, account, answer).await
+    respond::local(client, wire, workspace, serving, account, answer).await
 }
 
 /// One try: one connection, one request, one response.
 struct Attempt<'a> {
+    client: &'a Client,
     serving: &'a Rc<Serving>,
     service: &'a Service,
     replay: Option<&'a RefCell<Replay>>,
@@ -160,7 +161,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn run(
         &self,
-        connection: &mut Connection,
+        wire: &mut Wire<'_>,
         workspace: &mut Workspace,
         account: &mut Account,
         body: &mut BodyReader,
@@ -169,13 +170,12 @@ impl Attempt<'_> {
         let timeouts = &settings.timeouts;
         let service_index = account.service.expect("a decided exchange has its Service");
         let upstream = &self.serving.upstreams[service_index];
-        let Connection { core, listener, stream, peer, deadline, .. } = &mut *connection;
-        let client = stream.sender.clone();
-        let watch = Watch::new(deadline, &client, listener);
+        let to_client = wire.outgoing();
+        let watch = Watch::new(&self.client.deadline, &to_client, &self.client.listener);
 
         let response_wait = response_wait(timeouts);
         watch.wait_for(response_wait.0, response_wait.1);
-        let random = core.random() as u32;
+        let random = self.client.core.random() as u32;
         let acquired = pin!(upstream.acquire(
             self.service.load_balancing,
             random,
@@ -185,7 +185,12 @@ impl Attempt<'_> {
         let mut lease = watch.over(acquired).await.map_err(Failure::Stalled)?.map_err(Failure::Unavailable)?;
         self.tries.reused.set(lease.reused);
 
-        let out = self.request_bytes(workspace, body);
+        let framing = match workspace.request.body {
+            BodyLength::Chunked => Framing::Chunked,
+            _ => Framing::Plain,
+        };
+        let out = self.request_bytes(workspace, framing);
+        let up = Outgoing::Http1(lease.stream().sender.clone());
         let waits_for_client = (Waiting::ClientBody, shorter(timeouts.request_body_idle, timeouts.stream_idle));
         let upload = Direction {
             watch: &watch,
@@ -194,36 +199,23 @@ impl Attempt<'_> {
             begun: &Cell::new(false),
             replay: self.replay,
         };
-        let up = lease.stream().sender.clone();
         let uploaded = Cell::new(false);
-        let download = Download {
-            attempt: self,
-            client: &client,
-            peer: *peer,
-            core,
-            listener,
-            watch: &watch,
-            upload: &upload,
-            uploaded: &uploaded,
-        };
+        let download =
+            Download { attempt: self, to_client: &to_client, watch: &watch, upload: &upload, uploaded: &uploaded };
 
         account.upstream_asked();
-        let delivered = if body.is_done() {
+        let mut incoming = wire.incoming(body);
+        let delivered = if incoming.is_done() {
             // The common case: nothing to move at the same time.
             let sent = watch.over(pin!(up.send(out))).await.map_err(Failure::Stalled)?;
             // A failed send is not the last word: an upstream that closes may have answered first.
-            uploaded.set(sent.0.is_ok());
-            drop(sent);
+            uploaded.set(sent.is_ok());
             watch.wait_for(response_wait.0, response_wait.1);
             let download = pin!(download.run(&mut lease.stream().receiver, workspace, account));
             watch.over(download).await.map_err(|stalled| self.stalled(stalled))??
         } else {
-            let framing = match workspace.request.body {
-                BodyLength::Chunked => Framing::Chunked,
-                _ => Framing::Plain,
-            };
             let sending = async {
-                let sent = pump(&mut stream.receiver, body, &up, framing, out, &upload).await;
+                let sent = pump(&mut incoming, &up, framing, out, &upload).await;
                 if sent.is_ok() {
                     uploaded.set(true);
                     watch.wait_for(response_wait.0, response_wait.1);
@@ -251,7 +243,7 @@ impl Attempt<'_> {
         };
 
         if delivered.upgraded {
-            return Ok(tunnel::run(stream, lease, &watch, timeouts.stream_idle, account).await);
+            return Ok(tunnel::run(wire, lease, &watch, timeouts.stream_idle, account).await);
         }
         if delivered.reusable {
             // Bytes behind an answer that has no body are most likely still on their way.
@@ -259,23 +251,19 @@ impl Attempt<'_> {
         }
         Ok(match delivered.keep_alive {
             true => After::KeepAlive,
-            false => ending(&workspace.request, stream),
+            false => ending(&workspace.request, wire),
         })
     }
 
     /// The head, and behind it what an earlier try had sent of the body.
-    fn request_bytes(&self, workspace: &mut Workspace, body: &BodyReader) -> Buffer {
+    fn request_bytes(&self, workspace: &mut Workspace, framing: Framing) -> Buffer {
         let Workspace { request, path, head, .. } = workspace;
         head.clear();
         headers::write_upstream_head(head, request, path, self.service, &self.serving.snapshot.settings);
         let mut out = Buffer::with_room(SMALL_ROOM.max(head.len()));
         out.extend(head);
         if let Some(replay) = self.replay {
-            let mut replay = replay.borrow_mut();
-            out.extend(&replay.bytes);
-            // What is sent again is kept already.
-            replay.head_bytes = out.len();
-            debug_assert!(!replay.overflowed || body.is_done());
+            replay.borrow().write(&mut out, framing);
         }
         out
     }
@@ -291,8 +279,11 @@ impl Attempt<'_> {
 
 /// A client that was still sending when it was told that the connection ends gets time to stop, or the reset would take
 /// the answer with it: one whose body was not read, or that has asked for more already.
-fn ending(request: &RequestHead, client: &Stream) -> After {
-    let asks_on = || !client.receiver.buffered().is_empty() || client.sender.peer_has_sent();
+fn ending(request: &RequestHead, wire: &Wire<'_>) -> After {
+    let asks_on = || match wire {
+        Wire::Http1(client) => !client.receiver.buffered().is_empty() || client.sender.peer_has_sent(),
+        Wire::Http2(_) => false,
+    };
     match request.body != BodyLength::None || request.keep_alive && asks_on() {
         true => After::Linger,
         false => After::Close,
@@ -302,10 +293,7 @@ fn ending(request: &RequestHead, client: &Stream) -> After {
 /// The response direction of an attempt.
 struct Download<'a> {
     attempt: &'a Attempt<'a>,
-    client: &'a Sender,
-    peer: SocketAddr,
-    core: &'a Core,
-    listener: &'a OpenListener,
+    to_client: &'a Outgoing,
     watch: &'a Watch<'a>,
     upload: &'a Direction<'a>,
     uploaded: &'a Cell<bool>,
@@ -318,15 +306,13 @@ impl Download<'_> {
         workspace: &mut Workspace,
         account: &mut Account,
     ) -> Result<Delivered, Failure> {
-        let serving = self.attempt.serving;
+        let Attempt { client, serving, tries, .. } = self.attempt;
         let settings = &serving.snapshot.settings;
         let stream_idle = settings.timeouts.stream_idle;
         self.read_head(from, workspace).await?;
         account.upstream_answered();
         let status = workspace.response.status;
-        if matches!(status, 502..=504)
-            && self.attempt.tries.gateway_error_allowed(&workspace.request.method, self.attempt.replay)
-        {
+        if matches!(status, 502..=504) && tries.gateway_error_allowed(&workspace.request.method, self.attempt.replay) {
             return Err(Failure::GatewayError);
         }
 
@@ -335,46 +321,34 @@ impl Download<'_> {
         let upgraded = status == 101;
         let upstream_keeps = workspace.response.keep_alive;
         let framing = respond::client_framing(&workspace.response, &workspace.request);
-        self.attempt.tries.unframed.set(framing == ClientFraming::UntilClose);
+        tries.unframed.set(framing == ClientFraming::UntilClose);
         // One that answers before it has the whole request may take the rest of it for the next.
         let asked_whole = self.uploaded.get();
-        let keep_alive = workspace.request.keep_alive
-            && !self.core.draining()
-            && !self.listener.is_closing()
-            && asked_whole
-            && framing != ClientFraming::UntilClose;
-        crate::http::h1::hop::strip_hop_by_hop(&mut workspace.response.fields);
-        respond::run_response_chains(self.peer.ip(), workspace, serving, account);
-        let head = &mut workspace.head;
-        head.clear();
-        let version = workspace.request.version;
-        if upgraded {
-            emit::status_line(head, 101);
-            workspace.response.fields.iter().for_each(|field| emit::field(head, field.name, field.value));
-            emit::field(head, b"connection", b"upgrade");
-            emit::field(head, b"upgrade", b"websocket");
-            emit::end_of_head(head);
-        } else {
-            respond::write_head(head, &workspace.response, framing, version, keep_alive, &settings.server_header);
-        }
-        let mut out = Buffer::with_room(SMALL_ROOM.max(head.len()));
-        out.extend(head);
+        let keep_alive =
+            workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
+        strip_hop_by_hop(&mut workspace.response.fields);
+        respond::run_response_chains(client.peer.ip(), workspace, serving, account);
+        let out = match upgraded {
+            true => respond::switch(self.to_client, workspace),
+            false => respond::begin(self.to_client, workspace, framing, keep_alive, &settings.server_header),
+        };
 
         let mut body = BodyReader::new(workspace.response.body, &respond::body_limits(serving));
         let direction = Direction {
             watch: self.watch,
             reading: Cell::new((Waiting::Upstream, stream_idle)),
             writing: (Waiting::ClientWindow, stream_idle),
-            begun: &self.attempt.tries.answering,
+            begun: &tries.answering,
             replay: None,
         };
         let pump_framing = if framing == ClientFraming::Chunked { Framing::Chunked } else { Framing::Plain };
         account.client_answered();
-        match pump(from, &mut body, self.client, pump_framing, out, &direction).await {
+        let mut incoming = Incoming::Http1 { receiver: from, body: &mut body };
+        match pump(&mut incoming, self.to_client, pump_framing, out, &direction).await {
             Ok(bytes) => account.bytes_out += bytes,
             Err(error) => {
                 let reason = response_body_reason(&error);
-                return Err(match self.attempt.tries.answering.get() {
+                return Err(match tries.answering.get() {
                     true => Failure::Midway { reason },
                     false => Failure::BadResponseBody { reason },
                 });
@@ -431,18 +405,12 @@ impl Download<'_> {
         if workspace.request.version == Version::Http10 {
             return Ok(());
         }
-        crate::http::h1::hop::strip_hop_by_hop(&mut workspace.response.fields);
-        let head = &mut workspace.head;
-        head.clear();
-        emit::status_line(head, workspace.response.status);
-        workspace.response.fields.iter().for_each(|field| emit::field(head, field.name, field.value));
-        emit::end_of_head(head);
-        let mut out = Buffer::with_room(head.len());
-        out.extend(head);
+        strip_hop_by_hop(&mut workspace.response.fields);
+        let out = respond::interim(self.to_client, workspace);
         // While part of it may be out, nothing else can be said.
         let answering = &self.attempt.tries.answering;
         answering.set(true);
-        let (sent, _): (io::Result<()>, _) = self.client.send(out).await;
+        let sent = self.to_client.send(out).await;
         answering.set(false);
         self.watch.progress();
         sent.map_err(|_| Failure::ClientGone)

@@ -2,17 +2,20 @@
 //!
 //! A port that is served with TLS answers nothing without it; a client that speaks plain HTTP there is told so.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use rustls::server::UnbufferedServerConnection;
 
 use super::{
-    connection::{Connection, LINGER, read_on},
+    client::Client,
+    connection::{LINGER, read_on},
     respond,
 };
 use crate::{
+    config::settings::ServerHeader,
+    http::head::RequestHead,
     net::{
-        Buffer, Stream,
+        Stream,
         tls::{Facts, HandshakeError, Side},
     },
     proxy::reject,
@@ -46,24 +49,23 @@ fn host(authority: &[u8]) -> String {
     host.trim_end_matches('.').to_owned()
 }
 
-/// Secures a connection before anything is read of it. False: there is none any more.
-pub async fn secure(connection: &mut Connection, context: Arc<ServerContext>) -> bool {
-    let Connection { core, listener, stream, peer, deadline, secured } = connection;
-    deadline.set(listener.serving(core).snapshot.settings.timeouts.tls_handshake);
+/// Secures a connection before anything is read of it. `None`: there is none any more.
+pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerContext>) -> Option<Rc<Secured>> {
+    let Client { listener, peer, deadline, .. } = client;
+    deadline.set(client.serving().snapshot.settings.timeouts.tls_handshake);
     let server = match UnbufferedServerConnection::new(context.config.clone()) {
         Ok(server) => Side::Server(Box::new(server)),
         Err(error) => {
             tracing::error!("{}: no handshake is possible: {error}", listener.address);
-            return false;
+            return None;
         }
     };
     let mut shown = None;
     let after_step = || shown = Table::take_shown().or(shown);
     let reason = match deadline.guard(stream.secure(server, after_step)).await {
-        Ok(Ok((facts, client))) => {
+        Ok(Ok((facts, certificate))) => {
             let shown = shown.unwrap_or(Shown { certificate: 0, by_name: false });
-            *secured = Some(Box::new(Secured { facts, context, shown, client }));
-            return true;
+            return Some(Rc::new(Secured { facts, context, shown, client: certificate }));
         }
         Ok(Err(error)) => {
             deadline.set(Some(LINGER));
@@ -75,17 +77,14 @@ pub async fn secure(connection: &mut Connection, context: Arc<ServerContext>) ->
         Err(Expired) => "timeout",
     };
     tracing::trace!(reason);
-    false
+    None
 }
 
 /// Lets a client hear why it was refused: an alert, which it has been sent, or words where it speaks HTTP without TLS. One
 /// that is still sending would lose both to a reset.
 async fn say_why(stream: &mut Stream, plain: bool) {
     if plain {
-        let mut head = Vec::with_capacity(256);
-        respond::write_minimal(&mut head, &reject::plain_on_tls());
-        let mut out = Buffer::with_room(head.len());
-        out.extend(&head);
+        let out = respond::minimal(&reject::plain_on_tls(), None, &ServerHeader::None, &RequestHead::default());
         if stream.sender.send(out).await.0.is_err() {
             return;
         }

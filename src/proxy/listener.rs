@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    connection,
+    client, connection,
     core::{Core, Serving},
 };
 use crate::{
@@ -138,7 +138,7 @@ fn admit(core: &Rc<Core>, open: &Rc<OpenListener>, stream: Stream, peer: SocketA
         core.telemetry.connections_refused.increment();
         task::spawn(connection::refuse(stream));
     } else {
-        let counted = connection::Open::new(core.clone());
+        let counted = client::Open::new(core.clone());
         task::spawn(connection::serve(counted, core.clone(), open.clone(), stream, peer));
     }
 }

@@ -2,9 +2,12 @@
 
 pub mod listener;
 
+pub mod client;
 pub mod handshake;
 
 pub mod connection;
+pub mod h2;
+pub mod wire;
 
 pub mod exchange;
 

@@ -11,14 +11,21 @@ use std::{
     io,
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     task::{Poll, Waker},
     time::Duration,
 };
 
+use rustls::{ClientConfig, client::UnbufferedClientConnection, pki_types::ServerName};
+
 use crate::{
     config::snapshot::LoadBalancing,
-    net::{Stream, task},
+    net::{
+        Stream, task,
+        tls::{Failure, HandshakeError, Side},
+    },
     telemetry::core::CoreTelemetry,
+    tls::ClientContext,
 };
 
 /// How often idle connections are looked at.
@@ -35,8 +42,15 @@ pub struct Upstream {
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
     /// Waiters that were called and have not run since: what is free was promised to them.
     called: Cell<usize>,
+    /// How its connections are secured, with this core's sessions.
+    tls: Option<Secure>,
     /// No snapshot names this Service any more: connections close when they are given back.
     retired: Cell<bool>,
+}
+
+struct Secure {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,6 +71,7 @@ pub struct Backend {
 
 struct Idle {
     stream: Stream,
+    alpn: Option<Rc<[u8]>>,
     /// Its last answer had no body, though an upstream may think otherwise: the kernel is asked before it is used.
     doubtful: bool,
     sweeps: u32,
@@ -65,6 +80,8 @@ struct Idle {
 /// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
 pub struct Lease {
     stream: Option<Stream>,
+    /// The protocol that the upstream chose for this connection, where it was asked.
+    pub alpn: Option<Rc<[u8]>>,
     pub backend: Rc<Backend>,
     upstream: Rc<Upstream>,
     /// It had carried a request before.
@@ -93,11 +110,15 @@ pub enum Unavailable {
     Overflow,
     Connect(io::Error),
     ConnectTimeout,
+    /// No handshake, for this reason; nothing was sent.
+    Tls(HandshakeError),
 }
 
 impl Upstream {
-    pub fn new(telemetry: Rc<CoreTelemetry>, limits: Shares, random: u32) -> Rc<Self> {
+    pub fn new(telemetry: Rc<CoreTelemetry>, limits: Shares, random: u32, tls: Option<&ClientContext>) -> Rc<Self> {
+        let tls = tls.map(|context| Secure { config: context.of_core(), name: context.name.clone() });
         Rc::new(Self {
+            tls,
             telemetry,
             backends: RefCell::new(Rc::default()),
             limits: Cell::new(limits),
@@ -150,9 +171,9 @@ impl Upstream {
                 }
             })?;
             if waited || self.called.get() == 0 || self.has_unpromised() {
-                if let Some(stream) = self.take_idle(&backend, reuse) {
+                if let Some((stream, alpn)) = self.take_idle(&backend, reuse) {
                     self.telemetry.reuses.increment();
-                    return Ok(self.lease(stream, backend, true));
+                    return Ok(self.lease(stream, alpn, backend, true));
                 }
                 if self.open.get() < self.limits.get().connections || self.evict_idle() {
                     return self.dial(backend, connect_timeout).await;
@@ -212,7 +233,7 @@ impl Upstream {
         }
     }
 
-    fn take_idle(&self, backend: &Backend, reuse: Reuse) -> Option<Stream> {
+    fn take_idle(&self, backend: &Backend, reuse: Reuse) -> Option<(Stream, Option<Rc<[u8]>>)> {
         if reuse == Reuse::None {
             return None;
         }
@@ -222,7 +243,7 @@ impl Upstream {
             if idle.stream.receiver.is_quiet()
                 && (!(idle.doubtful || reuse == Reuse::Checked) || idle.stream.sender.peer_is_silent())
             {
-                return Some(idle.stream);
+                return Some((idle.stream, idle.alpn));
             }
             self.closed();
         }
@@ -233,21 +254,33 @@ impl Upstream {
         self.telemetry.dials.increment();
         // Counted as open from here on, so that a burst cannot pass the limit while it connects.
         let opening = Opening(self);
-        let failed = match task::timeout(timeout, Stream::connect(backend.address)).await {
-            Some(Ok(stream)) => {
+        let failed = match task::timeout(timeout, self.connect(backend.address)).await {
+            Some(Ok((stream, alpn))) => {
                 std::mem::forget(opening);
-                return Ok(self.lease(stream, backend, false));
+                return Ok(self.lease(stream, alpn, backend, false));
             }
-            Some(Err(error)) => Unavailable::Connect(error),
+            Some(Err(error)) => error,
             None => Unavailable::ConnectTimeout,
         };
         self.telemetry.dial_failed(failed.reason());
         Err(failed)
     }
 
-    fn lease(self: &Rc<Self>, stream: Stream, backend: Rc<Backend>, reused: bool) -> Lease {
+    /// A connection that may be written to: where there is TLS, to the one who was meant.
+    async fn connect(&self, address: SocketAddr) -> Result<(Stream, Option<Rc<[u8]>>), Unavailable> {
+        let mut stream = Stream::connect(address).await.map_err(Unavailable::Connect)?;
+        let Some(Secure { config, name }) = &self.tls else { return Ok((stream, None)) };
+        let client = UnbufferedClientConnection::new(config.clone(), name.clone());
+        let client = client.map_err(|error| Unavailable::Tls(HandshakeError::Tls(error)))?;
+        // Boxed: most requests find a connection, and need no room for a handshake.
+        let handshake = Box::pin(stream.secure(Side::Client(Box::new(client)), || {}));
+        let (facts, _) = handshake.await.map_err(Unavailable::Tls)?;
+        Ok((stream, facts.alpn.map(Rc::from)))
+    }
+
+    fn lease(self: &Rc<Self>, stream: Stream, alpn: Option<Rc<[u8]>>, backend: Rc<Backend>, reused: bool) -> Lease {
         backend.active.set(backend.active.get() + 1);
-        Lease { stream: Some(stream), backend, upstream: self.clone(), reused }
+        Lease { stream: Some(stream), alpn, backend, upstream: self.clone(), reused }
     }
 
     /// Waits for a call: behind the others, or before them where it was called in vain.
@@ -350,7 +383,8 @@ impl Lease {
         let Some(mut stream) = self.stream.take() else { return };
         stream.receiver.want(crate::net::buffer::SMALL_ROOM);
         stream.receiver.listen_in();
-        self.upstream.keep(&self.backend, Idle { stream, doubtful, sweeps: 0 });
+        let alpn = self.alpn.take();
+        self.upstream.keep(&self.backend, Idle { stream, alpn, doubtful, sweeps: 0 });
     }
 }
 
@@ -407,6 +441,14 @@ impl Unavailable {
             Self::NoHealthyEndpoint => "upstream_unhealthy",
             Self::Overflow => "upstream_overflow",
             Self::ConnectTimeout => "upstream_connect_timeout",
+            Self::Tls(error) => match error.failure() {
+                Failure::Untrusted => "upstream_tls_untrusted",
+                Failure::Expired => "upstream_tls_expired",
+                Failure::WrongName => "upstream_tls_wrong_name",
+                Failure::Refused => "upstream_tls_refused",
+                Failure::Incompatible => "upstream_tls_incompatible",
+                Failure::Other => "upstream_tls_failed",
+            },
             Self::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "upstream_connect_refused",
                 io::ErrorKind::ConnectionReset => "upstream_connect_reset",

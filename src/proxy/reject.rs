@@ -31,6 +31,11 @@ pub fn bad_request(error: &RequestError) -> LocalResponse {
     empty(error.status(), error.reason())
 }
 
+/// A head of HTTP/2 that cannot be served, though it can be answered.
+pub fn refused_head(status: u16, reason: &'static str) -> LocalResponse {
+    empty(status, reason)
+}
+
 pub fn bad_target(_: &TargetError) -> LocalResponse {
     empty(400, "bad_target")
 }

@@ -2,9 +2,10 @@
 
 use super::{
     account::Account,
-    connection::{Connection, Workspace},
-    core::{Core, Serving},
+    client::{Client, Workspace},
+    core::Serving,
     exchange::After,
+    wire::{Outgoing, Wire},
 };
 use crate::{
     config::settings::ServerHeader,
@@ -13,9 +14,9 @@ use crate::{
             body::{BodyLimits, BodyReader, Step},
             emit,
         },
-        head::{BodyLength, Known, RequestHead, ResponseHead, Version},
+        head::{BodyLength, Fields, Known, RequestHead, ResponseHead, Version},
     },
-    net::Buffer,
+    net::{Buffer, Receiver, Sender, buffer::SMALL_ROOM},
     policies::{self, LocalResponse, chain},
 };
 
@@ -27,8 +28,23 @@ pub enum ClientFraming {
     /// No body; the length, where one was told, is of the body that a GET would have had.
     None(Option<u64>),
     Length(u64),
+    /// The end is marked: by a last chunk, or in HTTP/2 by a flag.
     Chunked,
     UntilClose,
+}
+
+impl ClientFraming {
+    /// What `content-length` says.
+    fn length(self) -> Option<u64> {
+        match self {
+            Self::Length(length) | Self::None(Some(length)) => Some(length),
+            Self::None(None) | Self::Chunked | Self::UntilClose => None,
+        }
+    }
+
+    fn has_body(self) -> bool {
+        !matches!(self, Self::None(_) | Self::Length(0))
+    }
 }
 
 /// The framing for this client of what an upstream sends with `length`.
@@ -45,8 +61,88 @@ pub fn client_framing(response: &ResponseHead, request: &RequestHead) -> ClientF
     }
 }
 
+/// Begins the answer to a client: the returned bytes go before the body. A stream of HTTP/2 has taken its head already.
+pub fn begin(
+    to: &Outgoing,
+    workspace: &mut Workspace,
+    framing: ClientFraming,
+    keep_alive: bool,
+    server: &ServerHeader,
+) -> Buffer {
+    match to {
+        Outgoing::Http1(_) => {
+            let head = &mut workspace.head;
+            head.clear();
+            write_head(head, &workspace.response, framing, workspace.request.version, keep_alive, server);
+            holding(head)
+        }
+        Outgoing::Http2(stream) => {
+            let scratch = &mut workspace.scratch;
+            scratch.clear();
+            each_field(&workspace.response, server, |name, value| scratch.append_lower_case(name, value));
+            append_length(scratch, framing);
+            stream.respond(workspace.response.status, scratch, !framing.has_body());
+            Buffer::none()
+        }
+    }
+}
+
+/// Tells the client that its connection, or its stream, is a tunnel from here on (RFC 9113 section 8.5, RFC 8441).
+pub fn switch(to: &Outgoing, workspace: &mut Workspace) -> Buffer {
+    let fields = &workspace.response.fields;
+    match to {
+        Outgoing::Http1(_) => {
+            let head = &mut workspace.head;
+            head.clear();
+            emit::status_line(head, 101);
+            fields.iter().for_each(|field| emit::field(head, field.name, field.value));
+            emit::field(head, b"connection", b"upgrade");
+            emit::field(head, b"upgrade", b"websocket");
+            emit::end_of_head(head);
+            holding(head)
+        }
+        Outgoing::Http2(stream) => {
+            let scratch = &mut workspace.scratch;
+            scratch.clear();
+            // The key and its answer belong to the handshake of HTTP/1.1 alone (RFC 8441 section 5).
+            let passed = fields.iter().filter(|field| !field.name.eq_ignore_ascii_case(b"sec-websocket-accept"));
+            passed.for_each(|field| scratch.append_lower_case(field.name, field.value));
+            stream.respond(200, scratch, false);
+            Buffer::none()
+        }
+    }
+}
+
+/// An interim response (RFC 9110 section 15.2).
+pub fn interim(to: &Outgoing, workspace: &mut Workspace) -> Buffer {
+    let response = &workspace.response;
+    match to {
+        Outgoing::Http1(_) => {
+            let head = &mut workspace.head;
+            head.clear();
+            emit::status_line(head, response.status);
+            response.fields.iter().for_each(|field| emit::field(head, field.name, field.value));
+            emit::end_of_head(head);
+            holding(head)
+        }
+        Outgoing::Http2(stream) => {
+            let scratch = &mut workspace.scratch;
+            scratch.clear();
+            response.fields.iter().for_each(|field| scratch.append_lower_case(field.name, field.value));
+            stream.respond(response.status, scratch, false);
+            Buffer::none()
+        }
+    }
+}
+
+fn holding(head: &[u8]) -> Buffer {
+    let mut out = Buffer::with_room(SMALL_ROOM.max(head.len()));
+    out.extend(head);
+    out
+}
+
 /// Writes a head that ends with its empty line. `fields` hold nothing hop-by-hop.
-pub fn write_head(
+fn write_head(
     out: &mut Vec<u8>,
     response: &ResponseHead,
     framing: ClientFraming,
@@ -55,6 +151,25 @@ pub fn write_head(
     server: &ServerHeader,
 ) {
     emit::status_line(out, response.status);
+    each_field(response, server, |name, value| emit::field(out, name, value));
+    if let Some(length) = framing.length() {
+        out.extend_from_slice(b"content-length: ");
+        emit::decimal(out, length);
+        out.extend_from_slice(b"\r\n");
+    } else if framing == ClientFraming::Chunked {
+        emit::field(out, b"transfer-encoding", b"chunked");
+    }
+    match (keep_alive, client) {
+        (false, _) => emit::field(out, b"connection", b"close"),
+        // An HTTP/1.0 client closes unless it is told (RFC 9112 section C.2.2).
+        (true, Version::Http10) => emit::field(out, b"connection", b"keep-alive"),
+        (true, Version::Http11 | Version::Http2) => {}
+    }
+    emit::end_of_head(out);
+}
+
+/// The fields that a client sees, framing apart.
+fn each_field(response: &ResponseHead, server: &ServerHeader, mut write: impl FnMut(&[u8], &[u8])) {
     let mut has_server = false;
     for field in response.fields.iter() {
         match field.known {
@@ -65,63 +180,77 @@ pub fn write_head(
             },
             _ => {}
         }
-        emit::field(out, field.name, field.value);
+        write(field.name, field.value);
     }
     match server {
-        ServerHeader::Name(name) => emit::field(out, b"server", name.as_bytes()),
-        ServerHeader::Default if !has_server => emit::field(out, b"server", SERVER.as_bytes()),
+        ServerHeader::Name(name) => write(b"server", name.as_bytes()),
+        ServerHeader::Default if !has_server => write(b"server", SERVER.as_bytes()),
         ServerHeader::Default | ServerHeader::None | ServerHeader::Remove => {}
     }
-    match framing {
-        ClientFraming::Length(length) | ClientFraming::None(Some(length)) => {
-            out.extend_from_slice(b"content-length: ");
-            emit::decimal(out, length);
-            out.extend_from_slice(b"\r\n");
-        }
-        ClientFraming::Chunked => emit::field(out, b"transfer-encoding", b"chunked"),
-        ClientFraming::None(None) | ClientFraming::UntilClose => {}
+}
+
+fn append_length(fields: &mut Fields, framing: ClientFraming) {
+    if let Some(length) = framing.length() {
+        let mut text = Vec::with_capacity(20);
+        emit::decimal(&mut text, length);
+        fields.append_known(Known::ContentLength, b"content-length", &text);
     }
-    match (keep_alive, client) {
-        (false, _) => emit::field(out, b"connection", b"close"),
-        // An HTTP/1.0 client closes unless it is told (RFC 9112 section C.2.2).
-        (true, Version::Http10) => emit::field(out, b"connection", b"keep-alive"),
-        (true, Version::Http11) => {}
-    }
-    emit::end_of_head(out);
 }
 
 /// Answers a request on the gateway's own account. Policies that have run see the answer.
 pub async fn local(
-    connection: &mut Connection,
+    client: &Client,
+    wire: &mut Wire<'_>,
     workspace: &mut Workspace,
     serving: &Serving,
     account: &mut Account,
     answer: LocalResponse,
 ) -> After {
     // What was sent along is skipped if it is all here; else the connection cannot be used again.
-    let body_skipped =
-        !workspace.request.expects_continue && skip_buffered_body(connection, serving, &workspace.request);
-    let keep_alive = body_skipped && workspace.request.keep_alive && connection.may_stay();
+    let keep_alive = match wire {
+        Wire::Http1(stream) => {
+            !workspace.request.expects_continue
+                && skip_buffered_body(&mut stream.receiver, serving, &workspace.request)
+                && workspace.request.keep_alive
+                && client.may_stay()
+        }
+        Wire::Http2(_) => true,
+    };
     account.status = answer.status;
     account.reason = answer.reason;
     fill_response(&mut workspace.response, &answer);
-    run_response_chains(connection.peer.ip(), workspace, serving, account);
-    let head_only = workspace.request.method == b"HEAD";
-    let head = &mut workspace.head;
-    head.clear();
-    write_answer(&connection.core, head, &workspace.response, &answer, workspace.request.version, keep_alive, serving);
-    let mut out = Buffer::with_room(head.len() + answer.body.len());
-    out.extend(head);
-    if !head_only {
-        out.extend(&answer.body);
+    client.core.with_date(|date| workspace.response.fields.append_known(Known::Date, b"date", date.as_bytes()));
+    run_response_chains(client.peer.ip(), workspace, serving, account);
+    let framing = match answer.status {
+        204 | 304 => ClientFraming::None(None),
+        _ if workspace.request.method == b"HEAD" => ClientFraming::None(Some(answer.body.len() as u64)),
+        _ => ClientFraming::Length(answer.body.len() as u64),
+    };
+    let to = wire.outgoing();
+    let mut out = begin(&to, workspace, framing, keep_alive, &serving.snapshot.settings.server_header);
+    account.client_answered();
+    client.deadline.set(serving.snapshot.settings.timeouts.stream_idle);
+    let sent = client
+        .deadline
+        .guard(async {
+            match &to {
+                Outgoing::Http1(sender) => {
+                    if framing.has_body() {
+                        out.extend(&answer.body);
+                    }
+                    sender.send(out).await.0
+                }
+                Outgoing::Http2(stream) if framing.has_body() => stream.send(&answer.body, true).await,
+                Outgoing::Http2(_) => Ok(()),
+            }
+        })
+        .await;
+    if framing.has_body() {
         account.bytes_out += answer.body.len() as u64;
     }
-    account.client_answered();
-    connection.deadline.set(serving.snapshot.settings.timeouts.stream_idle);
-    let sent = connection.deadline.guard(connection.stream.sender.send(out)).await;
     match (sent, keep_alive) {
-        (Ok((Ok(()), _)), true) => After::KeepAlive,
-        (Ok((Ok(()), _)), false) => After::Linger,
+        (Ok(Ok(())), true) => After::KeepAlive,
+        (Ok(Ok(())), false) => After::Linger,
         _ => After::Close,
     }
 }
@@ -145,33 +274,35 @@ pub fn run_response_chains(client: std::net::IpAddr, workspace: &mut Workspace, 
 }
 
 /// Answers what never became an exchange, and says that the connection ends.
-pub async fn refuse_connection(connection: &mut Connection, request: &RequestHead, answer: LocalResponse) {
-    let serving = connection.serving();
-    let mut account = Account::begin(&connection.core, serving.clone(), connection.peer, request);
+pub async fn refuse_connection(client: &Client, sender: &Sender, request: &RequestHead, answer: LocalResponse) {
+    let serving = client.serving();
+    let mut account = Account::begin(&client.core, serving.clone(), client.peer, request);
     account.status = answer.status;
     account.reason = answer.reason;
+    let settings = &serving.snapshot.settings;
+    let out = client.core.with_date(|date| minimal(&answer, Some(date), &settings.server_header, request));
+    account.bytes_out = answer.body.len() as u64;
+    account.client_answered();
+    client.deadline.set(settings.timeouts.request_head);
+    let _ = client.deadline.guard(sender.send(out)).await;
+}
+
+/// A whole HTTP/1.1 answer that ends its connection.
+pub fn minimal(answer: &LocalResponse, date: Option<&str>, server: &ServerHeader, request: &RequestHead) -> Buffer {
     let mut response = ResponseHead::default();
-    fill_response(&mut response, &answer);
+    fill_response(&mut response, answer);
+    if let Some(date) = date {
+        response.fields.append_known(Known::Date, b"date", date.as_bytes());
+    }
     let mut head = Vec::with_capacity(256);
-    write_answer(&connection.core, &mut head, &response, &answer, Version::Http11, false, &serving);
+    let framing = ClientFraming::Length(answer.body.len() as u64);
+    write_head(&mut head, &response, framing, Version::Http11, false, server);
     let mut out = Buffer::with_room(head.len() + answer.body.len());
     out.extend(&head);
     if request.method != b"HEAD" {
         out.extend(&answer.body);
     }
-    account.bytes_out = answer.body.len() as u64;
-    account.client_answered();
-    connection.deadline.set(serving.snapshot.settings.timeouts.request_head);
-    let _ = connection.deadline.guard(connection.stream.sender.send(out)).await;
-}
-
-/// An answer without a core's help: for a connection that is refused before it is one.
-pub fn write_minimal(out: &mut Vec<u8>, answer: &LocalResponse) {
-    let mut response = ResponseHead::default();
-    fill_response(&mut response, answer);
-    let framing = ClientFraming::Length(answer.body.len() as u64);
-    write_head(out, &response, framing, Version::Http11, false, &ServerHeader::None);
-    out.extend_from_slice(&answer.body);
+    out
 }
 
 fn fill_response(response: &mut ResponseHead, answer: &LocalResponse) {
@@ -185,34 +316,14 @@ fn fill_response(response: &mut ResponseHead, answer: &LocalResponse) {
     }
 }
 
-fn write_answer(
-    core: &Core,
-    out: &mut Vec<u8>,
-    response: &ResponseHead,
-    answer: &LocalResponse,
-    client: Version,
-    keep_alive: bool,
-    serving: &Serving,
-) {
-    let framing = match answer.status {
-        204 | 304 => ClientFraming::None(None),
-        _ => ClientFraming::Length(answer.body.len() as u64),
-    };
-    write_head(out, response, framing, client, keep_alive, &serving.snapshot.settings.server_header);
-    // The date goes before the empty line that ends the head.
-    out.truncate(out.len() - 2);
-    core.with_date(|date| emit::field(out, b"date", date.as_bytes()));
-    emit::end_of_head(out);
-}
-
 /// Whether the request's body, if it has one, was all received already; then it is gone.
-fn skip_buffered_body(connection: &mut Connection, serving: &Serving, request: &RequestHead) -> bool {
+fn skip_buffered_body(receiver: &mut Receiver, serving: &Serving, request: &RequestHead) -> bool {
     let mut body = BodyReader::new(request.body, &body_limits(serving));
     loop {
-        match body.step(connection.stream.receiver.buffered()) {
-            Ok(Step::Data { start, len }) => connection.stream.receiver.consume(start + len),
+        match body.step(receiver.buffered()) {
+            Ok(Step::Data { start, len }) => receiver.consume(start + len),
             Ok(Step::Done { consumed }) => {
-                connection.stream.receiver.consume(consumed);
+                receiver.consume(consumed);
                 return true;
             }
             Ok(Step::NeedMore { .. }) | Err(_) => return false,

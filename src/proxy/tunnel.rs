@@ -1,21 +1,28 @@
 //! After a 101: bytes both ways, each at the pace of its reader, until both sides have ended.
 
-use std::{io, time::Duration};
+use std::{cell::Cell, time::Duration};
 
 use super::{
     account::Account,
     exchange::After,
     pool::Lease,
+    pump::{Direction, Framing, PumpError, pump},
     watch::{Waiting, Watch},
+    wire::{Incoming, Outgoing, Wire},
 };
-use crate::net::{
-    Receiver, Sender, Stream,
-    buffer::{LARGE_ROOM, SMALL_ROOM},
-    task::{Either, join_until},
+use crate::{
+    http::{
+        h1::body::{BodyLimits, BodyReader},
+        head::BodyLength,
+    },
+    net::{
+        Buffer,
+        task::{Either, join_until},
+    },
 };
 
 pub async fn run(
-    client: &mut Stream,
+    client: &mut Wire<'_>,
     mut upstream: Lease,
     watch: &Watch<'_>,
     idle: Option<Duration>,
@@ -23,8 +30,18 @@ pub async fn run(
 ) -> After {
     let upstream = upstream.stream();
     watch.wait_for(Waiting::Tunnel, idle);
-    let up = copy(&mut client.receiver, &upstream.sender, watch);
-    let down = copy(&mut upstream.receiver, &client.sender, watch);
+    let direction = Direction {
+        watch,
+        reading: Cell::new((Waiting::Tunnel, idle)),
+        writing: (Waiting::Tunnel, idle),
+        begun: &Cell::new(true),
+        replay: None,
+    };
+    let to_client = client.outgoing();
+    let to_upstream = Outgoing::Http1(upstream.sender.clone());
+    let (mut asked, mut answered) = (bytes(), bytes());
+    let up = copy(client.incoming(&mut asked), &to_upstream, &direction);
+    let down = copy(Incoming::Http1 { receiver: &mut upstream.receiver, body: &mut answered }, &to_client, &direction);
     // A broken direction breaks the other; one that has ended leaves the other to end in its own time.
     let both = join_until(up, down, |done| match done {
         Either::Left(result) | Either::Right(result) => result.is_err(),
@@ -39,21 +56,14 @@ pub async fn run(
     After::Close
 }
 
-async fn copy(from: &mut Receiver, to: &Sender, watch: &Watch<'_>) -> io::Result<u64> {
-    let mut bytes = 0;
-    loop {
-        if !from.buffered().is_empty() {
-            bytes += from.buffered().len() as u64;
-            let (sent, _) = to.send(from.take()).await;
-            sent?;
-            watch.progress();
-        }
-        let received = from.fill().await?;
-        if received == 0 {
-            to.finish();
-            return Ok(bytes);
-        }
-        watch.progress();
-        from.want(if received >= SMALL_ROOM { LARGE_ROOM } else { SMALL_ROOM });
-    }
+/// A tunnel's bytes are a body that ends with its side of the connection.
+fn bytes() -> BodyReader {
+    let none = BodyLimits { trailer_bytes: 0, chunk_extension_bytes: 0, header_count: 0 };
+    BodyReader::new(BodyLength::UntilClose, &none)
+}
+
+async fn copy(mut from: Incoming<'_>, to: &Outgoing, direction: &Direction<'_>) -> Result<u64, PumpError> {
+    let bytes = pump(&mut from, to, Framing::Plain, Buffer::none(), direction).await?;
+    to.finish();
+    Ok(bytes)
 }

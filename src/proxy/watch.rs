@@ -10,11 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::listener::OpenListener;
-use crate::{
-    net::Sender,
-    worker::deadline::{Deadline, Expired},
-};
+use super::{listener::OpenListener, wire::Outgoing};
+use crate::worker::deadline::{Deadline, Expired};
 
 /// How often a waiting exchange looks whether its client is still there.
 const LOOK: Duration = Duration::from_secs(1);
@@ -38,7 +35,7 @@ pub enum Waiting {
 
 pub struct Watch<'a> {
     deadline: &'a Deadline,
-    client: &'a Sender,
+    client: &'a Outgoing,
     listener: &'a OpenListener,
     /// No progress for this long ends the wait.
     limit: Cell<Option<Duration>>,
@@ -57,7 +54,7 @@ pub enum Stalled {
 }
 
 impl<'a> Watch<'a> {
-    pub fn new(deadline: &'a Deadline, client: &'a Sender, listener: &'a OpenListener) -> Self {
+    pub fn new(deadline: &'a Deadline, client: &'a Outgoing, listener: &'a OpenListener) -> Self {
         Self {
             deadline,
             client,
@@ -114,7 +111,7 @@ impl<'a> Watch<'a> {
                     }
                     // One that has ended its side before anything was answered is taken for gone; later it may be reading.
                     let unanswered = matches!(self.waiting.get(), Waiting::Response | Waiting::ResponseIdle);
-                    if self.client.peer_has_reset() || unanswered && self.client.peer_has_ended() {
+                    if self.client.is_gone(unanswered) {
                         return Err(Stalled::ClientGone);
                     }
                 }

@@ -159,6 +159,10 @@ impl Reasons {
         }
     }
 
+    fn merge(&mut self, other: &Self) {
+        other.iter().for_each(|(reason, count)| self.add(reason, count));
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0.iter().copied()
     }
@@ -186,6 +190,8 @@ pub struct CoreTelemetry {
     pub access_log: Lines,
     exchanges: RefCell<Exchanges>,
     dial_failures: RefCell<Reasons>,
+    h2_connection_errors: RefCell<Reasons>,
+    h2_stream_errors: RefCell<Reasons>,
 }
 
 impl CoreTelemetry {
@@ -204,6 +210,8 @@ impl CoreTelemetry {
             access_log: Lines::default(),
             exchanges: RefCell::default(),
             dial_failures: RefCell::default(),
+            h2_connection_errors: RefCell::default(),
+            h2_stream_errors: RefCell::default(),
         }
     }
 
@@ -214,6 +222,16 @@ impl CoreTelemetry {
 
     pub fn dial_failed(&self, reason: &'static str) {
         self.dial_failures.borrow_mut().add(reason, 1);
+    }
+
+    /// A client's HTTP/2 connection was ended, as it broke the protocol or used up its budget.
+    pub fn h2_connection_failed(&self, reason: &'static str) {
+        self.h2_connection_errors.borrow_mut().add(reason, 1);
+    }
+
+    /// A stream was reset before it became a request.
+    pub fn h2_stream_failed(&self, reason: &'static str) {
+        self.h2_stream_errors.borrow_mut().add(reason, 1);
     }
 
     /// All at once, for cores with few APIs and for tests.
@@ -243,6 +261,8 @@ impl CoreTelemetry {
             busy_ns: 0,
             access_log_dropped: self.access_log.dropped(),
             dial_failures: self.dial_failures.borrow().clone(),
+            h2_connection_errors: self.h2_connection_errors.borrow().clone(),
+            h2_stream_errors: self.h2_stream_errors.borrow().clone(),
             exchanges: Exchanges {
                 apis: Vec::with_capacity(exchanges.apis.len()),
                 routes: exchanges.routes.clone(),
@@ -326,9 +346,7 @@ impl Exchanges {
         for (mine, theirs) in self.methods.iter_mut().zip(other.methods) {
             *mine += theirs;
         }
-        for (reason, count) in other.reasons.iter() {
-            self.reasons.add(reason, count);
-        }
+        self.reasons.merge(&other.reasons);
         self.bytes_in = self.bytes_in.wrapping_add(other.bytes_in);
         self.bytes_out = self.bytes_out.wrapping_add(other.bytes_out);
         self.retries += other.retries;
@@ -354,6 +372,8 @@ pub struct CoreCopy {
     pub busy_ns: u64,
     pub access_log_dropped: u64,
     pub dial_failures: Reasons,
+    pub h2_connection_errors: Reasons,
+    pub h2_stream_errors: Reasons,
     pub exchanges: Exchanges,
 }
 
@@ -372,9 +392,9 @@ impl CoreCopy {
         self.panics += other.panics;
         self.busy_ns += other.busy_ns;
         self.access_log_dropped += other.access_log_dropped;
-        for (reason, count) in other.dial_failures.iter() {
-            self.dial_failures.add(reason, count);
-        }
+        self.dial_failures.merge(&other.dial_failures);
+        self.h2_connection_errors.merge(&other.h2_connection_errors);
+        self.h2_stream_errors.merge(&other.h2_stream_errors);
         self.exchanges.merge(&other.exchanges);
     }
 }

@@ -4,11 +4,13 @@
 //! in `net/tls/`.
 
 pub mod certificate;
+pub mod client;
 pub mod server;
 
 pub mod suites;
 pub mod tickets;
 
 pub use certificate::{Certificate, Fault, Part, Table};
+pub use client::{ClientContext, ClientSettings, Trust};
 pub use server::{ClientCertificates, ServerContext, ServerSettings};
 pub use tickets::TicketKeys;

@@ -31,6 +31,18 @@ pub struct Limits {
     pub connections_per_core: Option<Located<u64>>,
     pub connections_per_upstream: Option<Located<u64>>,
     pub pending_requests_per_upstream: Option<Located<u64>>,
+    pub h2: H2Limits,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct H2Limits {
+    pub concurrent_streams: Option<Located<u64>>,
+    pub stream_window: Option<Located<u64>>,
+    pub connection_window: Option<Located<u64>>,
+    pub work_per_second: Option<Located<u64>>,
+    pub header_memory_per_connection: Option<Located<u64>>,
+    pub header_memory_per_core: Option<Located<u64>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

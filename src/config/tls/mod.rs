@@ -5,8 +5,10 @@
 
 mod fields;
 pub mod inbound;
+pub mod outbound;
 
 pub use inbound::{Inbound, Port};
+pub use outbound::Outbound;
 
 use std::path::PathBuf;
 

@@ -35,7 +35,37 @@ pub enum HandshakeError {
     Tls(Error),
 }
 
+/// Why a peer's certificate, or ours, was not taken; as far as one can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody we trust vouches for it.
+    Untrusted,
+    Expired,
+    WrongName,
+    /// The peer does not take ours, or wants one.
+    Refused,
+    /// No version, cipher or protocol in common.
+    Incompatible,
+    Other,
+}
+
 impl HandshakeError {
+    pub fn failure(&self) -> Failure {
+        match self.label() {
+            "certificate_expired" => Failure::Expired,
+            "certificate_wrong_name" => Failure::WrongName,
+            "certificate_unknown_issuer" | "certificate_invalid" | "certificate_not_valid_yet" => Failure::Untrusted,
+            "certificate_refused_by_peer" => Failure::Refused,
+            "incompatible" | "no_application_protocol" => Failure::Incompatible,
+            _ => match self {
+                Self::Tls(Error::AlertReceived(
+                    AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure,
+                )) => Failure::Incompatible,
+                _ => Failure::Other,
+            },
+        }
+    }
+
     /// A metric's label.
     pub fn label(&self) -> &'static str {
         match self {

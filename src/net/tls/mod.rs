@@ -7,7 +7,7 @@ mod handshake;
 mod session;
 
 pub(super) use handshake::{Established, handshake};
-pub use handshake::{Facts, HandshakeError};
+pub use handshake::{Facts, Failure, HandshakeError};
 pub use session::Side;
 pub(super) use session::{PEEK, Session, is_at_most_an_alert};
 

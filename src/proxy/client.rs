@@ -1,0 +1,96 @@
+//! Where an exchange came from, and what it works with, whichever protocol brought it.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use super::{
+    core::{Core, Counted, Drain, Serving},
+    handshake::Secured,
+    listener::OpenListener,
+};
+use crate::{
+    config::rule::Captures,
+    http::head::{Fields, RequestHead, ResponseHead},
+    policies::{Authentication, chain::Ran},
+    worker::deadline::Deadline,
+};
+
+/// A client as the steps of an exchange see it: of an HTTP/1.1 connection, or of one stream of HTTP/2.
+pub struct Client {
+    pub core: Rc<Core>,
+    pub listener: Rc<OpenListener>,
+    pub peer: SocketAddr,
+    pub deadline: Deadline,
+    /// What was agreed on where the port is served with TLS.
+    pub secured: Option<Rc<Secured>>,
+}
+
+impl Client {
+    pub fn new(core: Rc<Core>, listener: Rc<OpenListener>, peer: SocketAddr) -> Self {
+        let deadline = core.deadlines.deadline();
+        Self { core, listener, peer, deadline, secured: None }
+    }
+
+    /// As URIs and `x-forwarded-proto` say it.
+    pub fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
+    }
+
+    /// What a request that begins now is decided by.
+    pub fn serving(&self) -> Rc<Serving> {
+        self.listener.serving(&self.core)
+    }
+
+    /// Whether another request on this connection would be served.
+    pub fn is_wanted(&self) -> bool {
+        self.core.drain.get() != Drain::Closing && !self.listener.is_closing()
+    }
+
+    /// Whether a response may say that the connection stays.
+    pub fn may_stay(&self) -> bool {
+        !self.core.draining() && !self.listener.is_closing()
+    }
+}
+
+/// What consecutive exchanges of an active connection use again.
+#[derive(Default)]
+pub struct Workspace {
+    /// The client's address as text.
+    pub client: String,
+    pub request: RequestHead,
+    pub response: ResponseHead,
+    pub authentication: Authentication,
+    pub captures: Captures,
+    pub api_ran: Ran,
+    pub service_ran: Ran,
+    /// The normalised path, then the path that the upstream sees.
+    pub path: Vec<u8>,
+    /// A head being written as HTTP/1.1.
+    pub head: Vec<u8>,
+    /// The fields of a head being written as HTTP/2.
+    pub scratch: Fields,
+}
+
+impl Workspace {
+    pub fn new(peer: SocketAddr) -> Self {
+        Self { client: peer.ip().to_canonical().to_string(), ..Self::default() }
+    }
+}
+
+/// An open connection, counted.
+pub struct Open {
+    core: Rc<Core>,
+    _counted: Counted,
+}
+
+impl Open {
+    pub fn new(core: Rc<Core>) -> Self {
+        core.telemetry.connections_open.increment();
+        Self { _counted: core.load.connection(), core }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.core.telemetry.connections_open.decrement();
+    }
+}

@@ -1,0 +1,213 @@
+//! One HTTP/2 connection: the task that reads and writes it, and what it shares with the tasks of its streams.
+//!
+//! The protocol's state is borrowed for the length of a call and never across a wait. A stream's task writes by putting
+//! frames into the protocol's output; this task sends what all of them have put there in one go.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::poll_fn,
+    io,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use super::stream::{Cut, Owned, Shared, Stream};
+use crate::{
+    http::h2::{Code, Connection, ConnectionError, Event, StreamId},
+    net::{
+        Buffer, Receiver, Sender,
+        buffer::{LARGE_ROOM, SMALL_ROOM},
+        task::{self, join_until},
+    },
+};
+
+/// How long a peer has to take the last frames.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+pub struct Link {
+    pub protocol: RefCell<Connection>,
+    streams: RefCell<HashMap<StreamId, Rc<Shared>>>,
+    /// Whoever sends the output, and whoever reads no more until it is sent.
+    writer: RefCell<Option<Waker>>,
+    reader: RefCell<Option<Waker>>,
+    /// Everything asked for is done, and no more will be.
+    over: Cell<bool>,
+}
+
+/// Why a connection ended.
+pub enum End {
+    /// The peer closed, or everything was done.
+    Closed,
+    Lost(io::Error),
+    /// The peer broke the protocol or used up its budget; it was told.
+    Refused(ConnectionError),
+}
+
+impl Link {
+    pub fn new(protocol: Connection) -> Rc<Self> {
+        Rc::new(Self {
+            protocol: RefCell::new(protocol),
+            streams: RefCell::default(),
+            writer: RefCell::default(),
+            reader: RefCell::default(),
+            over: Cell::new(false),
+        })
+    }
+
+    /// Takes a stream into an exchange's hands.
+    pub fn own(self: &Rc<Self>, id: StreamId) -> Owned {
+        let shared = Shared::new(self.clone(), id);
+        self.streams.borrow_mut().insert(id, shared.clone());
+        Owned { stream: Stream::of(shared) }
+    }
+
+    /// An exchange is done with its stream. What is not complete is cut: the message of ours, or the peer's that nobody
+    /// reads any more (RFC 9113 section 8.1).
+    pub fn forget(&self, id: StreamId, sent: bool) {
+        self.streams.borrow_mut().remove(&id);
+        {
+            let mut protocol = self.protocol.borrow_mut();
+            match sent {
+                false => protocol.reset(id, Code::INTERNAL_ERROR),
+                true => protocol.stop_reading(id),
+            }
+            protocol.forget(id);
+        }
+        self.wake_writer();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.streams.borrow().is_empty()
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// Says that no more streams are taken; those under way finish.
+    pub fn shut_down(&self) {
+        self.protocol.borrow_mut().shutdown();
+        self.wake_writer();
+    }
+
+    /// Ends what has waited too long.
+    pub fn on_time(&self, now: Instant) -> Result<(), ConnectionError> {
+        let result = self.protocol.borrow_mut().on_time(now);
+        self.wake_writer();
+        result
+    }
+
+    /// Ends the connection's task once its output is sent.
+    pub fn finish(&self) {
+        self.over.set(true);
+        self.wake_writer();
+    }
+
+    pub fn wake_writer(&self) {
+        if (self.over.get() || self.protocol.borrow().wants_output())
+            && let Some(waker) = self.writer.take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Moves frames until the connection ends. `on` is told what concerns no stream that an exchange holds.
+    pub async fn drive(self: &Rc<Self>, receiver: &mut Receiver, sender: &Sender, on: &dyn Fn(Event)) -> End {
+        let reading = async {
+            receiver.want(SMALL_ROOM);
+            loop {
+                let taken = self.protocol.borrow_mut().receive(receiver.buffered(), Instant::now());
+                self.dispatch(on);
+                match taken {
+                    Ok(taken) => receiver.consume(taken),
+                    Err(error) => return End::Refused(error),
+                }
+                poll_fn(|context| self.poll_may_receive(context)).await;
+                match receiver.fill().await {
+                    Ok(0) => return End::Closed,
+                    Ok(received) => receiver.want(if received >= SMALL_ROOM { LARGE_ROOM } else { SMALL_ROOM }),
+                    Err(error) => return End::Lost(error),
+                }
+            }
+        };
+        let writing = async {
+            while let Some(out) = poll_fn(|context| self.poll_output(context)).await {
+                if let (Err(error), _) = sender.send(out).await {
+                    return End::Lost(error);
+                }
+                // There is room for more.
+                self.dispatch(on);
+                if let Some(waker) = self.reader.take() {
+                    waker.wake();
+                }
+            }
+            End::Closed
+        };
+        let (read, written) = join_until(reading, writing, |_| true).await;
+        let end = read.or(written).expect("one of them has ended");
+        if !matches!(end, End::Lost(_)) {
+            let rest = self.protocol.borrow_mut().take_output();
+            let _ = task::timeout(Some(LAST_WORDS), sender.send(rest)).await;
+        }
+        self.cut_all();
+        end
+    }
+
+    fn poll_may_receive(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.protocol.borrow().may_receive() {
+            return Poll::Ready(());
+        }
+        self.reader.replace(Some(context.waker().clone()));
+        Poll::Pending
+    }
+
+    fn poll_output(&self, context: &mut Context<'_>) -> Poll<Option<Buffer>> {
+        let out = self.protocol.borrow_mut().take_output();
+        if !out.is_empty() {
+            return Poll::Ready(Some(out));
+        }
+        if self.over.get() {
+            return Poll::Ready(None);
+        }
+        self.writer.replace(Some(context.waker().clone()));
+        Poll::Pending
+    }
+
+    fn dispatch(&self, on: &dyn Fn(Event)) {
+        loop {
+            let Some(event) = self.protocol.borrow_mut().next_event() else { break };
+            match event {
+                Event::Response { stream, .. }
+                | Event::Data { stream }
+                | Event::End { stream }
+                | Event::Window { stream } => self.with(stream, Shared::wake),
+                Event::Reset { stream, code, by_peer } => {
+                    let cut = if by_peer { Cut::Reset(code) } else { Cut::Malformed };
+                    self.with(stream, |stream| stream.cut(cut));
+                }
+                Event::Request { .. }
+                | Event::Refuse { .. }
+                | Event::Rejected { .. }
+                | Event::GoAway { .. }
+                | Event::Settings
+                | Event::Pong => on(event),
+            }
+        }
+        self.wake_writer();
+    }
+
+    fn with(&self, id: StreamId, act: impl FnOnce(&Shared)) {
+        let stream = self.streams.borrow().get(&id).cloned();
+        if let Some(stream) = stream {
+            act(&stream);
+        }
+    }
+
+    fn cut_all(&self) {
+        self.over.set(true);
+        let streams: Vec<_> = self.streams.borrow().values().cloned().collect();
+        streams.iter().for_each(|stream| stream.cut(Cut::Lost));
+    }
+}

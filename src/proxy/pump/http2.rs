@@ -1,0 +1,139 @@
+//! Where one side or both are streams of HTTP/2.
+//!
+//! What a stream brought is given back to its window only when the other side has taken it, so a reader that stalls costs one
+//! window's worth of memory.
+
+use super::{
+    Direction, Framing, PumpError, frame_in_place,
+    http1::{COPY_BYTES_MAX, next_room, send, write_end, write_piece},
+    trailers,
+};
+use crate::{
+    http::{
+        h1::body::{BodyReader, Step},
+        head::Fields,
+    },
+    net::{Buffer, Receiver, Sender, buffer::SMALL_ROOM},
+    proxy::h2::Stream,
+};
+
+pub async fn from_http1(
+    from: &mut Receiver,
+    body: &mut BodyReader,
+    to: &Stream,
+    direction: &Direction<'_>,
+) -> Result<u64, PumpError> {
+    let mut payload = 0;
+    from.want(next_room(body, SMALL_ROOM));
+    loop {
+        match body.step(from.buffered())? {
+            Step::Data { start, len } => {
+                let piece = &from.buffered()[start..start + len];
+                direction.keep(piece);
+                direction.writes();
+                // A body of known length ends with its last byte, and so does the stream: no empty frame behind it.
+                let last = body.is_done();
+                if last {
+                    direction.keep_end(body.trailers());
+                }
+                to.send(piece, last).await.map_err(PumpError::Write)?;
+                direction.watch.progress();
+                from.consume(start + len);
+                payload += len as u64;
+                if last {
+                    return Ok(payload);
+                }
+            }
+            Step::Done { consumed } => {
+                from.consume(consumed);
+                direction.keep_end(body.trailers());
+                direction.writes();
+                to.finish(trailers(body.trailers()));
+                return Ok(payload);
+            }
+            Step::NeedMore { consumed } => {
+                from.consume(consumed);
+                direction.reads();
+                let received = from.fill().await.map_err(PumpError::Read)?;
+                if received == 0 {
+                    body.finish_on_eof().map_err(|_| PumpError::Truncated)?;
+                    direction.writes();
+                    to.finish(None);
+                    return Ok(payload);
+                }
+                from.want(next_room(body, received));
+            }
+        }
+    }
+}
+
+pub async fn to_http1(
+    from: &Stream,
+    to: &Sender,
+    framing: Framing,
+    mut out: Buffer,
+    direction: &Direction<'_>,
+) -> Result<u64, PumpError> {
+    let mut payload = 0;
+    let mut next = None;
+    loop {
+        // What has come is taken, and goes in as few sends as its size allows.
+        let mut taken = 0;
+        let large = loop {
+            let Some(piece) = next.take().or_else(|| from.data_now()) else { break None };
+            taken += piece.len();
+            direction.keep(piece.bytes());
+            if piece.len() >= COPY_BYTES_MAX {
+                let len = piece.len();
+                break Some(frame_in_place(piece, 0, len, framing));
+            }
+            write_piece(&mut out, piece.bytes(), framing);
+        };
+        payload += taken as u64;
+        let ended = large.is_none() && from.is_ended();
+        if ended {
+            let trailers = from.take_trailers().unwrap_or_default();
+            direction.keep_end(&trailers);
+            write_end(&mut out, framing, &trailers);
+        }
+        if !out.is_empty() {
+            drop(send(to, std::mem::take(&mut out), direction).await?);
+        }
+        let more = large.is_some();
+        if let Some(large) = large {
+            drop(send(to, large, direction).await?);
+        }
+        from.release(taken);
+        if ended {
+            return Ok(payload);
+        }
+        if !more {
+            direction.reads();
+            next = from.data().await.map_err(|_| PumpError::Truncated)?;
+        }
+    }
+}
+
+pub async fn between(from: &Stream, to: &Stream, direction: &Direction<'_>) -> Result<u64, PumpError> {
+    let mut payload = 0;
+    loop {
+        direction.reads();
+        let piece = from.data().await.map_err(|_| PumpError::Truncated)?;
+        let end = from.is_ended().then(|| from.take_trailers().unwrap_or_default());
+        if let Some(piece) = &piece {
+            direction.keep(piece.bytes());
+            direction.writes();
+            let last = end.as_ref().is_some_and(Fields::is_empty);
+            to.send(piece.bytes(), last).await.map_err(PumpError::Write)?;
+            direction.watch.progress();
+            payload += piece.len() as u64;
+            from.release(piece.len());
+        }
+        if let Some(fields) = end {
+            direction.keep_end(&fields);
+            direction.writes();
+            to.finish(trailers(&fields));
+            return Ok(payload);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Moves a body from one side to the other: decodes its framing, encodes the other side's, at the slower one's pace.
+//!
+//! Nothing passes that was not decoded. Between two HTTP/1.1 connections small pieces are copied behind each other into one
+//! send, and a large piece leaves in the buffer it came in; an HTTP/2 stream copies what its windows allow into frames.
+
+mod http1;
+mod http2;
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    time::Duration,
+};
+
+use super::wire::{Incoming, Outgoing};
+use crate::{
+    http::{
+        h1::{body::BodyError, emit},
+        head::Fields,
+    },
+    net::Buffer,
+    proxy::watch::{Waiting, Watch},
+};
+
+/// How the body is framed towards an HTTP/1.1 reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// The head said how long it is; or the connection's end will.
+    Plain,
+    Chunked,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PumpError {
+    #[error("reading: {0}")]
+    Read(io::Error),
+    #[error("the body ended early")]
+    Truncated,
+    #[error("{0}")]
+    Malformed(#[from] BodyError),
+    #[error("writing: {0}")]
+    Write(io::Error),
+}
+
+/// What is waited for, and for how long without progress.
+pub type Wait = (Waiting, Option<Duration>);
+
+/// One direction of an exchange: what its waits mean, and what is kept of it.
+pub struct Direction<'a> {
+    pub watch: &'a Watch<'a>,
+    /// Changes when the response begins.
+    pub reading: Cell<Wait>,
+    pub writing: Wait,
+    /// Set when the first byte is sent.
+    pub begun: &'a Cell<bool>,
+    pub replay: Option<&'a RefCell<Replay>>,
+}
+
+impl Direction<'_> {
+    fn reads(&self) {
+        let (waiting, limit) = self.reading.get();
+        self.watch.wait_for(waiting, limit);
+    }
+
+    fn writes(&self) {
+        self.begun.set(true);
+        self.watch.wait_for(self.writing.0, self.writing.1);
+    }
+
+    fn keep(&self, payload: &[u8]) {
+        if let Some(replay) = self.replay {
+            replay.borrow_mut().keep(payload);
+        }
+    }
+
+    fn keep_end(&self, trailers: &Fields) {
+        if let Some(replay) = self.replay {
+            replay.borrow_mut().end = Some(trailers.clone());
+        }
+    }
+}
+
+/// The payload of a request body that was sent, in case another try must send it again.
+#[derive(Default)]
+pub struct Replay {
+    payload: Vec<u8>,
+    /// The trailers, once the end was read.
+    end: Option<Fields>,
+    bytes_max: usize,
+    /// More was sent than is kept: there is no other try.
+    pub overflowed: bool,
+}
+
+impl Replay {
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
+    fn keep(&mut self, payload: &[u8]) {
+        if self.payload.len() + payload.len() > self.bytes_max {
+            self.overflowed = true;
+            self.payload = Vec::new();
+        }
+        if !self.overflowed {
+            self.payload.extend_from_slice(payload);
+        }
+    }
+
+    /// Writes what an earlier try sent, framed anew.
+    pub fn write(&self, out: &mut Buffer, framing: Framing) {
+        if !self.payload.is_empty() {
+            http1::write_piece(out, &self.payload, framing);
+        }
+        if let Some(trailers) = &self.end {
+            http1::write_end(out, framing, trailers);
+        }
+    }
+}
+
+/// Sends `out` (a head, or nothing) and behind it the body, to its end. Returns how many payload bytes passed.
+pub async fn pump(
+    from: &mut Incoming<'_>,
+    to: &Outgoing,
+    framing: Framing,
+    out: Buffer,
+    direction: &Direction<'_>,
+) -> Result<u64, PumpError> {
+    match (from, to) {
+        (Incoming::Http1 { receiver, body }, Outgoing::Http1(sender)) => {
+            http1::pump(receiver, body, sender, framing, out, direction).await
+        }
+        (Incoming::Http1 { receiver, body }, Outgoing::Http2(stream)) => {
+            http2::from_http1(receiver, body, stream, direction).await
+        }
+        (Incoming::Http2(stream), Outgoing::Http1(sender)) => {
+            http2::to_http1(stream, sender, framing, out, direction).await
+        }
+        (Incoming::Http2(from), Outgoing::Http2(to)) => http2::between(from, to, direction).await,
+    }
+}
+
+/// `None` where there are none: an empty block is no trailers.
+fn trailers(fields: &Fields) -> Option<&Fields> {
+    Some(fields).filter(|trailers| !trailers.is_empty())
+}
+
+/// `<hex>\r\n` on the stack.
+struct ChunkHeader {
+    text: [u8; 18],
+    start: usize,
+}
+
+impl ChunkHeader {
+    fn of(mut len: usize) -> Self {
+        let mut text = [0; 18];
+        text[16..].copy_from_slice(b"\r\n");
+        let mut start = 16;
+        loop {
+            start -= 1;
+            text[start] = b"0123456789abcdef"[len & 15];
+            len >>= 4;
+            if len == 0 {
+                return Self { text, start };
+            }
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.text[self.start..]
+    }
+}
+
+/// Frames a buffer whose payload is `len` bytes from `start` on, and whose last bytes they are, where it lies.
+fn frame_in_place(mut buffer: Buffer, start: usize, len: usize, framing: Framing) -> Buffer {
+    buffer.consume(start);
+    buffer.truncate(len);
+    if framing == Framing::Chunked {
+        buffer.prepend(ChunkHeader::of(len).bytes());
+        buffer.extend(emit::CHUNK_END);
+    }
+    buffer
+}

@@ -1,0 +1,93 @@
+//! The two directions of a message's bytes, whichever protocol carries them.
+//!
+//! HTTP/1.1 lends its connection to one exchange after the other; HTTP/2 has a stream for each. What moves a body asks
+//! neither: it reads from an [`Incoming`] and writes to an [`Outgoing`].
+
+use std::io;
+
+use super::h2;
+use crate::{
+    http::h1::body::BodyReader,
+    net::{Buffer, Receiver, Sender, Stream},
+};
+
+/// The client's side of one exchange.
+pub enum Wire<'a> {
+    Http1(&'a mut Stream),
+    Http2(&'a h2::Stream),
+}
+
+/// Where a body comes from.
+pub enum Incoming<'a> {
+    Http1 { receiver: &'a mut Receiver, body: &'a mut BodyReader },
+    Http2(&'a h2::Stream),
+}
+
+/// Where a message goes.
+#[derive(Clone)]
+pub enum Outgoing {
+    Http1(Sender),
+    Http2(h2::Stream),
+}
+
+impl Wire<'_> {
+    pub fn outgoing(&self) -> Outgoing {
+        match self {
+            Self::Http1(stream) => Outgoing::Http1(stream.sender.clone()),
+            Self::Http2(stream) => Outgoing::Http2((*stream).clone()),
+        }
+    }
+
+    /// `body` is how far the request's body has been read, which HTTP/2's streams know themselves.
+    pub fn incoming<'b>(&'b mut self, body: &'b mut BodyReader) -> Incoming<'b> {
+        match self {
+            Self::Http1(stream) => Incoming::Http1 { receiver: &mut stream.receiver, body },
+            Self::Http2(stream) => Incoming::Http2(stream),
+        }
+    }
+}
+
+impl Incoming<'_> {
+    /// Nothing of the body is left to read.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Http1 { body, .. } => body.is_done(),
+            Self::Http2(stream) => stream.is_ended(),
+        }
+    }
+}
+
+impl Outgoing {
+    /// Sends bytes that are framed already. A stream of HTTP/2 has taken its head, and has nothing to send here.
+    pub async fn send(&self, out: Buffer) -> io::Result<()> {
+        match self {
+            Self::Http1(sender) => sender.send(out).await.0,
+            Self::Http2(stream) => stream.alive(),
+        }
+    }
+
+    /// Whether the peer has left: one that has only ended its side counts as gone if `unanswered`.
+    pub fn is_gone(&self, unanswered: bool) -> bool {
+        match self {
+            Self::Http1(sender) => sender.peer_has_reset() || unanswered && sender.peer_has_ended(),
+            Self::Http2(stream) => stream.alive().is_err(),
+        }
+    }
+
+    /// Says that no more comes, where the message itself has not said so: behind a tunnel's last byte.
+    pub fn finish(&self) {
+        match self {
+            Self::Http1(sender) => sender.finish(),
+            // Its last frame said so.
+            Self::Http2(_) => {}
+        }
+    }
+
+    /// Makes the peer see that the message is not whole, where it could take the connection's end for its end.
+    pub fn cut(&self) {
+        match self {
+            Self::Http1(sender) => sender.reset_on_close(),
+            Self::Http2(stream) => stream.reset(),
+        }
+    }
+}
