@@ -33,6 +33,8 @@ fn settings_have_the_documented_names_and_defaults() {
             ("limits.bufferedBytesPerCore", limits.buffered_bytes_per_core.to_string()),
             ("limits.retryBodyBytes", limits.retry_body_bytes.to_string()),
             ("limits.connectionsPerCore", limits.connections_per_core.to_string()),
+            ("limits.tlsHandshakesPerCore", limits.tls_handshakes_per_core.to_string()),
+            ("limits.tlsHandshakesWaitingPerCore", limits.tls_handshakes_waiting_per_core.to_string()),
             ("limits.connectionsPerUpstream", limits.connections_per_upstream.to_string()),
             ("limits.pendingRequestsPerUpstream", limits.pending_requests_per_upstream.to_string()),
             ("limits.h2.concurrentStreams", limits.h2.concurrent_streams.to_string()),

@@ -11,18 +11,18 @@ use std::{
 };
 
 use super::{
-    address::{ListenAddress, Scheme, ServiceAddress, bases_clash},
+    address::{ListenAddress, Scheme, ServiceAddress, bases_clash, host_pattern},
     environment::Environment,
     expand::CORS,
     hash::Stable,
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel, Written},
-    node::{Node, nearest},
+    node::{Located, Node, nearest},
     problem::{Location, Problem, Severity},
     resources::{Extension, Id, Resource, Secret},
     rule::{RawRule, Rule},
     service_settings,
     settings::Settings,
-    snapshot::{Api, BaseIndex, BoundPolicy, Destination, Listener, Route, SeriesId, Service, Snapshot, Target},
+    snapshot::{Api, ApiIndex, BoundPolicy, Destination, Listener, Route, SeriesId, Service, Snapshot, Target},
     substitute,
     tls::{Inbound, Outbound, Port, Reading},
 };
@@ -71,15 +71,16 @@ pub fn compile(
         }
     }
     let mut apis = Vec::new();
-    let mut listeners: BTreeMap<SocketAddr, BaseIndex> = BTreeMap::new();
+    let mut listeners: BTreeMap<SocketAddr, ApiIndex> = BTreeMap::new();
     let mut ports: BTreeMap<SocketAddr, (Port, &ApiModel)> = BTreeMap::new();
     for api in &model.apis {
-        let Some(address) = compiler.address(api) else {
+        let hosts = compiler.hosts(api);
+        let Some(address) = compiler.address(api, &hosts) else {
             // What else is wrong with it should be told as well.
             compiler.api(api, String::new());
             continue;
         };
-        listeners.entry(address.socket).or_default().insert(&address.base, apis.len());
+        listeners.entry(address.socket).or_default().insert(&hosts, &address.base, apis.len());
         if address.scheme == Scheme::Https {
             let (port, _) = ports.entry(address.socket).or_insert_with(|| (Port::default(), api));
             compiler.inbound_tls(api, port);
@@ -134,6 +135,7 @@ struct Compiler<'c> {
 struct Taken {
     scheme: Scheme,
     base: String,
+    hosts: Vec<String>,
     api: Id,
 }
 
@@ -226,8 +228,23 @@ impl Compiler<'_> {
         Some(CompiledService { service, path: address.path })
     }
 
+    /// The hosts that an API answers for.
+    fn hosts(&mut self, api: &ApiModel) -> Vec<String> {
+        let mut hosts = Vec::new();
+        for (at, Located { value, location }) in api.hosts.iter().enumerate() {
+            match host_pattern(value) {
+                Ok(host) => hosts.push(host),
+                Err(text) => {
+                    let path = format!("{}.spec.ringway.hosts[{at}]", api.id.name);
+                    self.problem(Severity::Error, location, path, text);
+                }
+            }
+        }
+        hosts
+    }
+
     /// Where an API listens, if nothing else has its place.
-    fn address(&mut self, api: &ApiModel) -> Option<ListenAddress> {
+    fn address(&mut self, api: &ApiModel, hosts: &[String]) -> Option<ListenAddress> {
         let path = format!("{}.spec.address", api.id.name);
         let location = &api.address.location;
         let address = match ListenAddress::parse(&api.address.value) {
@@ -243,7 +260,7 @@ impl Compiler<'_> {
         }
         let taken = self.taken.entry(address.socket).or_default();
         let clash = taken.iter().find_map(|other| {
-            if bases_clash(&other.base, &address.base) {
+            if bases_clash(&other.base, &address.base) && hosts_meet(&other.hosts, hosts) {
                 Some(format!("the base path clashes with that of ApiInstance `{}` on the same port", other.api))
             } else if other.scheme != address.scheme {
                 Some(format!("ApiInstance `{}` uses the port for {}", other.api, other.scheme))
@@ -255,7 +272,8 @@ impl Compiler<'_> {
             self.problem(Severity::Error, location, path, text);
             return None;
         }
-        taken.push(Taken { scheme: address.scheme, base: address.base.clone(), api: api.id.clone() });
+        let (base, hosts) = (address.base.clone(), hosts.to_vec());
+        taken.push(Taken { scheme: address.scheme, base, hosts, api: api.id.clone() });
         Some(address)
     }
 
@@ -486,6 +504,11 @@ impl Compiler<'_> {
         }
         if sound { Ok(rules) } else { Err(()) }
     }
+}
+
+/// Whether two APIs answer for a host that is written the same: the more exact one is no clash, it goes first.
+fn hosts_meet(one: &[String], other: &[String]) -> bool {
+    one.is_empty() && other.is_empty() || one.iter().any(|host| other.contains(host))
 }
 
 fn is_policy(attachment: &Attachment, name: &str) -> bool {

@@ -92,7 +92,9 @@ fn api_json(api: &ApiModel) -> Value {
     let mut policies: Vec<Value> = api.policies.iter().map(attachment_json).collect();
     policies.extend(api.routes.iter().map(|route| route_json(route, &api.id)));
     policies.push(json!({ "name": format!("{}-router", api.id.name), "order": ROUTER_ORDER }));
-    resource("ApiInstance", &api.id, json!(api.labels), json!({ "address": api.address.value, "policies": policies }))
+    let hosts: Vec<_> = api.hosts.iter().map(|host| &host.value).collect();
+    let spec = json!({ "address": api.address.value, "policies": policies, "ringway": { "hosts": hosts } });
+    resource("ApiInstance", &api.id, json!(api.labels), spec)
 }
 
 fn service_json(service: &ServiceModel) -> Value {
@@ -195,6 +197,8 @@ fn settings_json(settings: &Settings) -> Value {
             "bufferedBytesPerCore": limits.buffered_bytes_per_core,
             "retryBodyBytes": limits.retry_body_bytes,
             "connectionsPerCore": limits.connections_per_core,
+            "tlsHandshakesPerCore": limits.tls_handshakes_per_core,
+            "tlsHandshakesWaitingPerCore": limits.tls_handshakes_waiting_per_core,
             "connectionsPerUpstream": limits.connections_per_upstream,
             "pendingRequestsPerUpstream": limits.pending_requests_per_upstream,
             "h2": {

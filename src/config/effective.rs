@@ -139,6 +139,10 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
     checked.count("limits.retryBodyBytes", limits.retry_body_bytes, 0..=GIB, &mut known.retry_body_bytes);
     const MANY: u64 = 10_000_000;
     checked.count("limits.connectionsPerCore", limits.connections_per_core, 0..=MANY, &mut known.connections_per_core);
+    let handshakes = &mut known.tls_handshakes_per_core;
+    checked.count("limits.tlsHandshakesPerCore", limits.tls_handshakes_per_core, 1..=MANY, handshakes);
+    let waiting = &mut known.tls_handshakes_waiting_per_core;
+    checked.count("limits.tlsHandshakesWaitingPerCore", limits.tls_handshakes_waiting_per_core, 0..=MANY, waiting);
     let connections = &mut known.connections_per_upstream;
     checked.count("limits.connectionsPerUpstream", limits.connections_per_upstream, 1..=MANY, connections);
     let pending = &mut known.pending_requests_per_upstream;
@@ -367,10 +371,11 @@ mod tests {
         let (settings, problems) = effective(
             "  ringway:
     limits: {headBytes: 1024, headerCount: 5, trailerBytes: 6, chunkExtensionBytes: 7, bufferedBodyBytes: 8,
-      bufferedBytesPerCore: 9, retryBodyBytes: 10, connectionsPerCore: 11, connectionsPerUpstream: 12,
+      bufferedBytesPerCore: 9, retryBodyBytes: 10, connectionsPerCore: 11, tlsHandshakesPerCore: 20,
+      tlsHandshakesWaitingPerCore: 21, connectionsPerUpstream: 12,
       pendingRequestsPerUpstream: 13, h2: {concurrentStreams: 14, streamWindow: 1500, connectionWindow: 160000,
       workPerSecond: 17, headerMemoryPerConnection: 18000, headerMemoryPerCore: 1900000}}
-    timeouts: {requestHeadSeconds: 0.5, requestBodyIdleSeconds: 0, keepAliveSeconds: 3, upstreamConnectSeconds: 4,
+    timeouts: {requestHeadSeconds: 0.5, tlsHandshakeSeconds: 0, requestBodyIdleSeconds: 0, keepAliveSeconds: 3, upstreamConnectSeconds: 4,
       drainDelaySeconds: 0, drainSeconds: 6}
     listeners: {h2c: no}
     trustedProxies: [203.0.113.7, 10.0.0.0/8]
@@ -390,6 +395,8 @@ mod tests {
                 buffered_bytes_per_core: 9,
                 retry_body_bytes: 10,
                 connections_per_core: 11,
+                tls_handshakes_per_core: 20,
+                tls_handshakes_waiting_per_core: 21,
                 connections_per_upstream: 12,
                 pending_requests_per_upstream: 13,
                 h2: settings::H2Limits {
@@ -408,6 +415,7 @@ mod tests {
                 upstream_connect: seconds(4.0),
                 drain_delay: Duration::ZERO,
                 drain: Duration::from_secs(6),
+                tls_handshake: None,
                 ..Settings::default().timeouts
             },
             h2c: false,

@@ -109,6 +109,7 @@ impl Expansion<'_> {
             id: api.id.clone(),
             labels: api.labels.clone(),
             address: api.spec.address.clone(),
+            hosts: api.spec.ringway.hosts.clone(),
             policies: Vec::new(),
             routes: Vec::new(),
         });

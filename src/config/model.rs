@@ -30,6 +30,8 @@ pub struct ApiModel {
     pub id: Id,
     pub labels: BTreeMap<String, String>,
     pub address: Located<String>,
+    /// As written; none: every host.
+    pub hosts: Vec<Located<String>>,
     /// In the order in which requests meet them.
     pub policies: Vec<Attachment>,
     /// In the order in which they are tried.

@@ -19,6 +19,9 @@ pub struct Limits {
     pub retry_body_bytes: usize,
     /// 0: unlimited.
     pub connections_per_core: usize,
+    /// TLS handshakes under way, and those that wait for their turn; more are closed.
+    pub tls_handshakes_per_core: usize,
+    pub tls_handshakes_waiting_per_core: usize,
     /// Per replica and upstream; shared out over the cores.
     pub connections_per_upstream: usize,
     pub pending_requests_per_upstream: usize,
@@ -115,6 +118,8 @@ impl Default for Settings {
                 buffered_bytes_per_core: 64 << 20,
                 retry_body_bytes: 65_536,
                 connections_per_core: 0,
+                tls_handshakes_per_core: 512,
+                tls_handshakes_waiting_per_core: 1024,
                 connections_per_upstream: 1024,
                 pending_requests_per_upstream: 1024,
                 h2: H2Limits {

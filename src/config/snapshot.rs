@@ -14,6 +14,7 @@ use std::{
 
 use super::{problem::Problem, rule::Rule, settings::Settings};
 use crate::{
+    http::authority::host,
     policies::Compiled,
     tls::{ClientContext, ServerContext},
 };
@@ -57,9 +58,54 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Listener {
     pub address: SocketAddr,
-    pub apis: BaseIndex,
+    pub apis: ApiIndex,
     /// Where it serves https.
     pub tls: Option<Arc<ServerContext>>,
+}
+
+/// Finds the API of an authority and a path: the most exact host first, and what no host takes goes to those that name
+/// none. A listener where nobody names one looks at no host.
+#[derive(Debug, Default)]
+pub struct ApiIndex {
+    any: BaseIndex,
+    literal: HashMap<String, BaseIndex>,
+    /// With their dot, the longest first.
+    suffixes: Vec<(String, BaseIndex)>,
+}
+
+impl ApiIndex {
+    /// Adds an API under each of its hosts. The caller has refused clashes.
+    pub fn insert(&mut self, hosts: &[String], base: &str, api: usize) {
+        if hosts.is_empty() {
+            self.any.insert(base, api);
+        }
+        for host in hosts {
+            let Some(suffix) = host.strip_prefix('*') else {
+                self.literal.entry(host.clone()).or_default().insert(base, api);
+                continue;
+            };
+            if !self.suffixes.iter().any(|(known, _)| known == suffix) {
+                self.suffixes.push((suffix.to_owned(), BaseIndex::default()));
+                self.suffixes.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+            }
+            let index = self.suffixes.iter_mut().find(|(known, _)| known == suffix);
+            index.expect("it was just added").1.insert(base, api);
+        }
+    }
+
+    /// As [`BaseIndex::find`].
+    pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<(usize, usize)> {
+        if self.literal.is_empty() && self.suffixes.is_empty() {
+            return self.any.find(path);
+        }
+        let host = host(authority);
+        let literal = self.literal.get(&host).and_then(|index| index.find(path));
+        let of_suffix = || {
+            let mut holding = self.suffixes.iter().filter(|(suffix, _)| host.ends_with(suffix.as_str()));
+            holding.find_map(|(_, index)| index.find(path))
+        };
+        literal.or_else(of_suffix).or_else(|| self.any.find(path))
+    }
 }
 
 /// Finds the API of a path. Bases on one listener never clash, so at most one holds, and the cost does not grow with

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    gate::Gate,
     listener::OpenListener,
     pool::{Shares, Upstream},
 };
@@ -43,6 +44,8 @@ pub struct Core {
     /// Connections that have given up their buffers since memory was last returned.
     pub dozed: Cell<u32>,
     pub load: Arc<Load>,
+    /// TLS handshakes under way, and those that wait for their turn.
+    pub handshakes: Gate,
     /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
     random: Cell<u64>,
@@ -159,6 +162,7 @@ impl Core {
             drain: Cell::new(Drain::No),
             dozed: Cell::new(0),
             load,
+            handshakes: Gate::default(),
             retries: Cell::new(0),
             random: Cell::new(seed(id)),
             date: RefCell::default(),

@@ -73,8 +73,9 @@ fn decide(
         return Err(reject::misdirected());
     }
     let listener = snapshot.listeners.get(client.listener.index.get());
-    let (api_index, base) =
-        listener.and_then(|listener| listener.apis.find(&request.path)).ok_or_else(reject::no_api)?;
+    let (api_index, base) = listener
+        .and_then(|listener| listener.apis.find(&request.authority, &request.path))
+        .ok_or_else(reject::no_api)?;
     let api = &snapshot.apis[api_index];
     account.api = Some(api_index);
     let mut scratch = serving.scratch.borrow_mut();

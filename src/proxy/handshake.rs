@@ -13,12 +13,13 @@ use super::{
 };
 use crate::{
     config::settings::ServerHeader,
-    http::head::RequestHead,
+    http::{authority::host, head::RequestHead},
     net::{
         Stream,
         tls::{Facts, HandshakeError, Side},
     },
     proxy::reject,
+    telemetry::core::CoreTelemetry,
     tls::{ServerContext, Table, certificate::Shown},
     worker::deadline::Expired,
 };
@@ -41,18 +42,28 @@ impl Secured {
     }
 }
 
-/// The host of an authority, as certificates name it: in lower case, without brackets and port.
-fn host(authority: &[u8]) -> String {
-    let authority = String::from_utf8_lossy(authority).to_ascii_lowercase();
-    let bracketed = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let host = bracketed.map_or_else(|| authority.split(':').next().unwrap_or_default(), |(host, _)| host);
-    host.trim_end_matches('.').to_owned()
-}
-
 /// Secures a connection before anything is read of it. `None`: there is none any more.
 pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerContext>) -> Option<Rc<Secured>> {
-    let Client { listener, peer, deadline, .. } = client;
-    deadline.set(client.serving().snapshot.settings.timeouts.tls_handshake);
+    let Client { core, listener, peer, deadline, .. } = client;
+    let (timeout, limits) = {
+        let settings = &client.serving().snapshot.settings;
+        (settings.timeouts.tls_handshake, settings.limits.clone())
+    };
+    deadline.set(timeout);
+    let telemetry = &core.telemetry;
+    let _counted = UnderWay::new(telemetry);
+    let (inside_max, waiting_max) = (limits.tls_handshakes_per_core, limits.tls_handshakes_waiting_per_core);
+    let inside = match deadline.guard(core.handshakes.enter(inside_max, waiting_max)).await {
+        Ok(Some(inside)) => inside,
+        Ok(None) => {
+            telemetry.tls_handshake_ended("limit");
+            return None;
+        }
+        Err(Expired) => {
+            telemetry.tls_handshake_ended("timeout");
+            return None;
+        }
+    };
     let server = match UnbufferedServerConnection::new(context.config.clone()) {
         Ok(server) => Side::Server(Box::new(server)),
         Err(error) => {
@@ -62,8 +73,12 @@ pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerCon
     };
     let mut shown = None;
     let after_step = || shown = Table::take_shown().or(shown);
-    let reason = match deadline.guard(stream.secure(server, after_step)).await {
+    let done = deadline.guard(stream.secure(server, after_step)).await;
+    // Who lingers is no handshake any more.
+    drop(inside);
+    let reason = match done {
         Ok(Ok((facts, certificate))) => {
+            telemetry.tls_handshake_ended(if facts.resumed { "resumed" } else { "full" });
             let shown = shown.unwrap_or(Shown { certificate: 0, by_name: false });
             return Some(Rc::new(Secured { facts, context, shown, client: certificate }));
         }
@@ -76,8 +91,24 @@ pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerCon
         }
         Err(Expired) => "timeout",
     };
-    tracing::trace!(reason);
+    telemetry.tls_handshake_ended(reason);
     None
+}
+
+/// A handshake that has begun, for as long as it lives.
+struct UnderWay<'t>(&'t CoreTelemetry);
+
+impl<'t> UnderWay<'t> {
+    fn new(telemetry: &'t CoreTelemetry) -> Self {
+        telemetry.tls_handshakes_open.increment();
+        Self(telemetry)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.tls_handshakes_open.decrement();
+    }
 }
 
 /// Lets a client hear why it was refused: an alert, which it has been sent, or words where it speaks HTTP without TLS. One

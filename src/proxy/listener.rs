@@ -33,7 +33,11 @@ pub struct OpenListener {
     pub address: SocketAddr,
     /// Index into the serving snapshot's listeners; the core keeps it right at every swap.
     pub index: Cell<usize>,
+    /// Of what it asks of clients; `None`: it is plain.
+    demands: Option<u64>,
     closer: RefCell<Option<Closer>>,
+    /// Whose the connections are from now on, where it asks something else of them.
+    successor: RefCell<Option<Rc<Self>>>,
     /// Set when the listener goes: its connections end after their exchange.
     going: OnceCell<Going>,
 }
@@ -49,16 +53,40 @@ struct Going {
 
 impl OpenListener {
     /// Starts accepting.
-    pub fn open(core: &Rc<Core>, address: SocketAddr, socket: TcpListener, index: usize) -> io::Result<Rc<Self>> {
+    pub fn open(
+        core: &Rc<Core>,
+        address: SocketAddr,
+        socket: TcpListener,
+        index: usize,
+        demands: Option<u64>,
+    ) -> io::Result<Rc<Self>> {
         let (listener, closer) = Listener::open(socket)?;
-        let open = Rc::new(Self {
-            address,
-            index: Cell::new(index),
-            closer: RefCell::new(Some(closer)),
-            going: OnceCell::new(),
-        });
+        let open = Self::new(address, index, demands, Some(closer));
         task::spawn(accept(core.clone(), listener, open.clone()));
         Ok(open)
+    }
+
+    fn new(address: SocketAddr, index: usize, demands: Option<u64>, closer: Option<Closer>) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            index: Cell::new(index),
+            demands,
+            closer: RefCell::new(closer),
+            successor: RefCell::default(),
+            going: OnceCell::new(),
+        })
+    }
+
+    pub fn demands(&self) -> Option<u64> {
+        self.demands
+    }
+
+    /// Goes on accepting under other demands. Connections that met the old ones drain as those of a listener that goes.
+    pub fn renew(&self, index: usize, demands: Option<u64>, drain: Duration, serving: Rc<Serving>) -> Rc<Self> {
+        let successor = Self::new(self.address, index, demands, self.closer.take());
+        *self.successor.borrow_mut() = Some(successor.clone());
+        self.close(drain, serving);
+        successor
     }
 
     /// Stops accepting, after what the kernel has completed already. Connections have until `drain` is over, and are
@@ -91,16 +119,18 @@ impl OpenListener {
     }
 }
 
-async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
+async fn accept(core: Rc<Core>, listener: Listener, mut open: Rc<OpenListener>) {
     let _counted = core.load.listener();
     let mut full = false;
     loop {
+        open = latest(open);
         while full && !open.is_closing() && !listen::has_room() {
             core.telemetry.accept_failures.increment();
             task::sleep(BACK_OFF).await;
         }
         match listener.accept().await {
             Ok(Some((stream, peer))) => {
+                open = latest(open);
                 full = stream.takes_the_last_room();
                 if full {
                     listener.pause();
@@ -122,12 +152,21 @@ async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
             },
         }
     }
+    open = latest(open);
     if let Err(error) = listener.begin_none() {
         tracing::warn!("{}: who connects while it closes may be reset: {error}", open.address);
     }
     task::sleep(HANDSHAKE).await;
     while let Some((stream, peer)) = listener.accept_waiting() {
         admit(&core, &open, stream, peer);
+    }
+}
+
+fn latest(mut open: Rc<OpenListener>) -> Rc<OpenListener> {
+    loop {
+        let successor = open.successor.borrow().clone();
+        let Some(successor) = successor else { return open };
+        open = successor;
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod listener;
 
 pub mod client;
+mod gate;
 pub mod handshake;
 
 pub mod connection;

@@ -130,6 +130,10 @@ impl<'a> Run<'a> {
         match &step.kind {
             Kind::Config { name, text } => self.write(name, text),
             Kind::ConfigMap { name, text } => self.swap(name, text),
+            Kind::Copy(from, to) => {
+                let text = fs::read_to_string(self.directory.join(from)).map_err(|error| format!("{from}: {error}"))?;
+                self.write(to, &text)
+            }
             Kind::Remove(name) => fs::remove_file(self.directory.join(name)).map_err(|error| error.to_string()),
             Kind::Env(name, value) => {
                 self.environment.push((name.clone(), expand_text(&self.names, value)));

@@ -14,6 +14,16 @@ pub struct ApiInstance {
     pub services: Ordered<InlineService>,
     #[serde(default)]
     pub policies: Vec<InlinePolicy>,
+    #[serde(default)]
+    pub ringway: ApiRingway,
+}
+
+/// Settings of our own.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ApiRingway {
+    /// For whom it answers: names, or `*.` and a suffix. None: for whom no other answers.
+    pub hosts: Vec<Located<String>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

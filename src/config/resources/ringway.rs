@@ -29,6 +29,8 @@ pub struct Limits {
     pub buffered_bytes_per_core: Option<Located<u64>>,
     pub retry_body_bytes: Option<Located<u64>>,
     pub connections_per_core: Option<Located<u64>>,
+    pub tls_handshakes_per_core: Option<Located<u64>>,
+    pub tls_handshakes_waiting_per_core: Option<Located<u64>>,
     pub connections_per_upstream: Option<Located<u64>>,
     pub pending_requests_per_upstream: Option<Located<u64>>,
     pub h2: H2Limits,

@@ -103,7 +103,7 @@ policies:
     let services: Vec<_> = snapshot.services.iter().map(|service| (&*service.name, &*service.authority)).collect();
     assert_eq!(services, [("orders-backend", "orders.internal:8080"), ("orders-rest", "rest.internal")]);
     assert_eq!(snapshot.listeners[0].address.to_string(), "0.0.0.0:8081");
-    assert_eq!(snapshot.listeners[0].apis.find(b"/v1/x"), Some((0, 3)));
+    assert_eq!(snapshot.listeners[0].apis.find(b"a", b"/v1/x"), Some((0, 3)));
 }
 
 fn destination(target: &Target) -> (Option<usize>, &str) {

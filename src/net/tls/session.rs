@@ -54,6 +54,8 @@ pub(in crate::net) struct Session {
     peer_closed: Cell<bool>,
     /// Nothing more may be said: we have ended, something failed, or the connection is to look broken.
     mute: Cell<bool>,
+    /// The peer broke the protocol: what else it sends is not looked at.
+    failed: Cell<bool>,
     /// A send is under way; what is written beside it would be torn into it.
     sending: Cell<bool>,
     /// Bytes of records since the last that brought something.
@@ -94,15 +96,10 @@ impl Side {
         }
     }
 
-    /// What the library has to say about its last error: an alert.
+    /// What the library has to say about its last error: an alert. Once: asked again it looks at the bad bytes again.
     pub(super) fn last_words(&mut self, incoming: &mut Buffer, out: &mut Vec<u8>) {
-        for _ in 0..4 {
-            let (discard, step) = self.step(incoming.bytes_mut(), &mut Buffer::none(), out);
-            incoming.consume(discard);
-            if step != Ok(Step::Again) {
-                return;
-            }
-        }
+        let (discard, _) = self.step(incoming.bytes_mut(), &mut Buffer::none(), out);
+        incoming.consume(discard);
     }
 
     /// Encrypts behind what `out` holds, which has the room. `incoming` is what [`Side::step`] left: the library remembers
@@ -199,6 +196,7 @@ impl Session {
             waiting: RefCell::new(waiting),
             peer_closed: Cell::new(peer_closed),
             mute: Cell::new(false),
+            failed: Cell::new(false),
             sending: Cell::new(false),
             empty_bytes: Cell::new(0),
         })
@@ -212,6 +210,9 @@ impl Session {
         room: usize,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        if self.failed.get() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         let mut incoming = self.incoming.borrow_mut();
         loop {
             let opened = self.open(&mut incoming, plain);
@@ -277,6 +278,7 @@ impl Session {
         self.side.borrow_mut().last_words(incoming, &mut alert);
         self.say(&alert);
         self.mute.set(true);
+        self.failed.set(true);
         io::Error::new(io::ErrorKind::InvalidData, error.to_string())
     }
 
