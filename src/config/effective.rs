@@ -10,7 +10,7 @@ use super::{
     resources::{
         AccessLog, AccessLogFormat, Configuration, GatewayRingway, Probe, Resource, Routing, Section, Timeouts,
     },
-    settings::{self, ServerHeader, Settings, TrustedProxies},
+    settings::{self, ForwardClientCert, ServerHeader, Settings, TrustedProxies},
 };
 
 /// A day. Longer waits are taken for a mistake in the unit.
@@ -176,6 +176,7 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
     if let Some(networks) = ringway.trusted_proxies {
         settings.trusted_proxies = trusted_proxies(networks, &mut checked);
     }
+    settings.forward_client_cert = ringway.forward_client_cert.unwrap_or(settings.forward_client_cert);
     if let Some(name) = ringway.server_header {
         if name.value.is_empty() {
             settings.server_header = ServerHeader::None;
@@ -279,6 +280,7 @@ fn from_environment(settings: &mut Settings, environment: &Environment, problems
     variables.seconds(&["FLEX_SERVICE_ENVOY_DRAIN_TIME"], |time| timeouts.drain = time);
     variables.switch("FLEX_PRESERVE_EXTERNAL_REQUEST_ID", |on| settings.preserve_request_id = on);
     variables.switch("FLEX_REWRITE_HOST_HEADER", |on| settings.rewrite_host_header = on);
+    variables.forward_client_cert("FLEX_FORWARD_CLIENT_CERT_DETAILS", &mut settings.forward_client_cert);
     variables.switch("FLEX_REMOVE_SERVER_HEADER", |on| {
         if on {
             settings.server_header = ServerHeader::Remove;
@@ -306,6 +308,23 @@ impl Variables<'_> {
             Ok(time) => set(time),
             Err(text) => self.error(name, text),
         }
+    }
+
+    fn forward_client_cert(&mut self, name: &str, setting: &mut ForwardClientCert) {
+        let Some(text) = self.environment.filled(name) else { return };
+        *setting =
+            match text.trim().to_ascii_uppercase().as_str() {
+                "SANITIZE" => ForwardClientCert::Sanitize,
+                "FORWARD_ONLY" => ForwardClientCert::ForwardOnly,
+                "APPEND_FORWARD" => ForwardClientCert::AppendForward,
+                "SANITIZE_SET" => ForwardClientCert::SanitizeSet,
+                "ALWAYS_FORWARD_ONLY" => ForwardClientCert::AlwaysForwardOnly,
+                _ => return self.error(
+                    name,
+                    "expected `SANITIZE`, `FORWARD_ONLY`, `APPEND_FORWARD`, `SANITIZE_SET` or `ALWAYS_FORWARD_ONLY`"
+                        .into(),
+                ),
+            };
     }
 
     fn switch(&mut self, name: &str, set: impl FnOnce(bool)) {
@@ -380,6 +399,7 @@ mod tests {
     listeners: {h2c: no}
     trustedProxies: [203.0.113.7, 10.0.0.0/8]
     serverHeader: edge
+    forwardClientCert: sanitizeSet
     accessLog: {format: json, path: /var/log/access.log}\n",
             Environment::from([("FLEX_SERVICE_ENVOY_DRAIN_TIME", "99")]),
         );
@@ -421,6 +441,7 @@ mod tests {
             h2c: false,
             trusted_proxies: TrustedProxies(vec!["203.0.113.7/32".parse().unwrap(), "10.0.0.0/8".parse().unwrap()]),
             server_header: ServerHeader::Name("edge".into()),
+            forward_client_cert: ForwardClientCert::SanitizeSet,
             access_log: Some(settings::AccessLog { json: true, path: Some("/var/log/access.log".into()) }),
             ..Settings::default()
         };

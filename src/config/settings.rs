@@ -71,6 +71,7 @@ pub struct Settings {
     pub h2c: bool,
     pub trusted_proxies: TrustedProxies,
     pub server_header: ServerHeader,
+    pub forward_client_cert: ForwardClientCert,
     /// `routing.rewriteHostHeader`: the upstream sees its own authority (default) or the client's.
     pub rewrite_host_header: bool,
     /// `FLEX_PRESERVE_EXTERNAL_REQUEST_ID`.
@@ -83,6 +84,23 @@ pub struct Settings {
 /// Whose `x-forwarded-*` headers are believed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrustedProxies(pub Vec<IpNet>);
+
+/// What becomes of `x-forwarded-client-cert`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ForwardClientCert {
+    /// Removed.
+    #[default]
+    Sanitize,
+    /// Kept from a client that showed a certificate, else removed.
+    ForwardOnly,
+    /// As `ForwardOnly`, with the client's own behind it.
+    AppendForward,
+    /// The client's own, and nothing else.
+    SanitizeSet,
+    /// Kept, whoever says it.
+    AlwaysForwardOnly,
+}
 
 /// What `server` says on a response.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +164,7 @@ impl Default for Settings {
             h2c: true,
             trusted_proxies: TrustedProxies::private(),
             server_header: ServerHeader::Default,
+            forward_client_cert: ForwardClientCert::Sanitize,
             rewrite_host_header: true,
             preserve_request_id: false,
             probe_port: None,

@@ -53,7 +53,8 @@ fn decide(
     workspace.api_ran.clear();
     workspace.service_ran.clear();
     let (peer, scheme) = (client.peer.ip(), client.scheme());
-    headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, &mut workspace.request);
+    let certificate = client.secured.as_ref().and_then(|secured| secured.client.as_deref());
+    headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, certificate, &mut workspace.request);
     let request = &mut workspace.request;
     match &request.method[..] {
         b"CONNECT" => {

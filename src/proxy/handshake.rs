@@ -20,7 +20,7 @@ use crate::{
     },
     proxy::reject,
     telemetry::core::CoreTelemetry,
-    tls::{ServerContext, Table, certificate::Shown},
+    tls::{ServerContext, Table, certificate::Shown, identity},
     worker::deadline::Expired,
 };
 
@@ -30,8 +30,8 @@ pub struct Secured {
     pub context: Arc<ServerContext>,
     /// Which certificate this client was shown.
     pub shown: Shown,
-    /// Its own, verified.
-    pub client: Option<rustls::pki_types::CertificateDer<'static>>,
+    /// What upstreams may be told of its own, verified certificate.
+    pub client: Option<String>,
 }
 
 impl Secured {
@@ -80,7 +80,12 @@ pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerCon
         Ok(Ok((facts, certificate))) => {
             telemetry.tls_handshake_ended(if facts.resumed { "resumed" } else { "full" });
             let shown = shown.unwrap_or(Shown { certificate: 0, by_name: false });
-            return Some(Rc::new(Secured { facts, context, shown, client: certificate }));
+            return Some(Rc::new(Secured {
+                facts,
+                context,
+                shown,
+                client: certificate.map(|certificate| identity::forwarded(&certificate)),
+            }));
         }
         Ok(Err(error)) => {
             deadline.set(Some(LINGER));

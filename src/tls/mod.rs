@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod client;
 pub mod server;
 
+pub mod identity;
 pub mod suites;
 pub mod tickets;
 

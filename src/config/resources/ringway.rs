@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::node::Located;
+use crate::config::{node::Located, settings::ForwardClientCert};
 
 /// In `kind: Configuration`. What is absent keeps its default (`settings.rs`).
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -15,6 +15,7 @@ pub struct GatewayRingway {
     pub listeners: Listeners,
     pub trusted_proxies: Option<Vec<Located<String>>>,
     pub server_header: Option<Located<String>>,
+    pub forward_client_cert: Option<ForwardClientCert>,
     pub access_log: Option<AccessLog>,
 }
 
