@@ -12,14 +12,17 @@ pub const PATH: u8 = 4;
 pub const QUERY: u8 = 8;
 /// `unreserved` of RFC 3986. Its `reg-name` also allows sub-delims and escapes, which no resolvable name has.
 pub const HOST: u8 = 16;
+/// A token without upper-case letters, as a field name in HTTP/2 is.
+pub const FIELD_NAME: u8 = 32;
 
 static CLASSES: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
     add(&mut table, b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", TOKEN | METHOD | PATH | QUERY | HOST);
-    add(&mut table, b"abcdefghijklmnopqrstuvwxyz", TOKEN | PATH | QUERY | HOST);
-    add(&mut table, b"!#$%&'*+-.^_`|~", TOKEN | METHOD);
+    add(&mut table, b"0123456789", FIELD_NAME);
+    add(&mut table, b"abcdefghijklmnopqrstuvwxyz", TOKEN | PATH | QUERY | HOST | FIELD_NAME);
+    add(&mut table, b"!#$%&'*+-.^_`|~", TOKEN | METHOD | FIELD_NAME);
     add(&mut table, b"-._~", HOST);
     add(&mut table, b"-._~!$&'()*+,;=:@/%[]", PATH | QUERY);
     add(&mut table, b"?{}|^`\"", QUERY);

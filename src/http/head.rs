@@ -132,6 +132,49 @@ impl Fields {
         known
     }
 
+    /// Where a decoder writes the name and the value of a line, one behind the other, before it decides about them.
+    pub(in crate::http) fn writer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// What was written from `start` on is a line. Both its parts have been checked.
+    pub(in crate::http) fn push_written(&mut self, start: usize, name_len: usize, value_len: usize, known: Known) {
+        let (name_at, value_at) = (start as u32, (start + name_len) as u32);
+        self.list.push(Field { name_at, value_at, value_len: value_len as u32, name_len: name_len as u16, known });
+    }
+
+    /// Makes one line of all lines of a name, where the first one stood.
+    pub(in crate::http) fn join(&mut self, name: &[u8], separator: &[u8]) {
+        let joined_at = self.bytes.len();
+        let mut first = None;
+        for index in 0..self.list.len() {
+            let field = self.list[index];
+            if name_of(&self.bytes, &field) != name {
+                continue;
+            }
+            match first {
+                None => first = Some(index),
+                Some(_) => self.bytes.extend_from_slice(separator),
+            }
+            let value_at = field.value_at as usize;
+            self.bytes.extend_from_within(value_at..value_at + field.value_len as usize);
+        }
+        let Some(first) = first else { return };
+        self.list[first].value_at = joined_at as u32;
+        self.list[first].value_len = (self.bytes.len() - joined_at) as u32;
+        let bytes = &self.bytes;
+        let mut index = 0;
+        self.list.retain(|field| {
+            index += 1;
+            index - 1 <= first || name_of(bytes, field) != name
+        });
+    }
+
+    /// The memory it holds for the next message.
+    pub(in crate::http) fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.list.capacity() * size_of::<Field>()
+    }
+
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = FieldRef<'_>> {
         self.list.iter().map(|field| self.field(field))
     }

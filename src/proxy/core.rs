@@ -41,8 +41,10 @@ pub struct Core {
     upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
     pub listeners: RefCell<Vec<Rc<OpenListener>>>,
     pub drain: Cell<Drain>,
-    /// Connections that have given up their buffers since memory was last returned.
-    pub dozed: Cell<u32>,
+    /// Connections that have what an exchange needs.
+    pub busy: Rc<Occupancy>,
+    /// Those of them that wait for their next request.
+    pub warm: Rc<Occupancy>,
     pub load: Arc<Load>,
     /// TLS handshakes under way, and those that wait for their turn.
     pub handshakes: Gate,
@@ -59,6 +61,40 @@ pub struct Load {
     connections: AtomicUsize,
     /// Listeners whose accept task still runs.
     listeners: AtomicUsize,
+}
+
+/// How many there are of something that only this core knows, and how many there were.
+#[derive(Default)]
+pub struct Occupancy {
+    now: Cell<usize>,
+    most: Cell<usize>,
+}
+
+/// One of them, for as long as it lives.
+pub struct Occupant(Rc<Occupancy>);
+
+impl Occupancy {
+    pub fn enter(self: &Rc<Self>) -> Occupant {
+        let now = self.now.get() + 1;
+        self.now.set(now);
+        self.most.set(self.most.get().max(now));
+        Occupant(self.clone())
+    }
+
+    pub fn now(&self) -> usize {
+        self.now.get()
+    }
+
+    /// The most at a time since this was last asked.
+    pub fn take_most(&self) -> usize {
+        self.most.replace(self.now.get())
+    }
+}
+
+impl Drop for Occupant {
+    fn drop(&mut self) {
+        self.0.now.set(self.0.now.get() - 1);
+    }
 }
 
 /// Counts one connection or listener for as long as it lives.
@@ -160,7 +196,8 @@ impl Core {
             upstreams: RefCell::default(),
             listeners: RefCell::default(),
             drain: Cell::new(Drain::No),
-            dozed: Cell::new(0),
+            busy: Rc::default(),
+            warm: Rc::default(),
             load,
             handshakes: Gate::default(),
             retries: Cell::new(0),
@@ -303,6 +340,16 @@ fn imf_fixdate(unix_seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn occupancy_knows_the_most_since_it_was_asked() {
+        let busy = Rc::<Occupancy>::default();
+        let stays = busy.enter();
+        drop(busy.enter());
+        assert_eq!((busy.now(), busy.take_most(), busy.take_most()), (1, 2, 1));
+        drop(stays);
+        assert_eq!((busy.now(), busy.take_most(), busy.take_most()), (0, 1, 0));
+    }
 
     #[test]
     fn dates_are_those_of_the_rfc() {

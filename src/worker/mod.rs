@@ -37,8 +37,8 @@ use crate::{
 /// Messages that may wait for a core. Management sends a handful a second; a core that is this far behind is stuck.
 const MAILBOX_CAPACITY: usize = 256;
 
-/// So many connections that have given up their buffers within a second are worth a look through the allocator's pages.
-const DOZED_MIN: u32 = 256;
+/// So many connections fewer, or fewer of them busy, are worth a look through the allocator's pages.
+const QUIETER_MIN: usize = 256;
 
 /// Between the steps of copying counters, so that requests are served meanwhile.
 const COPY_PAUSE: Duration = Duration::from_millis(1);
@@ -142,7 +142,7 @@ async fn serve(start: Start, unopened: Unopened<Command>, load: Arc<Load>) {
 
 /// The core's clock: deadlines, the sign of life, and once a second the pools.
 async fn tick(core: Rc<Core>, heartbeat: Heartbeat) {
-    let mut ticks = 0;
+    let (mut ticks, mut used) = (0, 0);
     loop {
         task::sleep(TICK).await;
         core.deadlines.tick();
@@ -150,9 +150,13 @@ async fn tick(core: Rc<Core>, heartbeat: Heartbeat) {
         ticks += 1;
         if ticks % (SWEEP.as_millis() / TICK.as_millis()) == 0 {
             core.sweep();
-            if core.dozed.replace(0) >= DOZED_MIN {
+            // What was needed a second ago may be needed again in the next: that much is kept.
+            let needed = core.busy.take_most() + core.load.connections();
+            if used >= needed + QUIETER_MIN {
                 give_back_memory();
+                used = needed;
             }
+            used = used.max(needed);
         }
     }
 }

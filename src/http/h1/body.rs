@@ -301,13 +301,13 @@ impl Extension {
 }
 
 /// These in a trailer are an attack or a broken peer; a reader that merges trailers into the head would act on them.
-fn changes_framing(trailer: &FieldRef<'_>) -> bool {
+pub(in crate::http) fn changes_framing(trailer: &FieldRef<'_>) -> bool {
     matches!(trailer.known, Known::ContentLength | Known::TransferEncoding | Known::Host)
 }
 
 /// RFC 9110 section 6.5.1: not what routes, frames, authenticates, or says how to process the content. These are
 /// dropped, as that section allows a recipient to do, since the body itself is sound.
-fn may_be_trailer(trailer: &FieldRef<'_>) -> bool {
+pub(in crate::http) fn may_be_trailer(trailer: &FieldRef<'_>) -> bool {
     const FORBIDDEN: [&[u8]; 19] = [
         b"age",
         b"cache-control",

@@ -1,193 +1,377 @@
-//! One connection, of either role.
+//! One connection, of either role: its state, and what its owner takes from it. What comes is read in `receive.rs`, heads
+//! in `block.rs`; what goes is written in `send.rs`.
 
-use std::time::Instant;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-use crate::http::head::{FieldRef, Fields, RequestHead, ResponseHead};
+use crate::http::head::{Fields, RequestHead, ResponseHead};
 use crate::net::Buffer;
 
 use super::{
-    error::{Code, ConnectionError, Refused},
+    block::Block,
+    budget::Budget,
+    error::{Code, ConnectionError},
     event::{Event, StreamId},
+    frame::{self, PREFACE, STREAM_MAX, kind, settings},
+    hpack::{Decoder, Encoder},
+    incoming::Incoming,
     limits::Limits,
     memory::HeaderMemory,
+    receive::Payload,
+    streams::{Stream, Streams},
+    window::ReceiveWindow,
 };
 
-/// A request to send, without its fields. Everything in it was checked by whoever parsed it.
-#[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
-    /// `CONNECT` where there is a `protocol`.
-    pub method: &'a [u8],
-    /// `http` or `https`; left out for a CONNECT without protocol, as is the path.
-    pub scheme: &'a [u8],
-    pub authority: &'a [u8],
-    pub path: &'a [u8],
-    /// With its `?`, or empty.
-    pub query: &'a [u8],
-    /// RFC 8441: `websocket`.
-    pub protocol: Option<&'a [u8]>,
+/// While so much waits to be sent, payload is not framed and nothing should be read.
+pub(super) const OUTPUT_HIGH_WATER: usize = 64 << 10;
+/// Answers to control frames that may wait to be sent.
+pub(super) const CONTROL_BACKLOG_MAX: usize = 64 << 10;
+
+const LIVENESS_PING: [u8; 8] = *b"liveness";
+const SHUTDOWN_PING: [u8; 8] = *b"shutdown";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Client,
+    Server,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Preface,
+    FirstSettings,
+    Open,
+}
+
+/// How far we are with closing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    No,
+    Announced,
+    /// New streams above this are refused.
+    Final(u32),
 }
 
 pub struct Connection {
-    output: Buffer,
-    limits: Limits,
-    memory: HeaderMemory,
+    pub(super) role: Role,
+    pub(super) phase: Phase,
+    pub(super) limits: Limits,
+    pub(super) memory: HeaderMemory,
+    pub(super) budget: Budget,
+    pub(super) error: Option<ConnectionError>,
+    pub(super) events: VecDeque<Event>,
+    pub(super) output: Buffer,
+    /// Bytes of control frames in the output.
+    pub(super) control_backlog: usize,
+
+    pub(super) streams: Streams,
+    /// The highest stream that the peer has opened.
+    pub(super) last_peer_stream: u32,
+    pub(super) next_stream: u32,
+    pub(super) closing: Closing,
+    /// The last stream of ours that the peer serves.
+    pub(super) peer_goaway: Option<u32>,
+
+    pub(super) decoder: Decoder,
+    pub(super) encoder: Encoder,
+    /// Header memory held by streams and by the block.
+    pub(super) header_memory: usize,
+    /// A header block whose CONTINUATION is to come.
+    pub(super) block: Option<Box<Block>>,
+    /// A DATA frame whose payload is not complete.
+    pub(super) payload: Option<Payload>,
+
+    pub(super) peer: settings::Settings,
+    /// Since when our SETTINGS wait for their acknowledgement.
+    pub(super) settings_sent: Option<Instant>,
+    /// What the peer believes of its streams' windows.
+    pub(super) stream_window: u32,
+    pub(super) send_window: i64,
+    pub(super) receive_window: ReceiveWindow,
+    /// Streams that could not send all, the longest waiting first.
+    pub(super) waiting: VecDeque<u32>,
 }
 
 impl Connection {
     /// Expects a client's preface. SETTINGS are in the output.
     pub fn server(limits: &Limits, memory: &HeaderMemory, now: Instant) -> Self {
-        let _ = now;
-        Self { output: Buffer::none(), limits: *limits, memory: memory.clone() }
+        Self::new(Role::Server, limits, memory, now)
     }
 
     /// The preface and SETTINGS are in the output; requests may be sent at once.
     pub fn client(limits: &Limits, memory: &HeaderMemory, now: Instant) -> Self {
-        Self::server(limits, memory, now)
+        Self::new(Role::Client, limits, memory, now)
     }
 
-    /// Takes what came and returns how many bytes of it are done with: whole frames, and DATA piecewise. The rest is to be
-    /// given again with more behind it; a frame is at most 16,393 bytes. Leave what comes unread while
-    /// [`may_receive`](Self::may_receive) is false. After an error every call returns the same error.
-    pub fn receive(&mut self, input: &[u8], now: Instant) -> Result<usize, ConnectionError> {
-        let _ = (input, now, &self.limits, &self.memory);
-        Ok(0)
+    fn new(role: Role, limits: &Limits, memory: &HeaderMemory, now: Instant) -> Self {
+        let mut limits = *limits;
+        limits.stream_window = limits.stream_window.min(frame::WINDOW_MAX);
+        limits.connection_window = limits.connection_window.min(frame::WINDOW_MAX);
+        let mut connection = Self {
+            role,
+            phase: if role == Role::Server { Phase::Preface } else { Phase::FirstSettings },
+            limits,
+            memory: memory.clone(),
+            budget: Budget::new(limits.work_per_second, now),
+            error: None,
+            events: VecDeque::new(),
+            output: Buffer::none(),
+            control_backlog: 0,
+            streams: Streams::default(),
+            last_peer_stream: 0,
+            next_stream: 1,
+            closing: Closing::No,
+            peer_goaway: None,
+            decoder: Decoder::new(),
+            encoder: Encoder::new(),
+            header_memory: 0,
+            block: None,
+            payload: None,
+            peer: settings::Settings::INITIAL,
+            settings_sent: Some(now),
+            // A smaller one holds once the peer has acknowledged it.
+            stream_window: limits.stream_window.max(settings::Settings::INITIAL.initial_window),
+            send_window: i64::from(settings::Settings::INITIAL.initial_window),
+            receive_window: ReceiveWindow::new(settings::Settings::INITIAL.initial_window),
+            waiting: VecDeque::new(),
+        };
+        connection.write_settings();
+        connection
+    }
+
+    fn write_settings(&mut self) {
+        let limits = self.limits;
+        let mut payload = Vec::with_capacity(24);
+        match self.role {
+            Role::Client => {
+                self.output.extend(PREFACE);
+                settings::entry(&mut payload, settings::ENABLE_PUSH, 0);
+            }
+            Role::Server => {
+                settings::entry(&mut payload, settings::MAX_CONCURRENT_STREAMS, limits.concurrent_streams);
+                if limits.extended_connect {
+                    settings::entry(&mut payload, settings::ENABLE_CONNECT_PROTOCOL, 1);
+                }
+            }
+        }
+        settings::entry(&mut payload, settings::INITIAL_WINDOW_SIZE, limits.stream_window);
+        let list_size = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
+        settings::entry(&mut payload, settings::MAX_HEADER_LIST_SIZE, list_size);
+        self.write_frame(kind::SETTINGS, 0, 0, &payload);
+        if let Some(increment) = self.receive_window.grow(limits.connection_window) {
+            self.write_frame(kind::WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
+        }
     }
 
     /// False while the peer does not take what it has caused to be sent.
     pub fn may_receive(&self) -> bool {
-        true
+        self.output.len() < 2 * OUTPUT_HIGH_WATER
     }
 
     pub fn next_event(&mut self) -> Option<Event> {
-        None
+        let event = self.events.pop_front()?;
+        if let Event::Request { stream, .. } | Event::Refuse { stream, .. } = event
+            && let Some(stream) = self.streams.get_mut(stream.0)
+        {
+            stream.delivered = true;
+        }
+        Some(event)
     }
 
     /// Moves a request's head out; false where there is none to take. The old content of `into` is cleared and its memory
     /// used again. An extended CONNECT for a WebSocket comes as a GET with `websocket` set, and no body.
     pub fn take_request(&mut self, stream: StreamId, into: &mut RequestHead) -> bool {
-        let _ = (stream, into);
-        false
+        let Some((mut incoming, _)) = self.take_head(stream) else { return false };
+        into.clear();
+        std::mem::swap(into, &mut incoming.request);
+        self.memory.reuse(incoming);
+        true
     }
 
     /// Moves the oldest head of the stream's responses out; false where there is none to take.
     pub fn take_response(&mut self, stream: StreamId, into: &mut ResponseHead) -> bool {
-        let _ = (stream, into);
-        false
+        let Some((mut incoming, end)) = self.take_head(stream) else { return false };
+        let is_head = self.streams.get(stream.0).is_some_and(|stream| stream.is_head);
+        let has_body = !is_head && !matches!(incoming.status, 100..=199 | 204 | 304);
+        incoming.take_response(into, end, has_body);
+        self.memory.reuse(incoming);
+        true
+    }
+
+    fn take_head(&mut self, stream: StreamId) -> Option<(Box<Incoming>, bool)> {
+        self.streams.get_mut(stream.0)?.heads.pop_front()
     }
 
     /// Payload that came and was not taken yet, with headroom in front and room for a chunk's end behind.
     pub fn take_data(&mut self, stream: StreamId) -> Option<Buffer> {
-        let _ = stream;
-        None
+        let stream = self.streams.get_mut(stream.0)?;
+        let data = stream.received.pop_front();
+        stream.data_announced = !stream.received.is_empty();
+        data
     }
 
     pub fn take_trailers(&mut self, stream: StreamId) -> Option<Fields> {
-        let _ = stream;
-        None
+        self.streams.get_mut(stream.0)?.trailers.take().map(|mut incoming| incoming.take_trailers())
     }
 
     /// The peer has ended its message, all payload of it was taken, and the stream was not reset.
     pub fn is_ended(&self, stream: StreamId) -> bool {
-        let _ = stream;
-        false
+        let ended = |stream: &Stream| stream.remote_ended && stream.received.is_empty();
+        self.streams.get(stream.0).is_some_and(ended)
     }
 
     /// So many bytes of taken payload have gone their way: the peer may send as many more. Window updates are batched.
     pub fn release(&mut self, stream: StreamId, bytes: usize) {
-        let _ = (stream, bytes);
+        let Some(entry) = self.streams.get_mut(stream.0) else { return };
+        let bytes = bytes.min(entry.unreleased);
+        entry.unreleased -= bytes;
+        self.release_window(stream.0, bytes);
     }
 
-    /// Opens a stream. Names of fields may be in any case; those that belong to one HTTP/1 connection are left out.
-    pub fn send_request<'a>(
-        &mut self,
-        request: &Outgoing<'_>,
-        fields: impl Iterator<Item = FieldRef<'a>>,
-        end: bool,
-    ) -> Result<StreamId, Refused> {
-        let _ = (request, fields, end);
-        Err(Refused::GoingAway)
+    /// Gives window back for payload or padding, to the connection and, while it may still receive, to the stream.
+    pub(super) fn release_window(&mut self, id: u32, bytes: usize) {
+        if let Some(stream) = self.streams.get_mut(id)
+            && !stream.remote_ended
+            && !stream.reset
+            && let Some(increment) = stream.receive_window.release(bytes)
+        {
+            self.write_control(kind::WINDOW_UPDATE, 0, id, &increment.to_be_bytes());
+        }
+        self.release_connection_window(bytes);
     }
 
-    /// Sends a response's head; a status of 1xx is an interim one, and never with `end`. Nothing is sent on a stream that
-    /// was reset meanwhile.
-    pub fn send_response<'a>(
-        &mut self,
-        stream: StreamId,
-        status: u16,
-        fields: impl Iterator<Item = FieldRef<'a>>,
-        end: bool,
-    ) {
-        let _ = (stream, status, fields, end);
-    }
-
-    /// Frames as much of `data` as windows and the output's high-water mark allow, and returns how much that was. If it is
-    /// less than all, [`Event::Window`] comes when there is more room. `end` counts only when all was taken.
-    pub fn send_data(&mut self, stream: StreamId, data: &[u8], end: bool, now: Instant) -> usize {
-        let _ = (stream, data, end, now);
-        0
-    }
-
-    /// Sends trailers and ends the stream.
-    pub fn send_trailers<'a>(&mut self, stream: StreamId, fields: impl Iterator<Item = FieldRef<'a>>) {
-        let _ = (stream, fields);
+    pub(super) fn release_connection_window(&mut self, bytes: usize) {
+        if let Some(increment) = self.receive_window.release(bytes) {
+            self.write_control(kind::WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
+        }
     }
 
     /// Ends the stream in both directions. No event follows for it.
     pub fn reset(&mut self, stream: StreamId, code: Code) {
-        let _ = (stream, code);
+        let Some(entry) = self.streams.get(stream.0) else { return };
+        if !entry.reset && !entry.is_complete() {
+            self.write_reset(stream.0, code);
+        }
+        self.silence(stream.0);
     }
 
     /// The answer is, or will be, complete without the rest of the request: what comes of it is dropped, and a
     /// RST_STREAM(NO_ERROR) follows the answer's end (RFC 9113 section 8.1).
     pub fn stop_reading(&mut self, stream: StreamId) {
-        let _ = stream;
+        let Some(entry) = self.streams.get_mut(stream.0) else { return };
+        entry.stop_reading = true;
+        entry.received.clear();
+        entry.trailers = None;
+        let bytes = std::mem::take(&mut entry.unreleased);
+        self.events
+            .retain(|event| !matches!(event, Event::Data { stream: of } | Event::End { stream: of } if *of == stream));
+        self.release_window(stream.0, bytes);
+        self.finish_if_done(stream.0);
     }
 
     /// The owner is done with the stream: it stops counting as concurrent. One that is still open is reset.
     pub fn forget(&mut self, stream: StreamId) {
-        let _ = stream;
+        let Some(entry) = self.streams.get(stream.0) else { return };
+        let code = match self.role {
+            Role::Server if entry.local_ended => Code::NO_ERROR,
+            _ => Code::CANCEL,
+        };
+        self.reset(stream, code);
+        self.remove(stream.0);
     }
 
     /// A server says that it is about to close (GOAWAY with the highest stream id) and, with the next call or when a
     /// PING has come back, which stream is the last. A client just says goodbye.
-    pub fn shutdown(&mut self) {}
+    pub fn shutdown(&mut self) {
+        if self.error.is_some() {
+            return;
+        }
+        match (self.closing, self.role) {
+            (Closing::No, Role::Server) => {
+                self.closing = Closing::Announced;
+                self.write_goaway(STREAM_MAX, Code::NO_ERROR);
+                self.write_frame(kind::PING, 0, 0, &SHUTDOWN_PING);
+            }
+            (Closing::No | Closing::Announced, _) => {
+                self.closing = Closing::Final(self.last_peer_stream);
+                self.write_goaway(self.last_peer_stream, Code::NO_ERROR);
+            }
+            (Closing::Final(_), _) => {}
+        }
+    }
 
-    /// Shutting down, and no stream is open: send the output and close.
+    /// Shutting down, or refused by the peer, and no stream is open: send the output and close.
     pub fn is_finished(&self) -> bool {
-        false
+        let closing = matches!(self.closing, Closing::Final(_)) || self.peer_goaway.is_some();
+        self.error.is_some() || closing && self.streams.is_empty()
     }
 
     /// No stream is open.
     pub fn is_idle(&self) -> bool {
-        true
+        self.streams.is_empty() && self.block.is_none()
     }
 
     /// Streams that were not forgotten.
     pub fn open_streams(&self) -> usize {
-        0
+        self.streams.len()
     }
 
     /// A client may send a request now.
     pub fn may_open(&self) -> bool {
-        false
+        self.refusal().is_none()
     }
 
     /// The peer has announced extended CONNECT (RFC 8441).
     pub fn peer_takes_extended_connect(&self) -> bool {
-        false
+        self.peer.extended_connect
     }
 
     /// Asks for a sign of life; [`Event::Pong`] is it.
-    pub fn ping(&mut self) {}
+    pub fn ping(&mut self) {
+        if self.error.is_none() {
+            self.write_frame(kind::PING, 0, 0, &LIVENESS_PING);
+        }
+    }
+
+    pub(super) fn pong(&mut self, payload: [u8; 8]) {
+        match payload {
+            LIVENESS_PING => self.events.push_back(Event::Pong),
+            SHUTDOWN_PING if self.closing == Closing::Announced => self.shutdown(),
+            _ => {}
+        }
+    }
 
     /// When to call [`on_time`](Self::on_time) at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
-        None
+        if self.error.is_some() {
+            return None;
+        }
+        let stalls = self.waiting.iter().filter_map(|&id| self.streams.get(id)?.stalled).map(|(since, _)| since);
+        stalls.chain(self.settings_sent).min().map(|since| since + self.limits.stall_timeout)
     }
 
     /// Ends what has waited too long for its peer.
     pub fn on_time(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        let _ = now;
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let is_late = |since: Instant, timeout: Duration| now.saturating_duration_since(since) >= timeout;
+        if self.settings_sent.is_some_and(|sent| is_late(sent, self.limits.stall_timeout)) {
+            return Err(self.fail(ConnectionError::new(Code::SETTINGS_TIMEOUT, "settings_timeout")));
+        }
+        let mut at = 0;
+        while let Some(&id) = self.waiting.get(at) {
+            let stalled = self.streams.get(id).and_then(|stream| stream.stalled);
+            if stalled.is_some_and(|(since, _)| is_late(since, self.limits.stall_timeout)) {
+                self.write_reset(id, Code::CANCEL);
+                self.silence(id);
+                self.events.push_back(Event::Reset { stream: StreamId(id), code: Code::CANCEL, by_peer: false });
+            } else {
+                at += 1;
+            }
+        }
         Ok(())
     }
 
@@ -196,8 +380,97 @@ impl Connection {
         !self.output.is_empty()
     }
 
-    /// What is to be sent now; what is written afterwards goes behind it.
+    /// What is to be sent now; what is written afterwards goes behind it. Senders that had filled it may go on.
     pub fn take_output(&mut self) -> Buffer {
-        std::mem::take(&mut self.output)
+        self.control_backlog = 0;
+        let output = std::mem::take(&mut self.output);
+        if !self.waiting.is_empty() {
+            self.wake();
+        }
+        output
+    }
+
+    /// Ends the connection: says so to the peer, and from now on the same to the owner.
+    #[cold]
+    pub(super) fn fail(&mut self, error: ConnectionError) -> ConnectionError {
+        self.error = Some(error);
+        self.block = None;
+        self.payload = None;
+        self.waiting.clear();
+        self.write_goaway(self.last_peer_stream, error.code);
+        error
+    }
+
+    /// Nothing more comes of the stream, and nothing of it is kept.
+    pub(super) fn silence(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if !stream.is_complete() {
+            stream.reset = true;
+            stream.remote_ended = false;
+        }
+        if std::mem::take(&mut stream.waiting) {
+            self.waiting.retain(|&waiting| waiting != id);
+        }
+        stream.stalled = None;
+        stream.trailers = None;
+        let heads = std::mem::take(&mut stream.heads);
+        self.drop_payload(id);
+        for (head, _) in heads {
+            self.memory.reuse(head);
+        }
+        let is_of = |event: &Event| match *event {
+            Event::Request { stream, .. }
+            | Event::Refuse { stream, .. }
+            | Event::Response { stream, .. }
+            | Event::Data { stream }
+            | Event::End { stream }
+            | Event::Window { stream } => stream.0 == id,
+            Event::Rejected { .. } | Event::Reset { .. } | Event::GoAway { .. } | Event::Settings | Event::Pong => {
+                false
+            }
+        };
+        self.events.retain(|event| !is_of(event));
+    }
+
+    fn drop_payload(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.received.clear();
+        let bytes = std::mem::take(&mut stream.unreleased);
+        self.release_connection_window(bytes);
+    }
+
+    pub(super) fn remove(&mut self, id: u32) {
+        let Some(stream) = self.streams.remove(id) else { return };
+        self.header_memory -= stream.memory;
+        self.memory.give_back(stream.memory);
+        for (head, _) in stream.heads {
+            self.memory.reuse(head);
+        }
+        if stream.waiting {
+            self.waiting.retain(|&waiting| waiting != id);
+        }
+    }
+
+    /// Called when either side of a stream has ended.
+    pub(super) fn finish_if_done(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if !stream.local_ended || stream.reset {
+            return;
+        }
+        if stream.remote_ended || stream.stop_reading {
+            let (stream_units, header_units) = (stream.stream_units, stream.header_units);
+            (stream.stream_units, stream.header_units) = (0, 0);
+            let is_cut_short = !std::mem::replace(&mut stream.remote_ended, true);
+            self.budget.pay_back(stream_units, header_units);
+            if is_cut_short {
+                self.write_reset(id, Code::NO_ERROR);
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.memory.give_back(self.header_memory);
     }
 }

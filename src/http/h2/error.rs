@@ -66,6 +66,9 @@ impl ConnectionError {
     }
 }
 
+/// What a stream is reset for.
+pub(super) type StreamFault = (Code, &'static str);
+
 /// Why a request cannot be sent on this connection. Nothing of it was sent; another connection may take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

@@ -5,14 +5,27 @@
 //! it keep or do has a limit: `budget.rs` says what work costs, `memory.rs` what heads may take.
 
 mod connection;
-mod error;
 mod event;
 mod limits;
 
-mod memory;
+mod receive;
 
-pub use connection::{Connection, Outgoing};
+mod block;
+mod send;
+
+mod error;
+mod frame;
+mod hpack;
+mod incoming;
+
+mod budget;
+mod memory;
+mod streams;
+mod window;
+
+pub use connection::Connection;
 pub use error::{Code, ConnectionError, Refused};
 pub use event::{Event, StreamId};
 pub use limits::Limits;
 pub use memory::HeaderMemory;
+pub use send::Outgoing;

@@ -32,6 +32,8 @@ pub struct Link {
     /// Whoever sends the output, and whoever reads no more until it is sent.
     writer: RefCell<Option<Waker>>,
     reader: RefCell<Option<Waker>>,
+    /// No more streams are begun; the connection ends with the last.
+    leaving: Cell<bool>,
     /// Everything asked for is done, and no more will be.
     over: Cell<bool>,
 }
@@ -52,6 +54,7 @@ impl Link {
             streams: RefCell::default(),
             writer: RefCell::default(),
             reader: RefCell::default(),
+            leaving: Cell::new(false),
             over: Cell::new(false),
         })
     }
@@ -75,6 +78,9 @@ impl Link {
             }
             protocol.forget(id);
         }
+        if self.leaving.get() && self.is_empty() {
+            self.over.set(true);
+        }
         self.wake_writer();
     }
 
@@ -82,14 +88,26 @@ impl Link {
         self.streams.borrow().is_empty()
     }
 
-    pub fn is_over(&self) -> bool {
-        self.over.get()
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.get() || self.over.get()
     }
 
-    /// Says that no more streams are taken; those under way finish.
+    /// Says that no more streams are taken (GOAWAY). A client may have sent some that are served yet.
     pub fn shut_down(&self) {
         self.protocol.borrow_mut().shutdown();
         self.wake_writer();
+    }
+
+    /// Begins no more streams; ends the connection with the last, its output sent.
+    pub fn leave(&self) {
+        self.shut_down();
+        self.leaving.set(true);
+        if self.is_empty() {
+            // Nothing is under way that a grace period would be for.
+            self.shut_down();
+            self.over.set(true);
+            self.wake_writer();
+        }
     }
 
     /// Ends what has waited too long.
@@ -97,12 +115,6 @@ impl Link {
         let result = self.protocol.borrow_mut().on_time(now);
         self.wake_writer();
         result
-    }
-
-    /// Ends the connection's task once its output is sent.
-    pub fn finish(&self) {
-        self.over.set(true);
-        self.wake_writer();
     }
 
     pub fn wake_writer(&self) {

@@ -76,8 +76,8 @@ async fn streams(client: &Client, stream: &mut Stream) -> End {
         let idle_too_long = keep_alive.is_some_and(|limit| now - idle_since >= limit);
         if idle_too_long || !client.may_stay() {
             link.shut_down();
-            if link.is_empty() && (idle_too_long || !client.is_wanted()) {
-                link.finish();
+            if idle_too_long || !client.is_wanted() {
+                link.leave();
             }
         }
     }

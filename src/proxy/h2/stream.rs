@@ -15,7 +15,7 @@ use super::link::Link;
 use crate::{
     http::{
         h2::{Code, Connection, StreamId},
-        head::Fields,
+        head::{Fields, ResponseHead},
     },
     net::Buffer,
 };
@@ -150,6 +150,20 @@ impl Stream {
             self.protocol(|protocol, id| protocol.send_response(id, status, fields.iter(), end));
             self.shared.sent.set(end);
         }
+    }
+
+    /// The head that opened the stream was all that we send.
+    pub(super) fn has_sent_all(&self) {
+        self.shared.sent.set(true);
+    }
+
+    /// Waits for the next head of the response, which may be an interim one.
+    pub async fn response(&self, into: &mut ResponseHead) -> Result<(), Cut> {
+        poll_fn(|context| match self.protocol(|protocol, id| protocol.take_response(id, into)) {
+            true => Poll::Ready(Ok(())),
+            false => self.wait(context).map(Err),
+        })
+        .await
     }
 
     /// Ends the stream in both directions, in the middle of whatever it was doing.

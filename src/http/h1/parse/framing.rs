@@ -1,7 +1,7 @@
 //! What the fields say about the message's length and the connection's future (RFC 9112 sections 6, 7 and 9).
 
 use crate::http::bytes;
-use crate::http::head::{FieldRef, Fields, Known, Version};
+use crate::http::head::{Fields, Known, Version};
 
 /// `Connection` is compared with every field of the head; a long list would make that costly.
 const CONNECTION_OPTIONS_MAX: usize = 32;
@@ -74,7 +74,7 @@ impl Framing {
                     upgrades += 1;
                     names_websocket = field.value.eq_ignore_ascii_case(b"websocket");
                 }
-                Known::Other if is_lookalike(&field) => return Err(FramingError::Lookalike),
+                Known::Other if is_lookalike(field.name) => return Err(FramingError::Lookalike),
                 _ => {}
             }
         }
@@ -115,14 +115,14 @@ impl Connection {
 }
 
 /// CGI and its heirs turn `-` into `_`, and then `Content_Length` is `Content-Length`.
-fn is_lookalike(field: &FieldRef<'_>) -> bool {
-    let same = |name: &[u8]| {
-        name.iter().zip(field.name).all(|(&wanted, &byte)| match byte {
+pub fn is_lookalike(name: &[u8]) -> bool {
+    let same = |framing: &[u8]| {
+        framing.iter().zip(name).all(|(&wanted, &byte)| match byte {
             b'_' => wanted == b'-',
             _ => wanted == byte.to_ascii_lowercase(),
         })
     };
-    match field.name.len() {
+    match name.len() {
         14 => same(b"content-length"),
         17 => same(b"transfer-encoding"),
         _ => false,

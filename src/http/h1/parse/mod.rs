@@ -12,6 +12,7 @@ mod framing;
 
 pub use fields::FieldError;
 pub use framing::FramingError;
+pub(in crate::http) use framing::is_lookalike;
 pub use request::{RequestError, parse_request};
 pub use response::{ResponseError, ResponseTo, parse_response};
 
