@@ -8,6 +8,7 @@ use std::{
     collections::BTreeSet,
     future::Future,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     pin::Pin,
     process::ExitCode,
     sync::{
@@ -103,7 +104,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     };
     let loader = Loader::new(options.config.clone(), Environment::of_process());
     // Before the first reading: what changes in between is read again.
-    let mut changes = watch::start(loader.roots().paths);
+    let (files, named) = tokio::sync::watch::channel(Vec::new());
+    let mut changes = watch::start(loader.roots().paths, named);
     let first = match Read::files(&loader, 1, options.allow_partial) {
         Ok(read) => read,
         Err(problems) => {
@@ -145,6 +147,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         sink,
         admin,
         probes: None,
+        files,
         bound: BTreeSet::new(),
         leaving: Vec::new(),
         generation: 1,
@@ -229,6 +232,8 @@ struct Gateway {
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
     probes: Option<(u16, JoinHandle<()>)>,
+    /// Files that the running snapshot was made from besides, to be watched.
+    files: tokio::sync::watch::Sender<Vec<PathBuf>>,
     /// Addresses that the cores accept on.
     bound: BTreeSet<SocketAddr>,
     /// Ports of addresses that went with the last snapshots, which the cores close in their own time.
@@ -309,6 +314,11 @@ impl Gateway {
         let now = Instant::now();
         self.leaving.retain(|(_, at)| now < *at + LEAVE_TIME);
         self.leaving.extend(left.difference(&self.bound).map(|address| (address.port(), now)));
+        self.files.send_if_modified(|files| {
+            let changed = *files != snapshot.files;
+            files.clone_from(&snapshot.files);
+            changed
+        });
         self.status.applied(snapshot, listening, resources);
         Ok(())
     }

@@ -12,4 +12,5 @@ pub mod net;
 pub mod policies;
 pub mod proxy;
 pub mod telemetry;
+pub mod tls;
 pub mod worker;

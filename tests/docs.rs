@@ -33,6 +33,8 @@ fn settings_have_the_documented_names_and_defaults() {
             ("limits.bufferedBytesPerCore", limits.buffered_bytes_per_core.to_string()),
             ("limits.retryBodyBytes", limits.retry_body_bytes.to_string()),
             ("limits.connectionsPerCore", limits.connections_per_core.to_string()),
+            ("limits.tlsHandshakesPerCore", limits.tls_handshakes_per_core.to_string()),
+            ("limits.tlsHandshakesWaitingPerCore", limits.tls_handshakes_waiting_per_core.to_string()),
             ("limits.connectionsPerUpstream", limits.connections_per_upstream.to_string()),
             ("limits.pendingRequestsPerUpstream", limits.pending_requests_per_upstream.to_string()),
             ("limits.proxyHeaderBytes", limits.proxy_header_bytes.to_string()),
@@ -49,6 +51,7 @@ fn settings_have_the_documented_names_and_defaults() {
         expected([
             ("timeouts.proxyHeaderSeconds", seconds(timeouts.proxy_header)),
             ("timeouts.requestHeadSeconds", seconds(timeouts.request_head)),
+            ("timeouts.tlsHandshakeSeconds", seconds(timeouts.tls_handshake)),
             ("timeouts.requestBodyIdleSeconds", seconds(timeouts.request_body_idle)),
             ("timeouts.keepAliveSeconds", seconds(timeouts.keep_alive)),
             ("timeouts.upstreamConnectSeconds", seconds(timeouts.upstream_connect)),

@@ -142,7 +142,7 @@ failed in 1 file: 1 error, 1 warning
 
     #[test]
     fn strict_counts_warnings_but_not_what_is_to_come() {
-        let spec = "  address: https://0.0.0.0:8443\n  policies:\n    - policyRef: {name: cors-flex}\n";
+        let spec = "  address: http://0.0.0.0:8443\n  policies:\n    - policyRef: {name: cors-flex}\n";
         assert_eq!(report(spec, false).1, 0);
         let (text, errors) = report(spec, true);
         assert_eq!(errors, 0, "{text}");

@@ -101,6 +101,17 @@ pub fn path_prefix(text: &str) -> Result<String, String> {
     Ok(if path.is_empty() { String::new() } else { format!("/{path}") })
 }
 
+/// A host that an API answers for, in lower case: a name, an address, or `*.` and a suffix.
+pub fn host_pattern(text: &str) -> Result<String, String> {
+    let host = text.to_ascii_lowercase();
+    let name = host.strip_prefix("*.").unwrap_or(&host);
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+    if name.is_empty() || name.starts_with('.') || name.ends_with('.') || !name.bytes().all(legal) {
+        return Err("expected a host name, or `*.` and a suffix, without a port".into());
+    }
+    Ok(host)
+}
+
 /// The base of one API is a segment-prefix of the other's, so that one port cannot serve both.
 pub fn bases_clash(one: &str, other: &str) -> bool {
     let (one, other) = (one.trim_end_matches('/'), other.trim_end_matches('/'));

@@ -6,30 +6,33 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
 };
 
 use super::{
-    address::{ListenAddress, Scheme, ServiceAddress, bases_clash},
+    address::{ListenAddress, Scheme, ServiceAddress, bases_clash, host_pattern},
     environment::Environment,
     expand::CORS,
     hash::Stable,
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel, Written},
-    node::{Node, nearest},
+    node::{Located, Node, nearest},
     problem::{Location, Problem, Severity},
-    resources::{Extension, Id, Resource},
+    resources::{Extension, Id, Resource, Secret},
     rule::{RawRule, Rule},
     service_settings,
     settings::Settings,
     snapshot::{
-        Api, BaseIndex, BoundPolicy, Destination, Listener, ProxyProtocolVersion, Route, SeriesId, Service, Snapshot,
+        Api, ApiIndex, BoundPolicy, Destination, Listener, ProxyProtocolVersion, Route, SeriesId, Service, Snapshot,
         Target,
     },
     substitute,
+    tls::{Inbound, Outbound, Port, Reading},
 };
 use crate::{
     policies::{self, Compiled, Role},
     telemetry::series::Series,
+    tls::{ClientContext, ServerContext, TicketKeys},
 };
 
 /// Gives metric series their numbers; `telemetry::series::intern` outside of tests.
@@ -41,6 +44,8 @@ pub struct Context<'c> {
     pub settings: &'c Settings,
     /// Custom policies.
     pub extensions: &'c [Resource<Extension>],
+    pub secrets: &'c [Resource<Secret>],
+    pub tickets: &'c Arc<TicketKeys>,
 }
 
 /// A snapshot of everything that can be served. Problems are added to `problems`; the snapshot's own list stays empty.
@@ -59,6 +64,7 @@ pub fn compile(
         services: HashMap::new(),
         taken: BTreeMap::new(),
         proxy_protocol: BTreeMap::new(),
+        files: Vec::new(),
         intern,
     };
     let mut services = Vec::new();
@@ -69,30 +75,51 @@ pub fn compile(
         }
     }
     let mut apis = Vec::new();
-    let mut listeners: BTreeMap<SocketAddr, BaseIndex> = BTreeMap::new();
+    let mut listeners: BTreeMap<SocketAddr, ApiIndex> = BTreeMap::new();
+    let mut ports: BTreeMap<SocketAddr, (Port, &ApiModel)> = BTreeMap::new();
     for api in &model.apis {
-        let Some(address) = compiler.address(api) else {
+        let hosts = compiler.hosts(api);
+        let Some(address) = compiler.address(api, &hosts) else {
             // What else is wrong with it should be told as well.
             compiler.api(api, String::new());
             continue;
         };
-        if address.scheme == Scheme::Http {
-            listeners.entry(address.socket).or_default().insert(&address.base, apis.len());
+        listeners.entry(address.socket).or_default().insert(&hosts, &address.base, apis.len());
+        if address.scheme == Scheme::Https {
+            let (port, _) = ports.entry(address.socket).or_insert_with(|| (Port::default(), api));
+            compiler.inbound_tls(api, port);
+        } else {
+            compiler.no_tls(api);
         }
         apis.push(Arc::new(compiler.api(api, address.base)));
     }
     for attachment in &model.orphans {
         compiler.orphan(attachment);
     }
+    let mut contexts = BTreeMap::new();
+    for (socket, (port, api)) in ports {
+        match port.context(socket, context.tickets, compiler.problems) {
+            Ok(served) => drop(contexts.insert(socket, Arc::new(served))),
+            Err(text) => {
+                listeners.remove(&socket);
+                let path = format!("{}.spec.address", api.id.name);
+                compiler.problem(Severity::Error, &api.address.location, path, text);
+            }
+        }
+    }
     Snapshot {
         generation,
         hash,
         settings: context.settings.clone(),
-        listeners: listeners.into_iter().map(|(address, apis)| compiler.listener(address, apis)).collect(),
+        listeners: listeners
+            .into_iter()
+            .map(|(address, apis)| compiler.listener(address, apis, contexts.remove(&address)))
+            .collect(),
         apis,
         services,
         patterns: compiler.patterns,
         problems: Vec::new(),
+        files: compiler.files,
     }
 }
 
@@ -106,12 +133,15 @@ struct Compiler<'c> {
     taken: BTreeMap<SocketAddr, Vec<Taken>>,
     /// What an API says first about PROXY protocol on its port, and which one.
     proxy_protocol: BTreeMap<SocketAddr, (bool, Id)>,
+    /// Certificates and keys that were read.
+    files: Vec<PathBuf>,
     intern: Intern<'c>,
 }
 
 struct Taken {
     scheme: Scheme,
     base: String,
+    hosts: Vec<String>,
     api: Id,
 }
 
@@ -149,13 +179,18 @@ impl Compiler<'_> {
             self.problem(Severity::Warning, location, &path, "the path is put ahead of every destinationPath");
         }
         let mut policies = Vec::new();
-        if address.scheme == Scheme::Https {
-            let text = format!("{} services: not implemented yet, requests to it get 503", address.scheme);
-            self.problem(Severity::Warning, location, &path, &text);
+        let tls = match address.scheme {
+            Scheme::Https => self.outbound_tls(model, &address.endpoint.host),
+            Scheme::Http | Scheme::H2 => {
+                self.no_outbound_tls(model, address.scheme);
+                None
+            }
+        };
+        if address.scheme == Scheme::Https && tls.is_none() {
             policies.push(BoundPolicy {
-                name: format!("{}-{}", model.id.name, address.scheme),
-                identity: Stable::new().text("scheme").text(&model.id.to_string()).finish(),
-                policy: Compiled::Broken(format!("{path}: {text}")),
+                name: format!("{}-tls", model.id.name),
+                identity: Stable::new().text("tls").text(&model.id.to_string()).finish(),
+                policy: Compiled::Broken(format!("{path}: its TLS settings are wrong")),
                 rules: Vec::new(),
             });
         }
@@ -174,6 +209,9 @@ impl Compiler<'_> {
             Some(ProxyProtocolVersion::V1) => "PROXY v1",
             Some(ProxyProtocolVersion::V2) => "PROXY v2",
         });
+        if let Some(tls) = &tls {
+            identity = identity.text(&format!("{:?} {}", tls.name, tls.identity));
+        }
         let series = (self.intern)(Series::Service { namespace: &model.id.namespace, service: &model.id.name });
         let service = Service {
             namespace: model.id.namespace.clone(),
@@ -188,13 +226,29 @@ impl Compiler<'_> {
             proxy_protocol: settings.proxy_protocol,
             retries: settings.retries,
             health_check: settings.health_check,
+            tls,
             policies,
         };
         Some(CompiledService { service, path: address.path })
     }
 
+    /// The hosts that an API answers for.
+    fn hosts(&mut self, api: &ApiModel) -> Vec<String> {
+        let mut hosts = Vec::new();
+        for (at, Located { value, location }) in api.ringway.hosts.iter().enumerate() {
+            match host_pattern(value) {
+                Ok(host) => hosts.push(host),
+                Err(text) => {
+                    let path = format!("{}.spec.ringway.hosts[{at}]", api.id.name);
+                    self.problem(Severity::Error, location, path, text);
+                }
+            }
+        }
+        hosts
+    }
+
     /// Where an API listens, if nothing else has its place.
-    fn address(&mut self, api: &ApiModel) -> Option<ListenAddress> {
+    fn address(&mut self, api: &ApiModel, hosts: &[String]) -> Option<ListenAddress> {
         let path = format!("{}.spec.address", api.id.name);
         let location = &api.address.location;
         let address = match ListenAddress::parse(&api.address.value) {
@@ -210,7 +264,7 @@ impl Compiler<'_> {
         }
         let taken = self.taken.entry(address.socket).or_default();
         let clash = taken.iter().find_map(|other| {
-            if bases_clash(&other.base, &address.base) {
+            if bases_clash(&other.base, &address.base) && hosts_meet(&other.hosts, hosts) {
                 Some(format!("the base path clashes with that of ApiInstance `{}` on the same port", other.api))
             } else if other.scheme != address.scheme {
                 Some(format!("ApiInstance `{}` uses the port for {}", other.api, other.scheme))
@@ -222,11 +276,9 @@ impl Compiler<'_> {
             self.problem(Severity::Error, location, path, text);
             return None;
         }
-        taken.push(Taken { scheme: address.scheme, base: address.base.clone(), api: api.id.clone() });
+        let (base, hosts) = (address.base.clone(), hosts.to_vec());
+        taken.push(Taken { scheme: address.scheme, base, hosts, api: api.id.clone() });
         self.proxy_protocol(api, address.socket);
-        if address.scheme == Scheme::Https {
-            self.problem(Severity::Warning, location, path, "https: not implemented yet, the port is not opened");
-        }
         Some(address)
     }
 
@@ -246,10 +298,10 @@ impl Compiler<'_> {
         }
     }
 
-    fn listener(&self, address: SocketAddr, apis: BaseIndex) -> Listener {
+    fn listener(&self, address: SocketAddr, apis: ApiIndex, tls: Option<Arc<ServerContext>>) -> Listener {
         let said = self.proxy_protocol.get(&address).map(|(said, _)| *said);
         let proxy_protocol = said.unwrap_or(self.context.settings.proxy_protocol.enabled);
-        Listener { address, proxy_protocol, apis }
+        Listener { address, proxy_protocol, apis, tls }
     }
 
     fn api(&mut self, model: &ApiModel, base: String) -> Api {
@@ -283,8 +335,87 @@ impl Compiler<'_> {
         Some(Route { name: model.name.clone(), series: (self.intern)(series), rules, target })
     }
 
+    /// Of a chain: what belongs to the connections is none of it.
     fn policies(&mut self, attachments: &[Attachment], owner: Owner<'_>) -> Vec<BoundPolicy> {
-        attachments.iter().map(|attachment| self.policy(attachment, owner)).collect()
+        let of_connections = match owner {
+            Owner::Api(_) => "tls",
+            Owner::Service(_) => "tls-outbound",
+        };
+        let of_chain = attachments.iter().filter(|attachment| !is_policy(attachment, of_connections));
+        of_chain.map(|attachment| self.policy(attachment, owner)).collect()
+    }
+
+    /// What the `tls` policies of an API say of its port.
+    fn inbound_tls(&mut self, api: &ApiModel, port: &mut Port) {
+        for attachment in api.policies.iter().filter(|attachment| is_policy(attachment, "tls")) {
+            match self.transport(attachment, Owner::Api(&api.id), Inbound::read) {
+                Some(policy) => port.add(policy),
+                None => port.broken = true,
+            }
+        }
+    }
+
+    /// An address without TLS: such a policy has nothing to do there.
+    fn no_tls(&mut self, api: &ApiModel) {
+        for attachment in api.policies.iter().filter(|attachment| is_policy(attachment, "tls")) {
+            let path = format!("{}.policyRef.name", attachment.written.path);
+            let text = "the address is http: the policy has no effect";
+            self.problem(Severity::Warning, &attachment.policy.location, path, text);
+        }
+    }
+
+    /// How an https Service is dialled: by its policy, or by the defaults. `None`: in no way.
+    fn outbound_tls(&mut self, model: &ServiceModel, host: &str) -> Option<Arc<ClientContext>> {
+        let mut bound = model.policies.iter().filter(|attachment| is_policy(attachment, "tls-outbound"));
+        let policy = match bound.next() {
+            Some(attachment) => self.transport(attachment, Owner::Service(&model.id), Outbound::read),
+            None => {
+                let (secrets, namespace, path) = (self.context.secrets, "", "");
+                let (problems, files) = (&mut *self.problems, &mut self.files);
+                let nothing = Node::empty_map(model.address.location.clone());
+                Outbound::read(&nothing, Reading { secrets, namespace, path, problems, files })
+            }
+        };
+        for further in bound {
+            let path = format!("{}.policyRef.name", further.written.path);
+            let text = "a second `tls-outbound` of this Service: the first counts";
+            self.problem(Severity::Error, &further.policy.location, path, text);
+        }
+        match policy?.context(host) {
+            Ok(context) => Some(Arc::new(context)),
+            Err(text) => {
+                let path = format!("{}.address", model.path);
+                self.problem(Severity::Error, &model.address.location, path, text);
+                None
+            }
+        }
+    }
+
+    fn no_outbound_tls(&mut self, model: &ServiceModel, scheme: Scheme) {
+        for attachment in model.policies.iter().filter(|attachment| is_policy(attachment, "tls-outbound")) {
+            let path = format!("{}.policyRef.name", attachment.written.path);
+            let text = format!("the address is {scheme}: the policy has no effect");
+            self.problem(Severity::Warning, &attachment.policy.location, path, text);
+        }
+    }
+
+    /// A policy of the connections, read.
+    fn transport<T>(
+        &mut self,
+        attachment: &Attachment,
+        owner: Owner<'_>,
+        read: impl FnOnce(&Node, Reading<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let written = &attachment.written;
+        let path = attachment.config_path();
+        let config = written.config.clone().unwrap_or_else(|| Node::empty_map(attachment.policy.location.clone()));
+        if self.misfit(attachment, owner).is_some() {
+            return None;
+        }
+        let config = substitute::variables(&config, &path, self.context.environment, self.problems)?;
+        let (secrets, namespace) = (self.context.secrets, attachment.id.namespace.as_str());
+        let (problems, files) = (&mut *self.problems, &mut self.files);
+        read(&config, Reading { secrets, namespace, path: &path, problems, files })
     }
 
     fn policy(&mut self, attachment: &Attachment, owner: Owner<'_>) -> BoundPolicy {
@@ -328,7 +459,11 @@ impl Compiler<'_> {
             Some((Role::Outbound, _) | (Role::Transport, "tls-outbound")) => Owner::Service(&nobody),
             _ => Owner::Api(&nobody),
         };
-        self.policy(attachment, owner);
+        match entry.map(|entry| entry.name) {
+            Some("tls") => drop(self.transport(attachment, owner, Inbound::read)),
+            Some("tls-outbound") => drop(self.transport(attachment, owner, Outbound::read)),
+            _ => drop(self.policy(attachment, owner)),
+        }
     }
 
     /// Why a policy cannot be where it is, before anyone looks at its configuration.
@@ -396,6 +531,15 @@ impl Compiler<'_> {
         }
         if sound { Ok(rules) } else { Err(()) }
     }
+}
+
+/// Whether two APIs answer for a host that is written the same: the more exact one is no clash, it goes first.
+fn hosts_meet(one: &[String], other: &[String]) -> bool {
+    one.is_empty() && other.is_empty() || one.iter().any(|host| other.contains(host))
+}
+
+fn is_policy(attachment: &Attachment, name: &str) -> bool {
+    policies::lookup(&attachment.policy.value).is_some_and(|entry| entry.name == name)
 }
 
 /// Where `path` or `headers.x-id` was written. A header's name may hold dots.

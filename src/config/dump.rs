@@ -92,7 +92,11 @@ fn api_json(api: &ApiModel) -> Value {
     let mut policies: Vec<Value> = api.policies.iter().map(attachment_json).collect();
     policies.extend(api.routes.iter().map(|route| route_json(route, &api.id)));
     policies.push(json!({ "name": format!("{}-router", api.id.name), "order": ROUTER_ORDER }));
-    resource("ApiInstance", &api.id, json!(api.labels), json!({ "address": api.address.value, "policies": policies }))
+    let hosts: Vec<_> = api.ringway.hosts.iter().map(|host| &host.value).collect();
+    let proxy_protocol = api.ringway.proxy_protocol.as_ref().map(|said| said.value);
+    let ringway = json!({ "hosts": hosts, "proxyProtocol": proxy_protocol });
+    let spec = json!({ "address": api.address.value, "policies": policies, "ringway": ringway });
+    resource("ApiInstance", &api.id, json!(api.labels), spec)
 }
 
 fn service_json(service: &ServiceModel) -> Value {
@@ -195,6 +199,8 @@ fn settings_json(settings: &Settings) -> Value {
             "bufferedBytesPerCore": limits.buffered_bytes_per_core,
             "retryBodyBytes": limits.retry_body_bytes,
             "connectionsPerCore": limits.connections_per_core,
+            "tlsHandshakesPerCore": limits.tls_handshakes_per_core,
+            "tlsHandshakesWaitingPerCore": limits.tls_handshakes_waiting_per_core,
             "connectionsPerUpstream": limits.connections_per_upstream,
             "pendingRequestsPerUpstream": limits.pending_requests_per_upstream,
             "h2": {
@@ -208,6 +214,7 @@ fn settings_json(settings: &Settings) -> Value {
         },
         "timeouts": {
             "requestHeadSeconds": seconds(timeouts.request_head),
+            "tlsHandshakeSeconds": seconds(timeouts.tls_handshake),
             "requestBodyIdleSeconds": seconds(timeouts.request_body_idle),
             "keepAliveSeconds": seconds(timeouts.keep_alive),
             "upstreamConnectSeconds": seconds(timeouts.upstream_connect),
@@ -225,6 +232,7 @@ fn settings_json(settings: &Settings) -> Value {
             ServerHeader::None => "".into(),
             ServerHeader::Remove => false.into(),
         },
+        "forwardClientCert": format!("{:?}", settings.forward_client_cert),
         "rewriteHostHeader": settings.rewrite_host_header,
         "preserveRequestId": settings.preserve_request_id,
         "probePort": settings.probe_port,

@@ -11,7 +11,7 @@ use super::{
         AccessLog, AccessLogFormat, Configuration, GatewayRingway, Probe, ProxyProtocol, Resource, Routing, Section,
         Timeouts,
     },
-    settings::{self, ServerHeader, Settings, TrustedProxies},
+    settings::{self, ForwardClientCert, ServerHeader, Settings, TrustedProxies},
 };
 
 /// A day. Longer waits are taken for a mistake in the unit.
@@ -147,6 +147,10 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
     checked.count("limits.retryBodyBytes", limits.retry_body_bytes, 0..=GIB, &mut known.retry_body_bytes);
     const MANY: u64 = 10_000_000;
     checked.count("limits.connectionsPerCore", limits.connections_per_core, 0..=MANY, &mut known.connections_per_core);
+    let handshakes = &mut known.tls_handshakes_per_core;
+    checked.count("limits.tlsHandshakesPerCore", limits.tls_handshakes_per_core, 1..=MANY, handshakes);
+    let waiting = &mut known.tls_handshakes_waiting_per_core;
+    checked.count("limits.tlsHandshakesWaitingPerCore", limits.tls_handshakes_waiting_per_core, 0..=MANY, waiting);
     let connections = &mut known.connections_per_upstream;
     checked.count("limits.connectionsPerUpstream", limits.connections_per_upstream, 1..=MANY, connections);
     let pending = &mut known.pending_requests_per_upstream;
@@ -170,6 +174,8 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
     let (timeouts, known) = (ringway.timeouts, &mut settings.timeouts);
     checked.optional_seconds("timeouts.proxyHeaderSeconds", timeouts.proxy_header_seconds, &mut known.proxy_header);
     checked.optional_seconds("timeouts.requestHeadSeconds", timeouts.request_head_seconds, &mut known.request_head);
+    let handshake = &mut known.tls_handshake;
+    checked.optional_seconds("timeouts.tlsHandshakeSeconds", timeouts.tls_handshake_seconds, handshake);
     let body_idle = &mut known.request_body_idle;
     checked.optional_seconds("timeouts.requestBodyIdleSeconds", timeouts.request_body_idle_seconds, body_idle);
     checked.optional_seconds("timeouts.keepAliveSeconds", timeouts.keep_alive_seconds, &mut known.keep_alive);
@@ -189,6 +195,7 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
     known.spread = connections.spread.unwrap_or(known.spread);
     checked.count("connections.maxRequests", connections.max_requests, 0..=MANY, &mut known.max_requests);
     checked.optional_seconds("connections.maxAgeSeconds", connections.max_age_seconds, &mut known.max_age);
+    settings.forward_client_cert = ringway.forward_client_cert.unwrap_or(settings.forward_client_cert);
     if let Some(name) = ringway.server_header {
         if name.value.is_empty() {
             settings.server_header = ServerHeader::None;
@@ -292,6 +299,7 @@ fn from_environment(settings: &mut Settings, environment: &Environment, problems
     variables.seconds(&["FLEX_SERVICE_ENVOY_DRAIN_TIME"], |time| timeouts.drain = time);
     variables.switch("FLEX_PRESERVE_EXTERNAL_REQUEST_ID", |on| settings.preserve_request_id = on);
     variables.switch("FLEX_REWRITE_HOST_HEADER", |on| settings.rewrite_host_header = on);
+    variables.forward_client_cert("FLEX_FORWARD_CLIENT_CERT_DETAILS", &mut settings.forward_client_cert);
     variables.switch("FLEX_REMOVE_SERVER_HEADER", |on| {
         if on {
             settings.server_header = ServerHeader::Remove;
@@ -319,6 +327,23 @@ impl Variables<'_> {
             Ok(time) => set(time),
             Err(text) => self.error(name, text),
         }
+    }
+
+    fn forward_client_cert(&mut self, name: &str, setting: &mut ForwardClientCert) {
+        let Some(text) = self.environment.filled(name) else { return };
+        *setting =
+            match text.trim().to_ascii_uppercase().as_str() {
+                "SANITIZE" => ForwardClientCert::Sanitize,
+                "FORWARD_ONLY" => ForwardClientCert::ForwardOnly,
+                "APPEND_FORWARD" => ForwardClientCert::AppendForward,
+                "SANITIZE_SET" => ForwardClientCert::SanitizeSet,
+                "ALWAYS_FORWARD_ONLY" => ForwardClientCert::AlwaysForwardOnly,
+                _ => return self.error(
+                    name,
+                    "expected `SANITIZE`, `FORWARD_ONLY`, `APPEND_FORWARD`, `SANITIZE_SET` or `ALWAYS_FORWARD_ONLY`"
+                        .into(),
+                ),
+            };
     }
 
     fn switch(&mut self, name: &str, set: impl FnOnce(bool)) {
@@ -384,16 +409,18 @@ mod tests {
         let (settings, problems) = effective(
             "  ringway:
     limits: {headBytes: 1024, headerCount: 5, trailerBytes: 6, chunkExtensionBytes: 7, bufferedBodyBytes: 8,
-      bufferedBytesPerCore: 9, retryBodyBytes: 10, connectionsPerCore: 11, connectionsPerUpstream: 12,
+      bufferedBytesPerCore: 9, retryBodyBytes: 10, connectionsPerCore: 11, tlsHandshakesPerCore: 20,
+      tlsHandshakesWaitingPerCore: 21, connectionsPerUpstream: 12,
       pendingRequestsPerUpstream: 13, h2: {concurrentStreams: 14, streamWindow: 1500, connectionWindow: 160000,
       workPerSecond: 17, headerMemoryPerConnection: 18000, headerMemoryPerCore: 1900000}, proxyHeaderBytes: 512}
-    timeouts: {proxyHeaderSeconds: 2, requestHeadSeconds: 0.5, requestBodyIdleSeconds: 0, keepAliveSeconds: 3, upstreamConnectSeconds: 4,
+    timeouts: {proxyHeaderSeconds: 2, requestHeadSeconds: 0.5, tlsHandshakeSeconds: 0, requestBodyIdleSeconds: 0, keepAliveSeconds: 3, upstreamConnectSeconds: 4,
       drainDelaySeconds: 0, drainSeconds: 6}
     listeners: {h2c: no}
     trustedProxies: [203.0.113.7, 10.0.0.0/8]
     proxyProtocol: {from: [192.0.2.0/24]}
     connections: {spread: false, maxRequests: 14, maxAgeSeconds: 15}
     serverHeader: edge
+    forwardClientCert: sanitizeSet
     accessLog: {format: json, path: /var/log/access.log}\n",
             Environment::from([("FLEX_SERVICE_ENVOY_DRAIN_TIME", "99")]),
         );
@@ -409,6 +436,8 @@ mod tests {
                 buffered_bytes_per_core: 9,
                 retry_body_bytes: 10,
                 connections_per_core: 11,
+                tls_handshakes_per_core: 20,
+                tls_handshakes_waiting_per_core: 21,
                 connections_per_upstream: 12,
                 pending_requests_per_upstream: 13,
                 proxy_header_bytes: 512,
@@ -429,6 +458,7 @@ mod tests {
                 upstream_connect: seconds(4.0),
                 drain_delay: Duration::ZERO,
                 drain: Duration::from_secs(6),
+                tls_handshake: None,
                 ..Settings::default().timeouts
             },
             h2c: false,
@@ -439,6 +469,7 @@ mod tests {
             },
             connections: settings::Connections { spread: false, max_requests: 14, max_age: seconds(15.0) },
             server_header: ServerHeader::Name("edge".into()),
+            forward_client_cert: ForwardClientCert::SanitizeSet,
             access_log: Some(settings::AccessLog { json: true, path: Some("/var/log/access.log".into()) }),
             ..Settings::default()
         };

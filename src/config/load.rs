@@ -22,12 +22,15 @@ use super::{
     settings::Settings,
     snapshot::{SeriesId, Snapshot},
 };
+use crate::tls::TicketKeys;
 
 /// Knows where the configuration is, and reads it as often as asked.
 #[derive(Clone, Debug)]
 pub struct Loader {
     given: Vec<PathBuf>,
     environment: Environment,
+    /// Tickets outlive the snapshot under which they were made.
+    tickets: Arc<TicketKeys>,
 }
 
 /// One reading of all files, good and bad.
@@ -41,6 +44,7 @@ pub struct Loaded {
     /// What is wrong with the files one by one.
     pub problems: Vec<Problem>,
     environment: Environment,
+    tickets: Arc<TicketKeys>,
 }
 
 /// A file as it was read, so that a problem can show its line.
@@ -60,7 +64,7 @@ pub struct Outcome {
 impl Loader {
     /// `given`: files and directories from the command line; without any, [`Roots::choose`] says where to look.
     pub fn new(given: Vec<PathBuf>, environment: Environment) -> Self {
-        Self { given, environment }
+        Self { given, environment, tickets: TicketKeys::new() }
     }
 
     /// What to watch. A directory that is made later counts, so it is asked again on each load.
@@ -72,12 +76,17 @@ impl Loader {
         let mut problems = Vec::new();
         let files = self.roots().files(&mut problems);
         let files = files.iter().filter_map(|path| read(path, &mut problems)).collect();
-        Loaded::from_files(files, self.environment.clone(), problems)
+        Loaded::from_files(files, self.environment.clone(), self.tickets.clone(), problems)
     }
 }
 
 impl Loaded {
-    fn from_files(files: Vec<SourceFile>, environment: Environment, mut problems: Vec<Problem>) -> Self {
+    fn from_files(
+        files: Vec<SourceFile>,
+        environment: Environment,
+        tickets: Arc<TicketKeys>,
+        mut problems: Vec<Problem>,
+    ) -> Self {
         let mut resources = Resources::default();
         for file in &files {
             for document in documents(&file.path, &file.text, &mut problems) {
@@ -86,13 +95,13 @@ impl Loaded {
         }
         let sections = Sections::merge(&resources.configurations, &mut problems);
         let settings = effective::settings(&sections, &environment, &mut problems);
-        Self { resources, sections, settings, files, problems, environment }
+        Self { resources, sections, settings, files, problems, environment, tickets }
     }
 
     /// Texts as if they were files, for tests and tools.
     pub fn from_texts(texts: &[(&str, &str)], environment: Environment) -> Self {
         let file = |(path, text): &(&str, &str)| SourceFile { path: Arc::new(path.into()), text: (*text).into() };
-        Self::from_files(texts.iter().map(file).collect(), environment, Vec::new())
+        Self::from_files(texts.iter().map(file).collect(), environment, TicketKeys::new(), Vec::new())
     }
 
     /// The expanded form, with the problems of references and targets.
@@ -135,7 +144,13 @@ impl Loaded {
     }
 
     fn context(&self) -> Context<'_> {
-        Context { environment: &self.environment, settings: &self.settings, extensions: &self.resources.extensions }
+        Context {
+            environment: &self.environment,
+            settings: &self.settings,
+            extensions: &self.resources.extensions,
+            secrets: &self.resources.secrets,
+            tickets: &self.tickets,
+        }
     }
 
     /// Of everything that is configured and nothing of where it was written.

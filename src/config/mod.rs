@@ -27,6 +27,7 @@ mod hash;
 pub mod pattern;
 pub mod rule;
 pub mod snapshot;
+mod tls;
 
 pub mod dump;
 

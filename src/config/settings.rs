@@ -19,6 +19,9 @@ pub struct Limits {
     pub retry_body_bytes: usize,
     /// 0: unlimited.
     pub connections_per_core: usize,
+    /// TLS handshakes under way, and those that wait for their turn; more are closed.
+    pub tls_handshakes_per_core: usize,
+    pub tls_handshakes_waiting_per_core: usize,
     /// Per replica and upstream; shared out over the cores.
     pub connections_per_upstream: usize,
     pub pending_requests_per_upstream: usize,
@@ -50,6 +53,8 @@ pub struct Timeouts {
     pub proxy_header: Option<Duration>,
     /// From the first byte of a head to its end, in total.
     pub request_head: Option<Duration>,
+    /// From the accepted connection to the end of its handshake.
+    pub tls_handshake: Option<Duration>,
     pub request_body_idle: Option<Duration>,
     pub keep_alive: Option<Duration>,
     pub upstream_connect: Option<Duration>,
@@ -72,6 +77,7 @@ pub struct Settings {
     pub proxy_protocol: ProxyProtocol,
     pub connections: Connections,
     pub server_header: ServerHeader,
+    pub forward_client_cert: ForwardClientCert,
     /// `routing.rewriteHostHeader`: the upstream sees its own authority (default) or the client's.
     pub rewrite_host_header: bool,
     /// `FLEX_PRESERVE_EXTERNAL_REQUEST_ID`.
@@ -100,6 +106,23 @@ pub struct Connections {
     /// 0: any number.
     pub max_requests: usize,
     pub max_age: Option<Duration>,
+}
+
+/// What becomes of `x-forwarded-client-cert`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ForwardClientCert {
+    /// Removed.
+    #[default]
+    Sanitize,
+    /// Kept from a client that showed a certificate, else removed.
+    ForwardOnly,
+    /// As `ForwardOnly`, with the client's own behind it.
+    AppendForward,
+    /// The client's own, and nothing else.
+    SanitizeSet,
+    /// Kept, whoever says it.
+    AlwaysForwardOnly,
 }
 
 /// What `server` says on a response.
@@ -136,6 +159,8 @@ impl Default for Settings {
                 buffered_bytes_per_core: 64 << 20,
                 retry_body_bytes: 65_536,
                 connections_per_core: 0,
+                tls_handshakes_per_core: 512,
+                tls_handshakes_waiting_per_core: 1024,
                 connections_per_upstream: 1024,
                 pending_requests_per_upstream: 1024,
                 proxy_header_bytes: 4096,
@@ -151,6 +176,7 @@ impl Default for Settings {
             timeouts: Timeouts {
                 proxy_header: seconds(5),
                 request_head: seconds(10),
+                tls_handshake: seconds(10),
                 request_body_idle: seconds(30),
                 keep_alive: seconds(60),
                 upstream_connect: seconds(5),
@@ -165,6 +191,7 @@ impl Default for Settings {
             proxy_protocol: ProxyProtocol { enabled: false, from: TrustedProxies::everybody() },
             connections: Connections { spread: true, max_requests: 0, max_age: None },
             server_header: ServerHeader::Default,
+            forward_client_cert: ForwardClientCert::Sanitize,
             rewrite_host_header: true,
             preserve_request_id: false,
             probe_port: None,

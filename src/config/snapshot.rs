@@ -7,12 +7,17 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use super::{problem::Problem, rule::Rule, settings::Settings};
-use crate::policies::Compiled;
+use crate::{
+    http::authority::host,
+    policies::Compiled,
+    tls::{ClientContext, ServerContext},
+};
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -28,6 +33,8 @@ pub struct Snapshot {
     pub patterns: usize,
     /// What `/config` and the log say about this set.
     pub problems: Vec<Problem>,
+    /// Files beside the configuration that it was made from: certificates and keys.
+    pub files: Vec<PathBuf>,
 }
 
 impl Snapshot {
@@ -42,17 +49,65 @@ impl Snapshot {
             services: Vec::new(),
             patterns: 0,
             problems: Vec::new(),
+            files: Vec::new(),
         }
     }
 }
 
-/// One address to bind, with the APIs that share it. `https` addresses are not listed before there is TLS.
+/// One address to bind, with the APIs that share it.
 #[derive(Debug)]
 pub struct Listener {
     pub address: SocketAddr,
     /// Every connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
-    pub apis: BaseIndex,
+    pub apis: ApiIndex,
+    /// Where it serves https.
+    pub tls: Option<Arc<ServerContext>>,
+}
+
+/// Finds the API of an authority and a path: the most exact host first, and what no host takes goes to those that name
+/// none. A listener where nobody names one looks at no host.
+#[derive(Debug, Default)]
+pub struct ApiIndex {
+    any: BaseIndex,
+    literal: HashMap<String, BaseIndex>,
+    /// With their dot, the longest first.
+    suffixes: Vec<(String, BaseIndex)>,
+}
+
+impl ApiIndex {
+    /// Adds an API under each of its hosts. The caller has refused clashes.
+    pub fn insert(&mut self, hosts: &[String], base: &str, api: usize) {
+        if hosts.is_empty() {
+            self.any.insert(base, api);
+        }
+        for host in hosts {
+            let Some(suffix) = host.strip_prefix('*') else {
+                self.literal.entry(host.clone()).or_default().insert(base, api);
+                continue;
+            };
+            if !self.suffixes.iter().any(|(known, _)| known == suffix) {
+                self.suffixes.push((suffix.to_owned(), BaseIndex::default()));
+                self.suffixes.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+            }
+            let index = self.suffixes.iter_mut().find(|(known, _)| known == suffix);
+            index.expect("it was just added").1.insert(base, api);
+        }
+    }
+
+    /// As [`BaseIndex::find`].
+    pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<(usize, usize)> {
+        if self.literal.is_empty() && self.suffixes.is_empty() {
+            return self.any.find(path);
+        }
+        let host = host(authority);
+        let literal = self.literal.get(&host).and_then(|index| index.find(path));
+        let of_suffix = || {
+            let mut holding = self.suffixes.iter().filter(|(suffix, _)| host.ends_with(suffix.as_str()));
+            holding.find_map(|(_, index)| index.find(path))
+        };
+        literal.or_else(of_suffix).or_else(|| self.any.find(path))
+    }
 }
 
 /// Finds the API of a path. Bases on one listener never clash, so at most one holds, and the cost does not grow with
@@ -222,13 +277,15 @@ pub struct Service {
     pub proxy_protocol: Option<ProxyProtocolVersion>,
     pub retries: Retries,
     pub health_check: Option<HealthCheck>,
-    /// Outbound policies; also where `https` before TLS stands as `Compiled::Broken`.
+    /// How connections to it are secured.
+    pub tls: Option<Arc<ClientContext>>,
+    /// Outbound policies; also where what cannot be dialled stands as `Compiled::Broken`.
     pub policies: Vec<BoundPolicy>,
 }
 
 impl Service {
     pub fn is_secure(&self) -> bool {
-        false
+        self.tls.is_some()
     }
 }
 

@@ -54,6 +54,14 @@ fn is_host(host: &[u8]) -> bool {
         && !host.windows(2).any(|pair| pair == b"..")
 }
 
+/// The host of an authority, as certificates name it: in lower case, without brackets and port.
+pub fn host(authority: &[u8]) -> String {
+    let authority = String::from_utf8_lossy(authority).to_ascii_lowercase();
+    let bracketed = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let host = bracketed.map_or_else(|| authority.split(':').next().unwrap_or_default(), |(host, _)| host);
+    host.trim_end_matches('.').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

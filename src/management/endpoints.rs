@@ -229,6 +229,7 @@ mod tests {
                 budget_percent: 20,
             },
             health_check: None,
+            tls: None,
             policies: Vec::new(),
         })
     }

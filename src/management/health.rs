@@ -6,14 +6,17 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, timeout},
 };
 
+use tokio_rustls::TlsConnector;
+
 use crate::{
     config::snapshot::{HealthCheck, ProxyProtocolVersion, Service},
     net::proxy_protocol,
+    tls::ClientContext,
 };
 
 /// A status line has to come within this.
@@ -31,6 +34,8 @@ pub struct Check {
     pub authority: String,
     /// The connection begins with a header of this version, which says that it speaks for itself.
     pub proxy_protocol: Option<ProxyProtocolVersion>,
+    /// How the Service is dialled: a check that did less would call well what no request reaches.
+    pub tls: Option<Arc<ClientContext>>,
 }
 
 /// Every endpoint that is checked, how it is, and when to ask again. Does no I/O.
@@ -110,7 +115,7 @@ impl Check {
     pub fn of(service: &Service) -> Option<Arc<Self>> {
         let settings = service.health_check.clone()?;
         let (authority, proxy_protocol) = (service.authority.clone(), service.proxy_protocol);
-        Some(Arc::new(Self { settings, authority, proxy_protocol }))
+        Some(Arc::new(Self { settings, authority, proxy_protocol, tls: service.tls.clone() }))
     }
 
     /// One check: well is a status of 2xx or 3xx in time.
@@ -124,7 +129,15 @@ impl Check {
         if path.bytes().chain(authority.bytes()).any(|byte| !byte.is_ascii_graphic()) {
             return Err("the path or the host name cannot be sent".to_owned());
         }
-        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let Some(tls) = &self.tls else { return self.ask(stream).await };
+        let connector = TlsConnector::from(tls.for_a_check());
+        let stream = connector.connect(tls.name.clone(), stream).await.map_err(|error| error.to_string())?;
+        self.ask(stream).await
+    }
+
+    async fn ask(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
+        let (path, authority) = (&self.settings.path, &self.authority);
         let request = format!(
             "GET {path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: ringway-health-check\r\naccept: */*\r\n\
              connection: close\r\n\r\n"
@@ -144,7 +157,7 @@ impl Check {
 }
 
 /// Reads a status line: `HTTP/1.1 200 OK`.
-async fn status(stream: &mut TcpStream) -> Result<u16, String> {
+async fn status(stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, String> {
     let mut line = Vec::with_capacity(STATUS_LINE_MAX);
     while !line.contains(&b'\n') && line.len() < STATUS_LINE_MAX {
         let room = (STATUS_LINE_MAX - line.len()) as u64;
@@ -181,7 +194,7 @@ mod tests {
             unhealthy_threshold: 3,
             healthy_threshold: 2,
         };
-        Check { settings, authority: "orders.internal".to_owned(), proxy_protocol: None }
+        Check { settings, authority: "orders.internal".to_owned(), proxy_protocol: None, tls: None }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{
     status::View,
     supervise,
 };
+use crate::config::snapshot::Snapshot;
 use crate::telemetry::{
     core::{CoreCopy, Method, STATUS_CLASSES, StatusCounts},
     histogram::Histogram,
@@ -72,6 +73,9 @@ impl Metrics {
                 "Panics; each ended one connection, or restarted one management task.",
                 sum.panics + supervise::panics(),
             );
+        }
+        if let Some(running) = &view.running {
+            certificates(&mut page, &running.snapshot);
         }
         configuration(&mut page, view);
         upstreams(&mut page, view);
@@ -247,9 +251,40 @@ fn connections(page: &mut Page, sum: &CoreCopy, cores: &BTreeMap<usize, Core>) {
             family.sample(&[("reason", reason)], count);
         }
     }
+    let mut family = page.family(
+        Kind::Counter,
+        "ringway_tls_handshakes_total",
+        "TLS handshakes of clients: `full`, `resumed`, or why there was none.",
+    );
+    for (result, count) in sum.tls_handshakes.iter() {
+        family.sample(&[("result", result)], count);
+    }
+    page.single(
+        Kind::Gauge,
+        "ringway_tls_handshakes_in_flight",
+        "TLS handshakes of clients that are under way or wait for their turn.",
+        sum.tls_handshakes_open,
+    );
     page.family(Kind::Gauge, "ringway_upstream_pool_connections", "Upstream connections by state.")
         .sample(&[("state", "idle")], sum.pool_idle)
         .sample(&[("state", "active")], sum.pool_open.saturating_sub(sum.pool_idle));
+}
+
+/// Which certificate ends when; alarm on what is near.
+fn certificates(page: &mut Page, snapshot: &Snapshot) {
+    let mut family = page.family(
+        Kind::Gauge,
+        "ringway_tls_certificate_not_after_timestamp_seconds",
+        "When a certificate that is served expires.",
+    );
+    for listener in &snapshot.listeners {
+        let address = listener.address.to_string();
+        for certificate in listener.tls.iter().flat_map(|context| context.table.certificates()) {
+            let names = certificate.names.join(",");
+            let labels = [("address", &*address), ("subject", &*certificate.subject), ("names", &*names)];
+            family.sample(&labels, certificate.not_after);
+        }
+    }
 }
 
 fn configuration(page: &mut Page, view: &View) {

@@ -277,6 +277,7 @@ pub(super) mod tests {
             services: Vec::new(),
             patterns: 0,
             problems: Vec::new(),
+            files: Vec::new(),
         })
     }
 

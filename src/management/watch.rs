@@ -18,7 +18,7 @@ use std::{
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep, timeout, timeout_at},
 };
 
@@ -36,18 +36,25 @@ const POLL_BESIDE: Duration = Duration::from_secs(60);
 const DEPTH_MAX: usize = 16;
 const DIRECTORIES_MAX: usize = 4096;
 
-/// Watches files and directories, existing or not. The receiver gets one message per change, and at most one waits.
-pub fn start(paths: Vec<PathBuf>) -> mpsc::Receiver<()> {
+/// Watches files and directories, existing or not, and beside them the files that the configuration in force names. The
+/// receiver gets one message per change, and at most one waits.
+pub fn start(paths: Vec<PathBuf>, named: watch::Receiver<Vec<PathBuf>>) -> mpsc::Receiver<()> {
     let (sender, changes) = mpsc::channel(1);
     let mut seen = Scan::of(&paths).files;
     supervise::spawn("configuration watch", move || {
         // After a panic the comparison starts with nothing: one reload too many, none too few.
-        run(paths.clone(), std::mem::take(&mut seen), sender.clone())
+        run(paths.clone(), named.clone(), std::mem::take(&mut seen), sender.clone())
     });
     changes
 }
 
-async fn run(paths: Vec<PathBuf>, mut seen: Files, changes: mpsc::Sender<()>) {
+async fn run(
+    paths: Vec<PathBuf>,
+    mut named: watch::Receiver<Vec<PathBuf>>,
+    mut seen: Files,
+    changes: mpsc::Sender<()>,
+) {
+    let mut all = paths.clone();
     let (wake, mut events) = mpsc::channel(1);
     let mut watches = match Watches::new(wake) {
         Ok(watches) => Some(watches),
@@ -58,13 +65,13 @@ async fn run(paths: Vec<PathBuf>, mut seen: Files, changes: mpsc::Sender<()>) {
     };
     loop {
         // Watch first, look second: what changes after the look makes an event.
-        let mut scan = Scan::of(&paths);
+        let mut scan = Scan::of(&all);
         if let Some(mut kept) = watches.take() {
             match kept.follow(&scan.directories) {
                 Ok(()) => watches = Some(kept),
                 Err(error) => say_polling(&error),
             }
-            scan = Scan::of(&paths);
+            scan = Scan::of(&all);
         }
         if scan.files != seen {
             seen = scan.files;
@@ -75,6 +82,16 @@ async fn run(paths: Vec<PathBuf>, mut seen: Files, changes: mpsc::Sender<()>) {
         }
         tokio::select! {
             () = changes.closed() => return,
+            Ok(()) = named.changed() => {
+                // Read a moment ago, as the rest was at the start: what is new among them is no change.
+                all.clone_from(&paths);
+                all.extend(named.borrow_and_update().iter().cloned());
+                let scan = Scan::of(&all).files;
+                seen.retain(|path, _| scan.contains_key(path));
+                for (path, stamp) in scan {
+                    seen.entry(path).or_insert(stamp);
+                }
+            }
             () = next(&mut events, watches.is_some()) => {}
         }
     }
@@ -259,6 +276,10 @@ mod tests {
             .expect("it runs");
     }
 
+    fn nothing() -> watch::Receiver<Vec<PathBuf>> {
+        watch::channel(Vec::new()).1
+    }
+
     fn directory() -> tempfile::TempDir {
         tempfile::tempdir().expect("a temporary directory")
     }
@@ -267,7 +288,7 @@ mod tests {
     async fn saving_renaming_and_deleting_are_changes() {
         let at = directory();
         let file = at.path().join("api.yaml");
-        let mut changes = start(vec![at.path().to_owned()]);
+        let mut changes = start(vec![at.path().to_owned()], nothing());
         write(&file, "a").expect("room");
         one_change(&mut changes).await;
         write(at.path().join("new"), "b").expect("room");
@@ -287,8 +308,8 @@ mod tests {
         }
         symlink("..1", root.join("..data")).expect("room");
         symlink("..data/api.yaml", root.join("api.yaml")).expect("room");
-        let mut directories = start(vec![root.to_owned()]);
-        let mut single = start(vec![root.join("api.yaml")]);
+        let mut directories = start(vec![root.to_owned()], nothing());
+        let mut single = start(vec![root.join("api.yaml")], nothing());
         symlink("..2", root.join("..data_tmp")).expect("room");
         rename(root.join("..data_tmp"), root.join("..data")).expect("the same file system");
         one_change(&mut directories).await;
@@ -299,7 +320,7 @@ mod tests {
     async fn a_directory_created_later_is_watched() {
         let at = directory();
         let path = at.path().join("conf.d");
-        let mut changes = start(vec![path.clone()]);
+        let mut changes = start(vec![path.clone()], nothing());
         create_dir_all(path.join("custom/deep")).expect("room");
         write(path.join("custom/deep/api.yml"), "a").expect("room");
         one_change(&mut changes).await;

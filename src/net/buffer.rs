@@ -117,6 +117,11 @@ impl Buffer {
         &self.data[self.start..self.end]
     }
 
+    /// To decrypt in place.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.data[self.start..self.end]
+    }
+
     /// Drops bytes from the front.
     pub fn consume(&mut self, bytes: usize) {
         self.start += bytes;

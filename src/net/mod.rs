@@ -15,6 +15,7 @@ mod reactor;
 mod ring;
 pub mod stream;
 pub mod task;
+pub mod tls;
 
 pub use buffer::Buffer;
 pub use stream::{Receiver, Sender, Stream};

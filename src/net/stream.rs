@@ -13,12 +13,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     buffer::{Buffer, SMALL_ROOM},
     executor,
     reactor::{Fd, Pending, Sending},
+    tls::{self, Established, Facts, HandshakeError, Layer, Session, Side},
 };
 
 pub struct Stream {
@@ -33,9 +35,34 @@ impl Stream {
     }
 
     fn of(fd: Rc<Fd>) -> Self {
-        let receiver =
-            Receiver { receiving: Pending::new(fd.clone()), buffer: Buffer::none(), room: SMALL_ROOM, at_once: 0 };
-        Self { receiver, sender: Sender { fd } }
+        let receiver = Receiver {
+            receiving: Pending::new(fd.clone()),
+            buffer: Buffer::none(),
+            room: SMALL_ROOM,
+            at_once: 0,
+            layer: Layer::Plain,
+        };
+        Self { receiver, sender: Sender { fd, layer: Layer::Plain } }
+    }
+
+    /// Shakes hands; from then on what is sent and received is encrypted. The caller bounds the time. `after_step` runs
+    /// after each step of the library, before anything else can run on this core. Returns what was agreed on, and the
+    /// peer's certificate.
+    ///
+    /// # Errors
+    /// The peer does not speak TLS, has left, or one side refuses the other; it has been told why.
+    pub async fn secure(
+        &mut self,
+        side: Side,
+        after_step: impl FnMut(),
+    ) -> Result<(Facts, Option<CertificateDer<'static>>), HandshakeError> {
+        let Receiver { receiving, buffer, .. } = &mut self.receiver;
+        let done = tls::handshake(&self.sender.fd, receiving, buffer, side, after_step).await?;
+        let Established { session, plain, facts, peer } = done;
+        self.receiver.buffer = plain;
+        self.receiver.layer = Layer::Tls(session.clone());
+        self.sender.layer = Layer::Tls(session);
+        Ok((facts, peer))
     }
 
     /// Connects; the caller bounds the time.
@@ -57,6 +84,7 @@ pub struct Receiver {
     room: usize,
     /// Receives in a row that were over as soon as they were asked for.
     at_once: u32,
+    layer: Layer,
 }
 
 /// After so many receives that did not wait a connection lets the others have their turn: a peer that is fast enough would
@@ -115,7 +143,10 @@ impl Receiver {
             // Waiting, a connection holds no memory to read into.
             self.buffer = Buffer::none();
         }
-        self.receiving.poll_receive(&mut self.buffer, self.room, context)
+        match &self.layer {
+            Layer::Plain => self.receiving.poll_receive(&mut self.buffer, self.room, context),
+            Layer::Tls(session) => session.poll_receive(&mut self.receiving, &mut self.buffer, self.room, context),
+        }
     }
 }
 
@@ -123,11 +154,19 @@ impl Receiver {
 #[derive(Clone)]
 pub struct Sender {
     fd: Rc<Fd>,
+    layer: Layer,
 }
 
 impl Sender {
     /// Sends everything; the buffer comes back empty, for the next use.
     pub async fn send(&self, buffer: Buffer) -> (io::Result<()>, Buffer) {
+        match &self.layer {
+            Layer::Plain => self.send_as_it_is(buffer).await,
+            Layer::Tls(session) => self.send_sealed(session, buffer).await,
+        }
+    }
+
+    async fn send_as_it_is(&self, buffer: Buffer) -> (io::Result<()>, Buffer) {
         let mut sending = Sending::new(self.fd.clone(), buffer);
         poll_fn(|context| sending.poll(context)).await
     }
@@ -140,9 +179,30 @@ impl Sender {
         local.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
     }
 
+    async fn send_sealed(&self, session: &Session, mut buffer: Buffer) -> (io::Result<()>, Buffer) {
+        while !buffer.is_empty() {
+            let sealed = match session.seal(buffer.bytes()) {
+                Ok((sealed, taken)) => {
+                    buffer.consume(taken);
+                    sealed
+                }
+                Err(error) => return (Err(error), buffer),
+            };
+            let (sent, _) = self.send_as_it_is(sealed).await;
+            session.sealed_was_sent(&sent);
+            if sent.is_err() {
+                return (sent, buffer);
+            }
+        }
+        (Ok(()), buffer)
+    }
+
     /// Whether the peer has ended its side, seen without consuming anything. It may have left; it may still read.
     pub fn peer_has_ended(&self) -> bool {
-        self.peek().is_ok_and(|bytes| bytes == 0)
+        match &self.layer {
+            Layer::Plain => self.peek().is_ok_and(|bytes| bytes == 0),
+            Layer::Tls(session) => session.peer_has_closed() || self.has_hung_up() && !self.holds_more_than_an_alert(),
+        }
     }
 
     /// Whether the connection is broken: the peer neither sends nor reads any more.
@@ -153,7 +213,10 @@ impl Sender {
 
     /// Whether bytes of the peer wait that nobody has read.
     pub fn peer_has_sent(&self) -> bool {
-        self.peek().is_ok_and(|bytes| bytes > 0)
+        match &self.layer {
+            Layer::Plain => self.peek().is_ok_and(|bytes| bytes > 0),
+            Layer::Tls(session) => session.has_received() || self.holds_more_than_an_alert(),
+        }
     }
 
     /// Whether the kernel has neither bytes, nor an end, nor an error from the peer.
@@ -168,14 +231,36 @@ impl Sender {
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Tells the peer that no more will come (FIN).
+    /// Whether the peer has closed or shut down its side of the socket, whatever it has sent before.
+    fn has_hung_up(&self) -> bool {
+        let mut asked = libc::pollfd { fd: self.fd.raw, events: libc::POLLRDHUP, revents: 0 };
+        // SAFETY: one entry is lent for the duration of a call that does not wait.
+        unsafe { libc::poll(&raw mut asked, 1, 0) == 1 }
+    }
+
+    /// Whether the kernel holds bytes of the peer that are more than its goodbye.
+    fn holds_more_than_an_alert(&self) -> bool {
+        let mut bytes = [0u8; tls::PEEK];
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        // SAFETY: an array of the stack is lent, with its size, for the duration of a call that does not block.
+        let n = unsafe { libc::recv(self.fd.raw, bytes.as_mut_ptr().cast(), bytes.len(), flags) };
+        usize::try_from(n).is_ok_and(|n| !tls::is_at_most_an_alert(&bytes[..n]))
+    }
+
+    /// Tells the peer that no more will come (close_notify where there is TLS, and FIN).
     pub fn finish(&self) {
+        if let Layer::Tls(session) = &self.layer {
+            session.finish();
+        }
         // SAFETY: a plain system call on a descriptor that `self` keeps open.
         unsafe { libc::shutdown(self.fd.raw, libc::SHUT_WR) };
     }
 
     /// Makes the close that follows a reset, so that the peer cannot take what it has for the whole.
     pub fn reset_on_close(&self) {
+        if let Layer::Tls(session) = &self.layer {
+            session.break_off();
+        }
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         // SAFETY: the option's value is lent for the duration of the call, with its size.
         unsafe {

@@ -122,6 +122,8 @@ policies! {
     works_elsewhere {
         "route" Routing;
         "route-weighted" Routing;
+        "tls" Transport;
+        "tls-outbound" Transport;
     }
     to_come {
         "ldap-authentication-flex" Inbound;
@@ -141,7 +143,6 @@ policies! {
         "rate-limiting-flex" Inbound;
         "rate-limiting-sla-based-flex" Inbound;
         "spike-control-flex" Inbound;
-        "tls" Transport;
         "spec-validation-flex" Inbound;
         "soap-validation" Inbound;
         "xml-threat-protection-flex" Inbound;
@@ -152,7 +153,6 @@ policies! {
         "dataweave-body-transformation-flex" Inbound;
         "dataweave-headers-transformation-flex" Inbound;
         "dataweave-request-filter-flex" Inbound;
-        "tls-outbound" Transport;
         "circuit-breaker-flex" Outbound;
         "idle-timeout-flex" Outbound;
         "credential-injection-basic-auth-flex" Outbound;

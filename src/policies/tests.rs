@@ -150,7 +150,9 @@ fn a_bad_configuration_says_where() {
 #[test]
 fn the_examples_have_no_problems() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    for entry in TABLE.iter().filter(|entry| entry.implemented && entry.role != Role::Routing) {
+    // What is of the connections is compiled with them: `tests/docs.rs` checks those examples whole.
+    let of_chain = |entry: &&Entry| entry.implemented && matches!(entry.role, Role::Inbound | Role::Outbound);
+    for entry in TABLE.iter().filter(of_chain) {
         let stem = entry.name.strip_suffix("-flex").unwrap_or(entry.name);
         let path = root.join(format!("configs/policies/{stem}/gateway.yaml"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, rc::Rc};
 
 use super::{
     core::{Core, Counted, Drain, Serving},
+    handshake::Secured,
     listener::OpenListener,
     tenure::Tenure,
     wire::Wire,
@@ -25,13 +26,15 @@ pub struct Client {
     /// Of the connection, with all its streams.
     pub tenure: Rc<Tenure>,
     pub deadline: Deadline,
+    /// What was agreed on where the port is served with TLS.
+    pub secured: Option<Rc<Secured>>,
 }
 
 impl Client {
     pub fn new(core: Rc<Core>, listener: Rc<OpenListener>, peer: SocketAddr) -> Self {
         let deadline = core.deadlines.deadline();
         let tenure = Rc::new(Tenure::new(&core.deadlines, core.random()));
-        Self { core, listener, peer, tenure, deadline }
+        Self { core, listener, peer, tenure, deadline, secured: None }
     }
 
     /// The same client, with a deadline of its own: for a stream of its connection.
@@ -42,7 +45,13 @@ impl Client {
             peer: self.peer,
             tenure: self.tenure.clone(),
             deadline: self.core.deadlines.deadline(),
+            secured: self.secured.clone(),
         }
+    }
+
+    /// As URIs and `x-forwarded-proto` say it.
+    pub fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
     }
 
     /// Who connected to whom, as an upstream is told that wants to know.

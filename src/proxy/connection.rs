@@ -11,6 +11,7 @@ use super::{
     core::{Core, Occupant},
     exchange::{self, After},
     h2::{self, End},
+    handshake::{self, Secured},
     listener::OpenListener,
     pump::usual_room,
     reject, respond,
@@ -22,7 +23,7 @@ use crate::{
         h1::parse::{HeadLimits, RequestError, parse_request},
         head::RequestHead,
     },
-    net::{Receiver, Stream, buffer::SMALL_ROOM, task},
+    net::{Buffer, Receiver, Stream, buffer::SMALL_ROOM, task},
     policies::LocalResponse,
     worker::deadline::Expired,
 };
@@ -36,7 +37,7 @@ const WARM_MAX: usize = 256;
 
 /// How long and how much is read and thrown away behind an answer that ends the connection, so that a client still sending
 /// gets the answer and not a reset.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 struct Connection {
@@ -62,13 +63,25 @@ pub fn serve(
     async move {
         let _open = open;
         let Client { core, listener, .. } = &connection.client;
-        // Boxed, so that the connection does not keep room for it.
+        // Boxed, both, so that the connection does not keep room for them.
         if listener.expects_proxy_header(core) && !Box::pin(identified(&mut connection)).await {
             return;
         }
-        let mut next = Next::Idle { waited: Duration::ZERO };
+        let Connection { client, stream, .. } = &mut connection;
+        if let Some(context) = client.listener.context(&client.core) {
+            match Box::pin(handshake::secure(client, stream, context)).await {
+                None => return,
+                secured => client.secured = secured,
+            }
+        }
+        let speaks_http2 = |secured: &Rc<Secured>| secured.facts.speaks_http2();
+        let mut next = match connection.client.secured.as_ref().is_some_and(speaks_http2) {
+            true => Next::Http2,
+            false => Next::Idle { waited: Duration::ZERO },
+        };
         while let Next::Idle { waited } = next {
-            if !connection.wait_for_bytes(waited).await {
+            // A first request may have come with the end of the handshake.
+            if connection.stream.receiver.buffered().is_empty() && !connection.wait_for_bytes(waited).await {
                 break;
             }
             let busy = connection.client.core.busy.enter();
@@ -138,6 +151,10 @@ async fn active(connection: &mut Connection, _busy: Occupant) -> Next {
                 linger(connection).await;
                 return Next::Close;
             }
+            Head::Refused(_) if begins_with_tls(connection.stream.receiver.buffered()) => {
+                refuse_tls(connection).await;
+                return Next::Close;
+            }
             Head::Refused(error) => {
                 connection.refuse(&workspace.request, reject::bad_request(&error)).await;
                 linger(connection).await;
@@ -178,11 +195,13 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
     let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
     let mut scanned = 0;
     let mut begun = false;
+    // With TLS the handshake has decided.
+    let takes_preface = settings.h2c && connection.client.secured.is_none();
     connection.stream.receiver.want(connection.room);
     loop {
         let input = connection.stream.receiver.buffered();
         if !input.is_empty() {
-            if connection.is_new && settings.h2c && input.starts_with(h2::PREFACE_LINE) {
+            if connection.is_new && takes_preface && input.starts_with(h2::PREFACE_LINE) {
                 return Head::Http2;
             }
             match parse_request(input, &mut scanned, &head_limits, request) {
@@ -258,6 +277,22 @@ impl Connection {
     }
 }
 
+/// The header of a handshake record: what a client sends that takes a plain port for one with TLS.
+fn begins_with_tls(received: &[u8]) -> bool {
+    received.starts_with(&[22, 3])
+}
+
+/// Tells such a client in its own protocol that there is no handshake to be had (RFC 8446 section 6.2).
+async fn refuse_tls(connection: &mut Connection) {
+    /// A record of one fatal alert: `handshake_failure`.
+    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+    let mut out = Buffer::with_room(ALERT.len());
+    out.extend(&ALERT);
+    connection.client.deadline.set(Some(LINGER));
+    let _ = connection.client.deadline.guard(connection.stream.sender.send(out)).await;
+    linger(connection).await;
+}
+
 /// Ends a connection whose client may still be sending: says that no more comes, and reads on for a while.
 async fn linger(connection: &mut Connection) {
     connection.stream.sender.finish();
@@ -266,7 +301,7 @@ async fn linger(connection: &mut Connection) {
 }
 
 /// Reads and throws away, up to a limit.
-async fn read_on(receiver: &mut Receiver) {
+pub(super) async fn read_on(receiver: &mut Receiver) {
     let mut left = LINGER_BYTES_MAX;
     loop {
         let held = receiver.buffered().len();
@@ -289,8 +324,9 @@ mod tests {
 
     #[test]
     fn an_idle_connection_has_no_room_for_an_exchange() {
-        // Ten thousand of them are to cost less than 10 MiB, with what the driver and the allocator add.
+        // Ten thousand of them are to cost less than 10 MiB, with what the driver and the allocator add. Where TLS may be,
+        // three pointers say that there is none.
         let idle = size_of_returned(serve);
-        assert!(idle <= 512, "the task of a connection takes {idle} bytes");
+        assert!(idle <= 536, "the task of a connection takes {idle} bytes");
     }
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    gate::Gate,
     h2,
     listener::OpenListener,
     pool::{Shares, Upstream},
@@ -51,6 +52,8 @@ pub struct Core {
     pub neighbours: Arc<[Neighbour]>,
     /// Listeners that have gone a moment ago, for connections that are on their way to them.
     pub gone: RefCell<Vec<Rc<OpenListener>>>,
+    /// TLS handshakes under way, and those that wait for their turn.
+    pub handshakes: Gate,
     /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
     random: Cell<u64>,
@@ -242,6 +245,7 @@ impl Core {
             load,
             neighbours,
             gone: RefCell::default(),
+            handshakes: Gate::default(),
             retries: Cell::new(0),
             random: Cell::new(seed(id)),
             date: RefCell::default(),
@@ -326,7 +330,7 @@ impl Core {
         let mut upstreams = self.upstreams.borrow_mut();
         let new = || {
             let (random, memory) = (self.random() as u32, self.header_memory.clone());
-            Upstream::new(self.telemetry.clone(), shares, random, service.multiplexes, memory)
+            Upstream::new(self.telemetry.clone(), shares, random, service, memory)
         };
         let upstream = upstreams.entry(service.identity).or_insert_with(new);
         upstream.set_limits(shares, h2_limits);

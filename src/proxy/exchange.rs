@@ -63,7 +63,9 @@ fn decide(
     workspace.authentication.clear();
     workspace.api_ran.clear();
     workspace.service_ran.clear();
-    headers::arrive(core, &snapshot.settings, client.peer.ip(), &workspace.client, &mut workspace.request);
+    let (peer, scheme) = (client.peer.ip(), client.scheme());
+    let certificate = client.secured.as_ref().and_then(|secured| secured.client.as_deref());
+    headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, certificate, &mut workspace.request);
     let request = &mut workspace.request;
     match &request.method[..] {
         b"CONNECT" => {
@@ -79,9 +81,13 @@ fn decide(
     }
     account.identified(request);
 
+    if !client.secured.as_ref().is_none_or(|secured| secured.may_ask(&request.authority)) {
+        return Err(reject::misdirected());
+    }
     let listener = snapshot.listeners.get(client.listener.index.get());
-    let (api_index, base) =
-        listener.and_then(|listener| listener.apis.find(&request.path)).ok_or_else(reject::no_api)?;
+    let (api_index, base) = listener
+        .and_then(|listener| listener.apis.find(&request.authority, &request.path))
+        .ok_or_else(reject::no_api)?;
     let api = &snapshot.apis[api_index];
     account.api = Some(api_index);
     let mut scratch = serving.scratch.borrow_mut();

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use super::core::Core;
 use crate::{
-    config::{settings::Settings, snapshot::Service},
+    config::{
+        settings::{ForwardClientCert, Settings},
+        snapshot::Service,
+    },
     http::{
         bytes,
         h1::{emit, hop::strip_hop_by_hop},
@@ -16,19 +19,30 @@ use crate::{
 /// Removes what ends at this hop and what this client may not say; adds where the request came from, and its id. Policies
 /// see the result.
 ///
-/// `client` is the peer's address as text.
-pub fn arrive(core: &Core, settings: &Settings, peer: IpAddr, client: &str, request: &mut RequestHead) {
+/// `client` is the peer's address as text, `scheme` what it speaks with us, `certificate` what an upstream
+/// may be told of the one it showed.
+pub fn arrive(
+    core: &Core,
+    settings: &Settings,
+    peer: IpAddr,
+    client: &str,
+    scheme: &'static str,
+    certificate: Option<&str>,
+    request: &mut RequestHead,
+) {
     let takes_trailers = |value| bytes::list(value).any(|option| option.eq_ignore_ascii_case(b"trailers"));
     request.takes_trailers = request.fields.known_values(Known::Te).any(takes_trailers);
     strip_hop_by_hop(&mut request.fields);
     let fields = &mut request.fields;
     if !settings.trusted_proxies.contains(peer) {
         fields.retain(|field| {
-            !(field.known == Known::Forwarded
-                || field.name.len() > 12 && field.name[..12].eq_ignore_ascii_case(b"x-forwarded-"))
+            // Who may say which certificate was shown is a setting of its own.
+            field.known == Known::XForwardedClientCert
+                || !(field.known == Known::Forwarded
+                    || field.name.len() > 12 && field.name[..12].eq_ignore_ascii_case(b"x-forwarded-"))
         });
     }
-    fields.remove_known(Known::XForwardedClientCert);
+    forward_certificate(settings.forward_client_cert, certificate, fields);
 
     if fields.known(Known::XForwardedFor).is_none() {
         fields.append_known(Known::XForwardedFor, b"x-forwarded-for", client.as_bytes());
@@ -42,10 +56,30 @@ pub fn arrive(core: &Core, settings: &Settings, peer: IpAddr, client: &str, requ
         fields.set_known(Known::XForwardedFor, b"x-forwarded-for", &addresses);
     }
     if fields.known(Known::XForwardedProto).is_none() {
-        fields.append_known(Known::XForwardedProto, b"x-forwarded-proto", b"http");
+        fields.append_known(Known::XForwardedProto, b"x-forwarded-proto", scheme.as_bytes());
     }
     if !settings.preserve_request_id || fields.known(Known::XRequestId).is_none() {
         fields.set_known(Known::XRequestId, b"x-request-id", &uuid(core.random(), core.random()));
+    }
+}
+
+fn forward_certificate(setting: ForwardClientCert, certificate: Option<&str>, fields: &mut Fields) {
+    const NAME: &[u8] = b"x-forwarded-client-cert";
+    match (setting, certificate) {
+        (ForwardClientCert::AlwaysForwardOnly, _) | (ForwardClientCert::ForwardOnly, Some(_)) => {}
+        (ForwardClientCert::AppendForward, Some(own)) => {
+            let mut all = Vec::new();
+            for value in fields.known_values(Known::XForwardedClientCert).filter(|value| !value.is_empty()) {
+                all.extend_from_slice(value);
+                all.push(b',');
+            }
+            all.extend_from_slice(own.as_bytes());
+            fields.set_known(Known::XForwardedClientCert, NAME, &all);
+        }
+        (ForwardClientCert::SanitizeSet, Some(own)) => {
+            fields.set_known(Known::XForwardedClientCert, NAME, own.as_bytes());
+        }
+        _ => fields.remove_known(Known::XForwardedClientCert),
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,9 +14,12 @@ use super::{
     core::{Core, Serving},
     spread,
 };
-use crate::net::{
-    listen::{self, Accepted, Closer, Listener},
-    task,
+use crate::{
+    net::{
+        listen::{self, Accepted, Closer, Listener},
+        task,
+    },
+    tls::ServerContext,
 };
 
 /// How long to leave the queue alone when the process or the host has run out of something.
@@ -32,7 +36,11 @@ pub struct OpenListener {
     pub address: SocketAddr,
     /// Index into the serving snapshot's listeners; the core keeps it right at every swap.
     pub index: Cell<usize>,
+    /// Of what it asks of clients; `None`: it is plain.
+    demands: Option<u64>,
     closer: RefCell<Option<Closer>>,
+    /// Whose the connections are from now on, where it asks something else of them.
+    successor: RefCell<Option<Rc<Self>>>,
     /// Set when the listener goes: its connections end after their exchange.
     going: OnceCell<Going>,
 }
@@ -49,16 +57,40 @@ struct Going {
 
 impl OpenListener {
     /// Starts accepting.
-    pub fn open(core: &Rc<Core>, address: SocketAddr, socket: TcpListener, index: usize) -> io::Result<Rc<Self>> {
+    pub fn open(
+        core: &Rc<Core>,
+        address: SocketAddr,
+        socket: TcpListener,
+        index: usize,
+        demands: Option<u64>,
+    ) -> io::Result<Rc<Self>> {
         let (listener, closer) = Listener::open(socket)?;
-        let open = Rc::new(Self {
-            address,
-            index: Cell::new(index),
-            closer: RefCell::new(Some(closer)),
-            going: OnceCell::new(),
-        });
+        let open = Self::new(address, index, demands, Some(closer));
         task::spawn(accept(core.clone(), listener, open.clone()));
         Ok(open)
+    }
+
+    fn new(address: SocketAddr, index: usize, demands: Option<u64>, closer: Option<Closer>) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            index: Cell::new(index),
+            demands,
+            closer: RefCell::new(closer),
+            successor: RefCell::default(),
+            going: OnceCell::new(),
+        })
+    }
+
+    pub fn demands(&self) -> Option<u64> {
+        self.demands
+    }
+
+    /// Goes on accepting under other demands. Connections that met the old ones drain as those of a listener that goes.
+    pub fn renew(&self, index: usize, demands: Option<u64>, drain: Duration, serving: Rc<Serving>) -> Rc<Self> {
+        let successor = Self::new(self.address, index, demands, self.closer.take());
+        *self.successor.borrow_mut() = Some(successor.clone());
+        self.close(drain, serving);
+        successor
     }
 
     /// Stops accepting, after what the kernel has completed already. Connections have until `drain` is over, and are
@@ -91,22 +123,30 @@ impl OpenListener {
         self.going.get().is_some_and(|going| going.since.elapsed() >= HAND_OVER)
     }
 
+    /// How a connection that begins now is secured; `None`: not at all.
+    pub fn context(&self, core: &Core) -> Option<Arc<ServerContext>> {
+        let serving = self.serving(core);
+        serving.snapshot.listeners.get(self.index.get())?.tls.clone()
+    }
+
     /// What a request that begins now is decided by.
     pub fn serving(&self, core: &Core) -> Rc<Serving> {
         self.going.get().map_or_else(|| core.serving(), |going| going.serving.clone())
     }
 }
 
-async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
+async fn accept(core: Rc<Core>, listener: Listener, mut open: Rc<OpenListener>) {
     let _counted = core.load.listener();
     let mut full = false;
     loop {
+        open = latest(open);
         while full && !open.is_closing() && !listen::has_room() {
             core.telemetry.accept_failures.increment();
             task::sleep(BACK_OFF).await;
         }
         match listener.accept().await {
             Ok(Some(accepted)) => {
+                open = latest(open);
                 full = accepted.takes_the_last_room();
                 if full {
                     listener.pause();
@@ -131,6 +171,7 @@ async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
             },
         }
     }
+    open = latest(open);
     if let Err(error) = listener.begin_none() {
         tracing::warn!("{}: who connects while it closes may be reset: {error}", open.address);
     }
@@ -138,6 +179,14 @@ async fn accept(core: Rc<Core>, listener: Listener, open: Rc<OpenListener>) {
     while let Some(accepted) = listener.accept_waiting() {
         core.telemetry.connections_accepted.increment();
         admit(&core, &open, accepted);
+    }
+}
+
+fn latest(mut open: Rc<OpenListener>) -> Rc<OpenListener> {
+    loop {
+        let successor = open.successor.borrow().clone();
+        let Some(successor) = successor else { return open };
+        open = successor;
     }
 }
 

@@ -6,6 +6,9 @@ pub mod spread;
 pub mod arrival;
 
 pub mod client;
+mod gate;
+pub mod handshake;
+
 pub mod connection;
 pub mod h2;
 pub mod tenure;

@@ -11,23 +11,28 @@ use std::{
     io,
     net::SocketAddr,
     rc::{Rc, Weak},
+    sync::Arc,
     task::{Poll, Waker},
     time::Duration,
 };
 
+use rustls::{ClientConfig, client::UnbufferedClientConnection, pki_types::ServerName};
+
 use crate::{
-    config::snapshot::{LoadBalancing, ProxyProtocolVersion},
+    config::snapshot::{LoadBalancing, ProxyProtocolVersion, Service},
     http::h2::{HeaderMemory, Limits},
     net::{
         Buffer, Sender, Stream,
         proxy_protocol::{self, Addresses, Version},
         task,
+        tls::{Failure, HandshakeError, Side},
     },
     proxy::{
         h2::{self, Link},
         wire::Wire,
     },
     telemetry::core::CoreTelemetry,
+    tls::ClientContext,
 };
 
 /// How often idle connections are looked at.
@@ -48,8 +53,15 @@ pub struct Upstream {
     multiplexes: Cell<bool>,
     h2_limits: Cell<Limits>,
     header_memory: HeaderMemory,
+    /// How its connections are secured, with this core's sessions.
+    tls: Option<Secure>,
     /// No snapshot names this Service any more: connections close when they are given back.
     retired: Cell<bool>,
+}
+
+struct Secure {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -150,6 +162,8 @@ pub enum Unavailable {
     Overflow,
     Connect(io::Error),
     ConnectTimeout,
+    /// No handshake, for this reason; nothing was sent.
+    Tls(HandshakeError),
 }
 
 impl Upstream {
@@ -157,10 +171,13 @@ impl Upstream {
         telemetry: Rc<CoreTelemetry>,
         limits: Shares,
         random: u32,
-        multiplexes: bool,
+        service: &Service,
         header_memory: HeaderMemory,
     ) -> Rc<Self> {
+        let secure = |context: &Arc<ClientContext>| Secure { config: context.of_core(), name: context.name.clone() };
+        let (tls, multiplexes) = (service.tls.as_ref().map(secure), service.multiplexes);
         Rc::new(Self {
+            tls,
             telemetry,
             backends: RefCell::new(Rc::default()),
             limits: Cell::new(limits),
@@ -331,21 +348,34 @@ impl Upstream {
         // Counted as open from here on, so that a burst cannot pass the limit while it connects.
         let opening = Opening(self);
         let dialling = Dialling::begin(&backend.dial);
-        let failed = match task::timeout(timeout, connect(backend.address, own)).await {
-            Some(Ok(stream)) => {
+        let failed = match task::timeout(timeout, self.connect(backend.address, own)).await {
+            Some(Ok((stream, speaks_http2))) => {
                 std::mem::forget(opening);
-                let held = match self.multiplexes.get() {
+                let held = match speaks_http2 {
                     true => Held::Http2(self.link(stream, &backend, own), None),
                     false => Held::Http1(stream),
                 };
+                self.multiplexes.set(speaks_http2);
                 dialling.succeeded();
                 return Ok(self.lease(held, backend, false, own));
             }
-            Some(Err(error)) => Unavailable::Connect(error),
+            Some(Err(error)) => error,
             None => Unavailable::ConnectTimeout,
         };
         self.telemetry.dial_failed(failed.reason());
         Err(failed)
+    }
+
+    /// A connection that may be asked, and whether by HTTP/2: to the one who was meant, where there is TLS.
+    async fn connect(&self, address: SocketAddr, own: Option<Own<'_>>) -> Result<(Stream, bool), Unavailable> {
+        let mut stream = introduced(address, own).await.map_err(Unavailable::Connect)?;
+        let Some(Secure { config, name }) = &self.tls else { return Ok((stream, self.multiplexes.get())) };
+        let client = UnbufferedClientConnection::new(config.clone(), name.clone());
+        let client = client.map_err(|error| Unavailable::Tls(HandshakeError::Tls(error)))?;
+        // Boxed: most requests find a connection, and need no room for a handshake.
+        let handshake = Box::pin(stream.secure(Side::Client(Box::new(client)), || {}));
+        let (facts, _) = handshake.await.map_err(Unavailable::Tls)?;
+        Ok((stream, facts.speaks_http2()))
     }
 
     /// Begins to speak HTTP/2 on a connection, and lets others share it: everybody, or the one client it was made for.
@@ -464,7 +494,7 @@ impl Upstream {
 }
 
 /// A connection on which nothing but a client's introduction has been said.
-async fn connect(address: SocketAddr, own: Option<Own<'_>>) -> io::Result<Stream> {
+async fn introduced(address: SocketAddr, own: Option<Own<'_>>) -> io::Result<Stream> {
     let stream = Stream::connect(address).await?;
     if let Some(Own { version, client }) = own {
         let header = proxy_protocol::write(version, client);
@@ -661,6 +691,14 @@ impl Unavailable {
             Self::NoHealthyEndpoint => "upstream_unhealthy",
             Self::Overflow => "upstream_overflow",
             Self::ConnectTimeout => "upstream_connect_timeout",
+            Self::Tls(error) => match error.failure() {
+                Failure::Untrusted => "upstream_tls_untrusted",
+                Failure::Expired => "upstream_tls_expired",
+                Failure::WrongName => "upstream_tls_wrong_name",
+                Failure::Refused => "upstream_tls_refused",
+                Failure::Incompatible => "upstream_tls_incompatible",
+                Failure::Other => "upstream_tls_failed",
+            },
             Self::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "upstream_connect_refused",
                 io::ErrorKind::ConnectionReset => "upstream_connect_reset",

@@ -41,6 +41,16 @@ pub fn bad_target(_: &TargetError) -> LocalResponse {
     empty(400, "bad_target")
 }
 
+/// Plain HTTP at a port that is served with TLS.
+pub fn plain_on_tls() -> LocalResponse {
+    text(400, "this port speaks https", "plain_on_tls")
+}
+
+/// The authority is not one of those that the certificate of this connection speaks for (RFC 9110 section 15.5.20).
+pub fn misdirected() -> LocalResponse {
+    empty(421, "misdirected")
+}
+
 pub fn head_timeout() -> LocalResponse {
     text(408, "request head timeout", "request_head_timeout")
 }

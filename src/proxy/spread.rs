@@ -136,7 +136,7 @@ mod tests {
             let socket = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, false).expect("a free port").remove(0);
             let address = socket.local_addr().expect("it is bound");
             let again = socket.try_clone().expect("descriptors are free");
-            let open = OpenListener::open(&core, address, socket, 0).expect("descriptors are free");
+            let open = OpenListener::open(&core, address, socket, 0, None).expect("descriptors are free");
             prepare(&other, &open, &core);
             let (listener, _closer) = Listener::open(again).expect("descriptors are free");
             for _ in 0..coming {

@@ -194,6 +194,9 @@ pub struct CoreTelemetry {
     exchanges: RefCell<Exchanges>,
     dial_failures: RefCell<Reasons>,
     proxy_headers_refused: RefCell<Reasons>,
+    /// TLS handshakes of clients, by how they ended.
+    tls_handshakes: RefCell<Reasons>,
+    pub tls_handshakes_open: Gauge,
     h2_connection_errors: RefCell<Reasons>,
     h2_stream_errors: RefCell<Reasons>,
 }
@@ -217,6 +220,8 @@ impl CoreTelemetry {
             exchanges: RefCell::default(),
             dial_failures: RefCell::default(),
             proxy_headers_refused: RefCell::default(),
+            tls_handshakes: RefCell::default(),
+            tls_handshakes_open: Gauge::default(),
             h2_connection_errors: RefCell::default(),
             h2_stream_errors: RefCell::default(),
         }
@@ -237,6 +242,11 @@ impl CoreTelemetry {
     }
 
     /// A client's HTTP/2 connection was ended, as it broke the protocol or used up its budget.
+    /// `full`, `resumed`, or why there was none.
+    pub fn tls_handshake_ended(&self, result: &'static str) {
+        self.tls_handshakes.borrow_mut().add(result, 1);
+    }
+
     pub fn h2_connection_failed(&self, reason: &'static str) {
         self.h2_connection_errors.borrow_mut().add(reason, 1);
     }
@@ -276,6 +286,8 @@ impl CoreTelemetry {
             access_log_dropped: self.access_log.dropped(),
             dial_failures: self.dial_failures.borrow().clone(),
             proxy_headers_refused: self.proxy_headers_refused.borrow().clone(),
+            tls_handshakes: self.tls_handshakes.borrow().clone(),
+            tls_handshakes_open: self.tls_handshakes_open.value(),
             h2_connection_errors: self.h2_connection_errors.borrow().clone(),
             h2_stream_errors: self.h2_stream_errors.borrow().clone(),
             exchanges: Exchanges {
@@ -390,6 +402,8 @@ pub struct CoreCopy {
     pub access_log_dropped: u64,
     pub dial_failures: Reasons,
     pub proxy_headers_refused: Reasons,
+    pub tls_handshakes: Reasons,
+    pub tls_handshakes_open: u64,
     pub h2_connection_errors: Reasons,
     pub h2_stream_errors: Reasons,
     pub exchanges: Exchanges,
@@ -414,6 +428,8 @@ impl CoreCopy {
         self.access_log_dropped += other.access_log_dropped;
         self.dial_failures.merge(&other.dial_failures);
         self.proxy_headers_refused.merge(&other.proxy_headers_refused);
+        self.tls_handshakes.merge(&other.tls_handshakes);
+        self.tls_handshakes_open += other.tls_handshakes_open;
         self.h2_connection_errors.merge(&other.h2_connection_errors);
         self.h2_stream_errors.merge(&other.h2_stream_errors);
         self.exchanges.merge(&other.exchanges);

@@ -221,14 +221,20 @@ fn swap(core: &Rc<Core>, snapshot: Arc<Snapshot>, sockets: Vec<(SocketAddr, TcpL
     let mut opened = Vec::new();
     for (address, socket) in sockets {
         let Some(index) = index_of(address) else { continue };
-        opened.push(OpenListener::open(core, address, socket, index)?);
+        let demands = demands_of(&snapshot, index);
+        opened.push(OpenListener::open(core, address, socket, index, demands)?);
     }
     let drain = snapshot.settings.timeouts.drain;
     let mut closed = false;
     core.listeners.borrow_mut().retain(|listener| match index_of(listener.address) {
-        Some(index) => {
+        Some(index) if demands_of(&snapshot, index) == listener.demands() => {
             listener.index.set(index);
             true
+        }
+        Some(index) => {
+            opened.push(listener.renew(index, demands_of(&snapshot, index), drain, core.serving()));
+            closed = true;
+            false
         }
         None => {
             listener.close(drain, core.serving());
@@ -243,6 +249,11 @@ fn swap(core: &Rc<Core>, snapshot: Arc<Snapshot>, sockets: Vec<(SocketAddr, TcpL
         core.deadlines.interrupt_idle();
     }
     Ok(())
+}
+
+/// What a listener asks of clients.
+fn demands_of(snapshot: &Snapshot, index: usize) -> Option<u64> {
+    snapshot.listeners[index].tls.as_ref().map(|context| context.identity)
 }
 
 async fn copy(core: Rc<Core>, reply: oneshot::Sender<CoreCopy>) {

@@ -37,6 +37,8 @@ pub enum Kind {
         text: String,
     },
     Remove(String),
+    /// A file takes another's place in one rename.
+    Copy(String, String),
     Env(String, String),
     Flags(Vec<String>),
     Upstream {
@@ -231,6 +233,10 @@ impl Directive<'_> {
             "connections" => {
                 let (name, count) = rest.split_once(' ').ok_or("connections upstream N")?;
                 Kind::Connections { index: upstream_index(name), count: number(count)? as usize }
+            }
+            "copy" => {
+                let (from, to) = rest.split_once(' ').ok_or("copy FROM TO")?;
+                Kind::Copy(from.to_owned(), to.to_owned())
             }
             "get" => Kind::Get { target: rest.to_owned(), expectations: self.expectations()? },
             "file" => Kind::File { name: rest.to_owned(), expectations: self.expectations()? },

@@ -21,6 +21,12 @@ pub fn play(session: &mut Session, script: &[Command]) -> Result<(), String> {
 fn step(session: &mut Session, command: &Command) -> Result<(), String> {
     match &command.action {
         Action::Connect(port) => connect(session, port.as_deref().unwrap_or("{port}")),
+        Action::Tls(options, agreed) => {
+            if session.stream.is_none() {
+                connect(session, "{port}")?;
+            }
+            session.secure(options, agreed, true)
+        }
         Action::Repeat(times, script) => (0..*times).try_for_each(|_| play(session, script)),
         Action::Mark(_) | Action::Wait(_) | Action::Within(_) | Action::Header(..) => session.play(command),
         _ => {

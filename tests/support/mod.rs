@@ -12,4 +12,5 @@ pub mod ports;
 pub mod script;
 pub mod session;
 pub mod text;
+pub mod tls;
 pub mod upstream;

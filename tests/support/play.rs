@@ -18,6 +18,7 @@ use super::{
     ports,
     session::{Marks, Names, Session, expand_text},
     text::regex,
+    tls,
     upstream::Upstream,
 };
 
@@ -64,6 +65,9 @@ impl<'a> Run<'a> {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cases").join(folder);
         fs::remove_dir_all(&directory).ok();
         fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        tls::write(&directory).map_err(|error| format!("certificates: {error}"))?;
+        let pem = |name| tls::made().iter().find(|made| made.name == name).map_or("", |made| made.crt.as_str());
+        let key = tls::made().iter().find(|made| made.name == "a").map_or("", |made| made.key.as_str());
         let upstreams = (0..UPSTREAMS).map(|_| Upstream::bind()).collect::<Result<Vec<_>, _>>();
         let upstreams = upstreams.map_err(|error| format!("an upstream's listener: {error}"))?;
         let management = ports::reserve();
@@ -78,6 +82,12 @@ impl<'a> Run<'a> {
             ("upstream2", format!("127.0.0.1:{}", upstreams[1].port)),
             ("upstream3", format!("127.0.0.1:{}", upstreams[2].port)),
             ("dir", directory.display().to_string()),
+            ("pem-ca", tls::quoted(pem("ca"))),
+            ("pem-other-ca", tls::quoted(pem("other-ca"))),
+            ("base64-a", tls::base64(pem("a"))),
+            ("base64-a-key", tls::base64(key)),
+            ("pem-a", tls::quoted(pem("a"))),
+            ("pem-a-key", tls::quoted(key)),
         ]);
         Ok(Self {
             case,
@@ -120,6 +130,10 @@ impl<'a> Run<'a> {
         match &step.kind {
             Kind::Config { name, text } => self.write(name, text),
             Kind::ConfigMap { name, text } => self.swap(name, text),
+            Kind::Copy(from, to) => {
+                let text = fs::read_to_string(self.directory.join(from)).map_err(|error| format!("{from}: {error}"))?;
+                self.write(to, &text)
+            }
             Kind::Remove(name) => fs::remove_file(self.directory.join(name)).map_err(|error| error.to_string()),
             Kind::Env(name, value) => {
                 self.environment.push((name.clone(), expand_text(&self.names, value)));

@@ -3,6 +3,7 @@
 use super::{
     h2::script as h2,
     text::{literal, regex, unescape},
+    tls::Options,
 };
 
 /// One command with the line of the case it stands on.
@@ -19,6 +20,10 @@ pub enum Action {
     Accept,
     /// A frame of HTTP/2, or what is expected of one.
     H2(h2::Action),
+    /// A handshake, from the side whose script it is, and what it must come to. Where it is TLS already: nothing.
+    Tls(Options, Agreed),
+    /// New traffic keys, on both sides.
+    UpdateKeys,
     Send(Vec<u8>),
     /// The same bytes, this many per write.
     SendPieces(usize, Vec<u8>),
@@ -49,6 +54,14 @@ pub enum Action {
     Wait(String),
     Within(u64),
     Repeat(usize, Vec<Command>),
+}
+
+#[derive(Clone, Debug)]
+pub enum Agreed {
+    /// Each of these words.
+    On(Vec<String>),
+    /// There is none, for a reason that matches.
+    Fails(String),
 }
 
 #[derive(Clone, Debug)]
@@ -143,6 +156,15 @@ fn action(text: &str) -> Result<Action, String> {
         "connect" => Action::Connect((!rest.is_empty()).then(|| rest.to_owned())),
         "accept" => Action::Accept,
         "h2" => Action::H2(h2::parse(rest)?),
+        "tls" => {
+            let (options, agreed) = rest.split_once("->").unwrap_or((rest, ""));
+            let agreed = match agreed.trim().strip_prefix("fails") {
+                Some(why) => Agreed::Fails(pattern(why)?),
+                None => Agreed::On(agreed.split_whitespace().map(str::to_owned).collect()),
+            };
+            Action::Tls(Options::parse(options)?, agreed)
+        }
+        "update-keys" => Action::UpdateKeys,
         "send" => Action::Send(literal(rest)?),
         "send-pieces" => {
             let (size, bytes) = counted(rest)?;

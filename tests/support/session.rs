@@ -8,11 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustls::ClientConfig;
+
 use super::{
     h2::Http2,
     message::{Chunks, Framing, Head, lossy, values},
-    script::{Action, BodyCheck, Check, Command, Ending, Start},
+    script::{Action, Agreed, BodyCheck, Check, Command, Ending, Start},
     text::{diff, filler, regex, show},
+    tls::{Options, Wire},
 };
 
 /// What placeholders stand for.
@@ -73,7 +76,9 @@ enum Body {
 }
 
 pub struct Session {
-    pub stream: Option<TcpStream>,
+    pub stream: Option<Wire>,
+    /// How this client shakes hands, with the sessions it may take up again.
+    resumable: Vec<(String, Arc<ClientConfig>)>,
     /// The connection's HTTP/2, once a script speaks it.
     pub(super) h2: Http2,
     names: Names,
@@ -92,6 +97,7 @@ impl Session {
         Self {
             stream: None,
             h2: Http2::default(),
+            resumable: Vec::new(),
             names,
             marks,
             buffer: Vec::new(),
@@ -109,7 +115,7 @@ impl Session {
         // Cases say how bytes are cut into writes; the kernel should not join them.
         stream.set_nodelay(true).ok();
         stream.set_write_timeout(Some(Duration::from_secs(10))).ok();
-        self.stream = Some(stream);
+        self.stream = Some(Wire::Plain(stream));
         self.h2 = Http2::default();
         self.buffer.clear();
         self.body = Body::Read;
@@ -148,8 +154,7 @@ impl Session {
             }
             Action::Reset => self.reset(),
             Action::Shutdown => {
-                let stream = self.stream.as_ref().ok_or("not connected")?;
-                stream.shutdown(std::net::Shutdown::Write).map_err(|error| error.to_string())
+                self.stream.as_mut().ok_or("not connected")?.finish().map_err(|error| error.to_string())
             }
             Action::Mark(name) => {
                 self.marks.reach(name);
@@ -160,8 +165,47 @@ impl Session {
                 self.limit = Duration::from_secs(*seconds);
                 Ok(())
             }
-            Action::Connect(_) | Action::Accept | Action::Repeat(..) => unreachable!("played by client and upstream"),
+            Action::UpdateKeys => self.stream.as_mut().ok_or("not connected")?.update_keys(),
+            Action::Connect(_) | Action::Accept | Action::Repeat(..) | Action::Tls(..) => {
+                unreachable!("played by client and upstream")
+            }
         }
+    }
+
+    /// Shakes hands on the connection it has, as a client or as a server.
+    pub fn secure(&mut self, options: &Options, agreed: &Agreed, as_client: bool) -> Result<(), String> {
+        let wire = self.stream.take().ok_or("not connected")?;
+        if wire.is_tls() {
+            self.stream = Some(wire);
+            return Ok(());
+        }
+        wire.socket().set_read_timeout(Some(self.limit)).ok();
+        let client = if as_client { Some(self.client_config(options)?) } else { None };
+        let done = wire.secure(options, client);
+        self.note(format!("TLS: {:?}", done.as_ref().map(|(_, facts)| facts)));
+        match (done, agreed) {
+            (Ok((wire, facts)), Agreed::On(expected)) => {
+                self.stream = Some(wire);
+                match expected.iter().find(|word| !facts.contains(word)) {
+                    Some(missing) => Err(format!("expected {missing}, agreed on {}", facts.join(" "))),
+                    None => Ok(()),
+                }
+            }
+            (Ok((_, facts)), Agreed::Fails(_)) => Err(format!("expected no handshake, agreed on {}", facts.join(" "))),
+            (Err(why), Agreed::Fails(pattern)) if regex(pattern)?.is_match(&why) => Ok(()),
+            (Err(why), _) => Err(format!("the handshake failed: {why}")),
+        }
+    }
+
+    /// The same for the same options, so that a session may be taken up again.
+    fn client_config(&mut self, options: &Options) -> Result<Arc<ClientConfig>, String> {
+        let options_text = format!("{options:?}");
+        if let Some((_, config)) = self.resumable.iter().find(|(text, _)| *text == options_text) {
+            return Ok(Arc::clone(config));
+        }
+        let config = options.client()?;
+        self.resumable.push((options_text, Arc::clone(&config)));
+        Ok(config)
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -215,7 +259,7 @@ impl Session {
 
     fn stall(&mut self, most: u64) -> Result<(), String> {
         let stream = self.stream.as_mut().ok_or("not connected")?;
-        stream.set_write_timeout(Some(Duration::from_millis(400))).ok();
+        stream.socket().set_write_timeout(Some(Duration::from_millis(400))).ok();
         let stuck = loop {
             let piece = filler(self.filled, 65_536);
             match stream.write(&piece) {
@@ -227,7 +271,7 @@ impl Session {
                 break Err(format!("the peer took {} bytes, though nobody reads them", self.filled));
             }
         };
-        stream.set_write_timeout(Some(Duration::from_secs(10))).ok();
+        stream.socket().set_write_timeout(Some(Duration::from_secs(10))).ok();
         self.note(format!("> filler until nothing more was taken: {} bytes", self.filled));
         stuck
     }
@@ -239,7 +283,7 @@ impl Session {
         if left.is_zero() {
             return Some(End::Late);
         }
-        stream.set_read_timeout(Some(left)).ok();
+        stream.socket().set_read_timeout(Some(left)).ok();
         let mut piece = [0; 65_536];
         match stream.read(&mut piece) {
             Ok(0) => Some(End::Fin),
@@ -467,7 +511,7 @@ impl Session {
     fn reset(&mut self) -> Result<(), String> {
         let stream = self.stream.take().ok_or("not connected")?;
         // With no time to linger, closing sends RST.
-        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).map_err(|error| error.to_string())
+        socket2::SockRef::from(stream.socket()).set_linger(Some(Duration::ZERO)).map_err(|error| error.to_string())
     }
 
     pub fn names(&self) -> &Names {

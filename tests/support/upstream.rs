@@ -14,6 +14,7 @@ use super::{
     case::UpstreamMode,
     script::{Action, Command},
     session::{Marks, Names, Session},
+    tls::Wire,
 };
 
 /// An upstream has no deadline of its own worth the name: the case ends it by ending the gateway.
@@ -134,12 +135,7 @@ impl Shared {
         problems
     }
 
-    fn play(
-        &self,
-        session: &mut Session,
-        kept: &mut Vec<std::net::TcpStream>,
-        script: &[Command],
-    ) -> Result<(), String> {
+    fn play(&self, session: &mut Session, kept: &mut Vec<Wire>, script: &[Command]) -> Result<(), String> {
         for command in script {
             let done = match &command.action {
                 Action::Repeat(times, script) => {
@@ -147,6 +143,12 @@ impl Shared {
                     continue;
                 }
                 Action::Accept => self.take(session, kept),
+                Action::Tls(options, agreed) => {
+                    if session.stream.is_none() {
+                        self.take(session, kept)?;
+                    }
+                    session.secure(options, agreed, false)
+                }
                 Action::Mark(_) | Action::Wait(_) | Action::Within(_) | Action::Header(..) => session.play(command),
                 Action::Connect(_) => Err("an upstream accepts".into()),
                 Action::Expect(_) | Action::Raw(_) | Action::H2(_) if session.stream.is_none() => {
@@ -160,7 +162,7 @@ impl Shared {
     }
 
     /// Goes on with the next connection; the one before stays open.
-    fn take(&self, session: &mut Session, kept: &mut Vec<std::net::TcpStream>) -> Result<(), String> {
+    fn take(&self, session: &mut Session, kept: &mut Vec<Wire>) -> Result<(), String> {
         kept.extend(session.stream.take());
         let stream = self.accept().ok_or("no connection came")?;
         session.note("accepted".into());
@@ -190,6 +192,9 @@ impl Shared {
 
     /// Answers the requests of one connection until it ends.
     fn answer(&self, session: &mut Session, script: &[Command]) -> Result<(), String> {
+        if let Some(first) = script.first().filter(|first| matches!(first.action, Action::Tls(..))) {
+            self.play(session, &mut Vec::new(), std::slice::from_ref(first))?;
+        }
         while session.stream.is_some() && session.has_more().unwrap_or(false) {
             self.play(session, &mut Vec::new(), script)?;
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::node::Located;
+use crate::config::{node::Located, settings::ForwardClientCert};
 
 /// In `kind: Configuration`. What is absent keeps its default (`settings.rs`).
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -15,6 +15,7 @@ pub struct GatewayRingway {
     pub listeners: Listeners,
     pub trusted_proxies: Option<Vec<Located<String>>>,
     pub server_header: Option<Located<String>>,
+    pub forward_client_cert: Option<ForwardClientCert>,
     pub access_log: Option<AccessLog>,
     pub proxy_protocol: ProxyProtocolPeers,
     pub connections: Connections,
@@ -31,6 +32,8 @@ pub struct Limits {
     pub buffered_bytes_per_core: Option<Located<u64>>,
     pub retry_body_bytes: Option<Located<u64>>,
     pub connections_per_core: Option<Located<u64>>,
+    pub tls_handshakes_per_core: Option<Located<u64>>,
+    pub tls_handshakes_waiting_per_core: Option<Located<u64>>,
     pub connections_per_upstream: Option<Located<u64>>,
     pub pending_requests_per_upstream: Option<Located<u64>>,
     pub proxy_header_bytes: Option<Located<u64>>,
@@ -53,6 +56,7 @@ pub struct H2Limits {
 pub struct OwnTimeouts {
     pub proxy_header_seconds: Option<Located<f64>>,
     pub request_head_seconds: Option<Located<f64>>,
+    pub tls_handshake_seconds: Option<Located<f64>>,
     pub request_body_idle_seconds: Option<Located<f64>>,
     pub keep_alive_seconds: Option<Located<f64>>,
     pub upstream_connect_seconds: Option<Located<f64>>,
@@ -104,6 +108,8 @@ pub enum AccessLogFormat {
 pub struct ApiRingway {
     /// Of the whole port; absent, it is as another instance of the port says, or else as `Configuration.proxyProtocol`.
     pub proxy_protocol: Option<Located<bool>>,
+    /// For whom it answers: names, or `*.` and a suffix. None: for whom no other answers.
+    pub hosts: Vec<Located<String>>,
 }
 
 /// In `kind: Service`.

@@ -1,0 +1,282 @@
+//! Fields that both directions share: certificate, trust, versions, ciphers, ALPN.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rustls::{RootCertStore, SupportedCipherSuite};
+use serde::Deserialize;
+
+use super::Reading;
+use crate::{
+    config::{node::Located, problem::Location, resources::Id},
+    tls::{
+        Certificate,
+        certificate::{Part, chain_from_pem},
+        suites::{self, Named, Version},
+    },
+};
+
+/// Certificates that expire sooner than this are warned of.
+const WARN_DAYS: i64 = 30;
+const DAY: i64 = 86_400;
+/// Of a certificate or key file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Protocols that may be listed.
+const ALPN_MAX: usize = 8;
+
+/// `certificate`: inline PEM, a Secret, or files.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WrittenCertificate {
+    pub crt: Option<Located<String>>,
+    pub key: Option<Located<String>>,
+    pub secret_ref: Option<SecretRef>,
+    pub crt_file: Option<Located<PathBuf>>,
+    pub key_file: Option<Located<PathBuf>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct SecretRef {
+    name: Located<String>,
+    namespace: Option<String>,
+}
+
+/// Of TLS as it is agreed on, in both directions.
+#[derive(Debug)]
+pub struct Agreement {
+    pub min: Version,
+    pub max: Version,
+    pub suites_12: Option<Vec<SupportedCipherSuite>>,
+    pub alpn: Vec<Vec<u8>>,
+}
+
+/// PEM text with the place it came from.
+struct Pem {
+    text: Vec<u8>,
+    location: Location,
+    field: &'static str,
+}
+
+impl Reading<'_> {
+    /// The certificate, where there is one and nothing is wrong with it.
+    pub(super) fn certificate(&mut self, written: &WrittenCertificate, location: &Location) -> Option<Certificate> {
+        let ways = [
+            written.crt.is_some() || written.key.is_some(),
+            written.secret_ref.is_some(),
+            written.crt_file.is_some() || written.key_file.is_some(),
+        ];
+        if ways.iter().filter(|way| **way).count() != 1 {
+            let text = "expected either `crt` and `key`, or `secretRef`, or `crtFile` and `keyFile`";
+            self.error(location, "certificate", text);
+            return None;
+        }
+        let (crt, key) = if ways[0] {
+            (self.inline(&written.crt, "crt", location), self.inline(&written.key, "key", location))
+        } else if ways[2] {
+            (self.file(&written.crt_file, "crtFile", location), self.file(&written.key_file, "keyFile", location))
+        } else {
+            self.secret(written.secret_ref.as_ref()?)?
+        };
+        let (crt, key) = (crt?, key?);
+        match Certificate::from_pem(&crt.text, &key.text, &suites::provider(None)) {
+            Ok(certificate) => {
+                self.check_validity(&certificate, &crt);
+                Some(certificate)
+            }
+            Err(fault) => {
+                let at = if fault.part == Part::Certificate { &crt } else { &key };
+                self.error(&at.location, &format!("certificate.{}", at.field), fault.text);
+                None
+            }
+        }
+    }
+
+    fn check_validity(&mut self, certificate: &Certificate, at: &Pem) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
+        let left = certificate.not_after - now;
+        let text = match left {
+            ..=0 => format!("the certificate of {} has expired", certificate.subject),
+            _ if left < WARN_DAYS * DAY => {
+                format!("the certificate of {} expires in {} days", certificate.subject, left / DAY)
+            }
+            _ => return,
+        };
+        self.warn(&at.location, &format!("certificate.{}", at.field), text);
+    }
+
+    fn inline(&mut self, text: &Option<Located<String>>, field: &'static str, location: &Location) -> Option<Pem> {
+        match text {
+            Some(text) => Some(Pem { text: text.value.clone().into_bytes(), location: text.location.clone(), field }),
+            None => {
+                self.error(location, &format!("certificate.{field}"), "required, but missing");
+                None
+            }
+        }
+    }
+
+    /// A relative path begins where the file is that names it.
+    fn file(&mut self, path: &Option<Located<PathBuf>>, field: &'static str, location: &Location) -> Option<Pem> {
+        let Some(Located { value, location }) = path else {
+            self.error(location, &format!("certificate.{field}"), "required, but missing");
+            return None;
+        };
+        match self.read(value, location) {
+            Ok(text) => Some(Pem { text, location: location.clone(), field }),
+            Err(text) => {
+                self.error(location, &format!("certificate.{field}"), text);
+                None
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, path: &Path, location: &Location) -> Result<Vec<u8>, String> {
+        let path = location.file.parent().unwrap_or(Path::new("")).join(path);
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+        let result = match read {
+            Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Err(format!("more than {FILE_BYTES_MAX} bytes")),
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+        };
+        self.files.push(path);
+        result
+    }
+
+    fn secret(&mut self, reference: &SecretRef) -> Option<(Option<Pem>, Option<Pem>)> {
+        let location = &reference.name.location;
+        let id = Id::new(reference.namespace.as_deref().unwrap_or(self.namespace), &reference.name.value);
+        let tls = self.secrets.iter().find(|secret| secret.id == id).map(|secret| secret.spec.tls.as_ref());
+        let Some(Some(tls)) = tls else {
+            let text = match tls {
+                None => format!("no Secret `{id}`"),
+                Some(_) => format!("Secret `{id}` has no `tls`"),
+            };
+            self.error(location, "certificate.secretRef", text);
+            return None;
+        };
+        let (crt, key) = (tls.crt.clone(), tls.key.clone());
+        Some((self.decoded(crt, &id, "crt", location), self.decoded(key, &id, "key", location)))
+    }
+
+    /// Base64 of PEM. PEM as it is is understood as well: nothing else begins like it.
+    fn decoded(&mut self, text: Option<String>, id: &Id, part: &str, location: &Location) -> Option<Pem> {
+        let decoded = text.map(|text| {
+            if text.trim_start().starts_with("-----BEGIN ") {
+                return Some(text.into_bytes());
+            }
+            let packed: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+            STANDARD.decode(packed).ok()
+        });
+        match decoded {
+            Some(Some(text)) => Some(Pem { text, location: location.clone(), field: "secretRef" }),
+            wrong => {
+                let what = if wrong.is_some() { "is not base64" } else { "is missing" };
+                self.error(location, "certificate.secretRef", format!("`tls.{part}` of Secret `{id}` {what}"));
+                None
+            }
+        }
+    }
+
+    /// Who is trusted to vouch for the other side.
+    pub(super) fn trust(&mut self, written: &Located<String>) -> Option<Arc<RootCertStore>> {
+        let mut roots = RootCertStore::empty();
+        let authorities = chain_from_pem(written.value.as_bytes()).unwrap_or_default();
+        for (at, authority) in authorities.into_iter().enumerate() {
+            if roots.add(authority).is_err() {
+                let text = format!("certificate {} cannot vouch for others", at + 1);
+                self.error(&written.location, "trustedCA", text);
+                return None;
+            }
+        }
+        if roots.is_empty() {
+            self.error(&written.location, "trustedCA", "no certificate in PEM");
+            return None;
+        }
+        Some(Arc::new(roots))
+    }
+
+    pub(super) fn agreement(
+        &mut self,
+        min: &Option<Located<String>>,
+        max: &Option<Located<String>>,
+        ciphers: &Option<Vec<Located<String>>>,
+        alpn: &Option<Vec<Located<String>>>,
+        spoken: &[&str],
+        location: &Location,
+    ) -> Option<Agreement> {
+        let lowest = self.version("minversion", min, Version::Tls12);
+        let highest = self.version("maxversion", max, Version::Tls13);
+        let alpn = self.alpn(alpn, spoken);
+        let suites_12 = ciphers.as_ref().map(|ciphers| self.ciphers(ciphers));
+        let (lowest, highest) = (lowest?, highest?);
+        if lowest > highest {
+            let at = max.as_ref().or(min.as_ref()).map_or(location, |written| &written.location);
+            self.error(at, "maxversion", "lower than minversion");
+            return None;
+        }
+        let mut agreement = Agreement { min: lowest, max: highest, suites_12, alpn };
+        if agreement.suites_12.as_ref().is_some_and(Vec::is_empty) && lowest == Version::Tls12 {
+            let at = ciphers.iter().flatten().next().map_or(location, |cipher| &cipher.location);
+            if highest == Version::Tls12 {
+                self.error(at, "ciphers", "none is left that can be used");
+                return None;
+            }
+            self.warn(at, "ciphers", "none of them is of TLS 1.2 and can be used: only TLS 1.3 is spoken");
+            agreement.min = Version::Tls13;
+        }
+        Some(agreement)
+    }
+
+    fn version(&mut self, field: &str, written: &Option<Located<String>>, default: Version) -> Option<Version> {
+        let Some(written) = written else { return Some(default) };
+        match written.value.trim() {
+            "1.2" => Some(Version::Tls12),
+            "1.3" => Some(Version::Tls13),
+            "1.0" | "1.1" => {
+                self.warn(&written.location, field, "TLS before 1.2 is not spoken; raised to 1.2");
+                Some(Version::Tls12)
+            }
+            _ => {
+                self.error(&written.location, field, "expected `1.2` or `1.3`");
+                None
+            }
+        }
+    }
+
+    fn ciphers(&mut self, written: &[Located<String>]) -> Vec<SupportedCipherSuite> {
+        let mut chosen = Vec::new();
+        for (at, cipher) in written.iter().enumerate() {
+            match suites::named(&cipher.value) {
+                Named::Suite(suite) if !chosen.contains(&suite) => chosen.push(suite),
+                Named::Suite(_) | Named::Always => {}
+                Named::Unsupported => {
+                    let text = format!("`{}` is not supported and skipped", cipher.value);
+                    self.warn(&cipher.location, &format!("ciphers[{at}]"), text);
+                }
+            }
+        }
+        chosen
+    }
+
+    /// Those that are both wanted and spoken, in the order wanted.
+    fn alpn(&mut self, written: &Option<Vec<Located<String>>>, spoken: &[&str]) -> Vec<Vec<u8>> {
+        let Some(written) = written else { return spoken.iter().map(|name| name.as_bytes().to_vec()).collect() };
+        let mut wanted: Vec<Vec<u8>> = Vec::new();
+        for (at, name) in written.iter().enumerate() {
+            let known = matches!(name.value.as_str(), "h2" | "http/1.1");
+            if !known || at >= ALPN_MAX {
+                let text = format!("`{}` is not spoken here and skipped", name.value);
+                self.warn(&name.location, &format!("alpn[{at}]"), text);
+            } else if spoken.contains(&name.value.as_str()) && !wanted.contains(&name.value.clone().into_bytes()) {
+                wanted.push(name.value.clone().into_bytes());
+            }
+        }
+        wanted
+    }
+}

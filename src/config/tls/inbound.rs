@@ -1,0 +1,145 @@
+//! `tls`: one context for each port, of every certificate that its APIs bring.
+
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use serde::Deserialize;
+
+use super::{
+    Reading,
+    fields::{Agreement, WrittenCertificate},
+};
+use crate::{
+    config::{
+        hash::Stable,
+        node::{Located, Node},
+        problem::{Location, Problem, Severity},
+    },
+    tls::{Certificate, ClientCertificates, ServerContext, ServerSettings, TicketKeys},
+};
+
+/// What a client may ask to speak, best first.
+pub const SPOKEN: &[&str] = &["h2", "http/1.1"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    certificate: Option<Located<WrittenCertificate>>,
+    #[serde(default)]
+    require_client_certificate: bool,
+    #[serde(rename = "trustedCA")]
+    trusted_ca: Option<Located<String>>,
+    alpn: Option<Vec<Located<String>>>,
+    #[serde(rename = "minversion")]
+    min_version: Option<Located<String>>,
+    #[serde(rename = "maxversion")]
+    max_version: Option<Located<String>>,
+    ciphers: Option<Vec<Located<String>>>,
+}
+
+/// One `tls` policy, read.
+#[derive(Debug)]
+pub struct Inbound {
+    certificate: Option<Certificate>,
+    clients: ClientCertificates,
+    agreement: Agreement,
+    /// Of what is asked of clients.
+    demands: u64,
+    location: Location,
+    path: String,
+}
+
+impl Inbound {
+    pub fn read(config: &Node, mut reading: Reading<'_>) -> Option<Self> {
+        let path = reading.path.to_owned();
+        let written: Written = config.deserialize(&path, reading.problems)?;
+        let location = config.location().clone();
+        let certificate = match &written.certificate {
+            Some(certificate) => Some(reading.certificate(&certificate.value, &certificate.location)?),
+            None => None,
+        };
+        let roots = match &written.trusted_ca {
+            Some(authorities) => Some(reading.trust(authorities)?),
+            None => None,
+        };
+        let Written { min_version, max_version, ciphers, alpn, .. } = &written;
+        let agreement = reading.agreement(min_version, max_version, ciphers, alpn, SPOKEN, &location)?;
+        let trusted = written.trusted_ca.as_ref().map_or("", |authorities| &authorities.value);
+        let demands = Stable::new().text(&written.require_client_certificate.to_string()).text(trusted).finish();
+        let clients = clients(written.require_client_certificate, roots).or_else(|| {
+            let text = "required where `requireClientCertificate` is true";
+            reading.error(&location, "trustedCA", text);
+            None
+        })?;
+        Some(Self { certificate, clients, agreement, demands, location, path })
+    }
+
+    /// What else than the certificate makes a context, to be compared.
+    fn settings(&self) -> String {
+        let Agreement { min, max, suites_12, alpn } = &self.agreement;
+        let suites = suites_12.as_ref().map(|suites| suites.iter().map(|suite| suite.suite()).collect::<Vec<_>>());
+        format!("{min:?} {max:?} {suites:?} {alpn:?} {}", self.demands)
+    }
+}
+
+fn clients(required: bool, roots: Option<Arc<RootCertStore>>) -> Option<ClientCertificates> {
+    match (required, roots) {
+        (false, None) => Some(ClientCertificates::NotAsked),
+        (false, Some(roots)) => Some(ClientCertificates::Optional(roots)),
+        (true, Some(roots)) => Some(ClientCertificates::Required(roots)),
+        (true, None) => None,
+    }
+}
+
+/// A port that is served with TLS, and what its APIs say of it.
+#[derive(Debug, Default)]
+pub struct Port {
+    policies: Vec<Inbound>,
+    /// One of its policies is wrong: what it demands is not known, so nothing can be served.
+    pub broken: bool,
+}
+
+impl Port {
+    pub fn add(&mut self, policy: Inbound) {
+        self.policies.push(policy);
+    }
+
+    /// The context of all policies; the first says what is agreed on and asked of clients.
+    ///
+    /// # Errors
+    /// The port cannot be served, for this reason.
+    pub fn context(
+        self,
+        socket: std::net::SocketAddr,
+        tickets: &Arc<TicketKeys>,
+        problems: &mut Vec<Problem>,
+    ) -> Result<ServerContext, String> {
+        if self.broken {
+            return Err("a `tls` policy of this port is wrong: it is not opened".into());
+        }
+        let mut policies = self.policies.into_iter();
+        let mut first = policies.next().ok_or(NO_CERTIFICATE)?;
+        let settings = first.settings();
+        let mut certificates: Vec<Certificate> = first.certificate.take().into_iter().collect();
+        for further in policies {
+            if further.settings() != settings {
+                let text = format!("differs from `{}` on the same port in more than the certificate", first.path);
+                let (location, path) = (further.location, further.path);
+                problems.push(Problem { severity: Severity::Error, location, path, text });
+            }
+            certificates.extend(further.certificate);
+        }
+        if certificates.is_empty() {
+            return Err(NO_CERTIFICATE.into());
+        }
+        let identity = Stable::new().text(&socket.to_string()).text(&first.demands.to_string()).finish();
+        let Agreement { min, max, suites_12, alpn } = first.agreement;
+        let clients = first.clients;
+        ServerContext::new(
+            ServerSettings { certificates, clients, alpn, min, max, suites_12, identity },
+            tickets.clone(),
+        )
+    }
+}
+
+const NO_CERTIFICATE: &str = "https needs a certificate: no `tls` policy of this port has one, and it is not opened";

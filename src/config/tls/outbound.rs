@@ -1,0 +1,90 @@
+//! `tls-outbound`: how an https Service is dialled. Without one its defaults hold.
+
+use serde::Deserialize;
+
+use super::{
+    Reading,
+    fields::{Agreement, WrittenCertificate},
+};
+use crate::{
+    config::{
+        hash::Stable,
+        node::{Located, Node},
+    },
+    tls::{Certificate, ClientContext, ClientSettings, Trust},
+};
+
+/// What we offer to speak, best first.
+pub const SPOKEN: &[&str] = &["h2", "http/1.1"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    #[serde(default)]
+    skip_validation: bool,
+    #[serde(rename = "trustedCA")]
+    trusted_ca: Option<Located<String>>,
+    certificate: Option<Located<WrittenCertificate>>,
+    alpn: Option<Vec<Located<String>>>,
+    #[serde(rename = "minversion")]
+    min_version: Option<Located<String>>,
+    #[serde(rename = "maxversion")]
+    max_version: Option<Located<String>>,
+    ciphers: Option<Vec<Located<String>>>,
+}
+
+/// One `tls-outbound` policy, read; an empty `config` gives the defaults.
+#[derive(Debug)]
+pub struct Outbound {
+    trust: Trust,
+    certificate: Option<Certificate>,
+    agreement: Agreement,
+    trusted: String,
+}
+
+impl Outbound {
+    pub fn read(config: &Node, mut reading: Reading<'_>) -> Option<Self> {
+        let path = reading.path.to_owned();
+        let written: Written = config.deserialize(&path, reading.problems)?;
+        let location = config.location();
+        let certificate = match &written.certificate {
+            Some(certificate) => Some(reading.certificate(&certificate.value, &certificate.location)?),
+            None => None,
+        };
+        let trust = match &written.trusted_ca {
+            _ if written.skip_validation => {
+                let text =
+                    "the upstream's certificate is NOT checked: anybody on the way can read and change everything";
+                reading.warn(location, "skipValidation", text);
+                Trust::Nobody
+            }
+            Some(authorities) => Trust::Authorities(reading.trust(authorities)?),
+            None => Trust::System,
+        };
+        let Written { min_version, max_version, ciphers, alpn, .. } = &written;
+        let agreement = reading.agreement(min_version, max_version, ciphers, alpn, SPOKEN, location)?;
+        let trusted = written.trusted_ca.map(|authorities| authorities.value).unwrap_or_default();
+        Some(Self { trust, certificate, agreement, trusted })
+    }
+
+    /// # Errors
+    /// Nobody of this name could ever be dialled so.
+    pub fn context(self, host: &str) -> Result<ClientContext, String> {
+        let identity = self.identity();
+        let Self { trust, certificate, agreement, .. } = self;
+        let Agreement { min, max, suites_12, alpn } = agreement;
+        ClientContext::new(host, ClientSettings { trust, certificate, alpn, min, max, suites_12 }, identity)
+    }
+
+    /// Of everything that makes connections of one kind another's.
+    fn identity(&self) -> u64 {
+        let Agreement { min, max, suites_12, alpn } = &self.agreement;
+        let suites = suites_12.as_ref().map(|suites| suites.iter().map(|suite| suite.suite()).collect::<Vec<_>>());
+        let leaf = self.certificate.as_ref().and_then(|certificate| certificate.key.cert.first());
+        Stable::new()
+            .text(&format!("{min:?} {max:?} {suites:?} {alpn:?} {}", matches!(self.trust, Trust::Nobody)))
+            .text(&self.trusted)
+            .text(&format!("{:?}", leaf.map(|leaf| leaf.as_ref())))
+            .finish()
+    }
+}

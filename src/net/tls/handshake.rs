@@ -1,0 +1,215 @@
+//! A handshake, to its end or to the alert that says why there is none.
+//!
+//! The last flight waits for the first bytes of data where the peer does not wait for it: one send instead of two.
+
+use std::{future::poll_fn, io};
+
+use rustls::{AlertDescription, CertificateError, Error, HandshakeKind, ProtocolVersion, pki_types::CertificateDer};
+
+use super::session::{RECORD_HEADER, Session, Side, Step};
+use crate::net::{
+    buffer::{Buffer, SMALL_ROOM},
+    reactor::{Fd, Pending, Sending},
+};
+
+/// What both sides agreed on.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub version: &'static str,
+    pub cipher: &'static str,
+    pub alpn: Option<Vec<u8>>,
+    /// An earlier session went on.
+    pub resumed: bool,
+}
+
+impl Facts {
+    /// They agreed on HTTP/2 (RFC 9113 section 3.2).
+    pub fn speaks_http2(&self) -> bool {
+        self.alpn.as_deref() == Some(b"h2")
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The first bytes are no TLS record. They are still there to be read.
+    #[error("not TLS")]
+    NotTls,
+    #[error("the peer left")]
+    Closed,
+    #[error("{0}")]
+    Io(io::Error),
+    #[error("{0}")]
+    Tls(Error),
+}
+
+/// Why a peer's certificate, or ours, was not taken; as far as one can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody we trust vouches for it.
+    Untrusted,
+    Expired,
+    WrongName,
+    /// The peer does not take ours, or wants one.
+    Refused,
+    /// No version, cipher or protocol in common.
+    Incompatible,
+    Other,
+}
+
+impl HandshakeError {
+    pub fn failure(&self) -> Failure {
+        match self.label() {
+            "certificate_expired" => Failure::Expired,
+            "certificate_wrong_name" => Failure::WrongName,
+            "certificate_unknown_issuer" | "certificate_invalid" | "certificate_not_valid_yet" => Failure::Untrusted,
+            "certificate_refused_by_peer" => Failure::Refused,
+            "incompatible" | "no_application_protocol" => Failure::Incompatible,
+            _ => match self {
+                Self::Tls(Error::AlertReceived(
+                    AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure,
+                )) => Failure::Incompatible,
+                _ => Failure::Other,
+            },
+        }
+    }
+
+    /// A metric's label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NotTls => "not_tls",
+            Self::Closed => "closed",
+            Self::Io(_) => "io",
+            Self::Tls(error) => match error {
+                Error::NoCertificatesPresented => "no_client_certificate",
+                Error::InvalidCertificate(error) => match error {
+                    CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate_expired",
+                    CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                        "certificate_not_valid_yet"
+                    }
+                    CertificateError::UnknownIssuer => "certificate_unknown_issuer",
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                        "certificate_wrong_name"
+                    }
+                    _ => "certificate_invalid",
+                },
+                Error::PeerIncompatible(_) => "incompatible",
+                Error::NoApplicationProtocol => "no_application_protocol",
+                Error::AlertReceived(alert) => match alert {
+                    AlertDescription::UnknownCA
+                    | AlertDescription::BadCertificate
+                    | AlertDescription::CertificateExpired
+                    | AlertDescription::CertificateUnknown
+                    | AlertDescription::CertificateRequired
+                    | AlertDescription::UnsupportedCertificate
+                    | AlertDescription::CertificateRevoked => "certificate_refused_by_peer",
+                    _ => "alert",
+                },
+                _ => "malformed",
+            },
+        }
+    }
+}
+
+/// A connection that is through.
+pub(in crate::net) struct Established {
+    pub session: std::rc::Rc<Session>,
+    /// Data that came with the end of the handshake.
+    pub plain: Buffer,
+    pub facts: Facts,
+    /// The peer's certificate, where it showed one.
+    pub peer: Option<CertificateDer<'static>>,
+}
+
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// Shakes hands on `fd`. `received`: what has been read of it already. `after_step` runs after every step of the library.
+pub(in crate::net) async fn handshake(
+    fd: &std::rc::Rc<Fd>,
+    receiving: &mut Pending,
+    received: &mut Buffer,
+    mut side: Side,
+    mut after_step: impl FnMut(),
+) -> Result<Established, HandshakeError> {
+    let mut plain = Buffer::none();
+    let mut out = Vec::new();
+    let mut peer_closed = false;
+    let server = matches!(side, Side::Server(_));
+    if server {
+        while received.is_empty() {
+            receive(receiving, received).await?;
+        }
+        if received.bytes()[0] != HANDSHAKE_RECORD {
+            return Err(HandshakeError::NotTls);
+        }
+    }
+    loop {
+        let (discard, step) = side.step(received.bytes_mut(), &mut plain, &mut out);
+        after_step();
+        if discard > 0 {
+            received.consume(discard);
+        }
+        match step {
+            Err(error) => {
+                side.last_words(received, &mut out);
+                // Why it failed matters more than whether the peer heard it.
+                let _ = send(fd, &mut out).await;
+                return Err(HandshakeError::Tls(error));
+            }
+            Ok(Step::Again) => {}
+            Ok(Step::PeerClosed) if side.common().is_handshaking() => return Err(HandshakeError::Closed),
+            Ok(Step::PeerClosed) => {
+                peer_closed = true;
+                break;
+            }
+            Ok(Step::Open) => break,
+            Ok(Step::Blocked) => {
+                send(fd, &mut out).await?;
+                if received.len() > HANDSHAKE_BYTES_MAX {
+                    return Err(HandshakeError::Tls(Error::General("a flight is too long".into())));
+                }
+                receive(receiving, received).await?;
+            }
+        }
+    }
+    let common = side.common();
+    let version = common.protocol_version();
+    if server && version == Some(ProtocolVersion::TLSv1_2) {
+        // This client waits for our Finished, or has ended with its own and `out` is empty.
+        send(fd, &mut out).await?;
+    }
+    let common = side.common();
+    let facts = Facts {
+        version: match version {
+            Some(ProtocolVersion::TLSv1_3) => "1.3",
+            _ => "1.2",
+        },
+        cipher: common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default(),
+        alpn: common.alpn_protocol().map(<[u8]>::to_vec),
+        resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
+    };
+    let peer = common.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.clone().into_owned());
+    let session = Session::new(fd.clone(), side, std::mem::take(received), out, peer_closed);
+    Ok(Established { session, plain, facts, peer })
+}
+
+/// What may be received and not understood yet: the library's own limit for a message is 64 KiB.
+const HANDSHAKE_BYTES_MAX: usize = 80 * 1024 + RECORD_HEADER;
+
+async fn receive(receiving: &mut Pending, received: &mut Buffer) -> Result<(), HandshakeError> {
+    match poll_fn(|context| receiving.poll_receive(received, SMALL_ROOM, context)).await {
+        Ok(0) => Err(HandshakeError::Closed),
+        Ok(_) => Ok(()),
+        Err(error) => Err(HandshakeError::Io(error)),
+    }
+}
+
+async fn send(fd: &std::rc::Rc<Fd>, out: &mut Vec<u8>) -> Result<(), HandshakeError> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let mut buffer = Buffer::with_room(out.len());
+    buffer.extend(out);
+    out.clear();
+    let mut sending = Sending::new(fd.clone(), buffer);
+    poll_fn(|context| sending.poll(context)).await.0.map_err(HandshakeError::Io)
+}

@@ -1,0 +1,130 @@
+//! The TLS handshake of a client's connection, before anything is read of it.
+//!
+//! A port that is served with TLS answers nothing without it; a client that speaks plain HTTP there is told so.
+
+use std::{rc::Rc, sync::Arc};
+
+use rustls::server::UnbufferedServerConnection;
+
+use super::{
+    client::Client,
+    connection::{LINGER, read_on},
+    respond,
+};
+use crate::{
+    config::settings::ServerHeader,
+    http::{authority::host, head::RequestHead},
+    net::{
+        Stream,
+        tls::{Facts, HandshakeError, Side},
+    },
+    proxy::reject,
+    telemetry::core::CoreTelemetry,
+    tls::{ServerContext, Table, certificate::Shown, identity},
+    worker::deadline::Expired,
+};
+
+/// What the handshake has settled, for as long as the connection lives.
+pub struct Secured {
+    pub facts: Facts,
+    pub context: Arc<ServerContext>,
+    /// Which certificate this client was shown.
+    pub shown: Shown,
+    /// What upstreams may be told of its own, verified certificate.
+    pub client: Option<String>,
+}
+
+impl Secured {
+    /// Whether this connection may ask for an authority, with a port or without.
+    pub fn may_ask(&self, authority: &[u8]) -> bool {
+        let table = &self.context.table;
+        table.certificates().len() < 2 || table.may_ask(self.shown, &host(authority))
+    }
+}
+
+/// Secures a connection before anything is read of it. `None`: there is none any more.
+pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerContext>) -> Option<Rc<Secured>> {
+    let Client { core, listener, peer, deadline, .. } = client;
+    let (timeout, limits) = {
+        let settings = &client.serving().snapshot.settings;
+        (settings.timeouts.tls_handshake, settings.limits.clone())
+    };
+    deadline.set(timeout);
+    let telemetry = &core.telemetry;
+    let _counted = UnderWay::new(telemetry);
+    let (inside_max, waiting_max) = (limits.tls_handshakes_per_core, limits.tls_handshakes_waiting_per_core);
+    let inside = match deadline.guard(core.handshakes.enter(inside_max, waiting_max)).await {
+        Ok(Some(inside)) => inside,
+        Ok(None) => {
+            telemetry.tls_handshake_ended("limit");
+            return None;
+        }
+        Err(Expired) => {
+            telemetry.tls_handshake_ended("timeout");
+            return None;
+        }
+    };
+    let server = match UnbufferedServerConnection::new(context.config.clone()) {
+        Ok(server) => Side::Server(Box::new(server)),
+        Err(error) => {
+            tracing::error!("{}: no handshake is possible: {error}", listener.address);
+            return None;
+        }
+    };
+    let mut shown = None;
+    let after_step = || shown = Table::take_shown().or(shown);
+    let done = deadline.guard(stream.secure(server, after_step)).await;
+    // Who lingers is no handshake any more.
+    drop(inside);
+    let reason = match done {
+        Ok(Ok((facts, certificate))) => {
+            telemetry.tls_handshake_ended(if facts.resumed { "resumed" } else { "full" });
+            let shown = shown.unwrap_or(Shown { certificate: 0, by_name: false });
+            return Some(Rc::new(Secured {
+                facts,
+                context,
+                shown,
+                client: certificate.map(|certificate| identity::forwarded(&certificate)),
+            }));
+        }
+        Ok(Err(error)) => {
+            deadline.set(Some(LINGER));
+            let plain = matches!(error, HandshakeError::NotTls) && stream.receiver.buffered()[0].is_ascii_uppercase();
+            let _ = deadline.guard(say_why(stream, plain)).await;
+            tracing::debug!("{peer} at {}: {error}", listener.address);
+            error.label()
+        }
+        Err(Expired) => "timeout",
+    };
+    telemetry.tls_handshake_ended(reason);
+    None
+}
+
+/// A handshake that has begun, for as long as it lives.
+struct UnderWay<'t>(&'t CoreTelemetry);
+
+impl<'t> UnderWay<'t> {
+    fn new(telemetry: &'t CoreTelemetry) -> Self {
+        telemetry.tls_handshakes_open.increment();
+        Self(telemetry)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.tls_handshakes_open.decrement();
+    }
+}
+
+/// Lets a client hear why it was refused: an alert, which it has been sent, or words where it speaks HTTP without TLS. One
+/// that is still sending would lose both to a reset.
+async fn say_why(stream: &mut Stream, plain: bool) {
+    if plain {
+        let out = respond::minimal(&reject::plain_on_tls(), None, &ServerHeader::None, &RequestHead::default());
+        if stream.sender.send(out).await.0.is_err() {
+            return;
+        }
+    }
+    stream.sender.finish();
+    read_on(&mut stream.receiver).await;
+}

@@ -1,0 +1,183 @@
+//! Certificates with their keys, and which of them a client is shown.
+//!
+//! All certificates of a port are one table: by the names in them, literal or with `*` for one label; the first where none
+//! matches, since a client that names nobody expects somebody all the same.
+
+use std::{cell::Cell, collections::HashMap, sync::Arc};
+
+use rustls::{
+    InconsistentKeys,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use x509_parser::{extensions::GeneralName, prelude::FromDer, prelude::X509Certificate, public_key::PublicKey};
+
+/// Shorter RSA keys are refused.
+const RSA_BITS_MIN: usize = 2048;
+/// Certificates of one chain.
+const CHAIN_MAX: usize = 16;
+
+/// A chain with its key.
+#[derive(Debug)]
+pub struct Certificate {
+    pub key: Arc<CertifiedKey>,
+    /// From the leaf's subjectAltName, in lower case: names, `*.` names and addresses.
+    pub names: Vec<String>,
+    /// Seconds since 1970.
+    pub not_after: i64,
+    /// For people.
+    pub subject: String,
+}
+
+/// Which part of what was written is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Certificate,
+    Key,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub part: Part,
+    pub text: String,
+}
+
+impl Certificate {
+    /// From PEM: the leaf, then whoever vouches for it; and the leaf's key.
+    pub fn from_pem(chain: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<Self, Fault> {
+        let of_certificate = |text: &str| Fault { part: Part::Certificate, text: text.to_owned() };
+        let of_key = |text: &str| Fault { part: Part::Key, text: text.to_owned() };
+        let chain = chain_from_pem(chain).map_err(|text| of_certificate(&text))?;
+        let leaf = chain.first().ok_or_else(|| of_certificate("no certificate in it"))?;
+        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| of_certificate("not an X.509 certificate"))?;
+        let rsa_bits = match parsed.public_key().parsed() {
+            Ok(PublicKey::RSA(rsa)) => rsa.key_size(),
+            _ => RSA_BITS_MIN,
+        };
+        if rsa_bits < RSA_BITS_MIN {
+            return Err(of_certificate(&format!("an RSA key of {rsa_bits} bits; at least {RSA_BITS_MIN} are needed")));
+        }
+        let names = names(&parsed);
+        let (not_after, subject) = (parsed.validity().not_after.timestamp(), parsed.subject().to_string());
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|_| of_key("no private key in PEM, or one with a passphrase"))?;
+        let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                of_key("the key does not belong to the certificate")
+            }
+            _ => of_key("a key of a kind that cannot be used"),
+        })?;
+        Ok(Self { key: Arc::new(key), names, not_after, subject })
+    }
+
+    /// Whether it speaks for this host.
+    pub fn covers(&self, host: &str) -> bool {
+        let wildcard = host.split_once('.').map(|(_, parent)| parent);
+        self.names.iter().any(|name| match name.strip_prefix("*.") {
+            Some(parent) => wildcard == Some(parent),
+            None => name == host,
+        })
+    }
+}
+
+/// Every certificate of a PEM text.
+pub fn chain_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).take(CHAIN_MAX).collect();
+    chain.map_err(|_| "not PEM".to_owned())
+}
+
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let text = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::IPAddress(bytes) => address(bytes),
+        _ => None,
+    };
+    extension.value.general_names.iter().filter_map(text).collect()
+}
+
+fn address(bytes: &[u8]) -> Option<String> {
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
+        return Some(std::net::Ipv4Addr::from(bytes).to_string());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(|bytes| std::net::Ipv6Addr::from(bytes).to_string())
+}
+
+/// All certificates of one port; never empty.
+#[derive(Debug)]
+pub struct Table {
+    certificates: Vec<Certificate>,
+    /// By name, without the `*` of a wildcard.
+    literal: HashMap<String, usize>,
+    wildcard: HashMap<String, usize>,
+}
+
+/// Which certificate a client was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub certificate: usize,
+    /// It named a host that the certificate speaks for.
+    pub by_name: bool,
+}
+
+thread_local! {
+    static SHOWN: Cell<Option<Shown>> = const { Cell::new(None) };
+}
+
+impl Table {
+    /// Of two certificates with one name the first has it.
+    pub fn new(certificates: Vec<Certificate>) -> Self {
+        let (mut literal, mut wildcard) = (HashMap::new(), HashMap::new());
+        for (index, certificate) in certificates.iter().enumerate() {
+            for name in &certificate.names {
+                match name.strip_prefix("*.") {
+                    Some(parent) => wildcard.entry(parent.to_owned()).or_insert(index),
+                    None => literal.entry(name.clone()).or_insert(index),
+                };
+            }
+        }
+        Self { certificates, literal, wildcard }
+    }
+
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
+    }
+
+    /// What the library chose on this thread since it was last asked. A step of a handshake is not interrupted, so whoever
+    /// asks directly behind it learns of its own.
+    pub fn take_shown() -> Option<Shown> {
+        SHOWN.take()
+    }
+
+    /// The certificate of a host, in lower case.
+    pub fn of_host(&self, host: &str) -> Option<usize> {
+        let wildcard = || self.wildcard.get(host.split_once('.')?.1);
+        self.literal.get(host).or_else(wildcard).copied()
+    }
+
+    /// Whether a client that was shown one certificate may ask for this host. It may not where the host is another
+    /// certificate's, or where it named a host of this one and asks for a stranger's (RFC 9110 section 15.5.20). With one
+    /// certificate there is nothing to confuse.
+    pub fn may_ask(&self, shown: Shown, host: &str) -> bool {
+        self.certificates.len() < 2
+            || self.certificates[shown.certificate].covers(host)
+            || !shown.by_name && self.of_host(host).is_none()
+    }
+}
+
+impl ResolvesServerCert for Table {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = hello.server_name().and_then(|name| {
+            if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                self.of_host(&name.to_ascii_lowercase())
+            } else {
+                self.of_host(name)
+            }
+        });
+        let shown = Shown { certificate: named.unwrap_or_default(), by_name: named.is_some() };
+        SHOWN.set(Some(shown));
+        self.certificates.get(shown.certificate).map(|certificate| certificate.key.clone())
+    }
+}

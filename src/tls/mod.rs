@@ -1,0 +1,17 @@
+//! TLS without sockets: certificates and who is shown which, whom to trust, tickets.
+//!
+//! Contexts are immutable and shared by all cores. What the operator wrote is read in `config/`, and what becomes of bytes
+//! in `net/tls/`.
+
+pub mod certificate;
+pub mod client;
+pub mod server;
+
+pub mod identity;
+pub mod suites;
+pub mod tickets;
+
+pub use certificate::{Certificate, Fault, Part, Table};
+pub use client::{ClientContext, ClientSettings, Trust};
+pub use server::{ClientCertificates, ServerContext, ServerSettings};
+pub use tickets::TicketKeys;

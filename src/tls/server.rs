@@ -1,0 +1,80 @@
+//! How a port is served: its certificates, what it asks of clients, and the sessions that it takes up again.
+
+use std::sync::Arc;
+
+use rustls::{
+    RootCertStore, ServerConfig, SupportedCipherSuite,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+};
+
+use super::{
+    certificate::{Certificate, Table},
+    suites::{self, Version},
+    tickets::{TicketKeys, Ticketer},
+};
+
+/// What is asked of clients.
+#[derive(Clone, Debug)]
+pub enum ClientCertificates {
+    NotAsked,
+    /// Whoever shows one must have it from one of these.
+    Optional(Arc<RootCertStore>),
+    Required(Arc<RootCertStore>),
+}
+
+/// Checked settings of one port.
+#[derive(Debug)]
+pub struct ServerSettings {
+    pub certificates: Vec<Certificate>,
+    pub clients: ClientCertificates,
+    pub alpn: Vec<Vec<u8>>,
+    pub min: Version,
+    pub max: Version,
+    /// `None`: the library's.
+    pub suites_12: Option<Vec<SupportedCipherSuite>>,
+    /// Of the listener and what it asks of clients: its tickets are good where this is equal.
+    pub identity: u64,
+}
+
+/// All cores handshake with it.
+#[derive(Debug)]
+pub struct ServerContext {
+    pub config: Arc<ServerConfig>,
+    pub table: Arc<Table>,
+    /// Of what it asks of clients: where this changes, connections drain.
+    pub identity: u64,
+}
+
+impl ServerContext {
+    /// # Errors
+    /// Nothing could ever be agreed on.
+    pub fn new(settings: ServerSettings, tickets: Arc<TicketKeys>) -> Result<Self, String> {
+        let provider = Arc::new(suites::provider(settings.suites_12.as_deref()));
+        let versions = suites::versions(settings.min, settings.max);
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&versions)
+            .map_err(|_| "no cipher is left for these versions".to_owned())?;
+        let verifier =
+            |roots: &Arc<RootCertStore>| WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+        let builder = match &settings.clients {
+            ClientCertificates::NotAsked => builder.with_no_client_auth(),
+            ClientCertificates::Optional(roots) => {
+                let verifier = verifier(roots).allow_unauthenticated().build();
+                builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
+            }
+            ClientCertificates::Required(roots) => {
+                let verifier = verifier(roots).build();
+                builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
+            }
+        };
+        let table = Arc::new(Table::new(settings.certificates));
+        let mut config = builder.with_cert_resolver(table.clone());
+        config.alpn_protocols = settings.alpn;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = Arc::new(Ticketer { keys: tickets, context: settings.identity });
+        // Early data could be sent twice by anybody.
+        config.max_early_data_size = 0;
+        config.send_half_rtt_data = false;
+        Ok(Self { config: Arc::new(config), table, identity: settings.identity })
+    }
+}
