@@ -44,7 +44,7 @@ fn parse(criterion: &mut Criterion) {
 /// head is parsed within the measured time, since editing uses it up: subtract `parse`.
 fn edit_and_emit(criterion: &mut Criterion) {
     let snapshot = snapshot(1, 1, |_| "/.*".to_owned());
-    let core = Core::new(0, 1, snapshot.clone(), CoreTelemetry::new(0), Arc::new(Load::default()));
+    let core = Core::new(0, 1, snapshot.clone(), CoreTelemetry::new(0), Arc::new(Load::default()), Arc::default());
     let peer = IpAddr::from([127, 0, 0, 1]);
     let service = &*snapshot.services[0];
     let mut group = criterion.benchmark_group("parse_edit_emit");
@@ -53,7 +53,7 @@ fn edit_and_emit(criterion: &mut Criterion) {
         group.bench_function(format!("request/{name}"), |bencher| {
             bencher.iter(|| {
                 let taken = parse_request(black_box(input), &mut 0, &HEAD_LIMITS, &mut head);
-                arrive(&core, &snapshot.settings, peer, "127.0.0.1", &mut head);
+                arrive(&core, &snapshot.settings, peer, "127.0.0.1", "http", None, &mut head);
                 out.clear();
                 write_upstream_head(&mut out, &head, &head.path, service, &snapshot.settings);
                 taken

@@ -35,7 +35,7 @@ impl Room {
     }
 
     fn route(&mut self, snapshot: &Snapshot, path: &[u8]) -> Option<(usize, Chosen)> {
-        let (api, base) = snapshot.listeners[0].apis.find(path)?;
+        let (api, base) = snapshot.listeners[0].apis.find(b"a.test", path)?;
         let input =
             RuleInput { path: relative(path, base), authority: b"a.test", method: b"GET", fields: &self.fields };
         let chosen =

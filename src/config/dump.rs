@@ -9,7 +9,7 @@ use super::{
     model::{ApiModel, Attachment, Model, ROUTER_ORDER, RouteModel, ServiceModel, Written},
     node::{Node, nearest},
     resources::{Id, LoadBalancing, RetryOn, ServiceRingway},
-    settings::{ServerHeader, Settings},
+    settings::{ServerHeader, Settings, TrustedProxies},
 };
 
 /// What stands in the place of a secret.
@@ -186,6 +186,10 @@ fn written_json(written: &Written, policy: &mut Map<String, Value>) {
     }
 }
 
+fn networks(list: &TrustedProxies) -> Vec<String> {
+    list.0.iter().map(ToString::to_string).collect()
+}
+
 fn settings_json(settings: &Settings) -> Value {
     let seconds = |time: Option<std::time::Duration>| time.map_or(0.0, |time| time.as_secs_f64());
     let (limits, timeouts) = (&settings.limits, &settings.timeouts);
@@ -203,6 +207,7 @@ fn settings_json(settings: &Settings) -> Value {
             "tlsHandshakesWaitingPerCore": limits.tls_handshakes_waiting_per_core,
             "connectionsPerUpstream": limits.connections_per_upstream,
             "pendingRequestsPerUpstream": limits.pending_requests_per_upstream,
+            "proxyHeaderBytes": limits.proxy_header_bytes,
             "h2": {
                 "concurrentStreams": limits.h2.concurrent_streams,
                 "streamWindow": limits.h2.stream_window,
@@ -213,6 +218,7 @@ fn settings_json(settings: &Settings) -> Value {
             },
         },
         "timeouts": {
+            "proxyHeaderSeconds": seconds(timeouts.proxy_header),
             "requestHeadSeconds": seconds(timeouts.request_head),
             "tlsHandshakeSeconds": seconds(timeouts.tls_handshake),
             "requestBodyIdleSeconds": seconds(timeouts.request_body_idle),
@@ -225,7 +231,13 @@ fn settings_json(settings: &Settings) -> Value {
             "upstreamResponseSeconds": seconds(timeouts.upstream_response),
         },
         "listeners": { "h2c": settings.h2c },
-        "trustedProxies": settings.trusted_proxies.0.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "connections": {
+            "spread": settings.connections.spread,
+            "maxRequests": settings.connections.max_requests,
+            "maxAgeSeconds": seconds(settings.connections.max_age),
+        },
+        "proxyProtocol": { "enabled": settings.proxy_protocol.enabled, "from": networks(&settings.proxy_protocol.from) },
+        "trustedProxies": networks(&settings.trusted_proxies),
         "serverHeader": match &settings.server_header {
             ServerHeader::Default => Value::Null,
             ServerHeader::Name(name) => name.clone().into(),
