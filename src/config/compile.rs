@@ -45,7 +45,10 @@ pub struct Context<'c> {
     /// Custom policies.
     pub extensions: &'c [Resource<Extension>],
     pub secrets: &'c [Resource<Secret>],
-    pub tickets: &'c Arc<TicketKeys>,
+    /// `None`: no session is taken up again.
+    pub tickets: Option<&'c Arc<TicketKeys>>,
+    /// Files that were read for the settings.
+    pub files: &'c [PathBuf],
 }
 
 /// A snapshot of everything that can be served. Problems are added to `problems`; the snapshot's own list stays empty.
@@ -64,7 +67,7 @@ pub fn compile(
         services: HashMap::new(),
         taken: BTreeMap::new(),
         proxy_protocol: BTreeMap::new(),
-        files: Vec::new(),
+        files: context.files.to_vec(),
         intern,
     };
     let mut services = Vec::new();
@@ -133,7 +136,7 @@ struct Compiler<'c> {
     taken: BTreeMap<SocketAddr, Vec<Taken>>,
     /// What an API says first about PROXY protocol on its port, and which one.
     proxy_protocol: BTreeMap<SocketAddr, (bool, Id)>,
-    /// Certificates and keys that were read.
+    /// Certificates and keys that were read, and whatever else a snapshot is made of besides its documents.
     files: Vec<PathBuf>,
     intern: Intern<'c>,
 }

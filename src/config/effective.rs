@@ -71,7 +71,7 @@ impl Sections {
     }
 
     /// A section as its type, as far as it can be read. Its problems have been reported by [`Sections::merge`].
-    fn section<T: serde::de::DeserializeOwned + Default>(&self, name: &str) -> (T, String) {
+    pub fn section<T: serde::de::DeserializeOwned + Default>(&self, name: &str) -> (T, String) {
         match self.0.get(name) {
             Some(merged) => (merged.node.deserialize_rest().unwrap_or_default(), merged.path.clone()),
             None => (T::default(), name.to_owned()),

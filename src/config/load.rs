@@ -21,6 +21,7 @@ use super::{
     resources::Resources,
     settings::Settings,
     snapshot::{SeriesId, Snapshot},
+    tls::tickets,
 };
 use crate::tls::TicketKeys;
 
@@ -64,7 +65,7 @@ pub struct Outcome {
 impl Loader {
     /// `given`: files and directories from the command line; without any, [`Roots::choose`] says where to look.
     pub fn new(given: Vec<PathBuf>, environment: Environment) -> Self {
-        Self { given, environment, tickets: TicketKeys::new() }
+        Self { given, environment, tickets: TicketKeys::random() }
     }
 
     /// What to watch. A directory that is made later counts, so it is asked again on each load.
@@ -101,7 +102,7 @@ impl Loaded {
     /// Texts as if they were files, for tests and tools.
     pub fn from_texts(texts: &[(&str, &str)], environment: Environment) -> Self {
         let file = |(path, text): &(&str, &str)| SourceFile { path: Arc::new(path.into()), text: (*text).into() };
-        Self::from_files(texts.iter().map(file).collect(), environment, TicketKeys::new(), Vec::new())
+        Self::from_files(texts.iter().map(file).collect(), environment, TicketKeys::random(), Vec::new())
     }
 
     /// The expanded form, with the problems of references and targets.
@@ -114,7 +115,10 @@ impl Loaded {
         let mut problems = self.problems.clone();
         let model = self.expand(&mut problems);
         let hash = self.hash(&model);
-        let mut snapshot = compile::compile(&model, &self.context(), generation, hash, intern, &mut problems);
+        let mut files = Vec::new();
+        let keys = tickets::keys(&self.sections, &self.tickets, &mut files, &mut problems);
+        let context = self.context(keys.as_ref(), &files);
+        let mut snapshot = compile::compile(&model, &context, generation, hash, intern, &mut problems);
         if let Some(everything) = self.resources.with_drafts() {
             problems = self.problems_of(&everything);
         }
@@ -127,7 +131,10 @@ impl Loaded {
     fn problems_of(&self, everything: &Resources) -> Vec<Problem> {
         let mut found = Vec::new();
         let model = expand(everything, &self.environment, &mut found);
-        compile::compile(&model, &self.context(), 0, String::new(), &mut |_| SeriesId::default(), &mut found);
+        let mut files = Vec::new();
+        let keys = tickets::keys(&self.sections, &self.tickets, &mut files, &mut found);
+        let context = self.context(keys.as_ref(), &files);
+        compile::compile(&model, &context, 0, String::new(), &mut |_| SeriesId::default(), &mut found);
         found.retain(|problem| !problem.location.is_nowhere() && !self.is_told(problem));
         found.extend(self.problems.iter().cloned());
         found
@@ -143,13 +150,14 @@ impl Loaded {
         })
     }
 
-    fn context(&self) -> Context<'_> {
+    fn context<'c>(&'c self, tickets: Option<&'c Arc<TicketKeys>>, files: &'c [PathBuf]) -> Context<'c> {
         Context {
             environment: &self.environment,
             settings: &self.settings,
             extensions: &self.resources.extensions,
             secrets: &self.resources.secrets,
-            tickets: &self.tickets,
+            tickets,
+            files,
         }
     }
 

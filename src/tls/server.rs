@@ -32,7 +32,7 @@ pub struct ServerSettings {
     pub max: Version,
     /// `None`: the library's.
     pub suites_12: Option<Vec<SupportedCipherSuite>>,
-    /// Of the listener and what it asks of clients: its tickets are good where this is equal.
+    /// Of the port and what it asks of clients: its tickets are good where this is equal.
     pub identity: u64,
 }
 
@@ -46,9 +46,11 @@ pub struct ServerContext {
 }
 
 impl ServerContext {
+    /// Without ticket keys every handshake is a full one.
+    ///
     /// # Errors
     /// Nothing could ever be agreed on.
-    pub fn new(settings: ServerSettings, tickets: Arc<TicketKeys>) -> Result<Self, String> {
+    pub fn new(settings: ServerSettings, tickets: Option<Arc<TicketKeys>>) -> Result<Self, String> {
         let provider = Arc::new(suites::provider(settings.suites_12.as_deref()));
         let versions = suites::versions(settings.min, settings.max);
         let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -71,7 +73,10 @@ impl ServerContext {
         let mut config = builder.with_cert_resolver(table.clone());
         config.alpn_protocols = settings.alpn;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = Arc::new(Ticketer { keys: tickets, context: settings.identity });
+        match tickets {
+            Some(keys) => config.ticketer = Arc::new(Ticketer { keys, context: settings.identity }),
+            None => config.send_tls13_tickets = 0,
+        }
         // Early data could be sent twice by anybody.
         config.max_early_data_size = 0;
         config.send_half_rtt_data = false;

@@ -28,15 +28,14 @@ struct Key {
 /// The first seals, all open.
 type Ring = Arc<[Arc<Key>]>;
 
-struct Keys {
-    ring: Ring,
-    /// When to make a new one. `None`: they come from a file.
-    until: Option<Instant>,
-    /// The bytes of that file.
-    file: Option<Vec<u8>>,
+enum Keys {
+    /// Of a file.
+    Fixed(Ring),
+    /// Of our own making; until when the first seals.
+    Rotating(RwLock<(Ring, Instant)>),
 }
 
-pub struct TicketKeys(RwLock<Keys>);
+pub struct TicketKeys(Keys);
 
 impl std::fmt::Debug for TicketKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -45,43 +44,54 @@ impl std::fmt::Debug for TicketKeys {
 }
 
 impl TicketKeys {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self(RwLock::new(Keys::own())))
+    /// Keys of our own, which no other process has.
+    pub fn random() -> Arc<Self> {
+        let ring = [Arc::new(Key::random())].into();
+        Arc::new(Self(Keys::Rotating(RwLock::new((ring, Instant::now() + ROTATION)))))
     }
 
-    /// Takes the keys of a file, which have been checked; or with `None` keys of our own. Tickets of before are accepted
-    /// as long as their keys are among the new ones.
-    pub fn set_file(&self, bytes: Option<&[u8]>) {
-        let mut keys = self.0.write().expect("no holder panics");
-        match bytes {
-            Some(bytes) if keys.file.as_deref() != Some(bytes) => {
-                let ring = bytes.chunks_exact(KEY_BYTES).take(KEYS_MAX).map(|bytes| Arc::new(Key::of(bytes))).collect();
-                *keys = Keys { ring, until: None, file: Some(bytes.to_vec()) };
-            }
-            None if keys.file.is_some() => *keys = Keys::own(),
-            _ => {}
+    /// The keys that a file holds, one behind the other. Tickets of before are accepted as long as their keys are among
+    /// them.
+    ///
+    /// # Errors
+    /// What is wrong with the file; never a byte of it.
+    pub fn from_file(bytes: &[u8]) -> Result<Arc<Self>, String> {
+        let count = bytes.len() / KEY_BYTES;
+        if !bytes.len().is_multiple_of(KEY_BYTES) || !(1..=KEYS_MAX).contains(&count) {
+            let len = bytes.len();
+            return Err(format!("{len} bytes: expected 1 to {KEYS_MAX} keys of {KEY_BYTES} bytes each"));
         }
+        let ring: Ring = bytes.chunks_exact(KEY_BYTES).map(|bytes| Arc::new(Key::of(bytes))).collect();
+        for (at, key) in ring.iter().enumerate() {
+            if let Some(first) = ring[..at].iter().position(|other| other.name == key.name) {
+                return Err(format!(
+                    "keys {} and {} have the same name, their first {NAME_LEN} bytes",
+                    first + 1,
+                    at + 1
+                ));
+            }
+        }
+        Ok(Arc::new(Self(Keys::Fixed(ring))))
     }
 
     fn ring(&self) -> Ring {
-        let keys = self.0.read().expect("no holder panics");
-        if keys.until.is_none_or(|until| Instant::now() < until) {
-            return keys.ring.clone();
+        let rotating = match &self.0 {
+            Keys::Fixed(ring) => return ring.clone(),
+            Keys::Rotating(rotating) => rotating,
+        };
+        let keys = rotating.read().expect("no holder panics");
+        if Instant::now() < keys.1 {
+            return keys.0.clone();
         }
         drop(keys);
-        let mut keys = self.0.write().expect("no holder panics");
-        if keys.until.is_some_and(|until| Instant::now() >= until) {
-            let before = keys.ring.first().cloned();
-            keys.ring = std::iter::once(Arc::new(Key::random())).chain(before).collect();
-            keys.until = Some(Instant::now() + ROTATION);
+        let mut keys = rotating.write().expect("no holder panics");
+        let (ring, until) = &mut *keys;
+        if Instant::now() >= *until {
+            let before = ring.first().cloned();
+            *ring = std::iter::once(Arc::new(Key::random())).chain(before).collect();
+            *until = Instant::now() + ROTATION;
         }
-        keys.ring.clone()
-    }
-}
-
-impl Keys {
-    fn own() -> Self {
-        Self { ring: [Arc::new(Key::random())].into(), until: Some(Instant::now() + ROTATION), file: None }
+        ring.clone()
     }
 }
 
@@ -158,11 +168,11 @@ mod tests {
 
     #[test]
     fn a_ticket_opens_for_its_context_only() {
-        let keys = TicketKeys::new();
+        let keys = TicketKeys::random();
         let ticket = ticketer(&keys, 1).encrypt(b"session").expect("sealed");
         assert_eq!(ticketer(&keys, 1).decrypt(&ticket).as_deref(), Some(&b"session"[..]));
         assert_eq!(ticketer(&keys, 2).decrypt(&ticket), None);
-        assert_eq!(ticketer(&TicketKeys::new(), 1).decrypt(&ticket), None);
+        assert_eq!(ticketer(&TicketKeys::random(), 1).decrypt(&ticket), None);
         for len in 0..ticket.len() {
             assert_eq!(ticketer(&keys, 1).decrypt(&ticket[..len]), None);
         }
@@ -174,22 +184,29 @@ mod tests {
     #[test]
     fn replicas_with_one_file_open_each_others_tickets_also_after_a_rotation() {
         let (old, new) = ([1; KEY_BYTES], [2; KEY_BYTES]);
-        let (one, other) = (TicketKeys::new(), TicketKeys::new());
-        one.set_file(Some(&old));
-        other.set_file(Some(&[new, old].concat()));
+        let one = TicketKeys::from_file(&old).expect("a key");
+        let other = TicketKeys::from_file(&[new, old].concat()).expect("two keys");
         let ticket = ticketer(&one, 7).encrypt(b"x").expect("sealed");
         assert_eq!(ticketer(&other, 7).decrypt(&ticket).as_deref(), Some(&b"x"[..]));
         let newer = ticketer(&other, 7).encrypt(b"x").expect("sealed");
         assert_eq!(ticketer(&one, 7).decrypt(&newer), None);
-        other.set_file(None);
-        assert_eq!(ticketer(&other, 7).decrypt(&ticket), None);
+    }
+
+    #[test]
+    fn a_file_holds_whole_keys_with_names_of_their_own() {
+        let refused = |bytes: &[u8]| TicketKeys::from_file(bytes).expect_err("refused");
+        assert_eq!(refused(b""), "0 bytes: expected 1 to 16 keys of 48 bytes each");
+        assert_eq!(refused(&[0; 80]), "80 bytes: expected 1 to 16 keys of 48 bytes each");
+        assert_eq!(refused(&[0; 17 * 48]), "816 bytes: expected 1 to 16 keys of 48 bytes each");
+        assert_eq!(refused(&[7; 96]), "keys 1 and 2 have the same name, their first 16 bytes");
     }
 
     #[test]
     fn our_own_keys_are_accepted_for_one_rotation_more() {
-        let keys = TicketKeys::new();
+        let keys = TicketKeys::random();
         let ticket = ticketer(&keys, 1).encrypt(b"x").expect("sealed");
-        let pass = || keys.0.write().expect("no holder panics").until = Some(Instant::now());
+        let Keys::Rotating(rotating) = &keys.0 else { panic!("our own") };
+        let pass = || rotating.write().expect("no holder panics").1 = Instant::now();
         pass();
         assert!(ticketer(&keys, 1).decrypt(&ticket).is_some());
         pass();

@@ -19,6 +19,15 @@ pub struct GatewayRingway {
     pub access_log: Option<AccessLog>,
     pub proxy_protocol: ProxyProtocolPeers,
     pub connections: Connections,
+    pub tls: Tls,
+}
+
+/// Of every port that is served with TLS.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tls {
+    pub tickets: Option<bool>,
+    pub ticket_keys_file: Option<Located<PathBuf>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -1,9 +1,7 @@
 //! Fields that both directions share: certificate, trust, versions, ciphers, ALPN.
 
 use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -12,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::{RootCertStore, SupportedCipherSuite};
 use serde::Deserialize;
 
-use super::Reading;
+use super::{Reading, read_file};
 use crate::{
     config::{node::Located, problem::Location, resources::Id},
     tls::{
@@ -25,8 +23,6 @@ use crate::{
 /// Certificates that expire sooner than this are warned of.
 const WARN_DAYS: i64 = 30;
 const DAY: i64 = 86_400;
-/// Of a certificate or key file.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Protocols that may be listed.
 const ALPN_MAX: usize = 8;
 
@@ -126,26 +122,13 @@ impl Reading<'_> {
             self.error(location, &format!("certificate.{field}"), "required, but missing");
             return None;
         };
-        match self.read(value, location) {
+        match read_file(value, location, self.files) {
             Ok(text) => Some(Pem { text, location: location.clone(), field }),
             Err(text) => {
                 self.error(location, &format!("certificate.{field}"), text);
                 None
             }
         }
-    }
-
-    pub(super) fn read(&mut self, path: &Path, location: &Location) -> Result<Vec<u8>, String> {
-        let path = location.file.parent().unwrap_or(Path::new("")).join(path);
-        let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-        let result = match read {
-            Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Err(format!("more than {FILE_BYTES_MAX} bytes")),
-            Ok(_) => Ok(bytes),
-            Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
-        };
-        self.files.push(path);
-        result
     }
 
     fn secret(&mut self, reference: &SecretRef) -> Option<(Option<Pem>, Option<Pem>)> {

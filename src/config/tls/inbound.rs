@@ -111,7 +111,7 @@ impl Port {
     pub fn context(
         self,
         socket: std::net::SocketAddr,
-        tickets: &Arc<TicketKeys>,
+        tickets: Option<&Arc<TicketKeys>>,
         problems: &mut Vec<Problem>,
     ) -> Result<ServerContext, String> {
         if self.broken {
@@ -132,12 +132,13 @@ impl Port {
         if certificates.is_empty() {
             return Err(NO_CERTIFICATE.into());
         }
-        let identity = Stable::new().text(&socket.to_string()).text(&first.demands.to_string()).finish();
+        // Replicas bind addresses of their own, and take up each other's sessions.
+        let identity = Stable::new().text(&socket.port().to_string()).text(&first.demands.to_string()).finish();
         let Agreement { min, max, suites_12, alpn } = first.agreement;
         let clients = first.clients;
         ServerContext::new(
             ServerSettings { certificates, clients, alpn, min, max, suites_12, identity },
-            tickets.clone(),
+            tickets.cloned(),
         )
     }
 }

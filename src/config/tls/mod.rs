@@ -6,11 +6,16 @@
 mod fields;
 pub mod inbound;
 pub mod outbound;
+pub mod tickets;
 
 pub use inbound::{Inbound, Port};
 pub use outbound::Outbound;
 
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use super::{
     problem::{Location, Problem, Severity},
@@ -42,4 +47,22 @@ impl Reading<'_> {
     fn warn(&mut self, location: &Location, field: &str, text: impl Into<String>) {
         self.problem(Severity::Warning, location, field, text);
     }
+}
+
+/// Of a file with a certificate or keys.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A file that a configuration names: a relative path begins where the document's file is. It counts as read also where it
+/// cannot be, so that its coming is noticed.
+fn read_file(path: &Path, location: &Location, files: &mut Vec<PathBuf>) -> Result<Vec<u8>, String> {
+    let path = location.file.parent().unwrap_or(Path::new("")).join(path);
+    let mut bytes = Vec::new();
+    let read = File::open(&path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let result = match read {
+        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Err(format!("more than {FILE_BYTES_MAX} bytes")),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+    };
+    files.push(path);
+    result
 }
