@@ -6,12 +6,12 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::core::{Core, Serving};
+use super::{client::Client, core::Serving, handshake::Secured};
 use crate::{
     config::settings::AccessLog,
     http::head::{Known, RequestHead},
     telemetry::{
-        access_log::{Entry, Format},
+        access_log::{Entry, Format, Tls},
         core::{CoreTelemetry, ExchangeRecord, Method},
     },
 };
@@ -45,20 +45,23 @@ struct Line {
     method: Vec<u8>,
     path: Vec<u8>,
     request_id: Vec<u8>,
+    secured: Option<Rc<Secured>>,
 }
 
 impl Account {
-    pub fn begin(core: &Core, serving: Rc<Serving>, client: SocketAddr, request: &RequestHead) -> Self {
-        core.telemetry.requests_open.increment();
+    pub fn begin(client: &Client, serving: Rc<Serving>, request: &RequestHead) -> Self {
+        let telemetry = client.core.telemetry.clone();
+        telemetry.requests_open.increment();
         let line = serving.snapshot.settings.access_log.as_ref().map(|_| Line {
             method: request.method.clone(),
             path: request.path.clone(),
             request_id: Vec::new(),
+            secured: client.secured.clone(),
         });
         Self {
-            telemetry: core.telemetry.clone(),
+            telemetry,
             serving,
-            client,
+            client: client.peer,
             started: Instant::now(),
             asked: None,
             answered: None,
@@ -108,6 +111,12 @@ impl Account {
                 at_us: (now.as_micros() as u64).saturating_sub(total_ns / 1000),
                 core: self.telemetry.core,
                 client: self.client,
+                tls: line.secured.as_deref().map(|secured| Tls {
+                    version: secured.facts.version,
+                    cipher: secured.facts.cipher,
+                    resumed: secured.facts.resumed,
+                    subject: secured.client.as_ref().map_or("", |identity| &identity.subject),
+                }),
                 method: &line.method,
                 path: &line.path,
                 api: api.map_or("", |api| &api.name),

@@ -27,7 +27,7 @@ pub enum After {
 pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace) -> After {
     let serving = client.serving();
     client.tenure.begin_request();
-    let mut account = Account::begin(&client.core, serving.clone(), client.peer, &workspace.request);
+    let mut account = Account::begin(client, serving.clone(), &workspace.request);
     match decide(client, workspace, &serving, &mut account) {
         Ok(()) => match grpc::timeout(&workspace.request) {
             None => forward::forward(client, wire, workspace, &serving, &mut account).await,
@@ -46,7 +46,7 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
 /// Answers a request that was refused before it could be looked at.
 pub async fn refuse(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace, answer: LocalResponse) -> After {
     let serving = client.serving();
-    let mut account = Account::begin(&client.core, serving.clone(), client.peer, &workspace.request);
+    let mut account = Account::begin(client, serving.clone(), &workspace.request);
     respond::local(client, wire, workspace, &serving, &mut account, answer).await
 }
 
@@ -64,7 +64,8 @@ fn decide(
     workspace.api_ran.clear();
     workspace.service_ran.clear();
     let (peer, scheme) = (client.peer.ip(), client.scheme());
-    let certificate = client.secured.as_ref().and_then(|secured| secured.client.as_deref());
+    let identity = client.secured.as_ref().and_then(|secured| secured.client.as_ref());
+    let certificate = identity.map(|identity| &*identity.forwarded);
     headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, certificate, &mut workspace.request);
     let request = &mut workspace.request;
     match &request.method[..] {

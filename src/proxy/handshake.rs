@@ -20,7 +20,7 @@ use crate::{
     },
     proxy::reject,
     telemetry::core::CoreTelemetry,
-    tls::{ServerContext, Table, certificate::Shown, identity},
+    tls::{ServerContext, Table, certificate::Shown, identity::Identity},
     worker::deadline::Expired,
 };
 
@@ -30,8 +30,8 @@ pub struct Secured {
     pub context: Arc<ServerContext>,
     /// Which certificate this client was shown.
     pub shown: Shown,
-    /// What upstreams may be told of its own, verified certificate.
-    pub client: Option<String>,
+    /// Whom its own, verified certificate names.
+    pub client: Option<Identity>,
 }
 
 impl Secured {
@@ -84,7 +84,7 @@ pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerCon
                 facts,
                 context,
                 shown,
-                client: certificate.map(|certificate| identity::forwarded(&certificate)),
+                client: certificate.map(|certificate| Identity::of(&certificate)),
             }));
         }
         Ok(Err(error)) => {

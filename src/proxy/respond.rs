@@ -300,7 +300,7 @@ pub fn run_response_chains(client: std::net::IpAddr, workspace: &mut Workspace, 
 /// Answers what never became an exchange, and says that the connection ends.
 pub async fn refuse_connection(client: &Client, sender: &Sender, request: &RequestHead, answer: LocalResponse) {
     let serving = client.serving();
-    let mut account = Account::begin(&client.core, serving.clone(), client.peer, request);
+    let mut account = Account::begin(client, serving.clone(), request);
     account.status = answer.status;
     account.reason = answer.reason;
     let settings = &serving.snapshot.settings;

@@ -20,6 +20,7 @@ pub struct Entry<'a> {
     pub at_us: u64,
     pub core: usize,
     pub client: SocketAddr,
+    pub tls: Option<Tls<'a>>,
     pub method: &'a [u8],
     /// As routed, without the query string: queries carry secrets.
     pub path: &'a [u8],
@@ -36,6 +37,16 @@ pub struct Entry<'a> {
     pub total_ns: u64,
     pub upstream_ns: Option<u64>,
     pub overhead_ns: Option<u64>,
+}
+
+/// How the client's connection is secured.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'a> {
+    pub version: &'a str,
+    pub cipher: &'a str,
+    pub resumed: bool,
+    /// Of the client's verified certificate; empty where it showed none.
+    pub subject: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +126,15 @@ fn json(line: &mut Vec<u8>, entry: &Entry<'_>) {
     string(b"\",\"upstream\":\"", entry.upstream.as_bytes());
     string(b"\",\"flags\":\"", entry.reason.as_bytes());
     string(b"\",\"request_id\":\"", entry.request_id);
+    if let Some(tls) = &entry.tls {
+        string(b"\",\"tls.protocol.version\":\"", tls.version.as_bytes());
+        string(b"\",\"tls.cipher\":\"", tls.cipher.as_bytes());
+        string(b"\",\"tls.client.subject\":\"", tls.subject.as_bytes());
+    }
     print(line, format_args!("\",\"client.address\":\"{}\"", entry.client.ip()));
+    if let Some(tls) = &entry.tls {
+        print(line, format_args!(",\"tls.resumed\":{}", tls.resumed));
+    }
     let mut number = |name: &[u8], value: u64| {
         line.extend_from_slice(name);
         decimal(line, value);
@@ -153,6 +172,10 @@ fn text(line: &mut Vec<u8>, entry: &Entry<'_>) {
     word(b" upstream=", entry.upstream.as_bytes());
     word(b" flags=", entry.reason.as_bytes());
     word(b" request_id=", entry.request_id);
+    if let Some(tls) = &entry.tls {
+        word(b" tls=", tls.version.as_bytes());
+        word(b" subject=", tls.subject.as_bytes());
+    }
     print(line, format_args!(" client={}", entry.client));
     let mut number = |name: &[u8], value: u64| {
         line.extend_from_slice(name);
@@ -243,6 +266,7 @@ mod tests {
             at_us: 1_740_787_199_000_001,
             core: 2,
             client: "192.0.2.1:4000".parse().expect("a literal address"),
+            tls: None,
             method: b"GET",
             path,
             api: "orders",
@@ -287,6 +311,19 @@ mod tests {
         assert_eq!(value["flags"], "upstream_connect");
         assert_eq!(value["gateway_us"], 2);
         assert!(value.get("upstream_us").is_none());
+    }
+
+    #[test]
+    fn tls_is_told_where_there_is_any() {
+        let tls = Tls { version: "1.3", cipher: "TLS_AES_128_GCM_SHA256", resumed: true, subject: "CN=\"a\",O=b c" };
+        let entry = Entry { tls: Some(tls), ..entry(b"/a") };
+        let value: serde_json::Value = serde_json::from_str(&line(Format::Json, &entry)).expect("valid JSON");
+        assert_eq!(value["tls.protocol.version"], "1.3");
+        assert_eq!(value["tls.cipher"], "TLS_AES_128_GCM_SHA256");
+        assert_eq!(value["tls.client.subject"], "CN=\"a\",O=b c");
+        assert_eq!(value["tls.resumed"], true);
+        let text = line(Format::Text, &entry);
+        assert!(text.contains(r#" request_id=0-1 tls=1.3 subject="CN=\"a\",O=b c" client=192.0.2.1:4000 "#), "{text}");
     }
 
     #[test]

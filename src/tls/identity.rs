@@ -1,33 +1,45 @@
-//! Who a verified peer is, as upstreams are told: an element of `x-forwarded-client-cert`, in Envoy's form.
+//! Who a verified peer is: its subject for the log, and an element of `x-forwarded-client-cert`, in Envoy's form, for
+//! upstreams.
 
 use std::fmt::Write;
 
 use aws_lc_rs::digest;
 use x509_parser::{extensions::GeneralName, prelude::FromDer, prelude::X509Certificate, x509::X509Name};
 
-/// `Hash=<SHA-256>;Subject="CN=a,O=b";URI=...;DNS=...`
-pub fn forwarded(certificate: &[u8]) -> String {
-    let mut out = String::from("Hash=");
-    for byte in digest::digest(&digest::SHA256, certificate).as_ref() {
-        let _ = write!(out, "{byte:02x}");
-    }
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return out };
-    out.push_str(";Subject=");
-    quoted(&mut out, &rfc2253(certificate.subject()));
-    let names = certificate.subject_alternative_name().ok().flatten();
-    for name in names.iter().flat_map(|extension| &extension.value.general_names) {
-        let (key, value) = match name {
-            GeneralName::URI(uri) => (";URI=", uri),
-            GeneralName::DNSName(name) => (";DNS=", name),
-            _ => continue,
-        };
-        out.push_str(key);
-        match value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b';' | b',' | b'=')) {
-            true => out.push_str(value),
-            false => quoted(&mut out, value),
+pub struct Identity {
+    /// `CN=a,O=b`; empty where the certificate names nobody there.
+    pub subject: String,
+    /// `Hash=<SHA-256>;Subject="CN=a,O=b";URI=...;DNS=...`
+    pub forwarded: String,
+}
+
+impl Identity {
+    pub fn of(certificate: &[u8]) -> Self {
+        let mut out = String::from("Hash=");
+        for byte in digest::digest(&digest::SHA256, certificate).as_ref() {
+            let _ = write!(out, "{byte:02x}");
         }
+        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+            return Self { subject: String::new(), forwarded: out };
+        };
+        let subject = rfc2253(certificate.subject());
+        out.push_str(";Subject=");
+        quoted(&mut out, &subject);
+        let names = certificate.subject_alternative_name().ok().flatten();
+        for name in names.iter().flat_map(|extension| &extension.value.general_names) {
+            let (key, value) = match name {
+                GeneralName::URI(uri) => (";URI=", uri),
+                GeneralName::DNSName(name) => (";DNS=", name),
+                _ => continue,
+            };
+            out.push_str(key);
+            match value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b';' | b',' | b'=')) {
+                true => out.push_str(value),
+                false => quoted(&mut out, value),
+            }
+        }
+        Self { subject, forwarded: out }
     }
-    out
 }
 
 /// The last part first (RFC 2253).
@@ -63,6 +75,6 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_is_a_hash() {
-        assert_eq!(forwarded(b"").len(), "Hash=".len() + 64);
+        assert_eq!(Identity::of(b"").forwarded.len(), "Hash=".len() + 64);
     }
 }

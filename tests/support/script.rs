@@ -27,6 +27,8 @@ pub enum Action {
     Send(Vec<u8>),
     /// The same bytes, this many per write.
     SendPieces(usize, Vec<u8>),
+    /// On the socket itself, whatever layer is above it.
+    SendBeneath(Vec<u8>),
     /// One byte every so many milliseconds, until all are sent or the peer answers.
     Drip(u64, Vec<u8>),
     /// Filler bytes.
@@ -166,6 +168,7 @@ fn action(text: &str) -> Result<Action, String> {
         }
         "update-keys" => Action::UpdateKeys,
         "send" => Action::Send(literal(rest)?),
+        "send-beneath" => Action::SendBeneath(literal(rest)?),
         "send-pieces" => {
             let (size, bytes) = counted(rest)?;
             Action::SendPieces(size as usize, bytes)

@@ -136,6 +136,7 @@ impl Session {
             Action::H2(action) => self.play_h2(action),
             Action::Send(bytes) => self.send(bytes),
             Action::SendPieces(size, bytes) => self.send_pieces(*size, bytes),
+            Action::SendBeneath(bytes) => self.send_beneath(bytes),
             Action::Drip(pause, bytes) => self.drip(*pause, bytes),
             Action::Fill(count) => self.fill(*count),
             Action::FillTo(total) => self.fill(total - self.filled),
@@ -224,6 +225,12 @@ impl Session {
             self.note(format!("  not all was taken: {error}"));
         }
         Ok(())
+    }
+
+    fn send_beneath(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.note(format!("> {} (on the socket)", show(bytes)));
+        let mut socket = self.stream.as_ref().ok_or("not connected")?.socket();
+        socket.write_all(bytes).map_err(|error| error.to_string())
     }
 
     fn send_pieces(&mut self, size: usize, bytes: &[u8]) -> Result<(), String> {

@@ -4,7 +4,9 @@
 
 use std::{future::poll_fn, io};
 
-use rustls::{AlertDescription, CertificateError, Error, HandshakeKind, ProtocolVersion, pki_types::CertificateDer};
+use rustls::{
+    AlertDescription, CertificateError, CipherSuite, Error, HandshakeKind, ProtocolVersion, pki_types::CertificateDer,
+};
 
 use super::session::{RECORD_HEADER, Session, Side, Step};
 use crate::net::{
@@ -183,13 +185,23 @@ pub(in crate::net) async fn handshake(
             Some(ProtocolVersion::TLSv1_3) => "1.3",
             _ => "1.2",
         },
-        cipher: common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default(),
+        cipher: common.negotiated_cipher_suite().map_or("", |suite| registered_name(suite.suite())),
         alpn: common.alpn_protocol().map(<[u8]>::to_vec),
         resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
     };
     let peer = common.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.clone().into_owned());
     let session = Session::new(fd.clone(), side, std::mem::take(received), out, peer_closed);
     Ok(Established { session, plain, facts, peer })
+}
+
+/// As in the registry of IANA, from which the library's names of TLS 1.3 differ.
+fn registered_name(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        of_12 => of_12.as_str().unwrap_or_default(),
+    }
 }
 
 /// What may be received and not understood yet: the library's own limit for a message is 64 KiB.
