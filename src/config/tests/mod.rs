@@ -192,9 +192,8 @@ fn a_port_without_a_certificate_is_not_opened() {
     ));
     assert!(snapshot.listeners.is_empty());
     for service in &snapshot.services {
-        // Dialled with TLS, or, in a protocol that is not spoken yet, not at all.
-        let broken = service.policies.iter().any(|bound| matches!(bound.policy, Compiled::Broken(_)));
-        assert!(service.tls.is_some() != broken, "{}", service.name);
+        // Dialled with TLS, or with HTTP/2 at once.
+        assert!(service.tls.is_some() != service.multiplexes, "{}", service.name);
     }
     let errors: Vec<_> = problems.iter().filter(|problem| problem.starts_with("error: ")).collect();
     assert!(matches!(errors[..], [error] if error.contains("https needs a certificate")), "{problems:?}");

@@ -4,6 +4,9 @@
 //! sharing would cost a lock on every request. An idle connection has a read in flight: when that completes before the
 //! connection is wanted again, the upstream has closed it or sent what nobody asked for, and it is dropped.
 
+mod dial;
+mod lease;
+
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -18,19 +21,21 @@ use std::{
 
 use rustls::{ClientConfig, client::UnbufferedClientConnection, pki_types::ServerName};
 
+pub use self::lease::{Carrier, Lease};
+use self::{
+    dial::{Dial, Dialling},
+    lease::Held,
+};
 use crate::{
     config::snapshot::{LoadBalancing, ProxyProtocolVersion, Service},
     http::h2::{HeaderMemory, Limits},
     net::{
-        Buffer, Sender, Stream,
+        Buffer, Stream,
         proxy_protocol::{self, Addresses, Version},
         task,
         tls::{Failure, HandshakeError, Side},
     },
-    proxy::{
-        h2::{self, Link},
-        wire::Wire,
-    },
+    proxy::h2::{self, Link},
     telemetry::core::CoreTelemetry,
     tls::ClientContext,
 };
@@ -91,15 +96,6 @@ struct Multiplexed {
     owner: Option<Weak<Addresses>>,
 }
 
-/// Who waits for a connection that many can share, instead of dialling one each.
-#[derive(Default)]
-struct Dial {
-    under_way: Cell<bool>,
-    /// The last one failed: until one succeeds everybody dials, and learns why it fails.
-    failed: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
-}
-
 struct Idle {
     stream: Stream,
     /// The client connection that alone may use it.
@@ -109,35 +105,12 @@ struct Idle {
     sweeps: u32,
 }
 
-/// A connection in use, or a place on one. Dropping it closes the connection, or resets the stream; [`Lease::give_back`]
-/// keeps it.
-pub struct Lease {
-    held: Option<Held>,
-    pub backend: Rc<Backend>,
-    upstream: Rc<Upstream>,
-    /// It had carried a request before.
-    pub reused: bool,
-    owner: Option<Weak<Addresses>>,
-}
-
 /// For a Service that is told who the client is: the connection begins with a header that says so, and carries requests of
 /// that one client connection only, which is known by where it keeps its addresses.
 #[derive(Clone, Copy)]
 pub struct Own<'a> {
     pub version: Version,
     pub client: &'a Rc<Addresses>,
-}
-
-enum Held {
-    Http1(Stream),
-    /// The stream, once the request was asked.
-    Http2(Rc<Link>, Option<h2::Owned>),
-}
-
-/// What a request is asked with.
-pub enum Carrier {
-    Http1(Sender),
-    Http2(Rc<Link>),
 }
 
 /// Which idle connection may carry a request.
@@ -547,104 +520,6 @@ impl Backend {
         let links = self.links.borrow();
         let fits = |known: &&Multiplexed| own.is_none_or(|own| is_of(&known.owner, own.client));
         links.iter().filter(fits).find(|known| known.link.may_ask()).map(|known| known.link.clone())
-    }
-}
-
-impl Lease {
-    /// What to ask with.
-    pub fn carrier(&self) -> Carrier {
-        match self.held.as_ref().expect(HELD) {
-            Held::Http1(stream) => Carrier::Http1(stream.sender.clone()),
-            Held::Http2(link, _) => Carrier::Http2(link.clone()),
-        }
-    }
-
-    /// Takes the stream of the request that was asked.
-    pub fn hold(&mut self, asked: h2::Owned) {
-        if let Some(Held::Http2(_, owned)) = &mut self.held {
-            *owned = Some(asked);
-        }
-    }
-
-    /// The upstream's side of the exchange, once the request was asked.
-    pub fn wire(&mut self) -> Wire<'_> {
-        match self.held.as_mut().expect(HELD) {
-            Held::Http1(stream) => Wire::Http1(stream),
-            Held::Http2(_, owned) => Wire::Http2(&owned.as_ref().expect("the request was asked").stream),
-        }
-    }
-
-    /// Keeps the connection for the next request, whose answer may bring `room` bytes at once. Only when both directions
-    /// ended cleanly.
-    pub fn give_back(mut self, doubtful: bool, room: usize) {
-        if let Some(Held::Http1(_)) = &self.held
-            && let Some(Held::Http1(mut stream)) = self.held.take()
-        {
-            stream.receiver.want(room);
-            stream.receiver.listen_in();
-            let owner = self.owner.take();
-            self.upstream.keep(&self.backend, Idle { stream, owner, doubtful, sweeps: 0 });
-        }
-    }
-}
-
-const HELD: &str = "only giving it back takes the connection, and consumes the lease";
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.backend.active.set(self.backend.active.get() - 1);
-        match self.held.take() {
-            Some(Held::Http1(_)) => self.upstream.closed(),
-            // Its place is free for the next.
-            Some(Held::Http2(link, stream)) => {
-                drop(stream);
-                link.leave_if_unused();
-                self.upstream.call_next();
-            }
-            None => {}
-        }
-    }
-}
-
-impl Dial {
-    fn is_worth_waiting_for(&self) -> bool {
-        self.under_way.get() && !self.failed.get()
-    }
-
-    async fn done(&self) {
-        poll_fn(|context| match self.is_worth_waiting_for() {
-            true => {
-                self.waiting.borrow_mut().push(context.waker().clone());
-                Poll::Pending
-            }
-            false => Poll::Ready(()),
-        })
-        .await;
-    }
-}
-
-/// A dial that others may wait for; dropped before it succeeded, it failed or was given up.
-struct Dialling<'a> {
-    dial: &'a Dial,
-    succeeded: bool,
-}
-
-impl<'a> Dialling<'a> {
-    fn begin(dial: &'a Dial) -> Self {
-        dial.under_way.set(true);
-        Self { dial, succeeded: false }
-    }
-
-    fn succeeded(mut self) {
-        self.succeeded = true;
-    }
-}
-
-impl Drop for Dialling<'_> {
-    fn drop(&mut self) {
-        self.dial.under_way.set(false);
-        self.dial.failed.set(!self.succeeded);
-        self.dial.waiting.take().into_iter().for_each(Waker::wake);
     }
 }
 
