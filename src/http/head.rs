@@ -171,7 +171,7 @@ impl Fields {
     }
 
     /// The memory it holds for the next message.
-    pub(in crate::http) fn capacity(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.bytes.capacity() + self.list.capacity() * size_of::<Field>()
     }
 

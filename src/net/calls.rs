@@ -10,6 +10,24 @@ use super::buffer::Buffer;
 /// Where this little room is left behind what is held, more is made.
 const MIN_RECEIVE: usize = 512;
 
+/// What follows what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing for now: it is to leave at once.
+    Anything,
+    /// The end of our side, at once: the last segment waits for it, and one segment says both.
+    End,
+}
+
+impl Next {
+    pub fn flag(self) -> libc::c_int {
+        match self {
+            Self::Anything => 0,
+            Self::End => libc::MSG_MORE,
+        }
+    }
+}
+
 /// Receives behind what `buffer` holds, `room` bytes at most. True: there may be more.
 pub fn receive(fd: RawFd, buffer: &mut Buffer, room: usize) -> io::Result<(usize, bool)> {
     if buffer.is_empty() && buffer.room() < room {
@@ -31,8 +49,8 @@ pub fn receive(fd: RawFd, buffer: &mut Buffer, room: usize) -> io::Result<(usize
 }
 
 /// Sends as much as the kernel takes at once.
-pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+pub fn send(fd: RawFd, bytes: &[u8], next: Next) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | next.flag();
     // SAFETY: the kernel reads from a slice that is lent for the duration of the call.
     result(unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) })
 }

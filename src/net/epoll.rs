@@ -15,7 +15,7 @@ use socket2::SockAddr;
 
 use super::{
     buffer::Buffer,
-    calls::{self, result},
+    calls::{self, Next, result},
 };
 
 const EVENTS_PER_ROUND: usize = 1024;
@@ -131,9 +131,10 @@ impl Epoll {
         token: Token,
         fd: RawFd,
         bytes: &[u8],
+        next: Next,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        match calls::send(fd, bytes) {
+        match calls::send(fd, bytes, next) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Socket::wait(&mut self.socket(token).writer, context)
             }

@@ -100,7 +100,7 @@ pub struct Accepted {
 impl Accepted {
     /// Takes it for this core, for good.
     pub fn open(self) -> io::Result<(Stream, SocketAddr)> {
-        Ok((Stream::new(self.socket)?, self.peer))
+        Ok((Stream::accepted(self.socket)?, self.peer))
     }
 
     /// Whether the descriptors that clients may take are taken with this one; the rest is for upstreams, files, probes.

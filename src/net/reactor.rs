@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     buffer::{Buffer, SMALL_ROOM},
-    calls,
+    calls::{self, Next},
     driver::Kind,
     epoll::{self, Epoll},
     ring::{Op, Ring},
@@ -113,11 +113,18 @@ pub struct Pending {
     waits: bool,
     /// With the ring: there may be something, to be received by a call.
     readable: bool,
+    /// With the ring: the first receive tries before it waits.
+    hasty: bool,
 }
 
 impl Pending {
     pub fn new(fd: Rc<Fd>) -> Self {
-        Self { fd, op: None, waits: false, readable: false }
+        Self { fd, op: None, waits: false, readable: false, hasty: false }
+    }
+
+    /// Of a peer that has most likely sent something already.
+    pub fn hasty(fd: Rc<Fd>) -> Self {
+        Self { fd, op: None, waits: false, readable: false, hasty: true }
     }
 
     /// Receives behind what `buffer` holds. The ring brings a buffer of its own when there is something to put into it, so
@@ -142,7 +149,10 @@ impl Pending {
                 }
                 let op = self.op.get_or_insert_with(|| {
                     self.waits = room > SMALL_ROOM;
-                    if self.waits { ring.wait_readable(self.fd.raw) } else { ring.receive(self.fd.raw) }
+                    match self.waits {
+                        true => ring.wait_readable(self.fd.raw),
+                        false => ring.receive(self.fd.raw, std::mem::take(&mut self.hasty)),
+                    }
                 });
                 let done = ready!(ring.poll(op, context));
                 self.op = None;
@@ -220,15 +230,16 @@ pub struct Sending {
     op: Option<Op>,
     /// With the ring: what the kernel takes at once is sent by a call first.
     at_once: bool,
+    next: Next,
 }
 
 /// From this size on the ring is only asked for what does not go at once.
 const AT_ONCE_MIN: usize = 8 * 1024;
 
 impl Sending {
-    pub fn new(fd: Rc<Fd>, buffer: Buffer) -> Self {
+    pub fn new(fd: Rc<Fd>, buffer: Buffer, next: Next) -> Self {
         let at_once = buffer.len() >= AT_ONCE_MIN;
-        Self { fd, buffer, op: None, at_once }
+        Self { fd, buffer, op: None, at_once, next }
     }
 
     /// Sends everything; the buffer comes back empty, for the next use.
@@ -240,21 +251,22 @@ impl Sending {
                 }
                 let sent = match reactor {
                     Reactor::Ring(_) if std::mem::take(&mut self.at_once) => {
-                        match calls::send(self.fd.raw, self.buffer.bytes()) {
+                        match calls::send(self.fd.raw, self.buffer.bytes(), self.next) {
                             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                             sent => sent,
                         }
                     }
                     Reactor::Ring(ring) => {
-                        let op =
-                            self.op.get_or_insert_with(|| ring.send(self.fd.raw, std::mem::take(&mut self.buffer)));
+                        let op = self
+                            .op
+                            .get_or_insert_with(|| ring.send(self.fd.raw, std::mem::take(&mut self.buffer), self.next));
                         let done = ready!(ring.poll(op, context));
                         self.op = None;
                         self.buffer = done.buffer;
                         done.result
                     }
                     Reactor::Epoll(epoll) => {
-                        ready!(epoll.poll_send(self.fd.token, self.fd.raw, self.buffer.bytes(), context))
+                        ready!(epoll.poll_send(self.fd.token, self.fd.raw, self.buffer.bytes(), self.next, context))
                     }
                 };
                 match sent {

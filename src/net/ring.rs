@@ -2,7 +2,7 @@
 //!
 //! A receive names no buffer; the kernel takes one from a ring of them when bytes have come. So no idle connection holds
 //! memory to read into, and nothing needs to be cancelled to get it back. Receives wait for readiness first: nearly always
-//! there is nothing yet, and trying costs a walk through the TCP stack. Where much is to come the ring only says when; it
+//! there is nothing yet, and trying costs a walk through the TCP stack; only the first one of a client tries. Where much is to come the ring only says when; it
 //! is received by a call (`calls.rs` says why).
 
 use std::{
@@ -24,6 +24,7 @@ use socket2::SockAddr;
 
 use super::{
     buffer::{Buffer, SMALL_ROOM},
+    calls::Next,
     driver::{self, Flags},
 };
 
@@ -119,10 +120,11 @@ impl Ring {
         }
     }
 
-    /// Receives into a buffer of the kernel's choice, `SMALL_ROOM` bytes at most.
-    pub fn receive(&mut self, fd: RawFd) -> Op {
+    /// Receives into a buffer of the kernel's choice, `SMALL_ROOM` bytes at most. `at_once`: they have most likely come.
+    pub fn receive(&mut self, fd: RawFd, at_once: bool) -> Op {
         let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(GROUP).build();
-        self.begin(poll_first(entry.flags(squeue::Flags::BUFFER_SELECT)), Buffer::none(), None)
+        let entry = entry.flags(squeue::Flags::BUFFER_SELECT);
+        self.begin(if at_once { entry } else { poll_first(entry) }, Buffer::none(), None)
     }
 
     /// Waits until there is something to receive: bytes, the end or an error.
@@ -131,9 +133,10 @@ impl Ring {
     }
 
     /// Sends all of a buffer, however long that takes.
-    pub fn send(&mut self, fd: RawFd, buffer: Buffer) -> Op {
+    pub fn send(&mut self, fd: RawFd, buffer: Buffer, next: Next) -> Op {
         let (bytes, len) = (buffer.bytes().as_ptr(), buffer.len());
-        let entry = opcode::Send::new(Fd(fd), bytes, len as u32).flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL).build();
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | next.flag();
+        let entry = opcode::Send::new(Fd(fd), bytes, len as u32).flags(flags).build();
         // The bytes stay where they are: moving a buffer does not move its allocation.
         self.begin(entry, buffer, None)
     }

@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     buffer::{Buffer, SMALL_ROOM},
+    calls::Next,
     executor,
     reactor::{Fd, Pending, Sending},
     tls::{self, Established, Facts, HandshakeError, Layer, Session, Side},
@@ -31,17 +32,19 @@ pub struct Stream {
 impl Stream {
     /// Takes over a connected, non-blocking socket.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self::of(Fd::new(socket.into_raw_fd())?))
+        let fd = Fd::new(socket.into_raw_fd())?;
+        Ok(Self::of(Pending::new(fd.clone()), fd))
     }
 
-    fn of(fd: Rc<Fd>) -> Self {
-        let receiver = Receiver {
-            receiving: Pending::new(fd.clone()),
-            buffer: Buffer::none(),
-            room: SMALL_ROOM,
-            at_once: 0,
-            layer: Layer::Plain,
-        };
+    /// The same of a client that was just accepted: it speaks first, and has most likely done so.
+    pub fn accepted(socket: OwnedFd) -> io::Result<Self> {
+        let fd = Fd::new(socket.into_raw_fd())?;
+        Ok(Self::of(Pending::hasty(fd.clone()), fd))
+    }
+
+    fn of(receiving: Pending, fd: Rc<Fd>) -> Self {
+        let receiver =
+            Receiver { receiving, buffer: Buffer::none(), room: SMALL_ROOM, at_once: 0, layer: Layer::Plain };
         Self { receiver, sender: Sender { fd, layer: Layer::Plain } }
     }
 
@@ -73,7 +76,7 @@ impl Stream {
         let fd = Fd::new(socket.into_raw_fd())?;
         let mut connecting = Pending::new(fd.clone());
         poll_fn(|context| connecting.poll_connect(address, context)).await?;
-        Ok(Self::of(fd))
+        Ok(Self::of(Pending::new(fd.clone()), fd))
     }
 }
 
@@ -161,13 +164,26 @@ impl Sender {
     /// Sends everything; the buffer comes back empty, for the next use.
     pub async fn send(&self, buffer: Buffer) -> (io::Result<()>, Buffer) {
         match &self.layer {
-            Layer::Plain => self.send_as_it_is(buffer).await,
+            Layer::Plain => self.send_as_it_is(buffer, Next::Anything).await,
             Layer::Tls(session) => self.send_sealed(session, buffer).await,
         }
     }
 
-    async fn send_as_it_is(&self, buffer: Buffer) -> (io::Result<()>, Buffer) {
-        let mut sending = Sending::new(self.fd.clone(), buffer);
+    /// Sends everything and ends our side, as [`Sender::finish`] does. Where there is no TLS, both leave in one segment: a
+    /// segment less costs a tenth of a connection with one request.
+    pub async fn send_last(&self, buffer: Buffer) -> (io::Result<()>, Buffer) {
+        let (sent, buffer) = match &self.layer {
+            Layer::Plain => self.send_as_it_is(buffer, Next::End).await,
+            Layer::Tls(session) => self.send_sealed(session, buffer).await,
+        };
+        if sent.is_ok() {
+            self.finish();
+        }
+        (sent, buffer)
+    }
+
+    async fn send_as_it_is(&self, buffer: Buffer, next: Next) -> (io::Result<()>, Buffer) {
+        let mut sending = Sending::new(self.fd.clone(), buffer, next);
         poll_fn(|context| sending.poll(context)).await
     }
 
@@ -188,7 +204,7 @@ impl Sender {
                 }
                 Err(error) => return (Err(error), buffer),
             };
-            let (sent, _) = self.send_as_it_is(sealed).await;
+            let (sent, _) = self.send_as_it_is(sealed, Next::Anything).await;
             session.sealed_was_sent(&sent);
             if sent.is_err() {
                 return (sent, buffer);

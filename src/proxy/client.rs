@@ -1,4 +1,4 @@
-//! Where an exchange came from, and what it works with, whichever protocol brought it.
+//! Where an exchange came from, whichever protocol brought it.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -9,13 +9,7 @@ use super::{
     tenure::Tenure,
     wire::Wire,
 };
-use crate::{
-    config::rule::Captures,
-    http::head::{Fields, RequestHead, ResponseHead},
-    net::proxy_protocol::Addresses,
-    policies::{Authentication, chain::Ran},
-    worker::deadline::Deadline,
-};
+use crate::{net::proxy_protocol::Addresses, worker::deadline::Deadline};
 
 /// A client as the steps of an exchange see it: of an HTTP/1.1 connection, or of one stream of HTTP/2.
 pub struct Client {
@@ -78,31 +72,6 @@ impl Client {
     pub fn may_stay(&self) -> bool {
         let limits = &self.serving().snapshot.settings.connections;
         !self.core.draining() && !self.listener.is_closing() && !self.tenure.is_over(&self.core.deadlines, limits)
-    }
-}
-
-/// What consecutive exchanges of an active connection use again.
-#[derive(Default)]
-pub struct Workspace {
-    /// The client's address as text.
-    pub client: String,
-    pub request: RequestHead,
-    pub response: ResponseHead,
-    pub authentication: Authentication,
-    pub captures: Captures,
-    pub api_ran: Ran,
-    pub service_ran: Ran,
-    /// The normalised path, then the path that the upstream sees.
-    pub path: Vec<u8>,
-    /// A head being written as HTTP/1.1.
-    pub head: Vec<u8>,
-    /// The fields of a head being written as HTTP/2.
-    pub scratch: Fields,
-}
-
-impl Workspace {
-    pub fn new(peer: SocketAddr) -> Self {
-        Self { client: peer.ip().to_canonical().to_string(), ..Self::default() }
     }
 }
 

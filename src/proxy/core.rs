@@ -17,6 +17,7 @@ use super::{
     listener::OpenListener,
     pool::{Shares, Upstream},
     spread::Neighbour,
+    workspace::Workspaces,
 };
 use crate::{
     config::{
@@ -47,6 +48,7 @@ pub struct Core {
     pub busy: Rc<Occupancy>,
     /// Those of them that wait for their next request.
     pub warm: Rc<Occupancy>,
+    pub workspaces: Rc<Workspaces>,
     pub load: Arc<Load>,
     /// All cores, this one among them; empty where it is alone.
     pub neighbours: Arc<[Neighbour]>,
@@ -242,6 +244,7 @@ impl Core {
             drain: Cell::new(Drain::No),
             busy: Rc::default(),
             warm: Rc::default(),
+            workspaces: Rc::default(),
             load,
             neighbours,
             gone: RefCell::default(),

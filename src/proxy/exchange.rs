@@ -2,11 +2,12 @@
 
 use super::{
     account::Account,
-    client::{Client, Workspace},
+    client::Client,
     core::Serving,
     forward, grpc, headers, reject, respond,
     route::{self, Chosen},
     wire::Wire,
+    workspace::Workspace,
 };
 use crate::{
     config::{rule::RuleInput, snapshot::relative},
@@ -32,7 +33,8 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
         Ok(()) => match grpc::timeout(&workspace.request) {
             None => forward::forward(client, wire, workspace, &serving, &mut account).await,
             Some(limit) => {
-                let call = forward::forward(client, wire, workspace, &serving, &mut account);
+                // Boxed: few are limited, and the others are not to keep room for it beside their own.
+                let call = Box::pin(forward::forward(client, wire, workspace, &serving, &mut account));
                 match task::timeout(Some(limit), call).await {
                     Some(after) => after,
                     None => respond::end_call(client, wire, workspace, &serving, &mut account).await,

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     account::Account,
-    client::{Client, Workspace},
+    client::Client,
     core::{Core, Serving},
     exchange::After,
     h2::{self, Cut},
@@ -25,6 +25,7 @@ use super::{
     tunnel,
     watch::{Stalled, Waiting, Watch},
     wire::{Outgoing, Wire},
+    workspace::Workspace,
 };
 use crate::{
     config::{settings::Timeouts, snapshot::Service},
@@ -184,14 +185,19 @@ impl Attempt<'_> {
         let response_wait = response_wait(timeouts);
         watch.wait_for(response_wait.0, response_wait.1);
         let random = self.client.core.random() as u32;
-        let acquired = pin!(upstream.acquire(
-            self.service.load_balancing,
-            random,
-            timeouts.upstream_connect,
-            self.tries.reuse(&workspace.request),
-            own
-        ));
-        let mut lease = watch.over(acquired).await.map_err(Failure::Stalled)?.map_err(Failure::Unavailable)?;
+        // Each wait in a block of its own, and what is waited for pinned in it: so they take turns in one place of this
+        // future, which would else keep room for all of them, and for the copies of those that are handed on.
+        let acquired = {
+            let acquired = pin!(upstream.acquire(
+                self.service.load_balancing,
+                random,
+                timeouts.upstream_connect,
+                self.tries.reuse(&workspace.request),
+                own
+            ));
+            watch.over(acquired).await
+        };
+        let mut lease = acquired.map_err(Failure::Stalled)?.map_err(Failure::Unavailable)?;
         self.tries.reused.set(lease.reused);
 
         let framing = match workspace.request.body {
@@ -206,6 +212,7 @@ impl Attempt<'_> {
             writing: (Waiting::Upstream, timeouts.stream_idle),
             begun: &Cell::new(false),
             replay: self.replay,
+            ends: false,
         };
         let uploaded = Cell::new(false);
         let download =
@@ -215,33 +222,38 @@ impl Attempt<'_> {
         let mut incoming = wire.incoming(body);
         let delivered = if incoming.is_done() {
             // The common case: nothing to move at the same time.
-            let whole = pin!(async {
-                self.send_again(&up).await?;
-                up.send(out).await
-            });
-            let sent = watch.over(whole).await.map_err(Failure::Stalled)?;
+            let sent = {
+                let whole = pin!(async {
+                    self.send_again(&up).await?;
+                    up.send(out).await
+                });
+                watch.over(whole).await.map_err(Failure::Stalled)?
+            };
             // A failed send is not the last word: an upstream that closes may have answered first.
             uploaded.set(sent.is_ok());
             watch.wait_for(response_wait.0, response_wait.1);
-            let download = pin!(download.run(lease.wire(), workspace, account));
-            watch.over(download).await.map_err(|stalled| self.stalled(stalled))??
+            let receiving = pin!(download.run(lease.wire(), workspace, account));
+            watch.over(receiving).await.map_err(|stalled| self.stalled(stalled))??
         } else {
-            let sending = async {
-                self.send_again(&up).await.map_err(PumpError::Write)?;
-                let sent = pump(&mut incoming, &up, framing, out, &upload).await;
-                if sent.is_ok() {
-                    uploaded.set(true);
-                    watch.wait_for(response_wait.0, response_wait.1);
-                }
-                sent
+            let moved = {
+                let sending = pin!(async {
+                    self.send_again(&up).await.map_err(PumpError::Write)?;
+                    let sent = pump(&mut incoming, &up, framing, out, &upload).await;
+                    if sent.is_ok() {
+                        uploaded.set(true);
+                        watch.wait_for(response_wait.0, response_wait.1);
+                    }
+                    sent
+                });
+                let receiving = pin!(download.run(lease.wire(), workspace, account));
+                let both = pin!(join_until(sending, receiving, |done| match done {
+                    // The upstream may have answered what it does not want to read.
+                    Either::Left(sent) => matches!(sent, Err(error) if !matches!(error, PumpError::Write(_))),
+                    Either::Right(_) => true,
+                }));
+                watch.over(both).await
             };
-            let receiving = download.run(lease.wire(), workspace, account);
-            let both = join_until(sending, receiving, |done| match done {
-                // The upstream may have answered what it does not want to read.
-                Either::Left(sent) => matches!(sent, Err(error) if !matches!(error, PumpError::Write(_))),
-                Either::Right(_) => true,
-            });
-            let (sent, received) = watch.over(both).await.map_err(|stalled| self.stalled(stalled))?;
+            let (sent, received) = moved.map_err(|stalled| self.stalled(stalled))?;
             if let Some(Ok(bytes)) = &sent {
                 account.bytes_in += bytes;
             }
@@ -256,7 +268,8 @@ impl Attempt<'_> {
         };
 
         if delivered.upgraded {
-            return Ok(tunnel::run(wire, lease, &watch, timeouts.stream_idle, account).await);
+            // Boxed: most exchanges are none, and need no room for it.
+            return Ok(Box::pin(tunnel::run(wire, lease, &watch, timeouts.stream_idle, account)).await);
         }
         if delivered.reusable {
             // Bytes behind an answer that has no body are most likely still on their way.
@@ -393,6 +406,7 @@ impl Download<'_> {
             writing: (Waiting::ClientWindow, stream_idle),
             begun: &tries.answering,
             replay: None,
+            ends: !keep_alive,
         };
         let pump_framing = if framing == ClientFraming::Chunked { Framing::Chunked } else { Framing::Plain };
         account.client_answered();

@@ -13,6 +13,7 @@ pub mod connection;
 pub mod h2;
 pub mod tenure;
 pub mod wire;
+pub mod workspace;
 
 pub mod exchange;
 

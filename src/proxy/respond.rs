@@ -2,11 +2,12 @@
 
 use super::{
     account::Account,
-    client::{Client, Workspace},
+    client::Client,
     core::Serving,
     exchange::After,
     grpc, reject,
     wire::{Outgoing, Wire},
+    workspace::Workspace,
 };
 use crate::{
     config::settings::ServerHeader,

@@ -35,6 +35,7 @@ pub async fn run(
         writing: (Waiting::Tunnel, idle),
         begun: &Cell::new(true),
         replay: None,
+        ends: false,
     };
     let to_client = client.outgoing();
     let mut upstream = upstream.wire();

@@ -190,6 +190,7 @@ async fn tick(core: Rc<Core>, heartbeat: Heartbeat) {
             // What was needed a second ago may be needed again in the next: that much is kept.
             let needed = core.busy.take_most() + core.load.connections();
             if used >= needed + QUIETER_MIN {
+                core.workspaces.trim();
                 give_back_memory();
                 used = needed;
             }

@@ -11,6 +11,7 @@ use rustls::{
 use super::session::{RECORD_HEADER, Session, Side, Step};
 use crate::net::{
     buffer::{Buffer, SMALL_ROOM},
+    calls::Next,
     reactor::{Fd, Pending, Sending},
 };
 
@@ -222,6 +223,6 @@ async fn send(fd: &std::rc::Rc<Fd>, out: &mut Vec<u8>) -> Result<(), HandshakeEr
     let mut buffer = Buffer::with_room(out.len());
     buffer.extend(out);
     out.clear();
-    let mut sending = Sending::new(fd.clone(), buffer);
+    let mut sending = Sending::new(fd.clone(), buffer, Next::Anything);
     poll_fn(|context| sending.poll(context)).await.0.map_err(HandshakeError::Io)
 }

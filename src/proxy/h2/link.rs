@@ -5,7 +5,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     future::poll_fn,
     io,
     rc::Rc,
@@ -28,7 +27,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub struct Link {
     pub protocol: RefCell<Connection>,
-    streams: RefCell<HashMap<StreamId, Rc<Shared>>>,
+    /// Ascending ids: streams are begun in this order, so a new one goes to the end, and nothing is hashed.
+    streams: RefCell<Vec<(StreamId, Rc<Shared>)>>,
     /// Whoever sends the output, and whoever reads no more until it is sent.
     writer: RefCell<Option<Waker>>,
     reader: RefCell<Option<Waker>>,
@@ -65,14 +65,19 @@ impl Link {
     /// Takes a stream into an exchange's hands.
     pub fn own(self: &Rc<Self>, id: StreamId) -> Owned {
         let shared = Shared::new(self.clone(), id);
-        self.streams.borrow_mut().insert(id, shared.clone());
+        let mut streams = self.streams.borrow_mut();
+        let at = streams.partition_point(|&(known, _)| known < id);
+        streams.insert(at, (id, shared.clone()));
+        drop(streams);
         Owned { stream: Stream::of(shared) }
     }
 
     /// An exchange is done with its stream. What is not complete is cut: the message of ours, or the peer's that nobody
     /// reads any more (RFC 9113 section 8.1).
     pub fn forget(&self, id: StreamId, sent: bool) {
-        self.streams.borrow_mut().remove(&id);
+        let at = self.find(id);
+        let forgotten = at.map(|at| self.streams.borrow_mut().remove(at));
+        drop(forgotten);
         {
             let mut protocol = self.protocol.borrow_mut();
             match sent {
@@ -237,8 +242,13 @@ impl Link {
         self.wake_writer();
     }
 
+    fn find(&self, id: StreamId) -> Option<usize> {
+        self.streams.borrow().binary_search_by_key(&id, |&(known, _)| known).ok()
+    }
+
     fn with(&self, id: StreamId, act: impl FnOnce(&Shared)) {
-        let stream = self.streams.borrow().get(&id).cloned();
+        let at = self.find(id);
+        let stream = at.map(|at| self.streams.borrow()[at].1.clone());
         if let Some(stream) = stream {
             act(&stream);
         }
@@ -246,7 +256,7 @@ impl Link {
 
     fn cut_all(&self) {
         self.over.set(true);
-        let streams: Vec<_> = self.streams.borrow().values().cloned().collect();
-        streams.iter().for_each(|stream| stream.cut(Cut::Lost));
+        let streams = self.streams.borrow().clone();
+        streams.iter().for_each(|(_, stream)| stream.cut(Cut::Lost));
     }
 }

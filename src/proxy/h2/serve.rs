@@ -1,7 +1,6 @@
 //! A client's HTTP/2 connection: each stream is an exchange in a task of its own.
 
 use std::{
-    cell::RefCell,
     pin::pin,
     rc::Rc,
     time::{Duration, Instant},
@@ -12,22 +11,11 @@ use crate::{
     http::h2::{Connection, Event, StreamId},
     net::{Stream, proxy_protocol::Addresses, task},
     policies::LocalResponse,
-    proxy::{
-        client::{Client, Workspace},
-        exchange, reject,
-        wire::Wire,
-    },
+    proxy::{client::Client, exchange, reject, wire::Wire},
 };
 
 /// How often a connection is looked at: idle, draining, stalled.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// What the streams of one connection share.
-struct Served {
-    link: Rc<Link>,
-    /// Used again by later streams: as many as were under way at once.
-    workspaces: RefCell<Vec<Workspace>>,
-}
 
 /// Serves until either side ends the connection.
 pub async fn serve(client: &Client, stream: &mut Stream) -> End {
@@ -41,15 +29,11 @@ pub async fn serve(client: &Client, stream: &mut Stream) -> End {
 async fn streams(client: &Client, stream: &mut Stream) -> End {
     let limits = super::limits(&client.serving().snapshot.settings);
     client.tenure.told(|| Addresses::between(client.peer, stream.sender.local_address()));
-    let served = Rc::new(Served {
-        link: Link::new(Connection::server(&limits, &client.core.header_memory, Instant::now())),
-        workspaces: RefCell::default(),
-    });
-    let link = &served.link;
+    let link = &Link::new(Connection::server(&limits, &client.core.header_memory, Instant::now()));
     let on = |event| match event {
-        Event::Request { stream, .. } => begin(&served, client, stream, None),
+        Event::Request { stream, .. } => begin(link, client, stream, None),
         Event::Refuse { stream, status, reason } => {
-            begin(&served, client, stream, Some(reject::refused_head(status, reason)))
+            begin(link, client, stream, Some(reject::refused_head(status, reason)))
         }
         Event::Rejected { reason, .. } => client.core.telemetry.h2_stream_failed(reason),
         _ => {}
@@ -84,20 +68,17 @@ async fn streams(client: &Client, stream: &mut Stream) -> End {
 }
 
 /// `refusal`: what to answer without looking at the request.
-fn begin(served: &Rc<Served>, client: &Client, id: StreamId, refusal: Option<LocalResponse>) {
-    let owned = served.link.own(id);
+fn begin(link: &Rc<Link>, client: &Client, id: StreamId, refusal: Option<LocalResponse>) {
+    let owned = link.own(id);
     let client = client.for_stream();
-    let served = served.clone();
+    let link = link.clone();
     task::spawn(async move {
-        let workspace = served.workspaces.borrow_mut().pop();
-        let mut workspace = workspace.unwrap_or_else(|| Workspace::new(client.peer));
-        served.link.protocol.borrow_mut().take_request(id, &mut workspace.request);
+        let mut workspace = client.core.workspaces.lend(client.peer.ip());
+        link.protocol.borrow_mut().take_request(id, &mut workspace.request);
         let mut wire = Wire::Http2(&owned.stream);
         match refusal {
             None => exchange::run(&client, &mut wire, &mut workspace).await,
             Some(answer) => exchange::refuse(&client, &mut wire, &mut workspace, answer).await,
         };
-        drop(owned);
-        served.workspaces.borrow_mut().push(workspace);
     });
 }

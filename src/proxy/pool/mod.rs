@@ -223,7 +223,8 @@ impl Upstream {
                     return Ok(self.lease(Held::Http1(stream), backend, true, own));
                 }
                 if self.open.get() < self.limits.get().connections || self.evict_idle() {
-                    return self.dial(backend, connect_timeout, own).await;
+                    // Boxed: most requests find a connection, and need no room for a dial.
+                    return Box::pin(self.dial(backend, connect_timeout, own)).await;
                 }
             }
             self.wait(waited).await?;

@@ -40,14 +40,19 @@ pub async fn pump(
             }
             Next::Done | Next::More => None,
         };
+        let is_last = match gathered.next {
+            Next::Done => true,
+            Next::Large { .. } => body.is_done() && framing == Framing::Plain,
+            Next::More => false,
+        };
         if let Some(large) = &mut large {
             prepend(&mut out, large);
         }
         if !out.is_empty() {
-            out = send(to, out, direction).await?;
+            out = send(to, out, direction, is_last && large.is_none()).await?;
         }
         if let Some(large) = large {
-            drop(send(to, large, direction).await?);
+            drop(send(to, large, direction, is_last).await?);
         }
         match gathered.next {
             Next::Done => return Ok(payload),
@@ -61,7 +66,7 @@ pub async fn pump(
                     body.finish_on_eof().map_err(|_| PumpError::Truncated)?;
                     write_end(&mut out, framing, body.trailers());
                     if !out.is_empty() {
-                        drop(send(to, out, direction).await?);
+                        drop(send(to, out, direction, true).await?);
                     }
                     return Ok(payload);
                 }
@@ -71,9 +76,13 @@ pub async fn pump(
     }
 }
 
-pub async fn send(to: &Sender, out: Buffer, direction: &Direction<'_>) -> Result<Buffer, PumpError> {
+/// `is_last`: nothing of the message follows.
+pub async fn send(to: &Sender, out: Buffer, direction: &Direction<'_>, is_last: bool) -> Result<Buffer, PumpError> {
     direction.writes();
-    let (result, out) = to.send(out).await;
+    let (result, out) = match is_last && direction.ends {
+        true => to.send_last(out).await,
+        false => to.send(out).await,
+    };
     direction.watch.progress();
     result.map_err(PumpError::Write)?;
     Ok(out)

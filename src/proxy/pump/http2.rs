@@ -100,11 +100,11 @@ pub async fn to_http1(
             prepend(&mut out, large);
         }
         if !out.is_empty() {
-            drop(send(to, std::mem::take(&mut out), direction).await?);
+            drop(send(to, std::mem::take(&mut out), direction, ended).await?);
         }
         let more = large.is_some();
         if let Some(large) = large {
-            drop(send(to, large, direction).await?);
+            drop(send(to, large, direction, false).await?);
         }
         from.release(taken);
         if ended {

@@ -59,6 +59,8 @@ pub struct Direction<'a> {
     /// Set when the first byte is sent.
     pub begun: &'a Cell<bool>,
     pub replay: Option<&'a RefCell<Replay>>,
+    /// Our side of the connection ends with the body.
+    pub ends: bool,
 }
 
 impl Direction<'_> {
