@@ -2,8 +2,8 @@
 //!
 //! A receive names no buffer; the kernel takes one from a ring of them when bytes have come. So no idle connection holds
 //! memory to read into, and nothing needs to be cancelled to get it back. Receives wait for readiness first: nearly always
-//! there is nothing yet, and trying costs a walk through the TCP stack; only the first one of a client tries. Where much is to come the ring only says when; it
-//! is received by a call (`calls.rs` says why).
+//! there is nothing yet, and trying costs a walk through the TCP stack; only the first one of a client tries. Where much is
+//! to come the ring only says when; it is received by a call (`calls.rs` says why).
 
 use std::{
     alloc::{Layout, alloc_zeroed, handle_alloc_error},
