@@ -44,6 +44,7 @@ fn settings_have_the_documented_names_and_defaults() {
             ("limits.h2.workPerSecond", limits.h2.work_per_second.to_string()),
             ("limits.h2.headerMemoryPerConnection", limits.h2.header_memory_per_connection.to_string()),
             ("limits.h2.headerMemoryPerCore", limits.h2.header_memory_per_core.to_string()),
+            ("limits.h2.stallSeconds", seconds(limits.h2.stall)),
         ])
     );
     assert_eq!(

@@ -215,6 +215,7 @@ fn settings_json(settings: &Settings) -> Value {
                 "workPerSecond": limits.h2.work_per_second,
                 "headerMemoryPerConnection": limits.h2.header_memory_per_connection,
                 "headerMemoryPerCore": limits.h2.header_memory_per_core,
+                "stallSeconds": seconds(limits.h2.stall),
             },
         },
         "timeouts": {

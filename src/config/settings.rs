@@ -44,6 +44,8 @@ pub struct H2Limits {
     pub header_memory_per_connection: usize,
     /// Of all connections of a core.
     pub header_memory_per_core: usize,
+    /// How long a client may keep a response without window, and its acknowledgement of our settings.
+    pub stall: Option<Duration>,
 }
 
 /// Every time limit; `None` is "no limit" (a configured 0).
@@ -171,6 +173,7 @@ impl Default for Settings {
                     work_per_second: 20_000,
                     header_memory_per_connection: 1 << 20,
                     header_memory_per_core: 64 << 20,
+                    stall: seconds(30),
                 },
             },
             timeouts: Timeouts {

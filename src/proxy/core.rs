@@ -265,7 +265,7 @@ impl Core {
     pub fn serve(&self, snapshot: Arc<Snapshot>) {
         self.header_memory.set_max(snapshot.settings.limits.h2.header_memory_per_core);
         let shares = self.shares(&snapshot);
-        let h2_limits = h2::limits(&snapshot.settings);
+        let h2_limits = h2::upstream_limits(&snapshot.settings);
         let upstreams: Vec<_> =
             snapshot.services.iter().map(|service| self.upstream(service, shares, h2_limits)).collect();
         let policy_core = policies::Core { id: self.id };

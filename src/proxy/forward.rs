@@ -193,7 +193,8 @@ impl Attempt<'_> {
                 random,
                 timeouts.upstream_connect,
                 self.tries.reuse(&workspace.request),
-                own
+                own,
+                workspace.request.websocket
             ));
             watch.over(acquired).await
         };
@@ -219,8 +220,9 @@ impl Attempt<'_> {
             Download { attempt: self, to_client: &to_client, watch: &watch, upload: &upload, uploaded: &uploaded };
 
         account.upstream_asked();
+        let is_asked = self.is_asked(&workspace.request, body);
         let mut incoming = wire.incoming(body);
-        let delivered = if incoming.is_done() {
+        let delivered = if is_asked {
             // The common case: nothing to move at the same time.
             let sent = {
                 let whole = pin!(async {
@@ -280,6 +282,18 @@ impl Attempt<'_> {
             true => After::KeepAlive,
             false => ending(&workspace.request, wire),
         })
+    }
+
+    /// Whether nothing of the request is left to read: what an earlier try has read, this one sends again. The end of an
+    /// HTTP/2 stream alone does not say so: it came behind the head, and still has to be told to the upstream. What
+    /// follows the head of a WebSocket is no body, and waits for the upstream's answer.
+    fn is_asked(&self, request: &RequestHead, body: &BodyReader) -> bool {
+        match request.version {
+            Version::Http2 => {
+                request.body == BodyLength::None || self.replay.is_some_and(|replay| replay.borrow().is_whole())
+            }
+            Version::Http10 | Version::Http11 => body.is_done(),
+        }
     }
 
     /// Asks. Over HTTP/1.1 the returned bytes are the head, and behind it what an earlier try had sent of the body; over
@@ -409,6 +423,10 @@ impl Download<'_> {
             ends: !keep_alive,
         };
         let pump_framing = if framing == ClientFraming::Chunked { Framing::Chunked } else { Framing::Plain };
+        if let Outgoing::Http2(_) = self.to_client {
+            // The stream has taken its head, and takes no other.
+            tries.answering.set(true);
+        }
         account.client_answered();
         // A tunnel's bytes are no body.
         let pumped = match upgraded {
@@ -441,7 +459,8 @@ impl Download<'_> {
         for _ in 0..=INTERIM_MAX {
             from.response(&mut workspace.response).await.map_err(|cut| match cut {
                 Cut::Reset(Code::REFUSED_STREAM) => Failure::Unprocessed,
-                Cut::Reset(_) | Cut::Lost => Failure::Reset { silent: true },
+                Cut::Reset(_) => Failure::Reset { silent: false },
+                Cut::Lost => Failure::Reset { silent: true },
                 Cut::Malformed => Failure::BadResponseBody { reason: "bad_upstream_http2" },
             })?;
             match workspace.response.status {

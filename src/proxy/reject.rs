@@ -87,9 +87,12 @@ pub fn unavailable(error: &Unavailable) -> LocalResponse {
     let body = match error {
         Unavailable::Overflow => "upstream overflow",
         Unavailable::NoHealthyEndpoint => "no healthy upstream",
+        Unavailable::NoWebSocket => "upstream without websockets",
         _ => "upstream connect error",
     };
-    text(503, body, error.reason())
+    // Trying again would not help.
+    let status = if matches!(error, Unavailable::NoWebSocket) { 502 } else { 503 };
+    text(status, body, error.reason())
 }
 
 /// The upstream closed or reset the connection before its head was complete.

@@ -5,8 +5,9 @@
 
 use std::{
     cell::Cell,
-    future::Future,
+    future::{Future, poll_fn},
     pin::pin,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -92,8 +93,13 @@ impl<'a> Watch<'a> {
                 (limit, _) => limit,
             };
             self.deadline.set(Some(left.map_or(LOOK, |left| left.min(LOOK))));
-            match self.deadline.guard(future.as_mut()).await {
-                Ok(output) => return Ok(output),
+            // An HTTP/2 client that gives up does so with a frame: its upstream need not work for another second.
+            let either = poll_fn(|context| match future.as_mut().poll(context) {
+                Poll::Ready(output) => Poll::Ready(Ok(output)),
+                Poll::Pending => self.client.poll_gone(context).map(|()| Err(Stalled::ClientGone)),
+            });
+            match self.deadline.guard(pin!(either)).await {
+                Ok(done) => return done,
                 Err(Expired) => {
                     let slice = left.map_or(LOOK, |left| left.min(LOOK));
                     if self.progress.replace(false) {

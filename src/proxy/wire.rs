@@ -3,7 +3,10 @@
 //! HTTP/1.1 lends its connection to one exchange after the other; HTTP/2 has a stream for each. What moves a body asks
 //! neither: it reads from an [`Incoming`] and writes to an [`Outgoing`].
 
-use std::io;
+use std::{
+    io,
+    task::{Context, Poll},
+};
 
 use super::h2;
 use crate::{
@@ -55,16 +58,6 @@ impl Wire<'_> {
     }
 }
 
-impl Incoming<'_> {
-    /// Nothing of the body is left to read.
-    pub fn is_done(&self) -> bool {
-        match self {
-            Self::Http1 { body, .. } => body.is_done(),
-            Self::Http2(stream) => stream.is_ended(),
-        }
-    }
-}
-
 impl Outgoing {
     /// Sends bytes that are framed already. A stream of HTTP/2 has taken its head, and has nothing to send here.
     pub async fn send(&self, out: Buffer) -> io::Result<()> {
@@ -79,6 +72,15 @@ impl Outgoing {
         match self {
             Self::Http1(sender) => sender.peer_has_reset() || unanswered && sender.peer_has_ended(),
             Self::Http2(stream) => stream.alive().is_err(),
+        }
+    }
+
+    /// Ready when an HTTP/2 client has given its stream up; a connection of HTTP/1.1 is looked at with
+    /// [`Outgoing::is_gone`].
+    pub fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(_) => Poll::Pending,
+            Self::Http2(stream) => stream.wait(context).map(drop),
         }
     }
 

@@ -58,6 +58,7 @@ pub struct H2Limits {
     pub work_per_second: Option<Located<u64>>,
     pub header_memory_per_connection: Option<Located<u64>>,
     pub header_memory_per_core: Option<Located<u64>>,
+    pub stall_seconds: Option<Located<f64>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -16,6 +16,9 @@ const HEADS_MAX: usize = 16;
 /// A field that has not come to its end may be so much larger than a whole head.
 const UNFINISHED_SLACK: usize = 64 << 10;
 
+/// A block that goes on past so many times the size of a legal head ends the connection: nobody waits for its end to say 431.
+const OPEN_FACTOR: usize = 2;
+
 /// A header block, decoded as it comes.
 pub struct Block {
     pub stream: u32,
@@ -65,7 +68,7 @@ impl Connection {
             return match stream {
                 // It crossed our RST_STREAM, or should have.
                 stream if stream.reset => {
-                    self.budget.spend(Work::ClosedStream, price::CLOSED_STREAM)?;
+                    self.spend_closed()?;
                     Ok((Form::Nothing, None))
                 }
                 stream if stream.stop_reading && !stream.remote_ended => Ok((Form::Trailers, None)),
@@ -89,7 +92,7 @@ impl Connection {
             Gone::Skipped => Err(ConnectionError::protocol("stream_id")),
             Gone::Closed => Err(CLOSED),
             Gone::Reset => {
-                self.budget.spend(Work::ClosedStream, price::CLOSED_STREAM)?;
+                self.spend_closed()?;
                 Ok((Form::Nothing, None))
             }
         }
@@ -178,7 +181,8 @@ impl Connection {
         if last {
             return if rest.is_empty() { Ok(()) } else { Err(BROKEN) };
         }
-        if rest.len() > self.limits.head_bytes + UNFINISHED_SLACK {
+        let open_max = self.limits.head_bytes.saturating_mul(OPEN_FACTOR);
+        if rest.len() > self.limits.head_bytes + UNFINISHED_SLACK || block.incoming.size > open_max {
             return Err(FLOOD);
         }
         if goes_on {

@@ -77,6 +77,8 @@ pub mod price {
     /// Below `SMALL_INCREMENT`.
     pub const SMALL_WINDOW_UPDATE: u32 = 10;
     pub const CLOSED_STREAM: u32 = 5;
+    /// The same, from a server that could not know of our reset. Those of many clients come together on its connection.
+    pub const CROSSED_RESET: u32 = 1;
     pub const UNKNOWN_FRAME: u32 = 10;
     /// So many bytes of a decoded head, with each field's overhead, are a unit.
     pub const HEADER_BYTES: usize = 64;

@@ -165,6 +165,10 @@ impl Connection {
         }
     }
 
+    pub fn is_server(&self) -> bool {
+        self.role == Role::Server
+    }
+
     /// False while the peer does not take what it has caused to be sent.
     pub fn may_receive(&self) -> bool {
         self.output.len() < 2 * OUTPUT_HIGH_WATER

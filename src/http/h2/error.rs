@@ -52,6 +52,9 @@ pub struct ConnectionError {
 }
 
 impl ConnectionError {
+    /// The peer does not take what is sent. There is no way to say so.
+    pub const STUCK: Self = Self::new(Code::NO_ERROR, "send_timeout");
+
     pub const fn new(code: Code, reason: &'static str) -> Self {
         Self { code, reason }
     }

@@ -130,7 +130,7 @@ impl Connection {
         let mut dropped = error.is_some();
         match error {
             Some(Some((code, reason))) => self.stream_error(id, code, reason)?,
-            Some(None) => self.budget.spend(Work::ClosedStream, price::CLOSED_STREAM)?,
+            Some(None) => self.spend_closed()?,
             None => dropped = self.streams.get(id).is_none_or(|stream| stream.stop_reading),
         }
         let around = header.len - data.payload;
@@ -210,10 +210,10 @@ impl Connection {
             if self.is_idle_stream(id) {
                 return Err(ConnectionError::protocol("reset_of_idle_stream"));
             }
-            return self.budget.spend(Work::ClosedStream, price::CLOSED_STREAM);
+            return self.spend_closed();
         };
         if stream.reset || stream.is_complete() {
-            return self.budget.spend(Work::ClosedStream, price::CLOSED_STREAM);
+            return self.spend_closed();
         }
         let stream_id = StreamId(id);
         if stream.remote_ended && code == Code::NO_ERROR && self.role == Role::Client {
@@ -342,6 +342,12 @@ impl Connection {
             self.wake();
         }
         Ok(())
+    }
+
+    /// For a frame on a stream that is no more.
+    pub(super) fn spend_closed(&mut self) -> Result<(), ConnectionError> {
+        let units = if self.is_server() { price::CLOSED_STREAM } else { price::CROSSED_RESET };
+        self.budget.spend(Work::ClosedStream, units)
     }
 
     /// Nobody has opened it yet.

@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     io,
+    pin::pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -38,6 +39,15 @@ pub struct Link {
     idle_looks: Cell<u32>,
     /// Everything asked for is done, and no more will be.
     over: Cell<bool>,
+    /// The peer's settings have come; and who waits for them.
+    settled: Cell<bool>,
+    settling: RefCell<Vec<Waker>>,
+    /// What ends the connection whatever it waits for, and who is to see it.
+    failure: Cell<Option<ConnectionError>>,
+    driver: RefCell<Option<Waker>>,
+    /// Since when the socket has not taken what is sent, and how long it may.
+    sending_since: Cell<Option<Instant>>,
+    send_timeout: Option<Duration>,
 }
 
 /// Why a connection ended.
@@ -50,7 +60,7 @@ pub enum End {
 }
 
 impl Link {
-    pub fn new(protocol: Connection) -> Rc<Self> {
+    pub fn new(protocol: Connection, send_timeout: Option<Duration>) -> Rc<Self> {
         Rc::new(Self {
             protocol: RefCell::new(protocol),
             streams: RefCell::default(),
@@ -59,6 +69,12 @@ impl Link {
             leaving: Cell::new(false),
             idle_looks: Cell::new(0),
             over: Cell::new(false),
+            settled: Cell::new(false),
+            settling: RefCell::default(),
+            failure: Cell::new(None),
+            driver: RefCell::default(),
+            sending_since: Cell::new(None),
+            send_timeout,
         })
     }
 
@@ -80,9 +96,8 @@ impl Link {
         drop(forgotten);
         {
             let mut protocol = self.protocol.borrow_mut();
-            match sent {
-                false => protocol.reset(id, Code::INTERNAL_ERROR),
-                true => protocol.stop_reading(id),
+            if !sent && protocol.is_server() {
+                protocol.reset(id, Code::INTERNAL_ERROR);
             }
             protocol.forget(id);
         }
@@ -122,10 +137,8 @@ impl Link {
     pub fn look(&self, idle_looks_max: u32) {
         let idle = if self.is_empty() { self.idle_looks.get() + 1 } else { 0 };
         self.idle_looks.set(idle);
-        if self.on_time(Instant::now()).is_err() {
-            self.over.set(true);
-            self.wake_writer();
-        } else if idle > idle_looks_max {
+        self.on_time(Instant::now());
+        if idle > idle_looks_max {
             self.leave();
         }
     }
@@ -142,11 +155,34 @@ impl Link {
         }
     }
 
-    /// Ends what has waited too long.
-    pub fn on_time(&self, now: Instant) -> Result<(), ConnectionError> {
-        let result = self.protocol.borrow_mut().on_time(now);
-        self.wake_writer();
-        result
+    /// Ends what has waited too long: streams that stall alone, the connection where it does not move at all.
+    pub fn on_time(&self, now: Instant) {
+        let is_late = |(since, limit): (Instant, Duration)| now.saturating_duration_since(since) >= limit;
+        let is_stuck = self.sending_since.get().zip(self.send_timeout).is_some_and(is_late);
+        let on_time = self.protocol.borrow_mut().on_time(now);
+        if let Err(error) = if is_stuck { Err(ConnectionError::STUCK) } else { on_time } {
+            self.failure.set(Some(error));
+            if let Some(waker) = self.driver.take() {
+                waker.wake();
+            }
+        }
+        // Whose stream was reset learns it now, and not when the peer has taken the frame that says so.
+        self.dispatch(&|_| {});
+    }
+
+    /// The peer's settings have come.
+    pub fn settle(&self) {
+        self.settled.set(true);
+        self.settling.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready with whether the peer's settings have come, or never will.
+    pub fn poll_settled(&self, context: &mut Context<'_>) -> Poll<bool> {
+        if self.settled.get() || self.over.get() {
+            return Poll::Ready(self.settled.get());
+        }
+        self.settling.borrow_mut().push(context.waker().clone());
+        Poll::Pending
     }
 
     pub fn wake_writer(&self) {
@@ -178,9 +214,11 @@ impl Link {
         };
         let writing = async {
             while let Some(out) = poll_fn(|context| self.poll_output(context)).await {
+                self.sending_since.set(Some(Instant::now()));
                 if let (Err(error), _) = sender.send(out).await {
                     return End::Lost(error);
                 }
+                self.sending_since.set(None);
                 // There is room for more.
                 self.dispatch(on);
                 if let Some(waker) = self.reader.take() {
@@ -189,11 +227,17 @@ impl Link {
             }
             End::Closed
         };
-        let (read, written) = join_until(reading, writing, |_| true).await;
+        let failing = poll_fn(|context| self.poll_failure(context));
+        let reading = join_until(failing, reading, |_| true);
+        let mut writing = pin!(writing);
+        let (read, written) = join_until(reading, writing.as_mut(), |_| true).await;
+        let read = read.and_then(|(failed, read)| failed.or(read));
+        let ends_itself = written.is_some();
         let end = read.or(written).expect("one of them has ended");
-        if !matches!(end, End::Lost(_)) {
-            let rest = self.protocol.borrow_mut().take_output();
-            let _ = task::timeout(Some(LAST_WORDS), sender.send(rest)).await;
+        if !ends_itself && !matches!(end, End::Lost(_)) {
+            // What is on its way already comes first, or the peer would see half a frame.
+            self.over.set(true);
+            let _ = task::timeout(Some(LAST_WORDS), writing).await;
         }
         self.cut_all();
         end
@@ -204,6 +248,14 @@ impl Link {
             return Poll::Ready(());
         }
         self.reader.replace(Some(context.waker().clone()));
+        Poll::Pending
+    }
+
+    fn poll_failure(&self, context: &mut Context<'_>) -> Poll<End> {
+        if let Some(error) = self.failure.get() {
+            return Poll::Ready(End::Refused(error));
+        }
+        self.driver.replace(Some(context.waker().clone()));
         Poll::Pending
     }
 
@@ -258,5 +310,6 @@ impl Link {
         self.over.set(true);
         let streams = self.streams.borrow().clone();
         streams.iter().for_each(|(_, stream)| stream.cut(Cut::Lost));
+        self.settling.take().into_iter().for_each(Waker::wake);
     }
 }

@@ -16,7 +16,7 @@ pub use stream::{Cut, Owned, Stream};
 /// How the preface of a client begins (RFC 9113 section 3.4): no request of HTTP/1.1.
 pub const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
-/// What a peer may ask of one connection.
+/// What a client may ask of one connection.
 pub fn limits(settings: &Settings) -> Limits {
     let (limits, h2) = (&settings.limits, &settings.limits.h2);
     Limits {
@@ -29,6 +29,12 @@ pub fn limits(settings: &Settings) -> Limits {
         header_count: limits.header_count,
         trailer_bytes: limits.trailer_bytes,
         extended_connect: true,
-        stall_timeout: settings.timeouts.stream_idle.unwrap_or(Duration::MAX),
+        stall_timeout: h2.stall.unwrap_or(Duration::MAX),
     }
+}
+
+/// The same for an upstream. One that takes a request slowly may have its reasons, so it has the time of every stream.
+pub fn upstream_limits(settings: &Settings) -> Limits {
+    let stall_timeout = settings.timeouts.stream_idle.unwrap_or(Duration::MAX);
+    Limits { stall_timeout, ..limits(settings) }
 }

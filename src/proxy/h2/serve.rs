@@ -29,7 +29,10 @@ pub async fn serve(client: &Client, stream: &mut Stream) -> End {
 async fn streams(client: &Client, stream: &mut Stream) -> End {
     let limits = super::limits(&client.serving().snapshot.settings);
     client.tenure.told(|| Addresses::between(client.peer, stream.sender.local_address()));
-    let link = &Link::new(Connection::server(&limits, &client.core.header_memory, Instant::now()));
+    let link = &Link::new(
+        Connection::server(&limits, &client.core.header_memory, Instant::now()),
+        client.serving().snapshot.settings.timeouts.stream_idle,
+    );
     let on = |event| match event {
         Event::Request { stream, .. } => begin(link, client, stream, None),
         Event::Refuse { stream, status, reason } => {
@@ -53,9 +56,7 @@ async fn streams(client: &Client, stream: &mut Stream) -> End {
         if !link.is_empty() {
             idle_since = now;
         }
-        if let Err(error) = link.on_time(now) {
-            return End::Refused(error);
-        }
+        link.on_time(now);
         let keep_alive = client.serving().snapshot.settings.timeouts.keep_alive;
         let idle_too_long = keep_alive.is_some_and(|limit| now - idle_since >= limit);
         if idle_too_long || !client.may_stay() {

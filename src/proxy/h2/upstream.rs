@@ -1,6 +1,6 @@
 //! An HTTP/2 connection to an upstream: shared by the exchanges of its core, as many as the upstream allows at a time.
 
-use std::{rc::Rc, time::Instant};
+use std::{future::poll_fn, rc::Rc, time::Instant};
 
 use super::{Link, Owned};
 use crate::{
@@ -19,13 +19,13 @@ pub fn start(
     memory: &HeaderMemory,
     on_end: impl FnOnce(&Rc<Link>) + 'static,
 ) -> Rc<Link> {
-    let link = Link::new(Connection::client(limits, memory, Instant::now()));
+    let link = Link::new(Connection::client(limits, memory, Instant::now()), Some(limits.stall_timeout));
     let driven = link.clone();
     task::spawn(async move {
-        let on = |event| {
-            if let Event::GoAway { .. } = event {
-                driven.leave();
-            }
+        let on = |event| match event {
+            Event::GoAway { .. } => driven.leave(),
+            Event::Settings => driven.settle(),
+            _ => {}
         };
         driven.drive(&mut stream.receiver, &stream.sender, &on).await;
         on_end(&driven);
@@ -50,8 +50,13 @@ impl Link {
         Ok(owned)
     }
 
-    /// Whether it takes WebSockets (RFC 8441). Known once its settings have come.
+    /// Whether it is known to take WebSockets (RFC 8441).
     pub fn takes_websockets(&self) -> bool {
         self.protocol.borrow().peer_takes_extended_connect()
+    }
+
+    /// Waits for the upstream's settings, which say what it takes; false where the connection ends before them.
+    pub async fn settled(&self) -> bool {
+        poll_fn(|context| self.poll_settled(context)).await
     }
 }

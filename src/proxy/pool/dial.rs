@@ -32,27 +32,27 @@ impl Dial {
     }
 }
 
-/// A dial that others may wait for; dropped before it succeeded, it failed or was given up.
+/// A dial that others may wait for; dropped before its end is known, it was given up, which says nothing of the upstream.
 pub(super) struct Dialling<'a> {
     dial: &'a Dial,
-    succeeded: bool,
+    failed: bool,
 }
 
 impl<'a> Dialling<'a> {
     pub(super) fn begin(dial: &'a Dial) -> Self {
         dial.under_way.set(true);
-        Self { dial, succeeded: false }
+        Self { dial, failed: dial.failed.get() }
     }
 
-    pub(super) fn succeeded(mut self) {
-        self.succeeded = true;
+    pub(super) fn ended(mut self, failed: bool) {
+        self.failed = failed;
     }
 }
 
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
         self.dial.under_way.set(false);
-        self.dial.failed.set(!self.succeeded);
+        self.dial.failed.set(self.failed);
         self.dial.waiting.take().into_iter().for_each(Waker::wake);
     }
 }

@@ -66,6 +66,8 @@ pub struct Upstream {
 
 struct Secure {
     config: Arc<ClientConfig>,
+    /// For WebSockets: most servers that choose HTTP/2 take them over HTTP/1.1 alone.
+    http1: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
@@ -135,6 +137,8 @@ pub enum Unavailable {
     Overflow,
     Connect(io::Error),
     ConnectTimeout,
+    /// It speaks HTTP/2, and takes no WebSockets over it (RFC 8441).
+    NoWebSocket,
     /// No handshake, for this reason; nothing was sent.
     Tls(HandshakeError),
 }
@@ -147,7 +151,12 @@ impl Upstream {
         service: &Service,
         header_memory: HeaderMemory,
     ) -> Rc<Self> {
-        let secure = |context: &Arc<ClientContext>| Secure { config: context.of_core(), name: context.name.clone() };
+        let secure = |context: &Arc<ClientContext>| {
+            let config = context.of_core();
+            let mut http1 = ClientConfig::clone(&config);
+            http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Secure { config, http1: Arc::new(http1), name: context.name.clone() }
+        };
         let (tls, multiplexes) = (service.tls.as_ref().map(secure), service.multiplexes);
         Rc::new(Self {
             tls,
@@ -190,7 +199,8 @@ impl Upstream {
         *self.backends.borrow_mut() = new;
     }
 
-    /// An idle connection, or a new one; waits for a free one at the limit. The caller bounds the wait.
+    /// An idle connection, or a new one, for a WebSocket one that takes it; waits for a free one at the limit. The caller
+    /// bounds the wait.
     pub async fn acquire(
         self: &Rc<Self>,
         balancing: LoadBalancing,
@@ -198,7 +208,31 @@ impl Upstream {
         connect_timeout: Option<Duration>,
         reuse: Reuse,
         own: Option<Own<'_>>,
+        websocket: bool,
     ) -> Result<Lease, Unavailable> {
+        let lease = self.find(balancing, random, connect_timeout, reuse, own, websocket).await?;
+        if websocket && let Some(Held::Http2(link, _)) = &lease.held {
+            if !link.settled().await {
+                return Err(Unavailable::Connect(io::ErrorKind::ConnectionReset.into()));
+            }
+            if !link.takes_websockets() {
+                return Err(Unavailable::NoWebSocket);
+            }
+        }
+        Ok(lease)
+    }
+
+    async fn find(
+        self: &Rc<Self>,
+        balancing: LoadBalancing,
+        random: u32,
+        connect_timeout: Option<Duration>,
+        reuse: Reuse,
+        own: Option<Own<'_>>,
+        websocket: bool,
+    ) -> Result<Lease, Unavailable> {
+        // Where the handshake chooses the protocol, a WebSocket can have its own.
+        let http1 = websocket && self.tls.is_some();
         let mut waited = false;
         loop {
             // Who failed to use what it was called for passes the call on.
@@ -209,11 +243,12 @@ impl Upstream {
             })?;
             if reuse != Reuse::None
                 && let Some(link) = backend.link_with_room(own)
+                && (!http1 || link.takes_websockets())
             {
                 self.telemetry.reuses.increment();
                 return Ok(self.lease(Held::Http2(link, None), backend, true, own));
             }
-            if self.multiplexes.get() && own.is_none() && backend.dial.is_worth_waiting_for() {
+            if self.multiplexes.get() && own.is_none() && !http1 && backend.dial.is_worth_waiting_for() {
                 backend.dial.done().await;
                 continue;
             }
@@ -224,7 +259,7 @@ impl Upstream {
                 }
                 if self.open.get() < self.limits.get().connections || self.evict_idle() {
                     // Boxed: most requests find a connection, and need no room for a dial.
-                    return Box::pin(self.dial(backend, connect_timeout, own)).await;
+                    return Box::pin(self.dial(backend, connect_timeout, own, http1)).await;
                 }
             }
             self.wait(waited).await?;
@@ -316,34 +351,48 @@ impl Upstream {
         backend: Rc<Backend>,
         timeout: Option<Duration>,
         own: Option<Own<'_>>,
+        http1: bool,
     ) -> Result<Lease, Unavailable> {
         self.opened();
         self.telemetry.dials.increment();
         // Counted as open from here on, so that a burst cannot pass the limit while it connects.
         let opening = Opening(self);
-        let dialling = Dialling::begin(&backend.dial);
-        let failed = match task::timeout(timeout, self.connect(backend.address, own)).await {
+        // Nobody can share what an HTTP/1.1 dial brings, so nobody waits for it.
+        let shared = backend.clone();
+        let dialling = (!http1).then(|| Dialling::begin(&shared.dial));
+        let failed = match task::timeout(timeout, self.connect(backend.address, own, http1)).await {
             Some(Ok((stream, speaks_http2))) => {
                 std::mem::forget(opening);
                 let held = match speaks_http2 {
                     true => Held::Http2(self.link(stream, &backend, own), None),
                     false => Held::Http1(stream),
                 };
-                self.multiplexes.set(speaks_http2);
-                dialling.succeeded();
+                if let Some(dialling) = dialling {
+                    self.multiplexes.set(speaks_http2);
+                    dialling.ended(false);
+                }
                 return Ok(self.lease(held, backend, false, own));
             }
             Some(Err(error)) => error,
             None => Unavailable::ConnectTimeout,
         };
+        if let Some(dialling) = dialling {
+            dialling.ended(true);
+        }
         self.telemetry.dial_failed(failed.reason());
         Err(failed)
     }
 
     /// A connection that may be asked, and whether by HTTP/2: to the one who was meant, where there is TLS.
-    async fn connect(&self, address: SocketAddr, own: Option<Own<'_>>) -> Result<(Stream, bool), Unavailable> {
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        own: Option<Own<'_>>,
+        websocket: bool,
+    ) -> Result<(Stream, bool), Unavailable> {
         let mut stream = introduced(address, own).await.map_err(Unavailable::Connect)?;
-        let Some(Secure { config, name }) = &self.tls else { return Ok((stream, self.multiplexes.get())) };
+        let Some(Secure { config, http1, name }) = &self.tls else { return Ok((stream, self.multiplexes.get())) };
+        let config = if websocket { http1 } else { config };
         let client = UnbufferedClientConnection::new(config.clone(), name.clone());
         let client = client.map_err(|error| Unavailable::Tls(HandshakeError::Tls(error)))?;
         // Boxed: most requests find a connection, and need no room for a handshake.
@@ -567,6 +616,7 @@ impl Unavailable {
             Self::NoHealthyEndpoint => "upstream_unhealthy",
             Self::Overflow => "upstream_overflow",
             Self::ConnectTimeout => "upstream_connect_timeout",
+            Self::NoWebSocket => "upstream_no_websocket",
             Self::Tls(error) => match error.failure() {
                 Failure::Untrusted => "upstream_tls_untrusted",
                 Failure::Expired => "upstream_tls_expired",

@@ -113,6 +113,11 @@ impl Replay {
         }
     }
 
+    /// The body was read to its end, and all of it is kept.
+    pub fn is_whole(&self) -> bool {
+        self.end.is_some() && !self.overflowed
+    }
+
     /// As [`Replay::write`], to a stream of HTTP/2.
     pub async fn send(&self, to: &Stream) -> io::Result<()> {
         if !self.payload.is_empty() {
