@@ -29,7 +29,7 @@ build: tools ## Build the released binary, target/release/ringway
 
 .PHONY: test
 test: tools components ## Everything CI runs: formatting, lints, every test, the documentation
-	@scripts/need.sh curl:curl h2load:nghttp2-client nghttpd:nghttp2-server
+	@scripts/need.sh curl:curl openssl:openssl nginx:nginx haproxy:haproxy h2load:nghttp2-client nghttpd:nghttp2-server
 	@for script in scripts/*.sh .ci/run; do bash -n "$$script" || exit 1; done
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
