@@ -169,8 +169,8 @@ impl Sender {
         }
     }
 
-    /// Sends everything and ends our side, as [`Sender::finish`] does. Where there is no TLS, both leave in one segment: a
-    /// segment less costs a tenth of a connection with one request.
+    /// Sends everything and ends our side, as [`Sender::finish`] does. Where there is no TLS, both may leave in
+    /// one segment.
     pub async fn send_last(&self, buffer: Buffer) -> (io::Result<()>, Buffer) {
         let (sent, buffer) = match &self.layer {
             Layer::Plain => self.send_as_it_is(buffer, Next::End).await,

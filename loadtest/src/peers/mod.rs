@@ -227,7 +227,7 @@ impl Session<'_> {
         let certificates = tls.then_some(self.certificates.0.as_path());
         let place = Place { cpus: &self.bench.proxy_cpus, driver, upstream: self.upstream.address, certificates };
         let server = match peer.start(&place, FIRST_REQUEST) {
-            // A gateway that is not so far yet is measured without.
+            // One that cannot, or was built without it, is measured without, and named.
             Err(error) if tls && !report.has_tls_of(&peer.name) => {
                 let reason = format!("{error:#}");
                 eprintln!("{} serves no TLS, and its workloads are skipped: {reason}", peer.name);
