@@ -1,7 +1,7 @@
 //! This core's driver: completions from a ring, or readiness from epoll, behind the few operations that sockets need.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     net::SocketAddr,
     os::fd::RawFd,
@@ -15,7 +15,7 @@ use super::{
     calls::{self, Next},
     driver::Kind,
     epoll::{self, Epoll},
-    ring::{Op, Ring},
+    ring::{Done, Op, Ring},
 };
 
 thread_local! {
@@ -62,6 +62,8 @@ pub struct Fd {
     pub raw: RawFd,
     /// Its place in epoll's table.
     token: epoll::Token,
+    /// With the ring: a send that was begun and that nobody has asked about since.
+    posted: Cell<Option<Op>>,
 }
 
 impl Fd {
@@ -72,13 +74,63 @@ impl Fd {
             Reactor::Epoll(epoll) => epoll.register(raw),
         });
         match token {
-            Ok(token) => Ok(Rc::new(Self { raw, token })),
+            Ok(token) => Ok(Rc::new(Self { raw, token, posted: Cell::new(None) })),
             Err(error) => {
                 // SAFETY: the descriptor was ours to close, and nobody else knows it.
                 unsafe { libc::close(raw) };
                 Err(error)
             }
         }
+    }
+
+    /// Begins to send all of a buffer, so that whoever has nothing else to do need not be woken for its end. What comes back
+    /// is to be sent in the ordinary way: with epoll a call says at once what the socket took, and a ring makes sends
+    /// overtake one another.
+    pub fn post(&self, mut buffer: Buffer) -> io::Result<Buffer> {
+        with(|reactor| match reactor {
+            Reactor::Ring(_) if buffer.is_empty() || buffer.len() >= AT_ONCE_MIN || self.has_posted() => Ok(buffer),
+            Reactor::Ring(ring) => {
+                self.posted.set(Some(ring.post(self.raw, buffer)));
+                Ok(Buffer::none())
+            }
+            Reactor::Epoll(_) => match calls::send(self.raw, buffer.bytes(), Next::Anything) {
+                Ok(sent) => {
+                    buffer.consume(sent);
+                    Ok(buffer)
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(buffer),
+                Err(error) => Err(error),
+            },
+        })
+    }
+
+    /// Whether something was posted that [`Fd::poll_posted`] has not said the end of.
+    pub fn has_posted(&self) -> bool {
+        let op = self.posted.take();
+        let has = op.is_some();
+        self.posted.set(op);
+        has
+    }
+
+    /// How what was posted ended.
+    pub fn poll_posted(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(op) = self.posted.take() else { return Poll::Ready(Ok(())) };
+        with(|reactor| {
+            let Reactor::Ring(ring) = reactor else { unreachable!("with epoll nothing stays posted") };
+            match ring.poll(&op, context) {
+                Poll::Pending => self.posted.set(Some(op)),
+                Poll::Ready(Done { result: Err(error), .. }) => return Poll::Ready(Err(error)),
+                Poll::Ready(Done { buffer, .. }) if buffer.is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Done { result: Ok(0), .. }) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Done { result: Ok(sent), mut buffer }) => {
+                    buffer.consume(sent);
+                    let rest = ring.post(self.raw, buffer);
+                    let Poll::Pending = ring.poll(&rest, context) else { unreachable!("it was begun just now") };
+                    self.posted.set(Some(rest));
+                }
+            }
+            Poll::Pending
+        })
     }
 
     /// Sends what the socket takes without waiting: last words, which nobody waits for.
@@ -91,6 +143,7 @@ impl Fd {
 
 impl Drop for Fd {
     fn drop(&mut self) {
+        give_up(self.posted.take());
         let under_way = with_any(|reactor| match reactor {
             Reactor::Ring(ring) => ring.close(self.raw),
             Reactor::Epoll(epoll) => {

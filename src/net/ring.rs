@@ -62,6 +62,8 @@ struct Slot {
     state: State,
     /// A multi-shot accept, whose results queue up.
     accepts: bool,
+    /// A send that nobody waits for: its buffer goes when it has left.
+    posted: bool,
     waker: Option<Waker>,
     /// What the kernel reads from, or has filled.
     buffer: Buffer,
@@ -139,6 +141,13 @@ impl Ring {
         let entry = opcode::Send::new(Fd(fd), bytes, len as u32).flags(flags).build();
         // The bytes stay where they are: moving a buffer does not move its allocation.
         self.begin(entry, buffer, None)
+    }
+
+    /// As [`Ring::send`], and the buffer is not kept for whoever polls: there is one again only if not all of it was sent.
+    pub fn post(&mut self, fd: RawFd, buffer: Buffer) -> Op {
+        let op = self.send(fd, buffer, Next::Anything);
+        self.table.slots[op.0 as usize].posted = true;
+        op
     }
 
     pub fn connect(&mut self, fd: RawFd, address: SocketAddr) -> Op {
@@ -303,6 +312,9 @@ impl Table {
         }
         if over {
             slot.state = State::Done(result);
+            if slot.posted && usize::try_from(result).is_ok_and(|sent| sent == slot.buffer.len()) {
+                slot.buffer = Buffer::none();
+            }
         }
         if let Some(waker) = slot.waker.take() {
             waker.wake();
@@ -313,6 +325,7 @@ impl Table {
         let slot = &mut self.slots[index as usize];
         slot.state = State::Free;
         slot.accepts = false;
+        slot.posted = false;
         slot.waker = None;
         slot.address = None;
         self.free.push(index);
@@ -324,6 +337,7 @@ impl Slot {
         Self {
             state: State::Free,
             accepts: false,
+            posted: false,
             waker: None,
             buffer: Buffer::none(),
             address: None,

@@ -169,6 +169,41 @@ impl Sender {
         }
     }
 
+    /// As [`Sender::send`], but where there is no TLS this returns when a small buffer is on its way; later sends wait for
+    /// it. Whoever closes the connection asks [`Sender::settle`] first, or what has not left stays behind.
+    ///
+    /// # Errors
+    /// Those of this send as far as they are known by now, and of the one before.
+    pub async fn post(&self, buffer: Buffer) -> io::Result<()> {
+        if let Layer::Tls(session) = &self.layer {
+            return self.send_sealed(session, buffer).await.0;
+        }
+        self.settle().await?;
+        let rest = self.fd.post(buffer)?;
+        match rest.is_empty() {
+            true => Ok(()),
+            false => self.send_as_it_is(rest, Next::Anything).await.0,
+        }
+    }
+
+    /// Waits until everything posted has left.
+    pub async fn settle(&self) -> io::Result<()> {
+        match self.fd.has_posted() {
+            true => poll_fn(|context| self.fd.poll_posted(context)).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Whether something was posted since it was last asked about.
+    pub fn has_posted(&self) -> bool {
+        self.fd.has_posted()
+    }
+
+    /// Whether everything posted has left by now.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.fd.poll_posted(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
+    }
+
     /// Sends everything and ends our side, as [`Sender::finish`] does. Where there is no TLS, both may leave in
     /// one segment.
     pub async fn send_last(&self, buffer: Buffer) -> (io::Result<()>, Buffer) {
@@ -183,6 +218,9 @@ impl Sender {
     }
 
     async fn send_as_it_is(&self, buffer: Buffer, next: Next) -> (io::Result<()>, Buffer) {
+        if let Err(error) = self.settle().await {
+            return (Err(error), buffer);
+        }
         let mut sending = Sending::new(self.fd.clone(), buffer, next);
         poll_fn(|context| sending.poll(context)).await
     }
@@ -295,12 +333,13 @@ impl Sender {
 mod tests {
     use std::{
         cell::Cell,
-        io::Write,
+        io::{Read, Write},
         net::{TcpListener, TcpStream},
     };
 
     use super::*;
     use crate::net::{
+        calls,
         driver::{self, Kind},
         task,
     };
@@ -325,6 +364,51 @@ mod tests {
             ran.get()
         });
         assert!(others_ran.expect("epoll is always there"));
+    }
+
+    #[test]
+    fn what_is_posted_to_a_peer_that_does_not_read_arrives_when_it_does() {
+        for kind in [Kind::Epoll, Kind::IoUring(driver::Flags::DeferTaskrun)] {
+            let received = driver::run(kind, async move {
+                let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+                let address = listener.local_addr().expect("it is bound");
+                let stream = Stream::connect(address).await.expect("the listener is there");
+                let (mut peer, _) = listener.accept().expect("a connection waits");
+                let mut sent = 0;
+                while let Ok(taken) = calls::send(stream.sender.fd.raw, &[b'.'; 65_536], Next::Anything) {
+                    sent += taken;
+                }
+                let read_on = move || {
+                    std::thread::spawn(move || {
+                        let mut received = Vec::new();
+                        peer.read_to_end(&mut received).map(|_| received)
+                    })
+                };
+                let reader = if kind == Kind::Epoll {
+                    let reader = read_on();
+                    stream.sender.post(holding(b"one")).await.expect("the peer is there");
+                    reader
+                } else {
+                    stream.sender.post(holding(b"one")).await.expect("the peer is there");
+                    assert!(stream.sender.has_posted() && !stream.sender.is_settled(), "it cannot have left");
+                    read_on()
+                };
+                stream.sender.send(holding(b"two")).await.0.expect("the peer reads");
+                stream.sender.post(holding(b"three")).await.expect("the peer reads");
+                stream.sender.settle().await.expect("the peer reads");
+                assert!(!stream.sender.has_posted());
+                stream.sender.finish();
+                let received = reader.join().expect("it does not panic").expect("no error but the end");
+                assert_eq!(received[sent..], *b"onetwothree");
+            });
+            assert!(received.is_ok() || kind != Kind::Epoll);
+        }
+    }
+
+    fn holding(bytes: &[u8]) -> Buffer {
+        let mut buffer = Buffer::with_room(bytes.len());
+        buffer.extend(bytes);
+        buffer
     }
 
     fn send_all_it_takes(mut peer: TcpStream) -> usize {

@@ -91,6 +91,7 @@ pub fn serve(
         if let Next::Http2 = next {
             Box::pin(http2(&mut connection)).await;
         }
+        connection.settle().await;
     }
 }
 
@@ -244,6 +245,16 @@ impl Connection {
         respond::refuse_connection(&self.client, &self.stream.sender, request, answer).await;
     }
 
+    /// Waits until the last answer has left. False: it will not.
+    async fn settle(&self) -> bool {
+        let sender = &self.stream.sender;
+        if !sender.has_posted() {
+            return true;
+        }
+        self.client.deadline.set(self.client.serving().snapshot.settings.timeouts.stream_idle);
+        matches!(self.client.deadline.guard(sender.settle()).await, Ok(Ok(())))
+    }
+
     /// Waits, holding nothing, for the next request. False: there will be none.
     async fn wait_for_bytes(&mut self, waited: Duration) -> bool {
         if !self.stream.receiver.buffered().is_empty() {
@@ -260,6 +271,10 @@ impl Connection {
                 return received.is_ok_and(|bytes| bytes > 0);
             }
         }
+        if !self.settle().await {
+            return false;
+        }
+        let deadline = &self.client.deadline;
         let keep_alive = self.client.serving().snapshot.settings.timeouts.keep_alive;
         deadline.set(keep_alive.map(|limit| limit.saturating_sub(DOZE_AFTER)));
         loop {
@@ -295,6 +310,7 @@ async fn refuse_tls(connection: &mut Connection) {
 
 /// Ends a connection whose client may still be sending: says that no more comes, and reads on for a while.
 async fn linger(connection: &mut Connection) {
+    connection.settle().await;
     connection.stream.sender.finish();
     connection.client.deadline.set(Some(LINGER));
     let _ = connection.client.deadline.guard(read_on(&mut connection.stream.receiver)).await;

@@ -227,7 +227,7 @@ impl Attempt<'_> {
             let sent = {
                 let whole = pin!(async {
                     self.send_again(&up).await?;
-                    up.send(out).await
+                    up.post(out).await
                 });
                 watch.over(whole).await.map_err(Failure::Stalled)?
             };
@@ -273,7 +273,7 @@ impl Attempt<'_> {
             // Boxed: most exchanges are none, and need no room for it.
             return Ok(Box::pin(tunnel::run(wire, lease, &watch, timeouts.stream_idle, account)).await);
         }
-        if delivered.reusable {
+        if delivered.reusable && up.is_settled() {
             // Bytes behind an answer that has no body are most likely still on their way.
             let answered = workspace.response.body;
             lease.give_back(answered == BodyLength::None, usual_room(answered));

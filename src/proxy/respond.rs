@@ -245,7 +245,10 @@ pub async fn local(
                     if framing.has_body() {
                         out.extend(&answer.body);
                     }
-                    sender.send(out).await.0
+                    match keep_alive {
+                        true => sender.post(out).await,
+                        false => sender.send(out).await.0,
+                    }
                 }
                 Outgoing::Http2(stream) if framing.has_body() => stream.send(&answer.body, true).await,
                 Outgoing::Http2(_) => Ok(()),

@@ -65,6 +65,6 @@ fn bytes() -> BodyReader {
 
 async fn copy(mut from: Incoming<'_>, to: &Outgoing, direction: &Direction<'_>) -> Result<u64, PumpError> {
     let bytes = pump(&mut from, to, Framing::Plain, Buffer::none(), direction).await?;
-    to.finish();
+    to.finish().await;
     Ok(bytes)
 }

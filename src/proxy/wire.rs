@@ -67,6 +67,22 @@ impl Outgoing {
         }
     }
 
+    /// The same, where nobody needs to know when the bytes have left ([`Sender::post`]).
+    pub async fn post(&self, out: Buffer) -> io::Result<()> {
+        match self {
+            Self::Http1(sender) => sender.post(out).await,
+            Self::Http2(stream) => stream.alive(),
+        }
+    }
+
+    /// Whether everything posted has left.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_settled(),
+            Self::Http2(_) => true,
+        }
+    }
+
     /// Whether the peer has left: one that has only ended its side counts as gone if `unanswered`.
     pub fn is_gone(&self, unanswered: bool) -> bool {
         match self {
@@ -85,9 +101,13 @@ impl Outgoing {
     }
 
     /// Says that no more comes, where the message itself has not said so: behind a tunnel's last byte.
-    pub fn finish(&self) {
+    pub async fn finish(&self) {
         match self {
-            Self::Http1(sender) => sender.finish(),
+            Self::Http1(sender) => {
+                // A connection that broke has said its last word as well.
+                let _ = sender.settle().await;
+                sender.finish();
+            }
             // Its last frame said so.
             Self::Http2(_) => {}
         }

@@ -79,9 +79,10 @@ pub async fn pump(
 /// `is_last`: nothing of the message follows.
 pub async fn send(to: &Sender, out: Buffer, direction: &Direction<'_>, is_last: bool) -> Result<Buffer, PumpError> {
     direction.writes();
-    let (result, out) = match is_last && direction.ends {
-        true => to.send_last(out).await,
-        false => to.send(out).await,
+    let (result, out) = match (is_last, direction.ends) {
+        (true, true) => to.send_last(out).await,
+        (true, false) => (to.post(out).await, Buffer::none()),
+        (false, _) => to.send(out).await,
     };
     direction.watch.progress();
     result.map_err(PumpError::Write)?;
