@@ -20,7 +20,7 @@ impl<'a> Authority<'a> {
     pub fn parse(text: &'a [u8]) -> Option<Self> {
         let host_len = match text {
             [b'[', ..] => memchr::memchr(b']', text)? + 1,
-            _ => memchr::memchr(b':', text).unwrap_or(text.len()),
+            _ => bytes::find::<b':'>(text).unwrap_or(text.len()),
         };
         let (host, port) = text.split_at(host_len);
         let port = match port {

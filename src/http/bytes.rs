@@ -57,6 +57,25 @@ pub fn is_field_value(bytes: &[u8]) -> bool {
     trim(bytes).len() == bytes.len() && bytes.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
 
+/// Where the byte comes first. In a head that is nearly always within a few dozen bytes, where calling a search that looks
+/// for the widest instructions costs more than the search.
+#[inline]
+pub fn find<const BYTE: u8>(bytes: &[u8]) -> Option<usize> {
+    const NEAR_WORDS: usize = 4;
+    const LOW: u64 = u64::from_ne_bytes([1; 8]);
+    let (words, _) = bytes.as_chunks::<8>();
+    let near = words.len().min(NEAR_WORDS);
+    for (index, word) in words[..near].iter().enumerate() {
+        let differences = u64::from_le_bytes(*word) ^ (LOW * BYTE as u64);
+        // The lowest high bit that is set is of a byte that was 0; those above it may be of a borrow.
+        let zeros = differences.wrapping_sub(LOW) & !differences & (LOW << 7);
+        if zeros != 0 {
+            return Some(8 * index + zeros.trailing_zeros() as usize / 8);
+        }
+    }
+    memchr::memchr(BYTE, &bytes[8 * near..]).map(|at| 8 * near + at)
+}
+
 /// Without the spaces and tabs around it (OWS of RFC 9110 section 5.6.3).
 #[inline]
 pub fn trim(mut bytes: &[u8]) -> &[u8] {

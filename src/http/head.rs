@@ -3,7 +3,7 @@
 //! There is no allocation per header: names and values, the peer's and ours alike, lie in one growing buffer that is reused
 //! for the next message. Well-known names are recognised once, while parsing.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 /// Names the gateway itself asks for. Everything else is `Other` and found by its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,11 @@ pub enum Known {
     Forwarded,
     Host,
     KeepAlive,
+    /// A framing field's name with `_` for `-`: CGI and its heirs read `Content_Length` as `Content-Length`.
+    Lookalike,
+    ProxyAuthenticate,
+    ProxyAuthenticationInfo,
+    ProxyAuthorization,
     ProxyConnection,
     Server,
     Te,
@@ -27,51 +32,99 @@ pub enum Known {
     XForwardedClientCert,
     XForwardedFor,
     XForwardedHost,
+    /// `x-forwarded-` with another ending.
+    XForwardedOther,
     XForwardedPort,
     XForwardedProto,
     XRequestId,
 }
 
 impl Known {
-    /// Recognises a name in any case.
+    /// Recognises a token in any case.
     pub fn of(name: &[u8]) -> Self {
         // Length first: most names leave here without a comparison.
-        let candidates: &[(&[u8], Self)] = match name.len() {
-            2 => &[(b"te", Self::Te)],
-            4 => &[(b"host", Self::Host), (b"date", Self::Date)],
-            6 => &[(b"expect", Self::Expect), (b"server", Self::Server)],
-            7 => &[(b"upgrade", Self::Upgrade), (b"trailer", Self::Trailer)],
-            9 => &[(b"forwarded", Self::Forwarded)],
-            10 => &[(b"connection", Self::Connection), (b"keep-alive", Self::KeepAlive)],
-            12 => &[(b"x-request-id", Self::XRequestId)],
-            13 => &[(b"authorization", Self::Authorization)],
-            14 => &[(b"content-length", Self::ContentLength)],
-            15 => &[(b"x-forwarded-for", Self::XForwardedFor)],
-            16 => &[
-                (b"proxy-connection", Self::ProxyConnection),
-                (b"x-forwarded-host", Self::XForwardedHost),
-                (b"x-forwarded-port", Self::XForwardedPort),
-            ],
-            17 => &[(b"transfer-encoding", Self::TransferEncoding), (b"x-forwarded-proto", Self::XForwardedProto)],
-            23 => &[(b"x-forwarded-client-cert", Self::XForwardedClientCert)],
-            _ => &[],
-        };
-        candidates
-            .iter()
-            .find(|(lower, _)| is_token_in_lower_case(name, lower))
-            .map_or(Self::Other, |&(_, known)| known)
+        match name.len() {
+            2 if begins(name, b"te") => Self::Te,
+            4 if begins(name, b"host") => Self::Host,
+            4 if begins(name, b"date") => Self::Date,
+            6 if begins(name, b"expect") => Self::Expect,
+            6 if begins(name, b"server") => Self::Server,
+            7 if begins(name, b"upgrade") => Self::Upgrade,
+            7 if begins(name, b"trailer") => Self::Trailer,
+            9 if begins(name, b"forwarded") => Self::Forwarded,
+            10 if begins(name, b"connection") => Self::Connection,
+            10 if begins(name, b"keep-alive") => Self::KeepAlive,
+            12 if begins(name, b"x-request-id") => Self::XRequestId,
+            13 if begins(name, b"authorization") => Self::Authorization,
+            14 if begins(name, b"content-length") => Self::ContentLength,
+            15 if begins(name, b"x-forwarded-for") => Self::XForwardedFor,
+            16 if begins(name, b"proxy-connection") => Self::ProxyConnection,
+            16 if begins(name, b"x-forwarded-host") => Self::XForwardedHost,
+            16 if begins(name, b"x-forwarded-port") => Self::XForwardedPort,
+            17 if begins(name, b"transfer-encoding") => Self::TransferEncoding,
+            17 if begins(name, b"x-forwarded-proto") => Self::XForwardedProto,
+            18 if begins(name, b"proxy-authenticate") => Self::ProxyAuthenticate,
+            19 if begins(name, b"proxy-authorization") => Self::ProxyAuthorization,
+            23 if begins(name, b"x-forwarded-client-cert") => Self::XForwardedClientCert,
+            25 if begins(name, b"proxy-authentication-info") => Self::ProxyAuthenticationInfo,
+            14 | 17 if is_lookalike(name) => Self::Lookalike,
+            13.. if begins(name, b"x-forwarded-") => Self::XForwardedOther,
+            _ => Self::Other,
+        }
     }
 }
 
-/// Compares a token with one of the same length that has only letters and `-`, eight bytes at a time: setting one bit makes
-/// a letter lower-case, and makes no other byte of a token a letter or `-`.
-fn is_token_in_lower_case(token: &[u8], lower: &[u8]) -> bool {
-    const BIT: u8 = 0x20;
-    let ((words, rest), (lower_words, lower_rest)) = (token.as_chunks::<8>(), lower.as_chunks::<8>());
-    let same = |(word, lower): (&[u8; 8], &[u8; 8])| {
-        u64::from_ne_bytes(*word) | u64::from_ne_bytes([BIT; 8]) == u64::from_ne_bytes(*lower)
+/// Whether a token begins, in any case, with these letters and `-`. Setting one bit makes a letter lower-case, and makes no
+/// other byte of a token a letter or `-`.
+#[inline]
+fn begins<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
+    let Some(mut beginning) = token.first_chunk::<N>().copied() else { return false };
+    for byte in &mut beginning {
+        *byte |= 0x20;
+    }
+    beginning == *lower
+}
+
+fn is_lookalike(name: &[u8]) -> bool {
+    let same = |framing: &[u8]| {
+        framing.iter().zip(name).all(|(&wanted, &byte)| match byte {
+            b'_' => wanted == b'-',
+            _ => wanted == byte.to_ascii_lowercase(),
+        })
     };
-    words.iter().zip(lower_words).all(same) && rest.iter().zip(lower_rest).all(|(byte, lower)| byte | BIT == *lower)
+    match name.len() {
+        14 => same(b"content-length"),
+        17 => same(b"transfer-encoding"),
+        _ => false,
+    }
+}
+
+/// Some of the known names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownSet(u32);
+
+impl KnownSet {
+    pub const fn of(names: &[Known]) -> Self {
+        let (mut bits, mut at) = (0, 0);
+        while at < names.len() {
+            bits |= 1 << names[at] as u32;
+            at += 1;
+        }
+        Self(bits)
+    }
+
+    pub const fn has(self, known: Known) -> bool {
+        self.0 & 1 << known as u32 != 0
+    }
+
+    /// Whether they have a name in common.
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    const fn add(&mut self, known: Known) {
+        self.0 |= 1 << known as u32;
+    }
 }
 
 /// One field line: where its name and value lie in the head's buffer.
@@ -97,12 +150,19 @@ pub struct FieldRef<'a> {
 pub struct Fields {
     bytes: Vec<u8>,
     list: Vec<Field>,
+    names: KnownSet,
 }
 
 impl Fields {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
+        self.names = KnownSet::default();
+    }
+
+    /// The known names that were added, those that are gone again among them: most that are asked for never were there.
+    pub fn names(&self) -> KnownSet {
+        self.names
     }
 
     pub fn len(&self) -> usize {
@@ -113,23 +173,21 @@ impl Fields {
         self.list.is_empty()
     }
 
-    /// Takes over the bytes that ranges given to [`Fields::push_range`] point into.
-    pub fn load(&mut self, bytes: &[u8]) {
-        self.clear();
+    /// Takes over the bytes that the ranges given to [`Fields::push_parsed`] point into.
+    pub(in crate::http) fn load(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Adds a field line whose name and value lie in the loaded bytes; for parsers, which have checked both.
-    pub fn push_range(&mut self, name: std::ops::Range<usize>, value: std::ops::Range<usize>) -> Known {
-        let known = Known::of(&self.bytes[name.clone()]);
-        self.list.push(Field {
+    /// Adds a field line whose name and value lie in bytes that are still to be loaded, as the first ones; for parsers, which
+    /// have checked both.
+    pub(in crate::http) fn push_parsed(&mut self, known: Known, name: Range<usize>, value: Range<usize>) {
+        self.push(Field {
             name_at: name.start as u32,
             name_len: name.len() as u16,
             value_at: value.start as u32,
             value_len: value.len() as u32,
             known,
         });
-        known
     }
 
     /// Where a decoder writes the name and the value of a line, one behind the other, before it decides about them.
@@ -140,7 +198,7 @@ impl Fields {
     /// What was written from `start` on is a line. Both its parts have been checked.
     pub(in crate::http) fn push_written(&mut self, start: usize, name_len: usize, value_len: usize, known: Known) {
         let (name_at, value_at) = (start as u32, (start + name_len) as u32);
-        self.list.push(Field { name_at, value_at, value_len: value_len as u32, name_len: name_len as u16, known });
+        self.push(Field { name_at, value_at, value_len: value_len as u32, name_len: name_len as u16, known });
     }
 
     /// Makes one line of all lines of a name, where the first one stood.
@@ -190,11 +248,12 @@ impl Fields {
     }
 
     pub fn known(&self, known: Known) -> Option<&[u8]> {
-        self.list.iter().find(|field| field.known == known).map(|field| self.field(field).value)
+        self.known_values(known).next()
     }
 
     pub fn known_values(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        self.list.iter().filter(move |field| field.known == known).map(|field| self.field(field).value)
+        let list = if self.names.has(known) { &self.list[..] } else { &[] };
+        list.iter().filter(move |field| field.known == known).map(|field| self.field(field).value)
     }
 
     /// Adds a line behind the others, whatever is there already.
@@ -203,7 +262,7 @@ impl Fields {
         self.bytes.extend_from_slice(name);
         let value_at = self.bytes.len();
         self.bytes.extend_from_slice(value);
-        self.push_range(name_at..value_at, value_at..self.bytes.len());
+        self.push_parsed(Known::of(name), name_at..value_at, value_at..self.bytes.len());
     }
 
     /// Makes the name have this one value: the first line of it changes in place, the others go.
@@ -225,6 +284,9 @@ impl Fields {
 
     /// As [`Fields::set`], for a name that is known: nothing is compared.
     pub fn set_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        if !self.names.has(known) {
+            return self.append_known(known, name, value);
+        }
         let Some(at) = self.list.iter().position(|field| field.known == known) else {
             return self.append_known(known, name, value);
         };
@@ -247,7 +309,7 @@ impl Fields {
         let value_at = self.bytes.len() as u32;
         self.bytes.extend_from_slice(value);
         let (name_len, value_len) = (name.len() as u16, value.len() as u32);
-        self.list.push(Field { name_at, value_at, value_len, name_len, known });
+        self.push(Field { name_at, value_at, value_len, name_len, known });
     }
 
     /// As [`Fields::append`], with the name in lower case, as HTTP/2 wants it (RFC 9113 section 8.2).
@@ -262,12 +324,19 @@ impl Fields {
     }
 
     pub fn remove_known(&mut self, known: Known) {
-        self.list.retain(|field| field.known != known);
+        if self.names.has(known) {
+            self.list.retain(|field| field.known != known);
+        }
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(FieldRef<'_>) -> bool) {
         let bytes = &self.bytes;
         self.list.retain(|field| keep(field_of(bytes, field)));
+    }
+
+    fn push(&mut self, field: Field) {
+        self.names.add(field.known);
+        self.list.push(field);
     }
 
     fn field<'a>(&'a self, field: &Field) -> FieldRef<'a> {

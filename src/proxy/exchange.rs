@@ -79,7 +79,7 @@ fn decide(
         b"OPTIONS" if request.path == b"*" => return Err(reject::options()),
         _ => {}
     }
-    if target::normalise(&request.path, &mut workspace.path).map_err(|error| reject::bad_target(&error))? {
+    if target::normalise(&request.path, &mut workspace.path) {
         std::mem::swap(&mut request.path, &mut workspace.path);
     }
     account.identified(request);

@@ -12,9 +12,19 @@ use crate::{
         bytes,
         h1::{emit, hop::strip_hop_by_hop},
         h2,
-        head::{BodyLength, Fields, Known, RequestHead},
+        head::{BodyLength, Fields, Known, KnownSet, RequestHead},
     },
 };
+
+/// What only a trusted proxy may say. Who may say which certificate was shown is a setting of its own.
+const FORWARDED: KnownSet = KnownSet::of(&[
+    Known::Forwarded,
+    Known::XForwardedFor,
+    Known::XForwardedHost,
+    Known::XForwardedOther,
+    Known::XForwardedPort,
+    Known::XForwardedProto,
+]);
 
 /// Removes what ends at this hop and what this client may not say; adds where the request came from, and its id. Policies
 /// see the result.
@@ -34,13 +44,8 @@ pub fn arrive(
     request.takes_trailers = request.fields.known_values(Known::Te).any(takes_trailers);
     strip_hop_by_hop(&mut request.fields);
     let fields = &mut request.fields;
-    if !settings.trusted_proxies.contains(peer) {
-        fields.retain(|field| {
-            // Who may say which certificate was shown is a setting of its own.
-            field.known == Known::XForwardedClientCert
-                || !(field.known == Known::Forwarded
-                    || field.name.len() > 12 && field.name[..12].eq_ignore_ascii_case(b"x-forwarded-"))
-        });
+    if fields.names().meets(FORWARDED) && !settings.trusted_proxies.contains(peer) {
+        fields.retain(|field| !FORWARDED.has(field.known));
     }
     forward_certificate(settings.forward_client_cert, certificate, fields);
 
@@ -175,14 +180,11 @@ fn uuid(high: u64, low: u64) -> [u8; 36] {
     let low = low & !(0b11 << 62) | 0b10 << 62;
     let bytes = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
     let mut text = [b'-'; 36];
-    let mut at = 0;
-    for byte in bytes {
-        if matches!(at, 8 | 13 | 18 | 23) {
-            at += 1;
-        }
+    // Where each byte's two digits stand, between the hyphens.
+    const AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    for (byte, at) in bytes.into_iter().zip(AT) {
         text[at] = b"0123456789abcdef"[usize::from(byte >> 4)];
         text[at + 1] = b"0123456789abcdef"[usize::from(byte & 15)];
-        at += 2;
     }
     text
 }

@@ -2,12 +2,9 @@
 //! metric's label and the documentation's anchor.
 
 use crate::{
-    http::{
-        h1::{
-            body::BodyError,
-            parse::{RequestError, ResponseError},
-        },
-        target::TargetError,
+    http::h1::{
+        body::BodyError,
+        parse::{RequestError, ResponseError},
     },
     policies::LocalResponse,
     proxy::{
@@ -35,10 +32,6 @@ pub fn bad_request(error: &RequestError) -> LocalResponse {
 /// A head of HTTP/2 that cannot be served, though it can be answered.
 pub fn refused_head(status: u16, reason: &'static str) -> LocalResponse {
     empty(status, reason)
-}
-
-pub fn bad_target(_: &TargetError) -> LocalResponse {
-    empty(400, "bad_target")
 }
 
 /// Plain HTTP at a port that is served with TLS.

@@ -92,16 +92,22 @@ impl<'a> Watch<'a> {
                 (Some(limit), Some(since)) => Some(limit.saturating_sub(since.elapsed())),
                 (limit, _) => limit,
             };
-            self.deadline.set(Some(left.map_or(LOOK, |left| left.min(LOOK))));
+            let slice = left.map_or(LOOK, |left| left.min(LOOK));
+            let mut waits = false;
             // An HTTP/2 client that gives up does so with a frame: its upstream need not work for another second.
             let either = poll_fn(|context| match future.as_mut().poll(context) {
                 Poll::Ready(output) => Poll::Ready(Ok(output)),
-                Poll::Pending => self.client.poll_gone(context).map(|()| Err(Stalled::ClientGone)),
+                Poll::Pending => {
+                    // Much is done at once, and needs no deadline.
+                    if !std::mem::replace(&mut waits, true) {
+                        self.deadline.set(Some(slice));
+                    }
+                    self.client.poll_gone(context).map(|()| Err(Stalled::ClientGone))
+                }
             });
             match self.deadline.guard(pin!(either)).await {
                 Ok(done) => return done,
                 Err(Expired) => {
-                    let slice = left.map_or(LOOK, |left| left.min(LOOK));
                     if self.progress.replace(false) {
                         idle_since = None;
                     } else {

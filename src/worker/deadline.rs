@@ -12,8 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+const TICKS_PER_SECOND: u32 = 10;
+
 /// How often deadlines are looked at: they fire up to this much late, never early.
-pub const TICK: Duration = Duration::from_millis(100);
+pub const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
 
 const NEVER: u32 = u32::MAX;
 
@@ -52,7 +54,7 @@ impl Deadlines {
 
     /// Moves the clock on and wakes every task whose deadline has passed.
     pub fn tick(&self) {
-        let now = (self.started.elapsed().as_millis() / TICK.as_millis()) as u32;
+        let now = ticks(self.started.elapsed());
         self.now.set(now);
         let mut at = self.at.borrow_mut();
         let mut wakers = self.wakers.borrow_mut();
@@ -93,7 +95,7 @@ impl Deadline {
     pub fn set(&self, after: Option<Duration>) {
         let at = match after {
             // One tick more: the current one has partly passed.
-            Some(after) => self.table.now.get().saturating_add((after.as_millis() / TICK.as_millis()) as u32 + 1),
+            Some(after) => self.table.now.get().saturating_add(ticks(after)).saturating_add(1),
             None => NEVER,
         };
         self.table.at.borrow_mut()[self.slot as usize] = at;
@@ -131,6 +133,12 @@ impl Deadline {
         })
         .await
     }
+}
+
+/// Whole ticks, without the division of 128 bits that milliseconds would cost.
+fn ticks(duration: Duration) -> u32 {
+    let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    seconds.saturating_mul(TICKS_PER_SECOND).saturating_add(duration.subsec_millis() / (1000 / TICKS_PER_SECOND))
 }
 
 impl Drop for Deadline {

@@ -4,7 +4,21 @@
 //! proxy before it has set, so a nomination never removes a field that someone's decision may rest on.
 
 use crate::http::bytes;
-use crate::http::head::{FieldRef, Fields, Known};
+use crate::http::head::{FieldRef, Fields, Known, KnownSet};
+
+const HOP_BY_HOP: KnownSet = KnownSet::of(&[
+    Known::Connection,
+    Known::ContentLength,
+    Known::KeepAlive,
+    // These speak to the next proxy, and that is us.
+    Known::ProxyAuthenticate,
+    Known::ProxyAuthenticationInfo,
+    Known::ProxyAuthorization,
+    Known::ProxyConnection,
+    Known::Te,
+    Known::TransferEncoding,
+    Known::Upgrade,
+]);
 
 /// Removes the hop-by-hop fields, those that `Connection` names, and `Content-Length`, which is written anew from the
 /// parsed body length. `Trailer` stays: trailers are passed on.
@@ -12,12 +26,14 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
     let mut nominated = Vec::new();
     for value in fields.known_values(Known::Connection) {
         // `keep-alive`, `close` and their like name nothing that would need a list.
-        if bytes::list(value).any(|option| !is_usual_option(option)) {
+        if !is_usual_option(value) && bytes::list(value).any(|option| !is_usual_option(option)) {
             nominated.extend_from_slice(value);
             nominated.push(b',');
         }
     }
-    fields.retain(|field| !is_hop_by_hop(&field));
+    if fields.names().meets(HOP_BY_HOP) {
+        fields.retain(|field| !HOP_BY_HOP.has(field.known));
+    }
     if !nominated.is_empty() {
         fields.retain(|field| {
             is_protected(&field) || !bytes::list(&nominated).any(|option| option.eq_ignore_ascii_case(field.name))
@@ -28,26 +44,6 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
 fn is_usual_option(option: &[u8]) -> bool {
     const USUAL: [&[u8]; 4] = [b"keep-alive", b"close", b"upgrade", b"te"];
     USUAL.iter().any(|usual| option.eq_ignore_ascii_case(usual))
-}
-
-fn is_hop_by_hop(field: &FieldRef<'_>) -> bool {
-    match field.known {
-        Known::Connection
-        | Known::ContentLength
-        | Known::KeepAlive
-        | Known::ProxyConnection
-        | Known::Te
-        | Known::TransferEncoding
-        | Known::Upgrade => true,
-        // These speak to the next proxy, and that is us.
-        Known::Other => {
-            const PROXY_AUTHENTICATION: [&[u8]; 3] =
-                [b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info"];
-            matches!(field.name.len(), 18 | 19 | 25)
-                && PROXY_AUTHENTICATION.iter().any(|name| field.name.eq_ignore_ascii_case(name))
-        }
-        _ => false,
-    }
 }
 
 /// Fields that mean the same to every recipient, or that identify the client; `Connection` cannot remove them.
@@ -74,12 +70,8 @@ fn is_protected(field: &FieldRef<'_>) -> bool {
         b"www-authenticate",
         b"x-real-ip",
     ];
-    const X_FORWARDED: &[u8] = b"x-forwarded-";
     match field.known {
-        Known::Other => {
-            PROTECTED.iter().any(|name| field.name.eq_ignore_ascii_case(name))
-                || field.name.get(..X_FORWARDED.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(X_FORWARDED))
-        }
+        Known::Other => PROTECTED.iter().any(|name| field.name.eq_ignore_ascii_case(name)),
         // Every name the gateway itself asks for, so that it always means what the gateway read.
         _ => true,
     }

@@ -1,7 +1,7 @@
 //! Field lines, of a head or of trailers (RFC 9112 section 5).
 
 use crate::http::bytes;
-use crate::http::head::Fields;
+use crate::http::head::{Fields, Known};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FieldError {
@@ -43,17 +43,31 @@ impl FieldError {
     }
 }
 
-/// Takes apart the field lines in `block`, which `check_bytes` let pass and which ends with an empty line.
-pub fn parse(block: &[u8], count_max: usize, fields: &mut Fields) -> Result<(), FieldError> {
-    fields.load(block);
+/// Takes apart the field lines at the start of `input`, up to the empty line behind them, and says how many bytes they all
+/// took. `None`: there is no empty line yet. Fields are only what `check_bytes` lets pass too.
+pub fn parse(input: &[u8], count_max: usize, fields: &mut Fields) -> Result<Option<usize>, FieldError> {
+    fields.clear();
+    let parsed = take_apart(input, count_max, fields);
+    match parsed {
+        Ok(Some(taken)) => fields.load(&input[..taken]),
+        // What was found lies nowhere.
+        Ok(None) | Err(_) => fields.clear(),
+    }
+    parsed
+}
+
+fn take_apart(input: &[u8], count_max: usize, fields: &mut Fields) -> Result<Option<usize>, FieldError> {
     let mut at = 0;
-    while block[at..] != *b"\r\n" {
-        let line = &block[at..];
-        let name_len = line.iter().take_while(|&&byte| bytes::is(byte, bytes::TOKEN)).count();
-        match (name_len, line[name_len]) {
-            (0, b' ' | b'\t') => return Err(FieldError::ObsoleteFold),
-            (1.., b':') => {}
-            _ => return Err(FieldError::Name),
+    while !input[at..].starts_with(b"\r\n") {
+        let line = &input[at..];
+        match line.first() {
+            None => return Ok(None),
+            Some(b' ' | b'\t') => return Err(FieldError::ObsoleteFold),
+            Some(_) => {}
+        }
+        let name_len = bytes::find::<b':'>(line).ok_or(FieldError::Name)?;
+        if !bytes::is_token(&line[..name_len]) {
+            return Err(FieldError::Name);
         }
         if name_len > usize::from(u16::MAX) {
             return Err(FieldError::NameTooLong);
@@ -62,7 +76,8 @@ pub fn parse(block: &[u8], count_max: usize, fields: &mut Fields) -> Result<(), 
             return Err(FieldError::TooMany);
         }
         let after_colon = &line[name_len + 1..];
-        let line_len = memchr::memchr(b'\n', after_colon).map_or(after_colon.len(), |lf| lf + 1);
+        let Some(lf) = bytes::find::<b'\n'>(after_colon) else { return Ok(None) };
+        let line_len = lf + 1;
         let mut value = &after_colon[..line_len];
         while let [b' ' | b'\t', rest @ ..] = value {
             value = rest;
@@ -71,8 +86,8 @@ pub fn parse(block: &[u8], count_max: usize, fields: &mut Fields) -> Result<(), 
         while let [rest @ .., b' ' | b'\t' | b'\r' | b'\n'] = value {
             value = rest;
         }
-        fields.push_range(at..at + name_len, value_at..value_at + value.len());
+        fields.push_parsed(Known::of(&line[..name_len]), at..at + name_len, value_at..value_at + value.len());
         at += name_len + 1 + line_len;
     }
-    Ok(())
+    Ok(Some(at + 2))
 }

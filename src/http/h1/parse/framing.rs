@@ -1,7 +1,10 @@
 //! What the fields say about the message's length and the connection's future (RFC 9112 sections 6, 7 and 9).
 
 use crate::http::bytes;
-use crate::http::head::{Fields, Known, Version};
+use crate::http::head::{Fields, Known, KnownSet, Version};
+
+const FRAMING: KnownSet =
+    KnownSet::of(&[Known::Connection, Known::ContentLength, Known::Lookalike, Known::TransferEncoding, Known::Upgrade]);
 
 /// `Connection` is compared with every field of the head; a long list would make that costly.
 const CONNECTION_OPTIONS_MAX: usize = 32;
@@ -51,6 +54,10 @@ pub struct Framing {
 impl Framing {
     pub fn of(fields: &Fields, version: Version) -> Result<Self, FramingError> {
         let mut framing = Self::default();
+        if !fields.names().meets(FRAMING) {
+            framing.keep_alive = version == Version::Http11;
+            return Ok(framing);
+        }
         let mut connection = Connection::default();
         let mut upgrades = 0;
         let mut names_websocket = false;
@@ -74,7 +81,7 @@ impl Framing {
                     upgrades += 1;
                     names_websocket = field.value.eq_ignore_ascii_case(b"websocket");
                 }
-                Known::Other if is_lookalike(field.name) => return Err(FramingError::Lookalike),
+                Known::Lookalike => return Err(FramingError::Lookalike),
                 _ => {}
             }
         }
@@ -101,6 +108,12 @@ struct Connection {
 
 impl Connection {
     fn read(&mut self, value: &[u8]) -> Result<(), FramingError> {
+        // What nearly all say who say anything.
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            self.count += 1;
+            self.keep_alive = true;
+            return Ok(());
+        }
         for option in bytes::list(value) {
             self.count += 1;
             if self.count > CONNECTION_OPTIONS_MAX || !bytes::is_token(option) {
@@ -111,20 +124,5 @@ impl Connection {
             self.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
         }
         Ok(())
-    }
-}
-
-/// CGI and its heirs turn `-` into `_`, and then `Content_Length` is `Content-Length`.
-pub fn is_lookalike(name: &[u8]) -> bool {
-    let same = |framing: &[u8]| {
-        framing.iter().zip(name).all(|(&wanted, &byte)| match byte {
-            b'_' => wanted == b'-',
-            _ => wanted == byte.to_ascii_lowercase(),
-        })
-    };
-    match name.len() {
-        14 => same(b"content-length"),
-        17 => same(b"transfer-encoding"),
-        _ => false,
     }
 }

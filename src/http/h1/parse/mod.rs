@@ -1,8 +1,8 @@
 //! Heads, read for refusing: what two parsers could read differently is an error, never a guess.
 //!
-//! A head is found first, then checked as a whole for bytes that may stand nowhere (one pass that the compiler
-//! vectorises), then taken apart. So the code that takes it apart knows that every CR is followed by a LF and every LF
-//! preceded by a CR. Why not `httparse`: docs/decisions/0001-own-head-parser.md.
+//! A head that is all there is taken apart line by line, then checked as a whole for bytes that may stand nowhere (one pass
+//! that the compiler vectorises): every CR is followed by a LF and every LF preceded by a CR, or it is no head. Where that
+//! fails its end is looked for first, and then what is wrong with it. Why not `httparse`: docs/decisions/0001-own-head-parser.md.
 
 mod request;
 mod response;
@@ -12,9 +12,10 @@ mod framing;
 
 pub use fields::FieldError;
 pub use framing::FramingError;
-pub(in crate::http) use framing::is_lookalike;
 pub use request::{RequestError, parse_request};
 pub use response::{ResponseError, ResponseTo, parse_response};
+
+use crate::http::bytes;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +35,16 @@ impl HeadLimits {
 /// Finds the end of the head that starts at `start`: the empty line behind the first line. `scanned` is how far `input`
 /// was searched before, so that a head that comes byte by byte costs as much as one that comes at once.
 fn find_end(input: &[u8], start: usize, scanned: &mut usize) -> Option<usize> {
-    let from = (*scanned).clamp(start, input.len());
+    // The line end in front of the empty line may have been searched already.
+    let mut at = scanned.saturating_sub(2).clamp(start, input.len());
     *scanned = input.len();
-    memchr::memchr_iter(b'\n', &input[from..])
-        .map(|at| from + at)
-        .find(|&at| input[start..at].ends_with(b"\n\r"))
-        .map(|at| at + 1)
+    while let Some(lf) = bytes::find::<b'\n'>(&input[at..]) {
+        at += lf + 1;
+        if input[at..].starts_with(b"\r\n") {
+            return Some(at + 2);
+        }
+    }
+    None
 }
 
 /// Refuses bytes that may stand nowhere in a head: controls other than HTAB, CR without LF, LF without CR. The bytes

@@ -84,6 +84,12 @@ pub fn parse_request(
     head: &mut RequestHead,
 ) -> Result<Option<usize>, RequestError> {
     let Some(start) = skip_empty_lines(input)? else { return Ok(None) };
+    // Nearly always the head is whole when its first byte comes, and legal.
+    if *scanned == 0
+        && let Ok(Some(taken)) = read_whole(&input[start..], limits, head)
+    {
+        return Ok(Some(start + taken));
+    }
     let searched = *scanned;
     let Some(end) = find_end(input, start, scanned) else {
         return check_beginning(&input[start..], searched.saturating_sub(start), limits, head).map(|()| None);
@@ -92,13 +98,25 @@ pub fn parse_request(
     if message.len() > limits.head_bytes_max() {
         return Err(too_large(message, head));
     }
-    let (line, block) = split_line(message);
-    read_request_line(line, head)?;
+    // In this order, so that a head with several faults is refused for the one that comes first.
+    read_request_line(split_line(message).0, head)?;
     check_bytes(message, 0)?;
-    fields::parse(block, limits.header_count, &mut head.fields)?;
+    Ok(read_whole(message, limits, head)?.map(|taken| start + taken))
+}
+
+/// Reads a head that is all there, in one go. `None`: it is not, or it is too large.
+fn read_whole(input: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Result<Option<usize>, RequestError> {
+    let (line, block) = split_line(input);
+    read_request_line(line, head)?;
+    let Some(block_len) = fields::parse(block, limits.header_count, &mut head.fields)? else { return Ok(None) };
+    let len = input.len() - block.len() + block_len;
+    if len > limits.head_bytes_max() {
+        return Ok(None);
+    }
+    check_bytes(&input[..len], 0)?;
     read_host(head)?;
     read_framing(head)?;
-    Ok(Some(end))
+    Ok(Some(len))
 }
 
 /// Where the head starts; `None` where `input` may still be empty lines only.
@@ -148,14 +166,14 @@ fn too_large(message: &[u8], head: &mut RequestHead) -> RequestError {
 
 /// The first line without its CRLF, and what follows.
 fn split_line(message: &[u8]) -> (&[u8], &[u8]) {
-    let line_len = memchr::memchr(b'\n', message).map_or(message.len(), |lf| lf + 1);
+    let line_len = bytes::find::<b'\n'>(message).map_or(message.len(), |lf| lf + 1);
     let (line, rest) = message.split_at(line_len);
     (line.strip_suffix(b"\r\n").unwrap_or(line), rest)
 }
 
 fn read_request_line(line: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
     head.clear();
-    let space = memchr::memchr(b' ', line).ok_or(RequestError::RequestLine)?;
+    let space = bytes::find::<b' '>(line).ok_or(RequestError::RequestLine)?;
     let method = &line[..space];
     if method.is_empty() || method.len() > METHOD_BYTES_MAX || !bytes::all(method, bytes::METHOD) {
         return Err(RequestError::Method);
@@ -220,7 +238,7 @@ fn read_target(target: &[u8], head: &mut RequestHead) -> Result<(), RequestError
 }
 
 fn read_path_and_query(target: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
-    let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
+    let (path, query) = target.split_at(bytes::find::<b'?'>(target).unwrap_or(target.len()));
     check_path(path)?;
     head.path.extend_from_slice(path);
     read_query(query, head)

@@ -4,6 +4,7 @@
 //! become another's.
 
 use super::{FieldError, FramingError, HeadLimits, check_bytes, fields, find_end, framing::Framing};
+use crate::http::bytes;
 use crate::http::head::{BodyLength, ResponseHead, Version};
 
 /// What the response answers, as far as its framing depends on it.
@@ -63,6 +64,11 @@ pub fn parse_response(
     if input[..common] != BEGINNING[..common] {
         return Err(ResponseError::StatusLine);
     }
+    if *scanned == 0
+        && let Ok(Some(taken)) = read_whole(input, limits, request, head)
+    {
+        return Ok(Some(taken));
+    }
     let searched = *scanned;
     let Some(end) = find_end(input, 0, scanned) else {
         if input.len() >= limits.head_bytes_max() {
@@ -75,13 +81,30 @@ pub fn parse_response(
     if message.len() > limits.head_bytes_max() {
         return Err(ResponseError::HeadTooLarge);
     }
+    // First, so that a head with several faults is refused for this one.
     check_bytes(message, 0)?;
+    read_whole(message, limits, request, head)
+}
+
+/// Reads a head that is all there, in one go. `None`: it is not, or it is too large.
+fn read_whole(
+    input: &[u8],
+    limits: &HeadLimits,
+    request: ResponseTo,
+    head: &mut ResponseHead,
+) -> Result<Option<usize>, ResponseError> {
     head.clear();
-    let block_at = memchr::memchr(b'\n', message).map_or(end, |lf| lf + 1);
-    read_status_line(&message[..block_at], head)?;
-    fields::parse(&message[block_at..], limits.header_count, &mut head.fields)?;
+    let Some(lf) = bytes::find::<b'\n'>(input) else { return Ok(None) };
+    let (line, block) = input.split_at(lf + 1);
+    read_status_line(line, head)?;
+    let Some(block_len) = fields::parse(block, limits.header_count, &mut head.fields)? else { return Ok(None) };
+    let len = line.len() + block_len;
+    if len > limits.head_bytes_max() {
+        return Ok(None);
+    }
+    check_bytes(&input[..len], 0)?;
     read_framing(request, head)?;
-    Ok(Some(end))
+    Ok(Some(len))
 }
 
 /// The reason phrase is free text and is dropped; its absence is common, and so is that of the space before it.

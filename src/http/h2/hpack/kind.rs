@@ -1,7 +1,6 @@
 //! What a field's name makes of it.
 
 use crate::http::bytes;
-use crate::http::h1::parse::is_lookalike;
 use crate::http::head::Known;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +52,7 @@ impl Kind {
             | Known::TransferEncoding
             | Known::Upgrade => Self::ConnectionSpecific,
             Known::Other if name == b"cookie" => Self::Cookie,
-            Known::Other if is_lookalike(name) => Self::Lookalike,
+            Known::Lookalike => Self::Lookalike,
             known => Self::Field(known),
         }
     }
