@@ -41,6 +41,8 @@ pub struct ServerSettings {
 pub struct ServerContext {
     pub config: Arc<ServerConfig>,
     pub table: Arc<Table>,
+    /// A client that says it falls back to TLS 1.2 has been made to.
+    pub speaks_13: bool,
     /// Of what it asks of clients: where this changes, connections drain.
     pub identity: u64,
 }
@@ -80,6 +82,11 @@ impl ServerContext {
         // Early data could be sent twice by anybody.
         config.max_early_data_size = 0;
         config.send_half_rtt_data = false;
-        Ok(Self { config: Arc::new(config), table, identity: settings.identity })
+        Ok(Self {
+            config: Arc::new(config),
+            table,
+            speaks_13: settings.max == Version::Tls13,
+            identity: settings.identity,
+        })
     }
 }
