@@ -74,6 +74,8 @@ impl ServerContext {
         let table = Arc::new(Table::new(settings.certificates));
         let mut config = builder.with_cert_resolver(table.clone());
         config.alpn_protocols = settings.alpn;
+        // Who lists ciphers means the order.
+        config.ignore_client_order = settings.suites_12.is_some();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         match tickets {
             Some(keys) => config.ticketer = Arc::new(Ticketer { keys, context: settings.identity }),
