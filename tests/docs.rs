@@ -162,6 +162,10 @@ fn every_example_loads_without_a_problem() {
     let folders: BTreeSet<_> =
         examples.iter().flat_map(|file| file.ancestors().skip(1).take_while(|folder| **folder != *configs)).collect();
     for folder in folders {
+        // Their certificates are made when they are tried: tests/examples.rs.
+        if ["ingress", "egress"].iter().any(|example| folder.ends_with(example)) {
+            continue;
+        }
         let loader = Loader::new(vec![folder.to_owned()], Environment::default());
         let outcome = loader.load().compile(1, &mut |_| SeriesId(0));
         assert!(outcome.problems().is_empty(), "{:#?}", outcome.problems());

@@ -15,4 +15,5 @@ pub mod resolver;
 pub mod log_sink;
 pub mod watch;
 
+pub mod service_manager;
 pub mod supervise;

@@ -139,6 +139,21 @@ impl Fd {
         // SAFETY: the bytes are lent for the duration of a call that does not block.
         unsafe { libc::send(self.raw, bytes.as_ptr().cast(), bytes.len(), flags) };
     }
+
+    /// Has the kernel acknowledge what it received now, instead of with our next bytes or 40 ms later.
+    pub fn acknowledge_now(&self) {
+        let on: libc::c_int = 1;
+        // SAFETY: the option's value is lent for the duration of the call, with its size.
+        unsafe {
+            libc::setsockopt(
+                self.raw,
+                libc::IPPROTO_TCP,
+                libc::TCP_QUICKACK,
+                (&raw const on).cast(),
+                size_of::<libc::c_int>() as u32,
+            );
+        }
+    }
 }
 
 impl Drop for Fd {

@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use rustls::pki_types::CertificateDer;
+use rustls::{ProtocolVersion, pki_types::CertificateDer};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
@@ -49,15 +49,15 @@ impl Stream {
     }
 
     /// Shakes hands; from then on what is sent and received is encrypted. The caller bounds the time. `after_step` runs
-    /// after each step of the library, before anything else can run on this core. Returns what was agreed on, and the
-    /// peer's certificate.
+    /// after each step of the library, before anything else can run on this core, and may end it: see
+    /// [`HandshakeError::Fallback`]. Returns what was agreed on, and the peer's certificate.
     ///
     /// # Errors
     /// The peer does not speak TLS, has left, or one side refuses the other; it has been told why.
     pub async fn secure(
         &mut self,
         side: Side,
-        after_step: impl FnMut(),
+        after_step: impl FnMut(Option<ProtocolVersion>) -> Result<(), HandshakeError>,
     ) -> Result<(Facts, Option<CertificateDer<'static>>), HandshakeError> {
         let Receiver { receiving, buffer, .. } = &mut self.receiver;
         let done = tls::handshake(&self.sender.fd, receiving, buffer, side, after_step).await?;

@@ -4,7 +4,10 @@ use std::{borrow::Cow, net::IpAddr};
 
 use serde::de::DeserializeOwned;
 
-use crate::http::head::{RequestHead, ResponseHead};
+use crate::{
+    http::head::{RequestHead, ResponseHead},
+    tls::Identity,
+};
 
 /// One policy, in three lifetimes: as written, compiled and shared by all cores, and one core's own state.
 pub trait Policy: Sized {
@@ -41,6 +44,8 @@ pub struct Exchange<'a> {
     pub request: &'a mut RequestHead,
     /// Where the connection comes from.
     pub client: IpAddr,
+    /// Whom the client's certificate names. It was verified: where the port asks for none, or none was shown, nobody.
+    pub certificate: Option<&'a Identity>,
     pub authentication: &'a mut Authentication,
 }
 

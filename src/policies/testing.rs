@@ -51,7 +51,7 @@ pub fn response(status: u16, lines: &[(&str, &str)]) -> ResponseHead {
 }
 
 pub fn exchange<'a>(request: &'a mut RequestHead, authentication: &'a mut Authentication) -> Exchange<'a> {
-    Exchange { request, client: IpAddr::from([192, 0, 2, 1]), authentication }
+    Exchange { request, client: IpAddr::from([192, 0, 2, 1]), certificate: None, authentication }
 }
 
 pub fn lines(fields: &Fields) -> Vec<(String, String)> {

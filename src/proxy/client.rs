@@ -9,7 +9,13 @@ use super::{
     tenure::Tenure,
     wire::Wire,
 };
-use crate::{net::proxy_protocol::Addresses, worker::deadline::Deadline};
+use crate::{
+    http::head::RequestHead,
+    net::proxy_protocol::Addresses,
+    policies::{Authentication, Exchange},
+    tls::Identity,
+    worker::deadline::Deadline,
+};
 
 /// A client as the steps of an exchange see it: of an HTTP/1.1 connection, or of one stream of HTTP/2.
 pub struct Client {
@@ -46,6 +52,20 @@ impl Client {
     /// As URIs and `x-forwarded-proto` say it.
     pub fn scheme(&self) -> &'static str {
         if self.secured.is_some() { "https" } else { "http" }
+    }
+
+    /// Whom the client's own, verified certificate names.
+    pub fn certificate(&self) -> Option<&Identity> {
+        self.secured.as_ref()?.client.as_ref()
+    }
+
+    /// An exchange of this client as its policies see it.
+    pub fn exchange<'a>(
+        &'a self,
+        request: &'a mut RequestHead,
+        authentication: &'a mut Authentication,
+    ) -> Exchange<'a> {
+        Exchange { request, client: self.peer.ip(), certificate: self.certificate(), authentication }
     }
 
     /// Who connected to whom, as an upstream is told that wants to know.

@@ -13,7 +13,7 @@ use crate::{
     config::{rule::RuleInput, snapshot::relative},
     http::target,
     net::task,
-    policies::{Exchange, Flow, LocalResponse, chain},
+    policies::{Flow, LocalResponse, chain},
 };
 
 /// What becomes of the connection.
@@ -66,8 +66,7 @@ fn decide(
     workspace.api_ran.clear();
     workspace.service_ran.clear();
     let (peer, scheme) = (client.peer.ip(), client.scheme());
-    let identity = client.secured.as_ref().and_then(|secured| secured.client.as_ref());
-    let certificate = identity.map(|identity| &*identity.forwarded);
+    let certificate = client.certificate().map(|certificate| &*certificate.forwarded);
     headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, certificate, &mut workspace.request);
     let request = &mut workspace.request;
     match &request.method[..] {
@@ -94,9 +93,8 @@ fn decide(
     let api = &snapshot.apis[api_index];
     account.api = Some(api_index);
     let mut scratch = serving.scratch.borrow_mut();
-    let address = client.peer.ip();
     if !api.policies.is_empty() {
-        let mut exchange = Exchange { request, client: address, authentication: &mut workspace.authentication };
+        let mut exchange = client.exchange(request, &mut workspace.authentication);
         let states = &serving.api_states[api_index];
         let ran = &mut workspace.api_ran;
         if let Flow::Respond(answer) = chain::run_request(&api.policies, states, &mut exchange, base, &mut scratch, ran)
@@ -120,7 +118,7 @@ fn decide(
 
     let service = &snapshot.services[service_index];
     if !service.policies.is_empty() {
-        let mut exchange = Exchange { request, client: address, authentication: &mut workspace.authentication };
+        let mut exchange = client.exchange(request, &mut workspace.authentication);
         let states = &serving.service_states[service_index];
         let ran = &mut workspace.service_ran;
         if let Flow::Respond(answer) =

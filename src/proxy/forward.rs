@@ -43,6 +43,7 @@ use crate::{
         Buffer, Receiver,
         buffer::SMALL_ROOM,
         task::{Either, join_until},
+        tls::HandshakeError,
     },
     policies::LocalResponse,
 };
@@ -407,7 +408,7 @@ impl Download<'_> {
         let keep_alive =
             workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
         strip_hop_by_hop(&mut workspace.response.fields);
-        respond::run_response_chains(client.peer.ip(), workspace, serving, account);
+        respond::run_response_chains(client, workspace, serving, account);
         let out = match upgraded {
             true => respond::switch(self.to_client, workspace),
             false => respond::begin(self.to_client, workspace, framing, keep_alive, &settings.server_header),
@@ -460,7 +461,10 @@ impl Download<'_> {
             from.response(&mut workspace.response).await.map_err(|cut| match cut {
                 Cut::Reset(Code::REFUSED_STREAM) => Failure::Unprocessed,
                 Cut::Reset(_) => Failure::Reset { silent: false },
-                Cut::Lost => Failure::Reset { silent: true },
+                Cut::Lost => match from.refusal() {
+                    Some(refusal) => Failure::Unavailable(Unavailable::Tls(refusal)),
+                    None => Failure::Reset { silent: true },
+                },
                 Cut::Malformed => Failure::BadResponseBody { reason: "bad_upstream_http2" },
             })?;
             match workspace.response.status {
@@ -509,6 +513,12 @@ impl Download<'_> {
                 }
             }
             match from.fill().await {
+                Err(error) if silent && !self.attempt.tries.reused.get() => {
+                    return Err(match HandshakeError::late(&error) {
+                        Some(refusal) => Failure::Unavailable(Unavailable::Tls(refusal.failure())),
+                        None => Failure::Reset { silent },
+                    });
+                }
                 Ok(0) | Err(_) => return Err(Failure::Reset { silent }),
                 // The time for the answer is a total: a head that drips in is not in time because some of it is.
                 Ok(_) if self.watch.waits_for(Waiting::Response) => {}

@@ -4,7 +4,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use rustls::server::UnbufferedServerConnection;
+use rustls::{ProtocolVersion, server::UnbufferedServerConnection};
 
 use super::{
     client::Client,
@@ -20,7 +20,7 @@ use crate::{
     },
     proxy::reject,
     telemetry::core::CoreTelemetry,
-    tls::{ServerContext, Table, certificate::Shown, identity::Identity},
+    tls::{Identity, ServerContext, Table, certificate::Shown},
     worker::deadline::Expired,
 };
 
@@ -72,14 +72,22 @@ pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerCon
         }
     };
     let mut shown = None;
-    let after_step = || shown = Table::take_shown().or(shown);
+    let after_step = |version: Option<ProtocolVersion>| {
+        shown = Table::take_shown().or(shown);
+        match version {
+            Some(ProtocolVersion::TLSv1_2) if context.speaks_13 && shown.is_some_and(|shown| shown.is_fallback) => {
+                Err(HandshakeError::Fallback)
+            }
+            _ => Ok(()),
+        }
+    };
     let done = deadline.guard(stream.secure(server, after_step)).await;
     // Who lingers is no handshake any more.
     drop(inside);
     let reason = match done {
         Ok(Ok((facts, certificate))) => {
             telemetry.tls_handshake_ended(if facts.resumed { "resumed" } else { "full" });
-            let shown = shown.unwrap_or(Shown { certificate: 0, by_name: false });
+            let shown = shown.unwrap_or_default();
             return Some(Rc::new(Secured {
                 facts,
                 context,

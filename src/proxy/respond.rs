@@ -19,7 +19,7 @@ use crate::{
         head::{BodyLength, Fields, Known, RequestHead, ResponseHead, Version},
     },
     net::{Buffer, Receiver, Sender, buffer::SMALL_ROOM},
-    policies::{self, LocalResponse, chain},
+    policies::{LocalResponse, chain},
 };
 
 const SERVER: &str = "ringway";
@@ -226,7 +226,7 @@ pub async fn local(
         false => fill_response(&mut workspace.response, &answer),
     }
     client.core.with_date(|date| workspace.response.fields.append_known(Known::Date, b"date", date.as_bytes()));
-    run_response_chains(client.peer.ip(), workspace, serving, account);
+    run_response_chains(client, workspace, serving, account);
     let framing = match answer.status {
         _ if call => ClientFraming::None(None),
         204 | 304 => ClientFraming::None(None),
@@ -284,9 +284,9 @@ pub async fn end_call(
 }
 
 /// The response direction of both chains: the Service's first, then the API's.
-pub fn run_response_chains(client: std::net::IpAddr, workspace: &mut Workspace, serving: &Serving, account: &Account) {
+pub fn run_response_chains(client: &Client, workspace: &mut Workspace, serving: &Serving, account: &Account) {
     let Workspace { request, response, authentication, api_ran, service_ran, .. } = workspace;
-    let mut exchange = policies::Exchange { request, client, authentication };
+    let mut exchange = client.exchange(request, authentication);
     if let Some(service) = account.service {
         let (policies, states) = (&serving.snapshot.services[service].policies, &serving.service_states[service]);
         if !policies.is_empty() {

@@ -174,7 +174,9 @@ fn text(line: &mut Vec<u8>, entry: &Entry<'_>) {
     word(b" request_id=", entry.request_id);
     if let Some(tls) = &entry.tls {
         word(b" tls=", tls.version.as_bytes());
-        word(b" subject=", tls.subject.as_bytes());
+        if !tls.subject.is_empty() {
+            word(b" subject=", tls.subject.as_bytes());
+        }
     }
     print(line, format_args!(" client={}", entry.client));
     let mut number = |name: &[u8], value: u64| {
@@ -324,6 +326,8 @@ mod tests {
         assert_eq!(value["tls.resumed"], true);
         let text = line(Format::Text, &entry);
         assert!(text.contains(r#" request_id=0-1 tls=1.3 subject="CN=\"a\",O=b c" client=192.0.2.1:4000 "#), "{text}");
+        let text = line(Format::Text, &Entry { tls: Some(Tls { subject: "", ..tls }), ..entry });
+        assert!(text.contains(" request_id=0-1 tls=1.3 client=192.0.2.1:4000 "), "{text}");
     }
 
     #[test]

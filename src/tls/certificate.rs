@@ -6,7 +6,7 @@
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 
 use rustls::{
-    InconsistentKeys,
+    CipherSuite, InconsistentKeys,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
@@ -14,8 +14,12 @@ use rustls::{
 };
 use x509_parser::{extensions::GeneralName, prelude::FromDer, prelude::X509Certificate, public_key::PublicKey};
 
+use super::identity::address;
+
 /// Shorter RSA keys are refused.
 const RSA_BITS_MIN: usize = 2048;
+/// Listed among its ciphers by a client that tries an older version again (RFC 7507).
+const FALLBACK_SCSV: CipherSuite = CipherSuite::Unknown(0x5600);
 /// Certificates of one chain.
 const CHAIN_MAX: usize = 16;
 
@@ -29,6 +33,8 @@ pub struct Certificate {
     pub not_after: i64,
     /// For people.
     pub subject: String,
+    /// Which certificate of the chain, counted from 1, does not name the one behind it as its issuer.
+    pub break_in_chain: Option<usize>,
 }
 
 /// Which part of what was written is wrong.
@@ -49,7 +55,7 @@ impl Certificate {
     pub fn from_pem(chain: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<Self, Fault> {
         let of_certificate = |text: &str| Fault { part: Part::Certificate, text: text.to_owned() };
         let of_key = |text: &str| Fault { part: Part::Key, text: text.to_owned() };
-        let chain = chain_from_pem(chain).map_err(|text| of_certificate(&text))?;
+        let chain = certificates_from_pem(chain, CHAIN_MAX).map_err(|text| of_certificate(&text))?;
         let leaf = chain.first().ok_or_else(|| of_certificate("no certificate in it"))?;
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| of_certificate("not an X.509 certificate"))?;
         let rsa_bits = match parsed.public_key().parsed() {
@@ -59,6 +65,7 @@ impl Certificate {
         if rsa_bits < RSA_BITS_MIN {
             return Err(of_certificate(&format!("an RSA key of {rsa_bits} bits; at least {RSA_BITS_MIN} are needed")));
         }
+        let break_in_chain = break_in_chain(&chain);
         let names = names(&parsed);
         let (not_after, subject) = (parsed.validity().not_after.timestamp(), parsed.subject().to_string());
         let key = PrivateKeyDer::from_pem_slice(key)
@@ -69,7 +76,7 @@ impl Certificate {
             }
             _ => of_key("a key of a kind that cannot be used"),
         })?;
-        Ok(Self { key: Arc::new(key), names, not_after, subject })
+        Ok(Self { key: Arc::new(key), names, not_after, subject, break_in_chain })
     }
 
     /// Whether it speaks for this host.
@@ -82,27 +89,30 @@ impl Certificate {
     }
 }
 
-/// Every certificate of a PEM text.
-pub fn chain_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).take(CHAIN_MAX).collect();
-    chain.map_err(|_| "not PEM".to_owned())
+/// Every certificate of a PEM text. More than `most` are an error: to leave some out would be to trust, or to show, others
+/// than were written.
+pub fn certificates_from_pem(pem: &[u8], most: usize) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).take(most + 1).collect();
+    match found {
+        Ok(found) if found.len() > most => Err(format!("more than {most} certificates")),
+        Ok(found) => Ok(found),
+        Err(_) => Err("not PEM".to_owned()),
+    }
+}
+
+fn break_in_chain(chain: &[CertificateDer<'_>]) -> Option<usize> {
+    let parsed: Vec<_> = chain.iter().map_while(|one| Some(X509Certificate::from_der(one).ok()?.1)).collect();
+    parsed.windows(2).position(|pair| pair[0].issuer() != pair[1].subject()).map(|at| at + 1)
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
     let text = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        GeneralName::IPAddress(bytes) => address(bytes),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
         _ => None,
     };
     extension.value.general_names.iter().filter_map(text).collect()
-}
-
-fn address(bytes: &[u8]) -> Option<String> {
-    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
-        return Some(std::net::Ipv4Addr::from(bytes).to_string());
-    }
-    <[u8; 16]>::try_from(bytes).ok().map(|bytes| std::net::Ipv6Addr::from(bytes).to_string())
 }
 
 /// All certificates of one port; never empty.
@@ -115,11 +125,13 @@ pub struct Table {
 }
 
 /// Which certificate a client was shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     pub certificate: usize,
     /// It named a host that the certificate speaks for.
     pub by_name: bool,
+    /// It says that it tried a newer version before (RFC 7507).
+    pub is_fallback: bool,
 }
 
 thread_local! {
@@ -176,8 +188,29 @@ impl ResolvesServerCert for Table {
                 self.of_host(name)
             }
         });
-        let shown = Shown { certificate: named.unwrap_or_default(), by_name: named.is_some() };
+        let shown = Shown {
+            certificate: named.unwrap_or_default(),
+            by_name: named.is_some(),
+            is_fallback: hello.cipher_suites().contains(&FALLBACK_SCSV),
+        };
         SHOWN.set(Some(shown));
         self.certificates.get(shown.certificate).map(|certificate| certificate.key.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn too_many_certificates_are_an_error_and_never_left_out() {
+        let key = KeyPair::generate().expect("a key");
+        let pem =
+            CertificateParams::new(["a.test".into()]).and_then(|params| params.self_signed(&key)).expect("one").pem();
+        let many = pem.repeat(17);
+        assert_eq!(certificates_from_pem(many.as_bytes(), 17).expect("not too many").len(), 17);
+        assert_eq!(certificates_from_pem(many.as_bytes(), 16).expect_err("too many"), "more than 16 certificates");
     }
 }

@@ -13,5 +13,6 @@ pub mod tickets;
 
 pub use certificate::{Certificate, Fault, Part, Table};
 pub use client::{ClientContext, ClientSettings, Trust};
+pub use identity::Identity;
 pub use server::{ClientCertificates, ServerContext, ServerSettings};
 pub use tickets::TicketKeys;

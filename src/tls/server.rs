@@ -41,6 +41,8 @@ pub struct ServerSettings {
 pub struct ServerContext {
     pub config: Arc<ServerConfig>,
     pub table: Arc<Table>,
+    /// A client that says it falls back to TLS 1.2 has been made to.
+    pub speaks_13: bool,
     /// Of what it asks of clients: where this changes, connections drain.
     pub identity: u64,
 }
@@ -72,6 +74,8 @@ impl ServerContext {
         let table = Arc::new(Table::new(settings.certificates));
         let mut config = builder.with_cert_resolver(table.clone());
         config.alpn_protocols = settings.alpn;
+        // Who lists ciphers means the order.
+        config.ignore_client_order = settings.suites_12.is_some();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         match tickets {
             Some(keys) => config.ticketer = Arc::new(Ticketer { keys, context: settings.identity }),
@@ -80,6 +84,11 @@ impl ServerContext {
         // Early data could be sent twice by anybody.
         config.max_early_data_size = 0;
         config.send_half_rtt_data = false;
-        Ok(Self { config: Arc::new(config), table, identity: settings.identity })
+        Ok(Self {
+            config: Arc::new(config),
+            table,
+            speaks_13: settings.max == Version::Tls13,
+            identity: settings.identity,
+        })
     }
 }

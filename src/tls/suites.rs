@@ -34,7 +34,8 @@ pub fn named(name: &str) -> Named {
 /// The library's provider with these suites of TLS 1.2 and all of 1.3. `None`: its own six of TLS 1.2.
 ///
 /// Towards upstreams the order is ours: AES-128 goes first, which costs 10 rounds where AES-256 costs 14. Clients have theirs
-/// followed, in ciphers and in key exchange: one without AES in hardware is better served by ChaCha20.
+/// followed, in ciphers and in key exchange: one without AES in hardware is better served by ChaCha20. Where an operator has
+/// listed ciphers, that is the order.
 pub fn provider(of_12: Option<&[SupportedCipherSuite]>) -> CryptoProvider {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     let is_first = |suite: &SupportedCipherSuite| suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256;

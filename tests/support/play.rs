@@ -88,6 +88,8 @@ impl<'a> Run<'a> {
             ("base64-a-key", tls::base64(key)),
             ("pem-a", tls::quoted(pem("a"))),
             ("pem-a-key", tls::quoted(key)),
+            // A chain that leads nowhere.
+            ("pem-a-other-ca", tls::quoted(&[pem("a"), pem("other-ca")].concat())),
         ]);
         Ok(Self {
             case,

@@ -14,6 +14,7 @@ use rcgen::{
 use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig,
     ServerConnection,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     server::WebPkiClientVerifier,
 };
@@ -37,6 +38,7 @@ pub fn made() -> &'static [Made] {
             leaf("b", &ca, &["b.test"], 2040),
             leaf("expired", &ca, &["a.test", "127.0.0.1"], 2020),
             leaf("stranger", &other, &["a.test", "127.0.0.1"], 2040),
+            common_name("cn-only", &ca, "127.0.0.1"),
             leaf("client", &ca, &["client.test", "uri:spiffe://test/client"], 2040),
         ]
     })
@@ -63,6 +65,14 @@ fn leaf(name: &'static str, ca: &CertifiedIssuer<'static, KeyPair>, names: &[&st
     let key = KeyPair::generate().expect("a key");
     let crt = params.signed_by(&key, ca).expect("a certificate").pem();
     Made { name, crt, key: key.serialize_pem() }
+}
+
+/// Named by its subject alone, as before RFC 2818.
+fn common_name(name: &'static str, ca: &CertifiedIssuer<'static, KeyPair>, common_name: &str) -> Made {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    let key = KeyPair::generate().expect("a key");
+    Made { name, crt: params.signed_by(&key, ca).expect("a certificate").pem(), key: key.serialize_pem() }
 }
 
 fn find(name: &str) -> Result<&'static Made, String> {
@@ -96,7 +106,7 @@ pub struct Options(pub Vec<(String, String)>);
 
 impl Options {
     pub fn parse(text: &str) -> Result<Self, String> {
-        const KEYS: [&str; 8] = ["sni", "trust", "cert", "max", "min", "alpn", "pieces", "client-ca"];
+        const KEYS: [&str; 9] = ["ciphers", "sni", "trust", "cert", "max", "min", "alpn", "pieces", "client-ca"];
         let word = |word: &str| {
             let (key, value) = word.split_once('=').ok_or_else(|| format!("{word:?} is not key=value"))?;
             if !KEYS.contains(&key) {
@@ -115,6 +125,19 @@ impl Options {
         self.get("alpn").into_iter().flat_map(|list| list.split(',')).map(|name| name.as_bytes().to_vec()).collect()
     }
 
+    /// Those that are named, in that order; all where none is.
+    fn provider(&self) -> Result<Arc<CryptoProvider>, String> {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        if let Some(names) = self.get("ciphers") {
+            let known = |name: &str| {
+                let found = provider.cipher_suites.iter().find(|suite| suite.suite().as_str() == Some(name));
+                found.copied().ok_or_else(|| format!("no cipher {name:?}"))
+            };
+            provider.cipher_suites = names.split(',').map(known).collect::<Result<_, _>>()?;
+        }
+        Ok(Arc::new(provider))
+    }
+
     fn versions(&self) -> Vec<&'static rustls::SupportedProtocolVersion> {
         let (min, max) = (self.get("min").unwrap_or("1.2"), self.get("max").unwrap_or("1.3"));
         let all = [("1.3", &rustls::version::TLS13), ("1.2", &rustls::version::TLS12)];
@@ -126,7 +149,8 @@ impl Options {
         let mut roots = RootCertStore::empty();
         let trusted = find(self.get("trust").unwrap_or("ca"))?;
         roots.add(certificate(&trusted.crt)).map_err(|error| error.to_string())?;
-        let builder = ClientConfig::builder_with_protocol_versions(&self.versions()).with_root_certificates(roots);
+        let builder = ClientConfig::builder_with_provider(self.provider()?).with_protocol_versions(&self.versions());
+        let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);
         let mut config = match self.get("cert") {
             Some(name) => {
                 let made = find(name)?;
@@ -140,7 +164,8 @@ impl Options {
     }
 
     fn server(&self) -> Result<Arc<ServerConfig>, String> {
-        let builder = ServerConfig::builder_with_protocol_versions(&self.versions());
+        let builder = ServerConfig::builder_with_provider(self.provider()?).with_protocol_versions(&self.versions());
+        let builder = builder.map_err(|error| error.to_string())?;
         let builder = match self.get("client-ca") {
             Some(name) => {
                 let mut roots = RootCertStore::empty();
@@ -239,7 +264,11 @@ impl Wire {
                 connection.write_tls(socket)?;
             }
         }
-        self.socket().shutdown(std::net::Shutdown::Write)
+        match self.socket().shutdown(std::net::Shutdown::Write) {
+            // The peer has gone already, as it may.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            done => done,
+        }
     }
 
     /// New keys, and a demand that the peer changes its own.
@@ -258,7 +287,9 @@ fn facts(connection: &Connection) -> Vec<String> {
     let shown = connection.peer_certificates().and_then(|chain| chain.first());
     let name = shown.and_then(|leaf| made().iter().find(|made| certificate(&made.crt) == *leaf));
     let session = if connection.handshake_kind() == Some(HandshakeKind::Resumed) { "resumed" } else { "new" };
+    let cipher = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-");
     vec![
+        format!("cipher={cipher}"),
         format!("version={version}"),
         format!("alpn={alpn}"),
         format!("certificate={}", name.map_or("-", |made| made.name)),

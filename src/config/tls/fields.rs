@@ -15,7 +15,7 @@ use crate::{
     config::{node::Located, problem::Location, resources::Id},
     tls::{
         Certificate,
-        certificate::{Part, chain_from_pem},
+        certificate::{Part, certificates_from_pem},
         suites::{self, Named, Version},
     },
 };
@@ -23,6 +23,8 @@ use crate::{
 /// Certificates that expire sooner than this are warned of.
 const WARN_DAYS: i64 = 30;
 const DAY: i64 = 86_400;
+/// Certificates of one `trustedCA`: those of a whole system are some 150.
+const AUTHORITIES_MAX: usize = 1024;
 /// Protocols that may be listed.
 const ALPN_MAX: usize = 8;
 
@@ -42,6 +44,18 @@ pub struct SecretRef {
     name: Located<String>,
     namespace: Option<String>,
 }
+
+/// Who vouches for the other side.
+#[derive(Debug)]
+pub struct Authorities {
+    pub roots: Arc<RootCertStore>,
+    /// As it was written: where this differs, others are trusted.
+    pub pem: String,
+}
+
+/// The problem has been reported.
+#[derive(Debug)]
+pub struct Told;
 
 /// Of TLS as it is agreed on, in both directions.
 #[derive(Debug)]
@@ -83,6 +97,12 @@ impl Reading<'_> {
         match Certificate::from_pem(&crt.text, &key.text, &suites::provider(None)) {
             Ok(certificate) => {
                 self.check_validity(&certificate, &crt);
+                if let Some(at) = certificate.break_in_chain {
+                    let text = format!(
+                        "certificate {at} of the chain was not issued by the next: clients may not find the way"
+                    );
+                    self.warn(&crt.location, &format!("certificate.{}", crt.field), text);
+                }
                 Some(certificate)
             }
             Err(fault) => {
@@ -166,22 +186,47 @@ impl Reading<'_> {
         }
     }
 
-    /// Who is trusted to vouch for the other side.
-    pub(super) fn trust(&mut self, written: &Located<String>) -> Option<Arc<RootCertStore>> {
+    /// Who is trusted to vouch for the other side: `trustedCA` or `trustedCAFile`. `Err`: something is wrong with it, and
+    /// has been said.
+    pub(super) fn trust(
+        &mut self,
+        inline: &Option<Located<String>>,
+        file: &Option<Located<PathBuf>>,
+    ) -> Result<Option<Authorities>, Told> {
+        let pem = match (inline, file) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(Located { location, .. })) => {
+                return Err(self.told(location, "trustedCAFile", "expected it or `trustedCA`, not both"));
+            }
+            (Some(Located { value, location }), None) => {
+                Pem { text: value.clone().into_bytes(), location: location.clone(), field: "trustedCA" }
+            }
+            (None, Some(Located { value, location })) => match read_file(value, location, self.files) {
+                Ok(text) => Pem { text, location: location.clone(), field: "trustedCAFile" },
+                Err(text) => return Err(self.told(location, "trustedCAFile", text)),
+            },
+        };
+        let authorities = match certificates_from_pem(&pem.text, AUTHORITIES_MAX) {
+            Ok(authorities) => authorities,
+            Err(text) => return Err(self.told(&pem.location, pem.field, text)),
+        };
         let mut roots = RootCertStore::empty();
-        let authorities = chain_from_pem(written.value.as_bytes()).unwrap_or_default();
         for (at, authority) in authorities.into_iter().enumerate() {
             if roots.add(authority).is_err() {
                 let text = format!("certificate {} cannot vouch for others", at + 1);
-                self.error(&written.location, "trustedCA", text);
-                return None;
+                return Err(self.told(&pem.location, pem.field, text));
             }
         }
         if roots.is_empty() {
-            self.error(&written.location, "trustedCA", "no certificate in PEM");
-            return None;
+            return Err(self.told(&pem.location, pem.field, "no certificate in PEM"));
         }
-        Some(Arc::new(roots))
+        let pem = String::from_utf8_lossy(&pem.text).into_owned();
+        Ok(Some(Authorities { roots: Arc::new(roots), pem }))
+    }
+
+    fn told(&mut self, location: &Location, field: &str, text: impl Into<String>) -> Told {
+        self.error(location, field, text);
+        Told
     }
 
     pub(super) fn agreement(
@@ -196,7 +241,8 @@ impl Reading<'_> {
         let lowest = self.version("minversion", min, Version::Tls12);
         let highest = self.version("maxversion", max, Version::Tls13);
         let alpn = self.alpn(alpn, spoken);
-        let suites_12 = ciphers.as_ref().map(|ciphers| self.ciphers(ciphers));
+        // An empty list names none in place of the defaults.
+        let suites_12 = ciphers.as_ref().filter(|ciphers| !ciphers.is_empty()).map(|ciphers| self.ciphers(ciphers));
         let (lowest, highest) = (lowest?, highest?);
         if lowest > highest {
             let at = max.as_ref().or(min.as_ref()).map_or(location, |written| &written.location);

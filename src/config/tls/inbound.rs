@@ -1,6 +1,6 @@
 //! `tls`: one context for each port, of every certificate that its APIs bring.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use rustls::RootCertStore;
 use serde::Deserialize;
@@ -29,6 +29,8 @@ struct Written {
     require_client_certificate: bool,
     #[serde(rename = "trustedCA")]
     trusted_ca: Option<Located<String>>,
+    #[serde(rename = "trustedCAFile")]
+    trusted_ca_file: Option<Located<PathBuf>>,
     alpn: Option<Vec<Located<String>>>,
     #[serde(rename = "minversion")]
     min_version: Option<Located<String>>,
@@ -58,14 +60,12 @@ impl Inbound {
             Some(certificate) => Some(reading.certificate(&certificate.value, &certificate.location)?),
             None => None,
         };
-        let roots = match &written.trusted_ca {
-            Some(authorities) => Some(reading.trust(authorities)?),
-            None => None,
-        };
+        let trusted = reading.trust(&written.trusted_ca, &written.trusted_ca_file).ok()?;
         let Written { min_version, max_version, ciphers, alpn, .. } = &written;
         let agreement = reading.agreement(min_version, max_version, ciphers, alpn, SPOKEN, &location)?;
-        let trusted = written.trusted_ca.as_ref().map_or("", |authorities| &authorities.value);
-        let demands = Stable::new().text(&written.require_client_certificate.to_string()).text(trusted).finish();
+        let pem = trusted.as_ref().map_or("", |authorities| &authorities.pem);
+        let demands = Stable::new().text(&written.require_client_certificate.to_string()).text(pem).finish();
+        let roots = trusted.map(|authorities| authorities.roots);
         let clients = clients(written.require_client_certificate, roots).or_else(|| {
             let text = "required where `requireClientCertificate` is true";
             reading.error(&location, "trustedCA", text);

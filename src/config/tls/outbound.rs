@@ -1,5 +1,7 @@
 //! `tls-outbound`: how an https Service is dialled. Without one its defaults hold.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 use super::{
@@ -24,6 +26,8 @@ struct Written {
     skip_validation: bool,
     #[serde(rename = "trustedCA")]
     trusted_ca: Option<Located<String>>,
+    #[serde(rename = "trustedCAFile")]
+    trusted_ca_file: Option<Located<PathBuf>>,
     certificate: Option<Located<WrittenCertificate>>,
     alpn: Option<Vec<Located<String>>>,
     #[serde(rename = "minversion")]
@@ -51,19 +55,18 @@ impl Outbound {
             Some(certificate) => Some(reading.certificate(&certificate.value, &certificate.location)?),
             None => None,
         };
-        let trust = match &written.trusted_ca {
-            _ if written.skip_validation => {
-                let text =
-                    "the upstream's certificate is NOT checked: anybody on the way can read and change everything";
-                reading.warn(location, "skipValidation", text);
-                Trust::Nobody
+        let (trust, trusted) = if written.skip_validation {
+            let text = "the upstream's certificate is NOT checked: anybody on the way can read and change everything";
+            reading.warn(location, "skipValidation", text);
+            (Trust::Nobody, String::new())
+        } else {
+            match reading.trust(&written.trusted_ca, &written.trusted_ca_file).ok()? {
+                Some(authorities) => (Trust::Authorities(authorities.roots), authorities.pem),
+                None => (Trust::System, String::new()),
             }
-            Some(authorities) => Trust::Authorities(reading.trust(authorities)?),
-            None => Trust::System,
         };
         let Written { min_version, max_version, ciphers, alpn, .. } = &written;
         let agreement = reading.agreement(min_version, max_version, ciphers, alpn, SPOKEN, location)?;
-        let trusted = written.trusted_ca.map(|authorities| authorities.value).unwrap_or_default();
         Some(Self { trust, certificate, agreement, trusted })
     }
 

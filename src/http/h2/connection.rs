@@ -277,8 +277,14 @@ impl Connection {
 
     /// The owner is done with the stream: it stops counting as concurrent. One that is still open is reset.
     pub fn forget(&mut self, stream: StreamId) {
-        let Some(entry) = self.streams.get(stream.0) else { return };
+        let Some(entry) = self.streams.get_mut(stream.0) else { return };
         if self.role == Role::Server && entry.local_ended {
+            if entry.expected == Some(0) && !entry.remote_ended && !entry.reset {
+                // All that was announced has come, and the empty frame that says so is on its way. Some clients take a
+                // reset for a failure, though it says NO_ERROR and their answer is whole (httpx).
+                entry.remote_ended = true;
+                self.streams.remember_reset(stream.0);
+            }
             self.stop_reading(stream);
         }
         self.reset(stream, Code::CANCEL);

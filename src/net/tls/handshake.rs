@@ -2,7 +2,7 @@
 //!
 //! Our last flight goes with the first answer where a request came along with the peer's, one send instead of two; and at
 //! once where not: Nagle's algorithm keeps the request back until the peer's flight is acknowledged, which the kernel puts
-//! off by 40 ms while we have nothing to send.
+//! off by 40 ms while we have nothing to send. Where there is no such flight, the kernel is told not to.
 
 use std::{future::poll_fn, io};
 
@@ -36,6 +36,9 @@ impl Facts {
 
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
+    /// A client that fell back to an older version though we both speak a newer one: somebody is in the way (RFC 7507).
+    #[error("an inappropriate fallback")]
+    Fallback,
     /// The first bytes are no TLS record. They are still there to be read.
     #[error("not TLS")]
     NotTls,
@@ -62,6 +65,15 @@ pub enum Failure {
 }
 
 impl HandshakeError {
+    /// What a receive failed with, where a server refuses us behind its own end of the handshake: since TLS 1.3 that is when
+    /// it looks at our certificate.
+    pub fn late(error: &io::Error) -> Option<Self> {
+        match error.get_ref()?.downcast_ref()? {
+            alert @ Error::AlertReceived(_) => Some(Self::Tls(alert.clone())),
+            _ => None,
+        }
+    }
+
     pub fn failure(&self) -> Failure {
         match self.label() {
             "certificate_expired" => Failure::Expired,
@@ -82,6 +94,7 @@ impl HandshakeError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::NotTls => "not_tls",
+            Self::Fallback => "inappropriate_fallback",
             Self::Closed => "closed",
             Self::Io(_) => "io",
             Self::Tls(error) => match error {
@@ -106,7 +119,8 @@ impl HandshakeError {
                     | AlertDescription::CertificateUnknown
                     | AlertDescription::CertificateRequired
                     | AlertDescription::UnsupportedCertificate
-                    | AlertDescription::CertificateRevoked => "certificate_refused_by_peer",
+                    | AlertDescription::CertificateRevoked
+                    | AlertDescription::AccessDenied => "certificate_refused_by_peer",
                     _ => "alert",
                 },
                 _ => "malformed",
@@ -126,14 +140,17 @@ pub(in crate::net) struct Established {
 }
 
 const HANDSHAKE_RECORD: u8 = 22;
+/// A fatal alert, before there are keys.
+const INAPPROPRIATE_FALLBACK: [u8; 7] = [21, 3, 3, 0, 2, 2, 86];
 
-/// Shakes hands on `fd`. `received`: what has been read of it already. `after_step` runs after every step of the library.
+/// Shakes hands on `fd`. `received`: what has been read of it already. `after_step` runs after every step of the library, and
+/// is told the version once it is known; `Err`: the handshake is not to go on.
 pub(in crate::net) async fn handshake(
     fd: &std::rc::Rc<Fd>,
     receiving: &mut Pending,
     received: &mut Buffer,
     mut side: Side,
-    mut after_step: impl FnMut(),
+    mut after_step: impl FnMut(Option<ProtocolVersion>) -> Result<(), HandshakeError>,
 ) -> Result<Established, HandshakeError> {
     let mut plain = Buffer::none();
     let mut out = Vec::new();
@@ -149,9 +166,13 @@ pub(in crate::net) async fn handshake(
     }
     loop {
         let (discard, step) = side.step(received.bytes_mut(), &mut plain, &mut out);
-        after_step();
         if discard > 0 {
             received.consume(discard);
+        }
+        if let Err(refusal) = after_step(side.common().protocol_version()) {
+            // In place of our first flight, so it is read as it is.
+            let _ = send(fd, &mut INAPPROPRIATE_FALLBACK.to_vec()).await;
+            return Err(refusal);
         }
         match step {
             Err(error) => {
@@ -178,7 +199,9 @@ pub(in crate::net) async fn handshake(
     }
     let common = side.common();
     let version = common.protocol_version();
-    if server && (plain.is_empty() || version == Some(ProtocolVersion::TLSv1_2)) {
+    if server && plain.is_empty() && out.is_empty() {
+        fd.acknowledge_now();
+    } else if server && (plain.is_empty() || version == Some(ProtocolVersion::TLSv1_2)) {
         // Tickets; in TLS 1.2 our Finished, for which the client waits, unless its own was the last.
         send(fd, &mut out).await?;
     }

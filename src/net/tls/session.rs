@@ -96,10 +96,13 @@ impl Side {
         }
     }
 
-    /// What the library has to say about its last error: an alert. Once: asked again it looks at the bad bytes again.
+    /// What the library has to say about its last error: an alert, and what it had to say before it. No step more: with all
+    /// said it would look at the bad bytes again, and panics where it cannot make sense of its own place in them.
     pub(super) fn last_words(&mut self, incoming: &mut Buffer, out: &mut Vec<u8>) {
-        let (discard, _) = self.step(incoming.bytes_mut(), &mut Buffer::none(), out);
-        incoming.consume(discard);
+        while self.common().wants_write() {
+            let (discard, _) = self.step(incoming.bytes_mut(), &mut Buffer::none(), out);
+            incoming.consume(discard);
+        }
     }
 
     /// Encrypts behind what `out` holds, which has the room. `incoming` is what [`Side::step`] left: the library remembers
@@ -279,7 +282,7 @@ impl Session {
         self.say(&alert);
         self.mute.set(true);
         self.failed.set(true);
-        io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+        io::Error::new(io::ErrorKind::InvalidData, error.clone())
     }
 
     /// Whether nothing is left of what an earlier send was given, and how much of `content` the next one may take.
@@ -341,9 +344,12 @@ impl Session {
 }
 
 impl Drop for Session {
-    /// A connection that ends without a word looks cut off to its peer.
+    /// A connection that ends without a word looks cut off to its peer. One whose task panicked may have been left in the
+    /// middle of anything, and a second panic would end the process.
     fn drop(&mut self) {
-        self.finish();
+        if !std::thread::panicking() {
+            self.finish();
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
         Buffer, Receiver, Sender,
         buffer::{LARGE_ROOM, SMALL_ROOM},
         task::{self, join_until},
+        tls::{Failure, HandshakeError},
     },
 };
 
@@ -42,6 +43,8 @@ pub struct Link {
     /// The peer's settings have come; and who waits for them.
     settled: Cell<bool>,
     settling: RefCell<Vec<Waker>>,
+    /// The peer ended the connection behind the TLS handshake, before it had said anything.
+    refusal: Cell<Option<Failure>>,
     /// What ends the connection whatever it waits for, and who is to see it.
     failure: Cell<Option<ConnectionError>>,
     driver: RefCell<Option<Waker>>,
@@ -71,6 +74,7 @@ impl Link {
             over: Cell::new(false),
             settled: Cell::new(false),
             settling: RefCell::default(),
+            refusal: Cell::new(None),
             failure: Cell::new(None),
             driver: RefCell::default(),
             sending_since: Cell::new(None),
@@ -185,6 +189,10 @@ impl Link {
         Poll::Pending
     }
 
+    pub fn refusal(&self) -> Option<Failure> {
+        self.refusal.get()
+    }
+
     pub fn wake_writer(&self) {
         if (self.over.get() || self.protocol.borrow().wants_output())
             && let Some(waker) = self.writer.take()
@@ -208,7 +216,12 @@ impl Link {
                 match receiver.fill().await {
                     Ok(0) => return End::Closed,
                     Ok(received) => receiver.want(if received >= SMALL_ROOM { LARGE_ROOM } else { SMALL_ROOM }),
-                    Err(error) => return End::Lost(error),
+                    Err(error) => {
+                        if !self.settled.get() {
+                            self.refusal.set(HandshakeError::late(&error).map(|error| error.failure()));
+                        }
+                        return End::Lost(error);
+                    }
                 }
             }
         };

@@ -17,7 +17,7 @@ use crate::{
         h2::{Code, Connection, StreamId},
         head::{Fields, ResponseHead},
     },
-    net::Buffer,
+    net::{Buffer, tls::Failure},
 };
 
 /// Why a stream ended before its messages did.
@@ -172,6 +172,11 @@ impl Stream {
             false => self.wait(context).map(Err),
         })
         .await
+    }
+
+    /// Why the upstream would not have us, where that is why the connection is gone.
+    pub fn refusal(&self) -> Option<Failure> {
+        self.shared.link.refusal()
     }
 
     /// Ends the stream in both directions, in the middle of whatever it was doing.

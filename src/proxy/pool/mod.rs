@@ -139,8 +139,8 @@ pub enum Unavailable {
     ConnectTimeout,
     /// It speaks HTTP/2, and takes no WebSockets over it (RFC 8441).
     NoWebSocket,
-    /// No handshake, for this reason; nothing was sent.
-    Tls(HandshakeError),
+    /// No handshake, for this reason: the request was not looked at.
+    Tls(Failure),
 }
 
 impl Upstream {
@@ -394,10 +394,10 @@ impl Upstream {
         let Some(Secure { config, http1, name }) = &self.tls else { return Ok((stream, self.multiplexes.get())) };
         let config = if websocket { http1 } else { config };
         let client = UnbufferedClientConnection::new(config.clone(), name.clone());
-        let client = client.map_err(|error| Unavailable::Tls(HandshakeError::Tls(error)))?;
+        let client = client.map_err(|error| Unavailable::Tls(HandshakeError::Tls(error).failure()))?;
         // Boxed: most requests find a connection, and need no room for a handshake.
-        let handshake = Box::pin(stream.secure(Side::Client(Box::new(client)), || {}));
-        let (facts, _) = handshake.await.map_err(Unavailable::Tls)?;
+        let handshake = Box::pin(stream.secure(Side::Client(Box::new(client)), |_| Ok(())));
+        let (facts, _) = handshake.await.map_err(|error| Unavailable::Tls(error.failure()))?;
         Ok((stream, facts.speaks_http2()))
     }
 
@@ -617,7 +617,7 @@ impl Unavailable {
             Self::Overflow => "upstream_overflow",
             Self::ConnectTimeout => "upstream_connect_timeout",
             Self::NoWebSocket => "upstream_no_websocket",
-            Self::Tls(error) => match error.failure() {
+            Self::Tls(failure) => match failure {
                 Failure::Untrusted => "upstream_tls_untrusted",
                 Failure::Expired => "upstream_tls_expired",
                 Failure::WrongName => "upstream_tls_wrong_name",

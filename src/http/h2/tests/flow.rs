@@ -158,6 +158,31 @@ fn a_request_that_is_answered_early_is_paid_back() {
     }
 }
 
+/// An upstream that counts has answered before the frame that ends the request is here: nothing is cut short.
+#[test]
+fn an_answer_may_overtake_the_end_of_a_whole_request() {
+    let now = Instant::now();
+    let mut server = server(&Limits::default());
+    for index in 0..1000 {
+        let id = 2 * index + 1;
+        let request = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":path", "/"),
+            (":authority", "a.test"),
+            ("content-length", "2"),
+        ];
+        receive(&mut server, &headers(id, &request, false));
+        receive(&mut server, &frame(kind::DATA, 0, id, b"ok"));
+        events(&mut server);
+        answer(&mut server, StreamId(id));
+        assert_eq!(was_reset(&mut server, id), None);
+        assert!(server.is_idle());
+        assert!(server.receive(&frame(kind::DATA, flag::END_STREAM, id, b""), now).is_ok(), "{index}");
+        assert_eq!(was_reset(&mut server, id), None);
+    }
+}
+
 #[test]
 fn a_server_goes_in_two_steps() {
     let mut server = server(&Limits::default());
