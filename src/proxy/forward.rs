@@ -512,6 +512,13 @@ impl Download<'_> {
                     continue;
                 }
             }
+            if let Outgoing::Http2(client) = self.to_client
+                && from.wanted() > SMALL_ROOM
+            {
+                // What comes behind the head is held until the client's windows let it go.
+                from.readable().await;
+                from.want(from.wanted().min(client.room_now()).max(SMALL_ROOM));
+            }
             match from.fill().await {
                 Err(error) if silent && !self.attempt.tries.reused.get() => {
                     return Err(match HandshakeError::late(&error) {
