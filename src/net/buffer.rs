@@ -17,23 +17,28 @@ const TAILROOM: usize = 2;
 
 /// Room for a typical head, with its body if that is small.
 pub const SMALL: usize = 4 * 1024;
+/// For what may lie a while: a full frame of HTTP/2, a record of TLS.
+pub const MEDIUM: usize = 17 * 1024;
 /// For bodies: with 16 KiB a megabyte costs more than twice the CPU.
 pub const LARGE: usize = 64 * 1024;
 
-/// What a small and a large buffer take for their user.
+/// What a buffer of each size takes for its user.
 pub const SMALL_ROOM: usize = SMALL - HEADROOM - TAILROOM;
+pub const MEDIUM_ROOM: usize = MEDIUM - LARGE_HEADROOM - TAILROOM;
 pub const LARGE_ROOM: usize = LARGE - LARGE_HEADROOM - TAILROOM;
 
 /// How many free buffers of each size a core keeps.
 const POOLED_SMALL: usize = 256;
+const POOLED_MEDIUM: usize = 64;
 const POOLED_LARGE: usize = 64;
 
 thread_local! {
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { small: Vec::new(), large: Vec::new() }) };
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { small: Vec::new(), medium: Vec::new(), large: Vec::new() }) };
 }
 
 struct Pool {
     small: Vec<Box<[u8]>>,
+    medium: Vec<Box<[u8]>>,
     large: Vec<Box<[u8]>>,
 }
 
@@ -41,6 +46,7 @@ struct Pool {
 pub fn trim() {
     POOL.with_borrow_mut(|pool| {
         pool.small = Vec::new();
+        pool.medium = Vec::new();
         pool.large = Vec::new();
     });
 }
@@ -66,6 +72,10 @@ impl Buffer {
         Self { data, start, end: start }
     }
 
+    /// The largest of the small ones, and of the pooled ones: what protocols hold payload in.
+    pub const SMALL: usize = SMALL_ROOM;
+    pub const LARGE: usize = LARGE_ROOM;
+
     /// Where in a small allocation received bytes begin.
     pub(super) const RECEIVE_AT: usize = HEADROOM;
 
@@ -73,6 +83,7 @@ impl Buffer {
     pub(super) fn allocate(bytes: usize) -> Box<[u8]> {
         POOL.with_borrow_mut(|pool| match bytes {
             small if small <= SMALL_ROOM => pool.small.pop().unwrap_or_else(|| zeroed(SMALL)),
+            medium if medium <= MEDIUM_ROOM => pool.medium.pop().unwrap_or_else(|| zeroed(MEDIUM)),
             large if large <= LARGE_ROOM => pool.large.pop().unwrap_or_else(|| zeroed(LARGE)),
             _ => zeroed(LARGE_HEADROOM + bytes + TAILROOM),
         })
@@ -156,6 +167,17 @@ impl Buffer {
         self.data[self.start..][..bytes.len()].copy_from_slice(bytes);
     }
 
+    /// Moves to a smaller allocation, where what is held fits into one of the pool.
+    pub fn shrink(&mut self) {
+        let len = self.len();
+        if self.data.len() <= SMALL || len > MEDIUM_ROOM || self.data.len() <= MEDIUM && len > SMALL_ROOM {
+            return;
+        }
+        let mut smaller = if len == 0 { Self::none() } else { Self::with_room(len) };
+        smaller.extend(self.bytes());
+        *self = smaller;
+    }
+
     /// Makes room for `bytes` more behind: by moving to the front, or into a larger allocation.
     pub fn reserve(&mut self, bytes: usize) {
         if self.room() >= bytes {
@@ -192,6 +214,8 @@ impl Drop for Buffer {
             let mut pool = pool.borrow_mut();
             if data.len() == SMALL && pool.small.len() < POOLED_SMALL {
                 pool.small.push(data);
+            } else if data.len() == MEDIUM && pool.medium.len() < POOLED_MEDIUM {
+                pool.medium.push(data);
             } else if data.len() == LARGE && pool.large.len() < POOLED_LARGE {
                 pool.large.push(data);
             }

@@ -126,6 +126,17 @@ impl Epoll {
         }
     }
 
+    /// Ready when there is something to receive: bytes, the end or an error.
+    pub fn poll_readable(&mut self, token: Token, context: &mut Context<'_>) -> Poll<()> {
+        let socket = self.socket(token);
+        if socket.readable { Poll::Ready(()) } else { Socket::wait(&mut socket.reader, context) }
+    }
+
+    /// Waits for the edge that follows when a socket was found not to be writable.
+    pub fn wait_writable(&mut self, token: Token, context: &mut Context<'_>) -> Poll<()> {
+        Socket::wait(&mut self.socket(token).writer, context)
+    }
+
     pub fn poll_send(
         &mut self,
         token: Token,

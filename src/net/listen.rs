@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
     Stream, executor,
+    pace::UNSENT_MAX,
     reactor::{Fd, Pending},
 };
 
@@ -47,6 +48,8 @@ fn bind_one(address: SocketAddr, share: bool) -> io::Result<StdListener> {
     }
     // Accepted sockets inherit it: no system call per connection.
     socket.set_tcp_nodelay(true)?;
+    // Nor for this; a kernel that cannot do it serves all the same.
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX as u32);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

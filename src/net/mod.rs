@@ -10,6 +10,7 @@ mod epoll;
 mod executor;
 pub mod listen;
 pub mod mailbox;
+pub mod pace;
 pub mod proxy_protocol;
 mod reactor;
 mod ring;

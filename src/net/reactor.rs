@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     buffer::{Buffer, SMALL_ROOM},
-    calls::{self, Next},
+    calls::{self, Next, Writable},
     driver::Kind,
     epoll::{self, Epoll},
     ring::{Op, Ring},
@@ -176,6 +176,21 @@ impl Pending {
         })
     }
 
+    /// Ready when a receive would bring something; nothing is held meanwhile.
+    pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        with(|reactor| match reactor {
+            Reactor::Ring(_) if self.readable && self.op.is_none() => Poll::Ready(()),
+            Reactor::Ring(ring) => {
+                let op = self.op.get_or_insert_with(|| {
+                    self.waits = true;
+                    ring.wait_readable(self.fd.raw)
+                });
+                ring.poll_done(op, context)
+            }
+            Reactor::Epoll(epoll) => epoll.poll_readable(self.fd.token, context),
+        })
+    }
+
     /// The next connection of a listener.
     pub fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<RawFd>> {
         with(|reactor| match reactor {
@@ -217,6 +232,45 @@ impl Pending {
 }
 
 impl Drop for Pending {
+    fn drop(&mut self) {
+        give_up(self.op.take());
+    }
+}
+
+/// A wait for a socket to take something; dropping it gives it up.
+pub struct Clearing {
+    fd: Rc<Fd>,
+    op: Option<Op>,
+}
+
+impl Clearing {
+    pub fn new(fd: Rc<Fd>) -> Self {
+        Self { fd, op: None }
+    }
+
+    /// Ready with about how much the socket takes.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<usize> {
+        with(|reactor| {
+            if let (Reactor::Ring(ring), Some(op)) = (&mut *reactor, &self.op) {
+                ready!(ring.poll(op, context));
+                self.op = None;
+                return Poll::Ready(calls::send_room(self.fd.raw));
+            }
+            if let Writable::Room(room) = calls::writable(self.fd.raw) {
+                return Poll::Ready(room);
+            }
+            match reactor {
+                Reactor::Ring(ring) => {
+                    let op = self.op.insert(ring.wait_writable(self.fd.raw));
+                    ring.poll(op, context).map(|_| 0)
+                }
+                Reactor::Epoll(epoll) => epoll.wait_writable(self.fd.token, context).map(|()| 0),
+            }
+        })
+    }
+}
+
+impl Drop for Clearing {
     fn drop(&mut self) {
         give_up(self.op.take());
     }

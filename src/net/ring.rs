@@ -132,6 +132,11 @@ impl Ring {
         self.begin(opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build(), Buffer::none(), None)
     }
 
+    /// Waits until the socket takes more than a little, or is broken.
+    pub fn wait_writable(&mut self, fd: RawFd) -> Op {
+        self.begin(opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build(), Buffer::none(), None)
+    }
+
     /// Sends all of a buffer, however long that takes.
     pub fn send(&mut self, fd: RawFd, buffer: Buffer, next: Next) -> Op {
         let (bytes, len) = (buffer.bytes().as_ptr(), buffer.len());
@@ -172,6 +177,16 @@ impl Ring {
         self.table.release(op.0);
         let result = if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as usize) };
         Poll::Ready(Done { result, buffer })
+    }
+
+    /// Ready when [`Ring::poll`] would be.
+    pub fn poll_done(&mut self, op: &Op, context: &mut Context<'_>) -> Poll<()> {
+        let slot = &mut self.table.slots[op.0 as usize];
+        if let State::Done(_) = slot.state {
+            return Poll::Ready(());
+        }
+        slot.wait(context);
+        Poll::Pending
     }
 
     /// The next connection of an accept. An error ends it.

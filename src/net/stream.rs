@@ -20,7 +20,7 @@ use super::{
     buffer::{Buffer, SMALL_ROOM},
     calls::Next,
     executor,
-    reactor::{Fd, Pending, Sending},
+    reactor::{Clearing, Fd, Pending, Sending},
     tls::{self, Established, Facts, HandshakeError, Layer, Session, Side},
 };
 
@@ -131,6 +131,29 @@ impl Receiver {
         .await
     }
 
+    /// How much the next receive may bring.
+    pub fn wanted(&self) -> usize {
+        self.room
+    }
+
+    /// Waits until there is something to receive, and holds nothing of it: whoever has no place for it yet leaves it where
+    /// it is.
+    pub async fn readable(&mut self) {
+        poll_fn(|context| {
+            if self.buffer.is_empty() {
+                self.buffer = Buffer::none();
+            }
+            if let Layer::Tls(session) = &self.layer {
+                if session.is_over() {
+                    return Poll::Ready(());
+                }
+                session.make_small();
+            }
+            self.receiving.poll_readable(context)
+        })
+        .await;
+    }
+
     /// Begins a receive, so that whatever the peer sends meanwhile is noticed by [`Receiver::is_quiet`].
     pub fn listen_in(&mut self) {
         let _ = self.poll_fill(&mut Context::from_waker(Waker::noop()));
@@ -185,6 +208,12 @@ impl Sender {
     async fn send_as_it_is(&self, buffer: Buffer, next: Next) -> (io::Result<()>, Buffer) {
         let mut sending = Sending::new(self.fd.clone(), buffer, next);
         poll_fn(|context| sending.poll(context)).await
+    }
+
+    /// Waits until the socket takes more than a little, and says about how much. One that is broken takes anything.
+    pub async fn room(&self) -> usize {
+        let mut clearing = Clearing::new(self.fd.clone());
+        poll_fn(|context| clearing.poll(context)).await
     }
 
     /// Where the peer connected to, or what the kernel chose for a connection of ours.

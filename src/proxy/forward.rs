@@ -508,6 +508,13 @@ impl Download<'_> {
                     continue;
                 }
             }
+            if let Outgoing::Http2(client) = self.to_client
+                && from.wanted() > SMALL_ROOM
+            {
+                // What comes behind the head is held until the client's windows let it go.
+                from.readable().await;
+                from.want(from.wanted().min(client.room_now()).max(SMALL_ROOM));
+            }
             match from.fill().await {
                 Ok(0) | Err(_) => return Err(Failure::Reset { silent }),
                 // The time for the answer is a total: a head that drips in is not in time because some of it is.

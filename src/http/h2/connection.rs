@@ -14,6 +14,7 @@ use super::{
     budget::Budget,
     error::{Code, ConnectionError},
     event::{Event, StreamId},
+    flow::first_window,
     frame::{self, PREFACE, STREAM_MAX, kind, settings},
     hpack::{Decoder, Encoder},
     incoming::Incoming,
@@ -63,6 +64,8 @@ pub struct Connection {
     pub(super) error: Option<ConnectionError>,
     pub(super) events: VecDeque<Event>,
     pub(super) output: Buffer,
+    /// While so much waits in the output, payload is not framed: less than [`OUTPUT_HIGH_WATER`] where the socket takes less.
+    pub(super) output_max: usize,
     /// Bytes of control frames in the output.
     pub(super) control_backlog: usize,
 
@@ -118,6 +121,7 @@ impl Connection {
             error: None,
             events: VecDeque::new(),
             output: Buffer::none(),
+            output_max: OUTPUT_HIGH_WATER,
             control_backlog: 0,
             streams: Streams::default(),
             last_peer_stream: 0,
@@ -132,7 +136,7 @@ impl Connection {
             peer: settings::Settings::INITIAL,
             settings_sent: Some(now),
             // A smaller one holds once the peer has acknowledged it.
-            stream_window: limits.stream_window.max(settings::Settings::INITIAL.initial_window),
+            stream_window: first_window(role, &limits).max(settings::Settings::INITIAL.initial_window),
             send_window: i64::from(settings::Settings::INITIAL.initial_window),
             receive_window: ReceiveWindow::new(settings::Settings::INITIAL.initial_window),
             waiting: VecDeque::new(),
@@ -156,7 +160,7 @@ impl Connection {
                 }
             }
         }
-        settings::entry(&mut payload, settings::INITIAL_WINDOW_SIZE, limits.stream_window);
+        settings::entry(&mut payload, settings::INITIAL_WINDOW_SIZE, first_window(self.role, &limits));
         let list_size = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
         settings::entry(&mut payload, settings::MAX_HEADER_LIST_SIZE, list_size);
         self.write_frame(kind::SETTINGS, 0, 0, &payload);
@@ -226,32 +230,6 @@ impl Connection {
         self.streams.get(stream.0).is_some_and(ended)
     }
 
-    /// So many bytes of taken payload have gone their way: the peer may send as many more. Window updates are batched.
-    pub fn release(&mut self, stream: StreamId, bytes: usize) {
-        let Some(entry) = self.streams.get_mut(stream.0) else { return };
-        let bytes = bytes.min(entry.unreleased);
-        entry.unreleased -= bytes;
-        self.release_window(stream.0, bytes);
-    }
-
-    /// Gives window back for payload or padding, to the connection and, while it may still receive, to the stream.
-    pub(super) fn release_window(&mut self, id: u32, bytes: usize) {
-        if let Some(stream) = self.streams.get_mut(id)
-            && !stream.remote_ended
-            && !stream.reset
-            && let Some(increment) = stream.receive_window.release(bytes)
-        {
-            self.write_control(kind::WINDOW_UPDATE, 0, id, &increment.to_be_bytes());
-        }
-        self.release_connection_window(bytes);
-    }
-
-    pub(super) fn release_connection_window(&mut self, bytes: usize) {
-        if let Some(increment) = self.receive_window.release(bytes) {
-            self.write_control(kind::WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
-        }
-    }
-
     /// Ends the stream in both directions. No event follows for it.
     pub fn reset(&mut self, stream: StreamId, code: Code) {
         let Some(entry) = self.streams.get(stream.0) else { return };
@@ -266,12 +244,10 @@ impl Connection {
     pub fn stop_reading(&mut self, stream: StreamId) {
         let Some(entry) = self.streams.get_mut(stream.0) else { return };
         entry.stop_reading = true;
-        entry.received.clear();
         entry.trailers = None;
-        let bytes = std::mem::take(&mut entry.unreleased);
         self.events
             .retain(|event| !matches!(event, Event::Data { stream: of } | Event::End { stream: of } if *of == stream));
-        self.release_window(stream.0, bytes);
+        self.drop_payload(stream.0);
         self.finish_if_done(stream.0);
     }
 
@@ -433,13 +409,6 @@ impl Connection {
             }
         };
         self.events.retain(|event| !is_of(event));
-    }
-
-    fn drop_payload(&mut self, id: u32) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        stream.received.clear();
-        let bytes = std::mem::take(&mut stream.unreleased);
-        self.release_connection_window(bytes);
     }
 
     pub(super) fn remove(&mut self, id: u32) {

@@ -11,6 +11,7 @@ mod limits;
 mod receive;
 
 mod block;
+mod flow;
 mod send;
 
 mod error;

@@ -9,6 +9,7 @@ use super::{
     connection::{CONTROL_BACKLOG_MAX, Connection, Phase, Role},
     error::{Code, ConnectionError, StreamFault},
     event::{Event, StreamId},
+    flow::first_window,
     frame::{HEADER_BYTES, Header, PAYLOAD_MAX, PREFACE, WINDOW_MAX, control, flag, kind, payload, settings},
     streams::{Gone, Stream},
 };
@@ -176,10 +177,13 @@ impl Connection {
         let id = payload.stream;
         match self.streams.get_mut(id) {
             Some(stream) if !payload.dropped && !stream.reset && !stream.stop_reading => {
-                stream.keep(bytes);
+                // Of an upload more follows at once; of a response so much that its reader has room for.
+                let room = if self.role == Role::Server && bytes.len() > Buffer::SMALL { Buffer::LARGE } else { 0 };
+                stream.keep(bytes, room);
                 if !std::mem::replace(&mut stream.data_announced, true) {
                     self.events.push_back(Event::Data { stream: StreamId(id) });
                 }
+                self.kept(bytes.len());
             }
             _ => self.release_window(id, bytes.len()),
         }
@@ -244,10 +248,11 @@ impl Connection {
             if self.settings_sent.take().is_none() {
                 return self.budget.spend(Work::Settings, price::SETTINGS);
             }
-            if self.stream_window != self.limits.stream_window {
-                self.stream_window = self.limits.stream_window;
+            let first = first_window(self.role, &self.limits);
+            if self.stream_window != first {
+                let before = std::mem::replace(&mut self.stream_window, first);
                 for stream in self.streams.iter_mut() {
-                    stream.receive_window.resize(self.stream_window);
+                    stream.receive_window.change(i64::from(first) - i64::from(before));
                 }
             }
             return Ok(());
@@ -386,12 +391,13 @@ impl Stream {
         None
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
+    /// In a new buffer with that much room, where the last one is full.
+    fn keep(&mut self, bytes: &[u8], room: usize) {
         self.unreleased += bytes.len();
         match self.received.back_mut() {
             Some(last) if last.room() >= bytes.len() + TAILROOM => last.extend(bytes),
             _ => {
-                let mut buffer = Buffer::with_room(bytes.len());
+                let mut buffer = Buffer::with_room(room.max(bytes.len()));
                 buffer.extend(bytes);
                 self.received.push_back(buffer);
             }

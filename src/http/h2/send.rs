@@ -5,17 +5,12 @@ use std::time::Instant;
 use crate::http::head::{FieldRef, Known};
 
 use super::{
-    connection::{Closing, Connection, OUTPUT_HIGH_WATER, Role},
+    connection::{Closing, Connection, Role},
     error::{Code, Refused},
-    event::{Event, StreamId},
+    event::StreamId,
     frame::{HEADER_BYTES, Header, PAYLOAD_MAX, STREAM_MAX, flag, kind},
     streams::Stream,
 };
-
-/// A frame of payload smaller than this is not worth its header, unless it ends something.
-const PIECE_MIN: usize = 1024;
-/// A sender that gets less than this through in the stall time-out counts as stalled.
-const PROGRESS_MIN: usize = 4096;
 
 /// A request to send, without its fields. Everything in it was checked by whoever parsed it.
 #[derive(Clone, Copy, Debug)]
@@ -110,12 +105,9 @@ impl Connection {
         if !self.may_send(stream) {
             return 0;
         }
+        let room = self.output_room(data.len());
         let Some(entry) = self.streams.get_mut(stream.0) else { return 0 };
         let window = entry.send_window.min(self.send_window).max(0) as usize;
-        let mut room = OUTPUT_HIGH_WATER.saturating_sub(self.output.len());
-        if room < PIECE_MIN.min(data.len()) {
-            room = 0;
-        }
         let len = data.len().min(window).min(room);
         let is_all = len == data.len();
         entry.note_progress(len, is_all, len == window && !is_all, now);
@@ -133,6 +125,8 @@ impl Connection {
 
     fn write_payload(&mut self, id: u32, data: &[u8], end: bool) {
         let frame_max = self.peer.frame_size.min(PAYLOAD_MAX);
+        // At once: frame by frame the output would grow by one size of buffers after the other.
+        self.output.reserve(data.len() + data.len().div_ceil(frame_max) * HEADER_BYTES);
         let mut rest = data;
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.len().min(frame_max));
@@ -164,7 +158,7 @@ impl Connection {
         self.sent_end(stream, true);
     }
 
-    fn may_send(&self, stream: StreamId) -> bool {
+    pub(super) fn may_send(&self, stream: StreamId) -> bool {
         self.error.is_none() && self.streams.get(stream.0).is_some_and(Stream::is_sendable)
     }
 
@@ -176,25 +170,6 @@ impl Connection {
             stream.local_ended = true;
         }
         self.finish_if_done(stream.0);
-    }
-
-    /// Tells senders that wait and could send now.
-    pub(super) fn wake(&mut self) {
-        if self.send_window <= 0 {
-            return;
-        }
-        let (streams, events) = (&mut self.streams, &mut self.events);
-        self.waiting.retain(|&id| {
-            let Some(stream) = streams.get_mut(id) else { return false };
-            if stream.send_window <= 0 && stream.is_sendable() {
-                return true;
-            }
-            stream.waiting = false;
-            if stream.is_sendable() {
-                events.push_back(Event::Window { stream: StreamId(id) });
-            }
-            false
-        });
     }
 
     /// A vector with room for a frame header in front.
@@ -282,18 +257,5 @@ impl Connection {
         payload[..4].copy_from_slice(&last.to_be_bytes());
         payload[4..].copy_from_slice(&code.0.to_be_bytes());
         self.write_frame(kind::GOAWAY, 0, 0, &payload);
-    }
-}
-
-impl Stream {
-    /// Keeps the clock of a sender that the peer's windows hold up. Drops of window do not set it back.
-    fn note_progress(&mut self, sent: usize, is_all: bool, by_window: bool, now: Instant) {
-        self.stalled = match self.stalled {
-            _ if is_all => None,
-            None if by_window => Some((now, 0)),
-            None => None,
-            Some((_, before)) if before + sent >= PROGRESS_MIN => by_window.then_some((now, 0)),
-            Some((since, before)) => Some((since, before + sent)),
-        };
     }
 }

@@ -28,10 +28,25 @@ impl ReceiveWindow {
         self.update()
     }
 
-    /// A setting has changed the size, for the peer too.
-    pub fn resize(&mut self, size: u32) {
-        self.available += i64::from(size) - i64::from(self.size);
-        self.size = size;
+    /// A setting has changed what streams begin with, for the peer too.
+    pub fn change(&mut self, by: i64) {
+        self.available += by;
+        self.size = u32::try_from(i64::from(self.size) + by).unwrap_or_default();
+    }
+
+    /// As [`ReceiveWindow::release`], and from then on the window is of this size, as far as it lies with us: what the peer was
+    /// told that it may send, it may send.
+    pub fn release_toward(&mut self, bytes: usize, size: u32) -> Option<u32> {
+        self.consumed += bytes as u32;
+        if let Some(more) = size.checked_sub(self.size) {
+            self.consumed += more;
+            self.size = size;
+        } else {
+            let less = (self.size - size).min(self.consumed);
+            self.consumed -= less;
+            self.size -= less;
+        }
+        self.update()
     }
 
     /// Announces a larger window at once.
@@ -68,10 +83,26 @@ mod tests {
     }
 
     #[test]
+    fn one_that_follows_its_reader_grows_at_once_and_shrinks_by_what_comes_back() {
+        let mut window = ReceiveWindow::new(100);
+        assert!(window.receive(100));
+        assert_eq!(window.release_toward(100, 400), Some(400));
+        assert!(window.receive(300));
+        assert_eq!(window.release_toward(300, 100), None);
+        assert!(window.receive(100), "what was promised stays");
+        assert!(!window.receive(1));
+        let mut window = ReceiveWindow::new(400);
+        assert!(window.receive(400));
+        assert_eq!(window.release_toward(350, 100), Some(50));
+        assert!(window.receive(50));
+        assert_eq!(window.release_toward(50, 100), Some(50), "the smaller window is announced by its own half");
+    }
+
+    #[test]
     fn a_smaller_setting_counts_what_was_sent_before_it() {
         let mut window = ReceiveWindow::new(100);
         assert!(window.receive(80));
-        window.resize(50);
+        window.change(-50);
         assert!(!window.receive(1));
         let mut window = ReceiveWindow::new(0);
         assert!(!window.receive(1));

@@ -272,6 +272,11 @@ impl Session {
         Ok(bytes)
     }
 
+    /// What waits for the rest of its record waits in a buffer of its size.
+    pub(in crate::net) fn make_small(&self) {
+        self.incoming.borrow_mut().shrink();
+    }
+
     /// Says why, as far as the socket takes it at once.
     fn fail(&self, incoming: &mut Buffer, error: &Error) -> io::Error {
         let mut alert = Vec::new();
@@ -333,6 +338,11 @@ impl Session {
     /// Whether bytes of the peer wait here that nobody has read.
     pub(in crate::net) fn has_received(&self) -> bool {
         self.incoming.try_borrow().is_ok_and(|incoming| !incoming.is_empty())
+    }
+
+    /// A receive needs no more bytes of the peer to say how it ended.
+    pub(in crate::net) fn is_over(&self) -> bool {
+        self.peer_closed.get() || self.failed.get()
     }
 
     pub(in crate::net) fn peer_has_closed(&self) -> bool {

@@ -19,6 +19,7 @@ use crate::{
     net::{
         Buffer, Receiver, Sender,
         buffer::{LARGE_ROOM, SMALL_ROOM},
+        pace::Pace,
         task::{self, join_until},
     },
 };
@@ -213,11 +214,19 @@ impl Link {
             }
         };
         let writing = async {
+            let mut pace = Pace::begin();
             while let Some(out) = poll_fn(|context| self.poll_output(context)).await {
                 self.sending_since.set(Some(Instant::now()));
+                pace.sent(out.len());
                 if let (Err(error), _) = sender.send(out).await {
                     return End::Lost(error);
                 }
+                if pace.is_due() && !self.over.get() {
+                    // A peer that does not read would have its streams fill what nobody sends.
+                    self.protocol.borrow_mut().set_output_max(0);
+                    pace.ask(sender).await;
+                }
+                self.protocol.borrow_mut().set_output_max(pace.room());
                 self.sending_since.set(None);
                 // There is room for more.
                 self.dispatch(on);

@@ -92,10 +92,10 @@ impl Stream {
         self.protocol(|protocol, id| protocol.take_trailers(id))
     }
 
-    /// Gives back to the window what the other side has taken.
-    pub fn release(&self, bytes: usize) {
+    /// Gives back to the window what the other side has taken, which has room for so much more.
+    pub fn release(&self, bytes: usize, room: usize) {
         if bytes > 0 {
-            self.protocol(|protocol, id| protocol.release(id, bytes));
+            self.protocol(|protocol, id| protocol.release(id, bytes, room));
         }
     }
 
@@ -109,6 +109,23 @@ impl Stream {
             match self.is_ended() {
                 true => Poll::Ready(Ok(None)),
                 false => self.wait(context).map(Err),
+            }
+        })
+        .await
+    }
+
+    /// How much can be sent now.
+    pub fn room_now(&self) -> usize {
+        self.shared.link.protocol.borrow().room_now(self.shared.id)
+    }
+
+    /// Waits until something can be sent, and says how much. Whoever asks has something to send.
+    pub async fn room(&self) -> io::Result<usize> {
+        poll_fn(|context| {
+            self.alive()?;
+            match self.protocol(|protocol, id| protocol.room(id, Instant::now())) {
+                0 => self.wait(context).map(|_| Err(io::ErrorKind::BrokenPipe.into())),
+                room => Poll::Ready(Ok(room)),
             }
         })
         .await

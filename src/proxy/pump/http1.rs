@@ -12,6 +12,7 @@ use crate::{
     net::{
         Buffer, Receiver, Sender,
         buffer::{LARGE_ROOM, SMALL_ROOM},
+        pace::Pace,
     },
 };
 
@@ -27,7 +28,8 @@ pub async fn pump(
     direction: &Direction<'_>,
 ) -> Result<u64, PumpError> {
     let mut payload = 0;
-    from.want(next_room(body, SMALL_ROOM));
+    let mut pace = Pace::begin();
+    let mut room = next_room(body, SMALL_ROOM);
     loop {
         let gathered = gather(from, body, framing, &mut out, direction)?;
         payload += gathered.payload;
@@ -49,9 +51,11 @@ pub async fn pump(
             prepend(&mut out, large);
         }
         if !out.is_empty() {
+            pace.sent(out.len());
             out = send(to, out, direction, is_last && large.is_none()).await?;
         }
         if let Some(large) = large {
+            pace.sent(large.len());
             drop(send(to, large, direction, is_last).await?);
         }
         match gathered.next {
@@ -61,6 +65,13 @@ pub async fn pump(
                 // Waiting, the exchange holds one buffer: the one that is read into.
                 out = Buffer::none();
                 direction.reads();
+                if room > SMALL_ROOM && pace.is_due() {
+                    from.readable().await;
+                    direction.makes_room();
+                    pace.ask(to).await;
+                    direction.reads();
+                }
+                from.want(room.min(pace.room()));
                 let received = from.fill().await.map_err(PumpError::Read)?;
                 if received == 0 {
                     body.finish_on_eof().map_err(|_| PumpError::Truncated)?;
@@ -70,7 +81,7 @@ pub async fn pump(
                     }
                     return Ok(payload);
                 }
-                from.want(next_room(body, received));
+                room = next_room(body, received);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Where one side or both are streams of HTTP/2.
 //!
 //! What a stream brought is given back to its window only when the other side has taken it, so a reader that stalls costs one
-//! window's worth of memory.
+//! window's worth of memory. From HTTP/1.1 nothing is read before there is a window for it.
 
 use super::{
     Direction, Framing, PumpError, frame_in_place,
@@ -13,7 +13,7 @@ use crate::{
         h1::body::{BodyReader, Step},
         head::Fields,
     },
-    net::{Buffer, Receiver, Sender, buffer::SMALL_ROOM},
+    net::{Buffer, Receiver, Sender, buffer::SMALL_ROOM, pace::Pace},
     proxy::h2::Stream,
 };
 
@@ -24,7 +24,7 @@ pub async fn from_http1(
     direction: &Direction<'_>,
 ) -> Result<u64, PumpError> {
     let mut payload = 0;
-    from.want(next_room(body, SMALL_ROOM));
+    let mut room = next_room(body, SMALL_ROOM);
     loop {
         match body.step(from.buffered())? {
             Step::Data { start, len } => {
@@ -54,6 +54,14 @@ pub async fn from_http1(
             Step::NeedMore { consumed } => {
                 from.consume(consumed);
                 direction.reads();
+                if room > SMALL_ROOM {
+                    from.readable().await;
+                    direction.makes_room();
+                    let takes = to.room().await.map_err(PumpError::Write)?;
+                    room = room.min(takes.max(SMALL_ROOM));
+                    direction.reads();
+                }
+                from.want(room);
                 let received = from.fill().await.map_err(PumpError::Read)?;
                 if received == 0 {
                     body.finish_on_eof().map_err(|_| PumpError::Truncated)?;
@@ -61,7 +69,7 @@ pub async fn from_http1(
                     to.finish(None);
                     return Ok(payload);
                 }
-                from.want(next_room(body, received));
+                room = next_room(body, received);
             }
         }
     }
@@ -75,6 +83,7 @@ pub async fn to_http1(
     direction: &Direction<'_>,
 ) -> Result<u64, PumpError> {
     let mut payload = 0;
+    let mut pace = Pace::begin();
     let mut next = None;
     loop {
         // What has come is taken, and goes in as few sends as its size allows.
@@ -100,19 +109,26 @@ pub async fn to_http1(
             prepend(&mut out, large);
         }
         if !out.is_empty() {
+            pace.sent(out.len());
             drop(send(to, std::mem::take(&mut out), direction, ended).await?);
         }
         let more = large.is_some();
         if let Some(large) = large {
+            pace.sent(large.len());
             drop(send(to, large, direction, false).await?);
         }
-        from.release(taken);
+        from.release(taken, pace.room());
         if ended {
             return Ok(payload);
         }
         if !more {
             direction.reads();
             next = from.data().await.map_err(|_| PumpError::Truncated)?;
+        }
+        if pace.is_due() {
+            // Until then what comes is held to its window.
+            direction.makes_room();
+            pace.ask(to).await;
         }
     }
 }
@@ -130,7 +146,7 @@ pub async fn between(from: &Stream, to: &Stream, direction: &Direction<'_>) -> R
             to.send(piece.bytes(), last).await.map_err(PumpError::Write)?;
             direction.watch.progress();
             payload += piece.len() as u64;
-            from.release(piece.len());
+            from.release(piece.len(), to.room_now());
         }
         if let Some(fields) = end {
             direction.keep_end(&fields);

@@ -74,6 +74,11 @@ impl Direction<'_> {
         self.watch.wait_for(self.writing.0, self.writing.1);
     }
 
+    /// There is something to send, and whoever is to take it has to make room first.
+    fn makes_room(&self) {
+        self.watch.wait_for(self.writing.0, self.writing.1);
+    }
+
     fn keep(&self, payload: &[u8]) {
         if let Some(replay) = self.replay {
             replay.borrow_mut().keep(payload);

@@ -140,7 +140,7 @@ fn a_busy_honest_client_is_never_ended() {
         for event in events(&mut server) {
             let Event::Request { stream, .. } = event else { continue };
             let taken = server.take_data(stream).unwrap().len();
-            server.release(stream, taken);
+            server.release(stream, taken, usize::MAX);
             server.send_response(stream, 200, no_fields(), false);
             assert_eq!(server.send_data(stream, &[b'y'; 200], true, now), 200);
             server.forget(stream);

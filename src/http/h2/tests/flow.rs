@@ -87,7 +87,7 @@ fn what_is_taken_comes_back_and_what_is_dropped_too() {
     receive(&mut server, &post(1));
     receive(&mut server, &frame(kind::DATA, flag::PADDED, 1, &[&[9][..], &[0; 99]].concat()));
     assert_eq!(server.take_data(stream).unwrap().len(), 90);
-    server.release(stream, 90);
+    server.release(stream, 90, usize::MAX);
     let updates: Vec<_> =
         sent(&mut server).into_iter().filter(|f| f.0 == kind::WINDOW_UPDATE).map(|f| (f.2, f.3)).collect();
     assert_eq!(updates, [(1, vec![0, 0, 0, 100])]);

@@ -99,7 +99,7 @@ impl Echo {
             let bytes = pending.make_contiguous();
             let sent = if bytes.is_empty() { 0 } else { connection.send_data(stream, bytes, false, Instant::now()) };
             pending.drain(..sent);
-            connection.release(stream, sent);
+            connection.release(stream, sent, usize::MAX);
             let Some(trailers) = self.ended.get(&stream).filter(|_| pending.is_empty()) else { return true };
             let (total, trailers) = (self.total[&stream].to_string(), trailers.to_string());
             connection.send_trailers(stream, fields(&[("X-Total", &total), ("x-trailers", &trailers)]).iter());
@@ -237,7 +237,7 @@ async fn the_oracle_as_a_server() {
             Some(Event::Data { stream }) => {
                 while let Some(data) = connection.take_data(stream) {
                     received.get_mut(&stream).unwrap().extend_from_slice(data.bytes());
-                    connection.release(stream, data.len());
+                    connection.release(stream, data.len(), usize::MAX);
                 }
             }
             Some(Event::End { stream }) => {
