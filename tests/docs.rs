@@ -45,6 +45,7 @@ fn settings_have_the_documented_names_and_defaults() {
             ("limits.h2.headerMemoryPerConnection", limits.h2.header_memory_per_connection.to_string()),
             ("limits.h2.headerMemoryPerCore", limits.h2.header_memory_per_core.to_string()),
             ("limits.h2.stallSeconds", seconds(limits.h2.stall)),
+            ("limits.h2.pingSeconds", seconds(limits.h2.ping)),
         ])
     );
     assert_eq!(

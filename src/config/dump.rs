@@ -216,6 +216,7 @@ fn settings_json(settings: &Settings) -> Value {
                 "headerMemoryPerConnection": limits.h2.header_memory_per_connection,
                 "headerMemoryPerCore": limits.h2.header_memory_per_core,
                 "stallSeconds": seconds(limits.h2.stall),
+                "pingSeconds": seconds(limits.h2.ping),
             },
         },
         "timeouts": {

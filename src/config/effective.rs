@@ -171,6 +171,7 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
     let memory = &mut known.header_memory_per_core;
     checked.count("limits.h2.headerMemoryPerCore", h2.header_memory_per_core, 1 << 20..=64 * GIB, memory);
     checked.optional_seconds("limits.h2.stallSeconds", h2.stall_seconds, &mut known.stall);
+    checked.optional_seconds("limits.h2.pingSeconds", h2.ping_seconds, &mut known.ping);
 
     let (timeouts, known) = (ringway.timeouts, &mut settings.timeouts);
     checked.optional_seconds("timeouts.proxyHeaderSeconds", timeouts.proxy_header_seconds, &mut known.proxy_header);
@@ -413,7 +414,7 @@ mod tests {
       bufferedBytesPerCore: 9, retryBodyBytes: 10, connectionsPerCore: 11, tlsHandshakesPerCore: 20,
       tlsHandshakesWaitingPerCore: 21, connectionsPerUpstream: 12,
       pendingRequestsPerUpstream: 13, h2: {concurrentStreams: 14, streamWindow: 1500, connectionWindow: 160000,
-      workPerSecond: 17, headerMemoryPerConnection: 18000, headerMemoryPerCore: 1900000, stallSeconds: 7}, proxyHeaderBytes: 512}
+      workPerSecond: 17, headerMemoryPerConnection: 18000, headerMemoryPerCore: 1900000, stallSeconds: 7, pingSeconds: 8}, proxyHeaderBytes: 512}
     timeouts: {proxyHeaderSeconds: 2, requestHeadSeconds: 0.5, tlsHandshakeSeconds: 0, requestBodyIdleSeconds: 0, keepAliveSeconds: 3, upstreamConnectSeconds: 4,
       drainDelaySeconds: 0, drainSeconds: 6}
     listeners: {h2c: no}
@@ -450,6 +451,7 @@ mod tests {
                     header_memory_per_connection: 18_000,
                     header_memory_per_core: 1_900_000,
                     stall: seconds(7.0),
+                    ping: seconds(8.0),
                 },
             },
             timeouts: settings::Timeouts {

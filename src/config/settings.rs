@@ -46,6 +46,8 @@ pub struct H2Limits {
     pub header_memory_per_core: usize,
     /// How long a client may keep a response without window, and its acknowledgement of our settings.
     pub stall: Option<Duration>,
+    /// How long an upstream may be silent while streams wait, before it is asked for a sign of life; and then again.
+    pub ping: Option<Duration>,
 }
 
 /// Every time limit; `None` is "no limit" (a configured 0).
@@ -174,6 +176,7 @@ impl Default for Settings {
                     header_memory_per_connection: 1 << 20,
                     header_memory_per_core: 64 << 20,
                     stall: seconds(30),
+                    ping: seconds(15),
                 },
             },
             timeouts: Timeouts {

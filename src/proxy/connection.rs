@@ -201,7 +201,10 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
     loop {
         let input = connection.stream.receiver.buffered();
         if !input.is_empty() {
-            if connection.is_new && takes_preface && input.starts_with(h2::PREFACE_LINE) {
+            if connection.is_new
+                && takes_preface
+                && (input.starts_with(h2::PREFACE_LINE) || h2::is_failed_preface(input))
+            {
                 return Head::Http2;
             }
             match parse_request(input, &mut scanned, &head_limits, request) {

@@ -56,6 +56,8 @@ pub fn client_framing(response: &ResponseHead, request: &RequestHead) -> ClientF
             ClientFraming::None(response.content_length)
         }
         BodyLength::None if matches!(response.status, 100..=199 | 204) => ClientFraming::None(None),
+        // Its end is marked, and no length was said: gRPC's answers that are trailers alone have none.
+        BodyLength::None if request.version == Version::Http2 => ClientFraming::None(response.content_length),
         BodyLength::None => ClientFraming::Length(0),
         BodyLength::Length(length) => ClientFraming::Length(length),
         BodyLength::Chunked | BodyLength::UntilClose if request.version == Version::Http10 => ClientFraming::UntilClose,

@@ -59,6 +59,7 @@ pub struct H2Limits {
     pub header_memory_per_connection: Option<Located<u64>>,
     pub header_memory_per_core: Option<Located<u64>>,
     pub stall_seconds: Option<Located<f64>>,
+    pub ping_seconds: Option<Located<f64>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

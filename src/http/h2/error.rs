@@ -55,6 +55,9 @@ impl ConnectionError {
     /// The peer does not take what is sent. There is no way to say so.
     pub const STUCK: Self = Self::new(Code::NO_ERROR, "send_timeout");
 
+    /// The peer has not answered a PING.
+    pub const SILENT: Self = Self::new(Code::NO_ERROR, "ping_timeout");
+
     pub const fn new(code: Code, reason: &'static str) -> Self {
         Self { code, reason }
     }

@@ -23,6 +23,8 @@ pub struct Limits {
     pub extended_connect: bool,
     /// How long a peer may keep a sender without window, and how long it may take to acknowledge SETTINGS.
     pub stall_timeout: Duration,
+    /// How long a peer may be silent while streams wait, before it is asked for a sign of life; and then again.
+    pub ping_after: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -38,6 +40,7 @@ impl Default for Limits {
             trailer_bytes: 8 << 10,
             extended_connect: true,
             stall_timeout: Duration::from_secs(30),
+            ping_after: None,
         }
     }
 }

@@ -27,6 +27,10 @@ use crate::{
 /// How long a peer has to take the last frames.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// A peer that has answered a PING and goes on to be silent is asked again after so many looks: gRPC's servers end
+/// connections on which more is asked without anything else being said.
+const LOOKS_BETWEEN_PINGS: u32 = 300;
+
 pub struct Link {
     pub protocol: RefCell<Connection>,
     /// Ascending ids: streams are begun in this order, so a new one goes to the end, and nothing is hashed.
@@ -38,6 +42,12 @@ pub struct Link {
     leaving: Cell<bool>,
     /// Looks in a row that found no stream.
     idle_looks: Cell<u32>,
+    /// Whether anything has come since the last look; and whether a stream was begun, or something has come for one.
+    heard: Cell<bool>,
+    moved: Cell<bool>,
+    /// Looks in a row with streams for which nothing came; and those since a PING without any sign of life.
+    quiet_looks: Cell<u32>,
+    unanswered_looks: Cell<Option<u32>>,
     /// Everything asked for is done, and no more will be.
     over: Cell<bool>,
     /// The peer's settings have come; and who waits for them.
@@ -69,6 +79,10 @@ impl Link {
             reader: RefCell::default(),
             leaving: Cell::new(false),
             idle_looks: Cell::new(0),
+            heard: Cell::new(false),
+            moved: Cell::new(false),
+            quiet_looks: Cell::new(0),
+            unanswered_looks: Cell::new(None),
             over: Cell::new(false),
             settled: Cell::new(false),
             settling: RefCell::default(),
@@ -85,6 +99,7 @@ impl Link {
         let mut streams = self.streams.borrow_mut();
         let at = streams.partition_point(|&(known, _)| known < id);
         streams.insert(at, (id, shared.clone()));
+        self.moved.set(true);
         drop(streams);
         Owned { stream: Stream::of(shared) }
     }
@@ -134,10 +149,14 @@ impl Link {
         }
     }
 
-    /// Once a second, for a connection of ours: ends it where it was idle for so many looks, or the peer has stalled.
-    pub fn look(&self, idle_looks_max: u32) {
+    /// Once a second, for a connection of ours: ends it where it was idle for so many looks, or the peer has stalled, or does
+    /// not answer when it is asked whether it is there.
+    pub fn look(&self, idle_looks_max: u32, ping_looks: Option<u32>) {
         let idle = if self.is_empty() { self.idle_looks.get() + 1 } else { 0 };
         self.idle_looks.set(idle);
+        if let Some(looks) = ping_looks {
+            self.ask_for_life(looks.max(1));
+        }
         self.on_time(Instant::now());
         if idle > idle_looks_max {
             self.leave();
@@ -162,13 +181,34 @@ impl Link {
         let is_stuck = self.sending_since.get().zip(self.send_timeout).is_some_and(is_late);
         let on_time = self.protocol.borrow_mut().on_time(now);
         if let Err(error) = if is_stuck { Err(ConnectionError::STUCK) } else { on_time } {
-            self.failure.set(Some(error));
-            if let Some(waker) = self.driver.take() {
-                waker.wake();
-            }
+            self.fail(error);
         }
         // Whose stream was reset learns it now, and not when the peer has taken the frame that says so.
         self.dispatch(&|_| {});
+    }
+
+    fn ask_for_life(&self, looks: u32) {
+        let (heard, moved) = (self.heard.take(), self.moved.take());
+        let quiet = if !moved && !self.is_empty() { self.quiet_looks.get() + 1 } else { 0 };
+        self.quiet_looks.set(quiet);
+        let unanswered = self.unanswered_looks.get().filter(|_| !heard).map(|looks| looks + 1);
+        self.unanswered_looks.set(unanswered);
+        match unanswered {
+            Some(unanswered) if unanswered >= looks => self.fail(ConnectionError::SILENT),
+            None if quiet >= looks && (quiet - looks).is_multiple_of(LOOKS_BETWEEN_PINGS) => {
+                self.protocol.borrow_mut().ping();
+                self.unanswered_looks.set(Some(0));
+                self.wake_writer();
+            }
+            _ => {}
+        }
+    }
+
+    fn fail(&self, error: ConnectionError) {
+        self.failure.set(Some(error));
+        if let Some(waker) = self.driver.take() {
+            waker.wake();
+        }
     }
 
     /// The peer's settings have come.
@@ -206,7 +246,9 @@ impl Link {
                     Err(error) => return End::Refused(error),
                 }
                 poll_fn(|context| self.poll_may_receive(context)).await;
-                match receiver.fill().await {
+                let filled = receiver.fill().await;
+                self.heard.set(true);
+                match filled {
                     Ok(0) => return End::Closed,
                     Ok(received) => receiver.want(if received >= SMALL_ROOM { LARGE_ROOM } else { SMALL_ROOM }),
                     Err(error) => return End::Lost(error),
@@ -308,6 +350,7 @@ impl Link {
     }
 
     fn with(&self, id: StreamId, act: impl FnOnce(&Shared)) {
+        self.moved.set(true);
         let at = self.find(id);
         let stream = at.map(|at| self.streams.borrow()[at].1.clone());
         if let Some(stream) = stream {

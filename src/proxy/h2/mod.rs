@@ -16,6 +16,19 @@ pub use stream::{Cut, Owned, Stream};
 /// How the preface of a client begins (RFC 9113 section 3.4): no request of HTTP/1.1.
 pub const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
+/// Whether a first line is none of HTTP/1 at all: three words, of which neither the second could be a target nor the third a
+/// version. What speaks like this was to be HTTP/2, and is told in HTTP/2 that it is not.
+pub fn is_failed_preface(received: &[u8]) -> bool {
+    let Some(line) = memchr::memchr(b'\n', received).map(|end| received[..end].trim_ascii_end()) else { return false };
+    let mut words = line.split(|&byte| byte == b' ');
+    let (Some(_), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next()) else {
+        return false;
+    };
+    !target.is_empty()
+        && !target.iter().any(|byte| b"/:*?#".contains(byte))
+        && !version.get(..4).is_none_or(|start| start.eq_ignore_ascii_case(b"HTTP"))
+}
+
 /// What a client may ask of one connection.
 pub fn limits(settings: &Settings) -> Limits {
     let (limits, h2) = (&settings.limits, &settings.limits.h2);
@@ -30,11 +43,12 @@ pub fn limits(settings: &Settings) -> Limits {
         trailer_bytes: limits.trailer_bytes,
         extended_connect: true,
         stall_timeout: h2.stall.unwrap_or(Duration::MAX),
+        ping_after: None,
     }
 }
 
 /// The same for an upstream. One that takes a request slowly may have its reasons, so it has the time of every stream.
 pub fn upstream_limits(settings: &Settings) -> Limits {
     let stall_timeout = settings.timeouts.stream_idle.unwrap_or(Duration::MAX);
-    Limits { stall_timeout, ..limits(settings) }
+    Limits { stall_timeout, ping_after: settings.limits.h2.ping, ..limits(settings) }
 }

@@ -269,6 +269,7 @@ impl Upstream {
 
     /// Once a second: drops what was closed, or sat too long, or whose client connection is gone.
     pub fn sweep(self: &Rc<Self>, idle_timeout: Option<Duration>) {
+        let ping_looks = self.h2_limits.get().ping_after.map(|after| after.as_secs() as u32);
         let sweeps_max = idle_timeout.map_or(u32::MAX, |timeout| (timeout.as_secs() as u32).max(1));
         for backend in self.backends.borrow().clone().iter() {
             let mut idle = backend.idle.borrow_mut();
@@ -286,7 +287,7 @@ impl Upstream {
                 if owner.is_some_and(|owner| owner.strong_count() == 0) {
                     link.leave();
                 }
-                link.look(sweeps_max);
+                link.look(sweeps_max, ping_looks);
             }
         }
     }

@@ -341,8 +341,7 @@ impl Session {
                 self.first(|frame| frame.kind == kind::SETTINGS && frame.has(flag::ACK), gone).map(drop)
             }
             Expected::Ping(payload) => {
-                let is_it =
-                    |frame: &Frame| frame.kind == kind::PING && frame.has(flag::ACK) && frame.payload == *payload;
+                let is_it = |frame: &Frame| frame.kind == kind::PING && frame.payload == *payload;
                 self.first(is_it, gone).map(drop)
             }
             Expected::Window => self.first(here(kind::WINDOW_UPDATE), gone).map(drop),
