@@ -2,7 +2,7 @@
 //!
 //! Nothing here is the gateway's own code, nor the `h2` crate's: malformed input must get out as it was written.
 
-mod hpack;
+pub mod hpack;
 pub mod script;
 
 use std::{
