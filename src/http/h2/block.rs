@@ -66,6 +66,7 @@ impl Connection {
         const CLOSED: ConnectionError = ConnectionError::new(Code::STREAM_CLOSED, "headers_on_closed_stream");
         if let Some(stream) = self.streams.get(id) {
             return match stream {
+                stream if stream.reset_by_peer => Err(CLOSED),
                 // It crossed our RST_STREAM, or should have.
                 stream if stream.reset => {
                     self.spend_closed()?;

@@ -125,6 +125,9 @@ impl Connection {
             self.budget.spend(Work::EmptyFrame, price::EMPTY_FRAME)?;
         }
         let error = match self.streams.get_mut(id) {
+            Some(stream) if stream.reset_by_peer => {
+                return Err(ConnectionError::new(Code::STREAM_CLOSED, "data_on_closed_stream"));
+            }
             Some(stream) => stream.check_data(header.len, data.payload, self.role == Role::Client),
             None => self.check_closed_data(id)?,
         };
@@ -232,6 +235,7 @@ impl Connection {
         }
         self.budget.spend(Work::PeerReset, price::PEER_RESET)?;
         let delivered = stream.delivered;
+        stream.reset_by_peer = true;
         self.silence(id);
         if delivered {
             self.events.push_back(Event::Reset { stream: stream_id, code, by_peer: true });

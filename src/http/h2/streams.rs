@@ -20,6 +20,8 @@ pub struct Stream {
     pub local_ended: bool,
     /// By either side. Nothing is sent or delivered any more.
     pub reset: bool,
+    /// By the peer, who sends nothing more on it (RFC 9113 section 5.1).
+    pub reset_by_peer: bool,
     /// The owner of the connection knows of it, and will forget it.
     pub delivered: bool,
     /// What comes is dropped; RST_STREAM(NO_ERROR) follows our END_STREAM.
@@ -56,6 +58,7 @@ impl Stream {
             remote_ended: false,
             local_ended: false,
             reset: false,
+            reset_by_peer: false,
             delivered: false,
             stop_reading: false,
             has_head: false,
