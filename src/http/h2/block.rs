@@ -1,5 +1,7 @@
 //! Header blocks that come: HEADERS, their CONTINUATIONs, and what becomes of the stream.
 
+use std::time::Instant;
+
 use super::{
     budget::{Work, price},
     connection::{Closing, Connection, Role},
@@ -30,6 +32,8 @@ pub struct Block {
     memory: usize,
     /// The stream is reset with this when the block is complete.
     error: Option<StreamFault>,
+    /// When it was first looked at and found incomplete.
+    pub open_since: Option<Instant>,
 }
 
 impl Connection {
@@ -48,7 +52,8 @@ impl Connection {
         }
         self.decoder.begin_block();
         let incoming = self.memory.incoming(form);
-        let block = Block { stream: header.stream, end, incoming, unfinished: Vec::new(), memory: 0, error };
+        let block =
+            Block { stream: header.stream, end, incoming, unfinished: Vec::new(), memory: 0, error, open_since: None };
         self.receive_fragment(block, fragment, header.has(flag::END_HEADERS))
     }
 

@@ -346,6 +346,11 @@ impl Connection {
         if self.settings_sent.is_some_and(|sent| is_late(sent, self.limits.stall_timeout)) {
             return Err(self.fail(ConnectionError::new(Code::SETTINGS_TIMEOUT, "settings_timeout")));
         }
+        if let Some(block) = &mut self.block
+            && is_late(*block.open_since.get_or_insert(now), self.limits.head_timeout)
+        {
+            return Err(self.fail(ConnectionError::new(Code::ENHANCE_YOUR_CALM, "head_timeout")));
+        }
         let mut at = 0;
         while let Some(&id) = self.waiting.get(at) {
             let stalled = self.streams.get(id).and_then(|stream| stream.stalled);

@@ -23,6 +23,8 @@ pub struct Limits {
     pub extended_connect: bool,
     /// How long a peer may keep a sender without window, and how long it may take to acknowledge SETTINGS.
     pub stall_timeout: Duration,
+    /// How long a header block may take to come to its end, once it was seen to be incomplete.
+    pub head_timeout: Duration,
     /// How long a peer may be silent while streams wait, before it is asked for a sign of life; and then again.
     pub ping_after: Option<Duration>,
 }
@@ -40,6 +42,7 @@ impl Default for Limits {
             trailer_bytes: 8 << 10,
             extended_connect: true,
             stall_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(10),
             ping_after: None,
         }
     }

@@ -100,7 +100,8 @@ impl Connection {
     }
 
     /// Frames as much of `data` as windows and the output's high-water mark allow, and returns how much that was. If it is
-    /// less than all, [`Event::Window`](super::Event::Window) comes when there is more room. `end` counts only when all was taken.
+    /// less than all, [`Event::Window`](super::Event::Window) comes when there is more room. `end` counts only when all was
+    /// taken.
     pub fn send_data(&mut self, stream: StreamId, data: &[u8], end: bool, now: Instant) -> usize {
         if !self.may_send(stream) {
             return 0;

@@ -43,6 +43,7 @@ pub fn limits(settings: &Settings) -> Limits {
         trailer_bytes: limits.trailer_bytes,
         extended_connect: true,
         stall_timeout: h2.stall.unwrap_or(Duration::MAX),
+        head_timeout: settings.timeouts.request_head.unwrap_or(Duration::MAX),
         ping_after: None,
     }
 }
@@ -50,5 +51,6 @@ pub fn limits(settings: &Settings) -> Limits {
 /// The same for an upstream. One that takes a request slowly may have its reasons, so it has the time of every stream.
 pub fn upstream_limits(settings: &Settings) -> Limits {
     let stall_timeout = settings.timeouts.stream_idle.unwrap_or(Duration::MAX);
-    Limits { stall_timeout, ping_after: settings.limits.h2.ping, ..limits(settings) }
+    // Its answer's time is counted by whoever waits for it.
+    Limits { stall_timeout, head_timeout: Duration::MAX, ping_after: settings.limits.h2.ping, ..limits(settings) }
 }
