@@ -328,16 +328,7 @@ impl Connection {
         }
     }
 
-    /// When to call [`on_time`](Self::on_time) at the latest.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        if self.error.is_some() {
-            return None;
-        }
-        let stalls = self.waiting.iter().filter_map(|&id| self.streams.get(id)?.stalled).map(|(since, _)| since);
-        stalls.chain(self.settings_sent).min().map(|since| since + self.limits.stall_timeout)
-    }
-
-    /// Ends what has waited too long for its peer.
+    /// Ends what has waited too long for its peer. To be called once a second or so.
     pub fn on_time(&mut self, now: Instant) -> Result<(), ConnectionError> {
         if let Some(error) = self.error {
             return Err(error);
