@@ -20,6 +20,10 @@ pub const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
 /// version. What speaks like this was to be HTTP/2, and is told in HTTP/2 that it is not.
 pub fn is_failed_preface(received: &[u8]) -> bool {
     let Some(line) = memchr::memchr(b'\n', received).map(|end| received[..end].trim_ascii_end()) else { return false };
+    // A handshake record of TLS may have everything in it.
+    if !line.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return false;
+    }
     let mut words = line.split(|&byte| byte == b' ');
     let (Some(_), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next()) else {
         return false;
