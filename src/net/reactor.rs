@@ -114,22 +114,27 @@ impl Fd {
 
     /// How what was posted ended.
     pub fn poll_posted(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(op) = self.posted.take() else { return Poll::Ready(Ok(())) };
+        let Some(mut op) = self.posted.take() else { return Poll::Ready(Ok(())) };
         with(|reactor| {
-            let Reactor::Ring(ring) = reactor else { unreachable!("with epoll nothing stays posted") };
-            match ring.poll(&op, context) {
-                Poll::Pending => self.posted.set(Some(op)),
-                Poll::Ready(Done { result: Err(error), .. }) => return Poll::Ready(Err(error)),
-                Poll::Ready(Done { buffer, .. }) if buffer.is_empty() => return Poll::Ready(Ok(())),
-                Poll::Ready(Done { result: Ok(0), .. }) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Done { result: Ok(sent), mut buffer }) => {
-                    buffer.consume(sent);
-                    let rest = ring.post(self.raw, buffer);
-                    let Poll::Pending = ring.poll(&rest, context) else { unreachable!("it was begun just now") };
-                    self.posted.set(Some(rest));
+            // With epoll nothing stays posted.
+            let Reactor::Ring(ring) = reactor else { return Poll::Ready(Ok(())) };
+            loop {
+                match ring.poll(&op, context) {
+                    Poll::Pending => {
+                        self.posted.set(Some(op));
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Done { result: Err(error), .. }) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Done { buffer, .. }) if buffer.is_empty() => return Poll::Ready(Ok(())),
+                    Poll::Ready(Done { result: Ok(0), .. }) => {
+                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    }
+                    Poll::Ready(Done { result: Ok(sent), mut buffer }) => {
+                        buffer.consume(sent);
+                        op = ring.post(self.raw, buffer);
+                    }
                 }
             }
-            Poll::Pending
         })
     }
 

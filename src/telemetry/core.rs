@@ -241,12 +241,12 @@ impl CoreTelemetry {
         self.proxy_headers_refused.borrow_mut().add(reason, 1);
     }
 
-    /// A client's HTTP/2 connection was ended, as it broke the protocol or used up its budget.
     /// `full`, `resumed`, or why there was none.
     pub fn tls_handshake_ended(&self, result: &'static str) {
         self.tls_handshakes.borrow_mut().add(result, 1);
     }
 
+    /// A client's HTTP/2 connection was ended, as it broke the protocol or used up its budget.
     pub fn h2_connection_failed(&self, reason: &'static str) {
         self.h2_connection_errors.borrow_mut().add(reason, 1);
     }
