@@ -1,0 +1,268 @@
+//! One try: one connection, one request, one response.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    pin::pin,
+    rc::Rc,
+    time::Duration,
+};
+
+use super::{Failure, response::Download, tries::Tries};
+use crate::{
+    config::{settings::Timeouts, snapshot::Service},
+    http::{
+        h1::body::BodyReader,
+        head::{BodyLength, RequestHead, Version},
+        websocket,
+    },
+    net::{
+        Buffer,
+        buffer::SMALL_ROOM,
+        task::{Either, join_until},
+    },
+    proxy::{
+        account::Account,
+        client::Client,
+        core::Serving,
+        exchange::After,
+        headers,
+        pool::{Carrier, Lease, Own},
+        pump::{Direction, Framing, PumpError, Replay, Wait, pump, usual_room},
+        reject, tunnel,
+        watch::{Stalled, Waiting, Watch},
+        wire::{Outgoing, Wire},
+        workspace::Workspace,
+    },
+};
+
+pub(super) struct Attempt<'a> {
+    pub(super) client: &'a Client,
+    pub(super) serving: &'a Rc<Serving>,
+    pub(super) service: &'a Service,
+    pub(super) replay: Option<&'a RefCell<Replay>>,
+    pub(super) tries: &'a Tries<'a>,
+}
+
+impl Attempt<'_> {
+    pub(super) async fn run(
+        &self,
+        wire: &mut Wire<'_>,
+        workspace: &mut Workspace,
+        account: &mut Account,
+        body: &mut BodyReader,
+    ) -> Result<After, Failure> {
+        let settings = &self.serving.snapshot.settings;
+        let timeouts = &settings.timeouts;
+        let service_index = account.service.expect("a decided exchange has its Service");
+        let upstream = &self.serving.upstreams[service_index];
+        let told = self.service.proxy_protocol.map(|version| (version.into(), self.client.told(wire)));
+        let own = told.map(|(version, client)| Own { version, client });
+        let to_client = wire.outgoing();
+        let watch = Watch::new(&self.client.deadline, &to_client, &self.client.listener);
+
+        let response_wait = response_wait(timeouts);
+        watch.wait_for(response_wait.0, response_wait.1);
+        let random = self.client.core.random() as u32;
+        // Each wait in a block of its own, and what is waited for pinned in it: so they take turns in one place of this
+        // future, which would else keep room for all of them, and for the copies of those that are handed on.
+        let acquired = {
+            let acquired = pin!(upstream.acquire(
+                self.service.load_balancing,
+                random,
+                timeouts.upstream_connect,
+                self.tries.reuse(&workspace.request),
+                own,
+                workspace.request.websocket
+            ));
+            watch.over(acquired).await
+        };
+        let mut lease = acquired.map_err(Failure::Stalled)?.map_err(Failure::Unavailable)?;
+        self.tries.reused.set(lease.reused);
+
+        let framing = match workspace.request.body {
+            BodyLength::Chunked => Framing::Chunked,
+            _ => Framing::Plain,
+        };
+        let (up, out) = self.ask(&mut lease, workspace, framing)?;
+        let waits_for_client = (Waiting::ClientBody, shorter(timeouts.request_body_idle, timeouts.stream_idle));
+        let upload = Direction {
+            watch: &watch,
+            reading: Cell::new(waits_for_client),
+            writing: (Waiting::Upstream, timeouts.stream_idle),
+            begun: &Cell::new(false),
+            replay: self.replay,
+            ends: false,
+        };
+        let uploaded = Cell::new(false);
+        let download =
+            Download { attempt: self, to_client: &to_client, watch: &watch, upload: &upload, uploaded: &uploaded };
+
+        account.upstream_asked();
+        let is_asked = self.is_asked(&workspace.request, body);
+        let mut incoming = wire.incoming(body);
+        let delivered = if is_asked {
+            // The common case: nothing to move at the same time.
+            let sent = {
+                let whole = pin!(async {
+                    self.send_again(&up).await?;
+                    up.post(out).await
+                });
+                watch.over(whole).await.map_err(Failure::Stalled)?
+            };
+            // A failed send is not the last word: an upstream that closes may have answered first.
+            uploaded.set(sent.is_ok());
+            watch.wait_for(response_wait.0, response_wait.1);
+            let receiving = pin!(download.run(lease.wire(), workspace, account));
+            watch.over(receiving).await.map_err(|stalled| self.stalled(stalled))??
+        } else {
+            let moved = {
+                let sending = pin!(async {
+                    self.send_again(&up).await.map_err(PumpError::Write)?;
+                    let sent = pump(&mut incoming, &up, framing, out, &upload).await;
+                    if sent.is_ok() {
+                        uploaded.set(true);
+                        watch.wait_for(response_wait.0, response_wait.1);
+                    }
+                    sent
+                });
+                let receiving = pin!(download.run(lease.wire(), workspace, account));
+                let both = pin!(join_until(sending, receiving, |done| match done {
+                    // The upstream may have answered what it does not want to read.
+                    Either::Left(sent) => matches!(sent, Err(error) if !matches!(error, PumpError::Write(_))),
+                    Either::Right(_) => true,
+                }));
+                watch.over(both).await
+            };
+            let (sent, received) = moved.map_err(|stalled| self.stalled(stalled))?;
+            if let Some(Ok(bytes)) = &sent {
+                account.bytes_in += bytes;
+            }
+            match (sent, received) {
+                (_, Some(received)) => received?,
+                (Some(Err(error)), None) if self.tries.answering.get() => {
+                    return Err(Failure::Midway { reason: client_body_reason(&error) });
+                }
+                (Some(Err(PumpError::Malformed(error))), None) => return Err(Failure::ClientBody(error)),
+                (_, None) => return Err(Failure::ClientGone),
+            }
+        };
+
+        if delivered.upgraded {
+            // Boxed: most exchanges are none, and need no room for it.
+            return Ok(Box::pin(tunnel::run(wire, lease, &watch, timeouts.stream_idle, account)).await);
+        }
+        if delivered.reusable && up.is_settled() {
+            // Bytes behind an answer that has no body are most likely still on their way.
+            let answered = workspace.response.body;
+            lease.give_back(answered == BodyLength::None, usual_room(answered));
+        }
+        Ok(match delivered.keep_alive {
+            true => After::KeepAlive,
+            false => ending(&workspace.request, wire),
+        })
+    }
+
+    /// Whether nothing of the request is left to read: what an earlier try has read, this one sends again. The end of an
+    /// HTTP/2 stream alone does not say so: it came behind the head, and still has to be told to the upstream. What
+    /// follows the head of a WebSocket is no body, and waits for the upstream's answer.
+    fn is_asked(&self, request: &RequestHead, body: &BodyReader) -> bool {
+        match request.version {
+            Version::Http2 => {
+                request.body == BodyLength::None || self.replay.is_some_and(|replay| replay.borrow().is_whole())
+            }
+            Version::Http10 | Version::Http11 => body.is_done(),
+        }
+    }
+
+    /// Asks. Over HTTP/1.1 the returned bytes are the head, and behind it what an earlier try had sent of the body; over
+    /// HTTP/2 the head is on its way already, and [`Attempt::send_again`] sends the rest.
+    fn ask(
+        &self,
+        lease: &mut Lease,
+        workspace: &mut Workspace,
+        framing: Framing,
+    ) -> Result<(Outgoing, Buffer), Failure> {
+        let settings = &self.serving.snapshot.settings;
+        let link = match lease.carrier() {
+            Carrier::Http1(sender) => {
+                if workspace.request.websocket && workspace.request.version == Version::Http2 {
+                    websocket::append_key(&mut workspace.request.fields, self.client.core.random());
+                }
+                let Workspace { request, path, head, .. } = workspace;
+                head.clear();
+                headers::write_upstream_head(head, request, path, self.service, settings);
+                let mut out = Buffer::with_room(SMALL_ROOM.max(head.len()));
+                out.extend(head);
+                if let Some(replay) = self.replay {
+                    replay.borrow().write(&mut out, framing);
+                }
+                return Ok((Outgoing::Http1(sender), out));
+            }
+            Carrier::Http2(link) => link,
+        };
+        let Workspace { request, path, scratch, .. } = workspace;
+        let end = request.body == BodyLength::None && !request.websocket;
+        headers::fill_upstream_fields(scratch, request);
+        let asked = headers::upstream_request(request, path, self.service, settings);
+        let owned = link.ask(&asked, scratch, end).map_err(|_| Failure::Unprocessed)?;
+        let up = Outgoing::Http2(owned.stream.clone());
+        lease.hold(owned);
+        Ok((up, Buffer::none()))
+    }
+
+    /// Sends what an earlier try had sent of the body, where that is not behind the head already.
+    async fn send_again(&self, up: &Outgoing) -> io::Result<()> {
+        match (up, self.replay) {
+            (Outgoing::Http2(stream), Some(replay)) => {
+                let replay = replay.take();
+                let sent = replay.send(stream).await;
+                self.replay.expect("it was there").replace(replay);
+                sent
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a stall means depends on whether the client has seen anything.
+    fn stalled(&self, stalled: Stalled) -> Failure {
+        if self.tries.answering.get() {
+            return Failure::Midway { reason: reject::stalled(stalled).reason };
+        }
+        Failure::Stalled(stalled)
+    }
+}
+
+/// A client that was still sending when it was told that the connection ends gets time to stop, or the reset would take
+/// the answer with it: one whose body was not read, or that has asked for more already.
+fn ending(request: &RequestHead, wire: &Wire<'_>) -> After {
+    let asks_on = || match wire {
+        Wire::Http1(client) => !client.receiver.buffered().is_empty() || client.sender.peer_has_sent(),
+        Wire::Http2(_) => false,
+    };
+    match request.body != BodyLength::None || request.keep_alive && asks_on() {
+        true => After::Linger,
+        false => After::Close,
+    }
+}
+
+/// The response time-out, or the stream's idle time-out where that comes first.
+fn response_wait(timeouts: &Timeouts) -> Wait {
+    let (response, idle) = (timeouts.upstream_response, timeouts.stream_idle);
+    match shorter(response, idle) {
+        limit if limit == response => (Waiting::Response, limit),
+        limit => (Waiting::ResponseIdle, limit),
+    }
+}
+
+/// A limit of `None` is none.
+fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
+}
+
+fn client_body_reason(error: &PumpError) -> &'static str {
+    match error {
+        PumpError::Malformed(error) => error.reason(),
+        PumpError::Read(_) | PumpError::Truncated | PumpError::Write(_) => "client_gone",
+    }
+}

@@ -1,0 +1,122 @@
+//! The response direction of a try: the head, the policies, and the body as it comes.
+
+use std::cell::Cell;
+
+use super::{Failure, attempt::Attempt};
+use crate::{
+    http::h1::{body::BodyReader, hop::strip_hop_by_hop},
+    proxy::{
+        account::Account,
+        pump::{Direction, Framing, PumpError, pump},
+        respond::{self, ClientFraming},
+        watch::{Waiting, Watch},
+        wire::{Outgoing, Wire},
+        workspace::Workspace,
+    },
+};
+
+/// What a finished exchange leaves.
+pub(super) struct Delivered {
+    /// The upstream connection may carry another request.
+    pub(super) reusable: bool,
+    /// The client's connection may.
+    pub(super) keep_alive: bool,
+    /// The upstream switched protocols.
+    pub(super) upgraded: bool,
+}
+
+/// The response direction of an attempt.
+pub(super) struct Download<'a> {
+    pub(super) attempt: &'a Attempt<'a>,
+    pub(super) to_client: &'a Outgoing,
+    pub(super) watch: &'a Watch<'a>,
+    pub(super) upload: &'a Direction<'a>,
+    pub(super) uploaded: &'a Cell<bool>,
+}
+
+impl Download<'_> {
+    pub(super) async fn run(
+        &self,
+        mut from: Wire<'_>,
+        workspace: &mut Workspace,
+        account: &mut Account,
+    ) -> Result<Delivered, Failure> {
+        let Attempt { client, serving, tries, .. } = self.attempt;
+        let settings = &serving.snapshot.settings;
+        let stream_idle = settings.timeouts.stream_idle;
+        match &mut from {
+            Wire::Http1(stream) => self.read_head(&mut stream.receiver, workspace).await?,
+            Wire::Http2(stream) => self.await_head(stream, workspace).await?,
+        }
+        account.upstream_answered();
+        let status = workspace.response.status;
+        if matches!(status, 502..=504) && tries.gateway_error_allowed(&workspace.request.method, self.attempt.replay) {
+            return Err(Failure::GatewayError);
+        }
+
+        account.status = status;
+        self.upload.reading.set((Waiting::Upstream, stream_idle));
+        let upgraded = status == 101;
+        let upstream_keeps = workspace.response.keep_alive;
+        let framing = respond::client_framing(&workspace.response, &workspace.request);
+        tries.unframed.set(framing == ClientFraming::UntilClose);
+        // One that answers before it has the whole request may take the rest of it for the next.
+        let asked_whole = self.uploaded.get();
+        let keep_alive =
+            workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
+        strip_hop_by_hop(&mut workspace.response.fields);
+        respond::run_response_chains(client, workspace, serving, account);
+        let out = match upgraded {
+            true => respond::switch(self.to_client, workspace),
+            false => respond::begin(self.to_client, workspace, framing, keep_alive, &settings.server_header),
+        };
+
+        let mut body = BodyReader::new(workspace.response.body, &respond::body_limits(serving));
+        let direction = Direction {
+            watch: self.watch,
+            reading: Cell::new((Waiting::Upstream, stream_idle)),
+            writing: (Waiting::ClientWindow, stream_idle),
+            begun: &tries.answering,
+            replay: None,
+            ends: !keep_alive,
+        };
+        let pump_framing = if framing == ClientFraming::Chunked { Framing::Chunked } else { Framing::Plain };
+        if let Outgoing::Http2(_) = self.to_client {
+            // The stream has taken its head, and takes no other.
+            tries.answering.set(true);
+        }
+        account.client_answered();
+        // A tunnel's bytes are no body.
+        let pumped = match upgraded {
+            true => {
+                tries.answering.set(true);
+                self.to_client.send(out).await.map(|()| 0).map_err(PumpError::Write)
+            }
+            false => pump(&mut from.incoming(&mut body), self.to_client, pump_framing, out, &direction).await,
+        };
+        match pumped {
+            Ok(bytes) => account.bytes_out += bytes,
+            Err(error) => {
+                let reason = response_body_reason(&error);
+                return Err(match tries.answering.get() {
+                    true => Failure::Midway { reason },
+                    false => Failure::BadResponseBody { reason },
+                });
+            }
+        }
+        Ok(Delivered {
+            // Bytes that nobody asked for make the connection's next answer doubtful.
+            reusable: upstream_keeps && asked_whole && from.is_quiet() && !upgraded,
+            keep_alive,
+            upgraded,
+        })
+    }
+}
+
+fn response_body_reason(error: &PumpError) -> &'static str {
+    match error {
+        PumpError::Malformed(error) => error.reason(),
+        PumpError::Read(_) | PumpError::Truncated => "upstream_truncated",
+        PumpError::Write(_) => "client_gone",
+    }
+}

@@ -1,0 +1,123 @@
+//! The tries of an exchange: when there is another one, and what they may cost.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use super::Failure;
+use crate::{
+    config::snapshot::Service,
+    http::head::{BodyLength, RequestHead},
+    proxy::{
+        core::Core,
+        pool::{Reuse, Unavailable},
+        pump::Replay,
+    },
+};
+
+/// The tries of one exchange, and what they may cost.
+pub(super) struct Tries<'a> {
+    core: Rc<Core>,
+    service: &'a Service,
+    left: Cell<u32>,
+    /// A pooled connection turned out stale: the next try dials.
+    fresh: Cell<bool>,
+    /// Times that an upstream did not take the request.
+    unprocessed: Cell<u32>,
+    /// The present try's connection had carried a request before.
+    pub(super) reused: Cell<bool>,
+    /// The client has seen part of a response.
+    pub(super) answering: Cell<bool>,
+    /// That response ends with its connection, so that only a reset says that it is not whole.
+    pub(super) unframed: Cell<bool>,
+    /// Counted among the core's retries under way.
+    counted: Cell<bool>,
+}
+
+/// So often a request that no upstream has looked at is sent again without being counted as a retry.
+const UNPROCESSED_MAX: u32 = 3;
+
+/// Retries that a core may always have under way.
+const RETRIES_MIN: u64 = 3;
+
+impl<'a> Tries<'a> {
+    pub(super) fn new(core: &Rc<Core>, service: &'a Service) -> Self {
+        Self {
+            core: core.clone(),
+            service,
+            left: Cell::new(service.retries.attempts),
+            fresh: Cell::new(false),
+            unprocessed: Cell::new(0),
+            reused: Cell::new(false),
+            answering: Cell::new(false),
+            unframed: Cell::new(false),
+            counted: Cell::new(false),
+        }
+    }
+
+    /// A request that can simply be sent again takes its chance with any idle connection.
+    pub(super) fn reuse(&self, request: &RequestHead) -> Reuse {
+        match self.fresh.get() {
+            true => Reuse::None,
+            false if request.body == BodyLength::None && is_idempotent(&request.method) => Reuse::Any,
+            false => Reuse::Checked,
+        }
+    }
+
+    /// Whether to try once more after this failure; if so, it is counted.
+    pub(super) fn again(&self, failure: &Failure, method: &[u8]) -> bool {
+        let retries = &self.service.retries;
+        let wanted = match failure {
+            // The upstream closed an idle connection just when it was used: nobody's failure, so no retry is spent.
+            Failure::Reset { silent: true } if self.reused.get() && !self.fresh.get() && is_idempotent(method) => {
+                self.fresh.set(true);
+                return true;
+            }
+            // Nobody has seen it: another connection may take it.
+            Failure::Unprocessed if self.unprocessed.get() < UNPROCESSED_MAX => {
+                self.unprocessed.set(self.unprocessed.get() + 1);
+                return true;
+            }
+            Failure::Unavailable(Unavailable::Connect(_) | Unavailable::ConnectTimeout) => retries.connect_failure,
+            Failure::Reset { .. } => retries.reset && is_idempotent(method),
+            Failure::GatewayError => true,
+            _ => false,
+        };
+        if !wanted || !self.affordable() {
+            return false;
+        }
+        self.left.set(self.left.get() - 1);
+        if !self.counted.replace(true) {
+            self.core.retries.set(self.core.retries.get() + 1);
+        }
+        true
+    }
+
+    pub(super) fn gateway_error_allowed(&self, method: &[u8], replay: Option<&RefCell<Replay>>) -> bool {
+        self.service.retries.gateway_error
+            && is_idempotent(method)
+            && replay.is_some_and(|replay| !replay.borrow().overflowed)
+            && self.affordable()
+    }
+
+    /// Within the attempts of this exchange and the budget of this core.
+    fn affordable(&self) -> bool {
+        let open = self.core.telemetry.requests_open.value();
+        let budget = (open * u64::from(self.service.retries.budget_percent) / 100).max(RETRIES_MIN);
+        self.left.get() > 0 && (self.counted.get() || u64::from(self.core.retries.get()) < budget)
+    }
+}
+
+impl Drop for Tries<'_> {
+    fn drop(&mut self) {
+        if self.counted.get() {
+            self.core.retries.set(self.core.retries.get() - 1);
+        }
+    }
+}
+
+/// RFC 9110 section 9.2.2.
+fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+}
