@@ -269,6 +269,7 @@ impl Connection {
             self.memory.reuse(block.incoming);
             return self.stream_error(id, Code::ENHANCE_YOUR_CALM, "too_many_interim_responses");
         }
+        stream.is_answered = true;
         if status >= 200 {
             stream.has_head = true;
             let is_empty = stream.is_head || matches!(status, 204 | 304);

@@ -32,8 +32,9 @@ pub enum Event {
     Data { stream: StreamId },
     /// The message ended after its head: with the payload not taken yet, and perhaps with trailers.
     End { stream: StreamId },
-    /// The stream is over. A `REFUSED_STREAM` by the peer says that it did nothing of the request. With `NO_ERROR` by the
-    /// peer behind a complete response, that response stays to be taken, and only the request's body is to stop.
+    /// The stream is over. A `REFUSED_STREAM` by the peer says that it did nothing of the request; of one that had begun to
+    /// answer it is not believed. With `NO_ERROR` by the peer behind a complete response, that response stays to be taken,
+    /// and only the request's body is to stop.
     Reset { stream: StreamId, code: Code, by_peer: bool },
     /// A sender that `send_data` had cut short may go on.
     Window { stream: StreamId },

@@ -234,7 +234,7 @@ impl Connection {
             return Ok(());
         }
         self.budget.spend(Work::PeerReset, price::PEER_RESET)?;
-        let delivered = stream.delivered;
+        let (delivered, code) = (stream.delivered, stream.refused(code));
         stream.reset_by_peer = true;
         self.silence(id);
         if delivered {
@@ -304,11 +304,11 @@ impl Connection {
         self.peer_goaway = Some(last);
         self.events.push_back(Event::GoAway { last, code });
         if self.role == Role::Client {
-            let refused: Vec<u32> = self.streams.iter().filter(|s| s.id > last && !s.reset).map(|s| s.id).collect();
-            for id in refused {
+            let behind = self.streams.iter().filter(|stream| stream.id > last && !stream.reset);
+            let refused: Vec<_> = behind.map(|stream| (stream.id, stream.refused(Code::REFUSED_STREAM))).collect();
+            for (id, code) in refused {
                 self.silence(id);
-                let stream = StreamId(id);
-                self.events.push_back(Event::Reset { stream, code: Code::REFUSED_STREAM, by_peer: true });
+                self.events.push_back(Event::Reset { stream: StreamId(id), code, by_peer: true });
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use crate::net::Buffer;
 
-use super::{incoming::Incoming, window::ReceiveWindow};
+use super::{error::Code, incoming::Incoming, window::ReceiveWindow};
 
 /// Streams that we reset, whose frames may still be on their way: so many are remembered exactly.
 const RESETS_REMEMBERED: usize = 64;
@@ -26,6 +26,8 @@ pub struct Stream {
     pub delivered: bool,
     /// What comes is dropped; RST_STREAM(NO_ERROR) follows our END_STREAM.
     pub stop_reading: bool,
+    /// A response has begun, with a final head or an interim one.
+    pub is_answered: bool,
     /// A final response has come.
     pub has_head: bool,
     /// Our request was HEAD: no payload may come.
@@ -52,6 +54,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// What the end of our stream by the peer means. One that has answered has processed the request, whatever it says.
+    pub fn refused(&self, code: Code) -> Code {
+        if self.is_answered && code == Code::REFUSED_STREAM { Code::PROTOCOL_ERROR } else { code }
+    }
+
     pub fn new(id: u32, send_window: u32, receive_window: u32) -> Self {
         Self {
             id,
@@ -61,6 +68,7 @@ impl Stream {
             reset_by_peer: false,
             delivered: false,
             stop_reading: false,
+            is_answered: false,
             has_head: false,
             is_head: false,
             send_window: i64::from(send_window),

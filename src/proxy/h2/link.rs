@@ -292,9 +292,15 @@ impl Link {
             End::Closed
         };
         let failing = poll_fn(|context| self.poll_failure(context));
-        let reading = join_until(failing, reading, |_| true);
+        let mut reading = pin!(join_until(failing, reading, |_| true));
         let mut writing = pin!(writing);
-        let (read, written) = join_until(reading, writing.as_mut(), |_| true).await;
+        let (mut read, written) = join_until(reading.as_mut(), writing.as_mut(), |_| true).await;
+        let is_upstream = !self.protocol.borrow().is_server();
+        if is_upstream && let (None, Some(End::Lost(_))) = (&read, &written) {
+            // An upstream that has closed said before which requests it has not looked at, and that may lie here unread.
+            self.leaving.set(true);
+            read = task::timeout(Some(LAST_WORDS), reading).await;
+        }
         let read = read.and_then(|(failed, read)| failed.or(read));
         let ends_itself = written.is_some();
         let end = read.or(written).expect("one of them has ended");

@@ -237,6 +237,28 @@ fn a_client_knows_what_may_be_tried_again() {
 }
 
 #[test]
+fn an_upstream_that_has_answered_has_not_refused() {
+    let refused = frame(kind::RST_STREAM, 0, 1, &Code::REFUSED_STREAM.0.to_be_bytes());
+    let behind = frame(kind::GOAWAY, 0, 0, &[0; 8]);
+    for (status, end) in ["103", "200"].into_iter().flat_map(|status| [(status, &refused), (status, &behind)]) {
+        let mut client = client(&Limits::default());
+        let request = crate::http::h2::Outgoing {
+            method: b"POST",
+            scheme: b"https",
+            authority: b"a.test",
+            path: b"/",
+            query: b"",
+            protocol: None,
+        };
+        receive(&mut client, &setting(3, 2));
+        let stream = client.send_request(&request, no_fields(), false).unwrap();
+        receive(&mut client, &[headers(1, &[(":status", status)], false), end.clone()].concat());
+        let reset = Event::Reset { stream, code: Code::PROTOCOL_ERROR, by_peer: true };
+        assert!(events(&mut client).contains(&reset), "{status}");
+    }
+}
+
+#[test]
 fn nothing_is_delivered_of_a_stream_behind_its_reset() {
     let mut server = server(&Limits::default());
     let cancel = frame(kind::RST_STREAM, 0, 1, &Code::CANCEL.0.to_be_bytes());
