@@ -225,6 +225,12 @@ fn connections(page: &mut Page, sum: &CoreCopy, cores: &BTreeMap<usize, Core>) {
         ),
         ("ringway_upstream_dials_total", "Upstream connections attempted.", sum.dials),
         ("ringway_upstream_reuses_total", "Requests that found an idle upstream connection.", sum.reuses),
+        (
+            "ringway_upstream_next_endpoints_total",
+            "Further endpoints tried as one could not be reached.",
+            sum.next_endpoints,
+        ),
+        ("ringway_upstream_resends_total", "Requests sent again that no upstream had looked at.", sum.resends),
     ] {
         page.single(Kind::Counter, name, help, value);
     }

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     rc::Rc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{client::Client, core::Serving, handshake::Secured};
@@ -85,6 +85,11 @@ impl Account {
             line.path.clone_from(&request.path);
             line.request_id.extend_from_slice(request.fields.known(Known::XRequestId).unwrap_or_default());
         }
+    }
+
+    /// How long ago the head was complete.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     pub fn upstream_asked(&mut self) {

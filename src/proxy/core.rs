@@ -58,6 +58,8 @@ pub struct Core {
     pub handshakes: Gate,
     /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
+    /// Memory that holds bodies, of all exchanges.
+    pub buffered: Cell<usize>,
     random: Cell<u64>,
     date: RefCell<Date>,
 }
@@ -250,6 +252,7 @@ impl Core {
             gone: RefCell::default(),
             handshakes: Gate::default(),
             retries: Cell::new(0),
+            buffered: Cell::new(0),
             random: Cell::new(seed(id)),
             date: RefCell::default(),
         });

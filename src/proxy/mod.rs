@@ -21,6 +21,7 @@ pub mod grpc;
 pub mod headers;
 pub mod route;
 
+mod body;
 pub mod forward;
 pub mod pool;
 pub mod pump;

@@ -93,6 +93,11 @@ pub fn upstream_reset() -> LocalResponse {
     text(503, "upstream connect error", "upstream_reset")
 }
 
+/// The upstream said that it has not looked at the request, which cannot be sent again.
+pub fn unprocessed() -> LocalResponse {
+    text(503, "upstream connect error", "upstream_unprocessed")
+}
+
 /// The upstream's answer could be read in two ways, or not at all.
 pub fn bad_response(error: &ResponseError) -> LocalResponse {
     text(502, "bad upstream response", error.reason())

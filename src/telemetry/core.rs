@@ -190,6 +190,10 @@ pub struct CoreTelemetry {
     pub dials: Counter,
     /// Requests that found an idle connection.
     pub reuses: Counter,
+    /// Another endpoint was tried as one could not be reached.
+    pub next_endpoints: Counter,
+    /// A request was sent again that no upstream had looked at.
+    pub resends: Counter,
     pub access_log: Lines,
     exchanges: RefCell<Exchanges>,
     dial_failures: RefCell<Reasons>,
@@ -216,6 +220,8 @@ impl CoreTelemetry {
             pool_open: Gauge::default(),
             dials: Counter::default(),
             reuses: Counter::default(),
+            next_endpoints: Counter::default(),
+            resends: Counter::default(),
             access_log: Lines::default(),
             exchanges: RefCell::default(),
             dial_failures: RefCell::default(),
@@ -281,6 +287,8 @@ impl CoreTelemetry {
             pool_open: self.pool_open.value(),
             dials: self.dials.value(),
             reuses: self.reuses.value(),
+            next_endpoints: self.next_endpoints.value(),
+            resends: self.resends.value(),
             panics: 0,
             busy_ns: 0,
             access_log_dropped: self.access_log.dropped(),
@@ -396,6 +404,8 @@ pub struct CoreCopy {
     pub pool_open: u64,
     pub dials: u64,
     pub reuses: u64,
+    pub next_endpoints: u64,
+    pub resends: u64,
     /// Tasks that panicked, and CPU time: the core's thread knows them, and adds them.
     pub panics: u64,
     pub busy_ns: u64,
@@ -423,6 +433,8 @@ impl CoreCopy {
         self.pool_open += other.pool_open;
         self.dials += other.dials;
         self.reuses += other.reuses;
+        self.next_endpoints += other.next_endpoints;
+        self.resends += other.resends;
         self.panics += other.panics;
         self.busy_ns += other.busy_ns;
         self.access_log_dropped += other.access_log_dropped;

@@ -1,12 +1,6 @@
 //! One try: one connection, one request, one response.
 
-use std::{
-    cell::{Cell, RefCell},
-    io,
-    pin::pin,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
 use super::{Failure, response::Download, tries::Tries};
 use crate::{
@@ -23,15 +17,16 @@ use crate::{
     },
     proxy::{
         account::Account,
+        body::Held,
         client::Client,
         core::Serving,
         exchange::After,
         headers,
-        pool::{Carrier, Lease, Own},
-        pump::{Direction, Framing, PumpError, Replay, Wait, pump, usual_room},
+        pool::{Carrier, Lease, Own, Wanted},
+        pump::{Direction, Framing, PumpError, Wait, pump, usual_room},
         reject, tunnel,
         watch::{Stalled, Waiting, Watch},
-        wire::{Outgoing, Wire},
+        wire::{Incoming, Outgoing, Wire},
         workspace::Workspace,
     },
 };
@@ -40,8 +35,20 @@ pub(super) struct Attempt<'a> {
     pub(super) client: &'a Client,
     pub(super) serving: &'a Rc<Serving>,
     pub(super) service: &'a Service,
-    pub(super) replay: Option<&'a RefCell<Replay>>,
+    pub(super) held: &'a Held,
     pub(super) tries: &'a Tries<'a>,
+    pub(super) progress: &'a Progress,
+}
+
+/// How far a try has come.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// The whole request was sent.
+    pub(super) asked_whole: Cell<bool>,
+    /// The client has seen part of a response.
+    pub(super) answering: Cell<bool>,
+    /// That response ends with its connection, so that only a reset says that it is not whole.
+    pub(super) unframed: Cell<bool>,
 }
 
 impl Attempt<'_> {
@@ -63,18 +70,17 @@ impl Attempt<'_> {
 
         let response_wait = response_wait(timeouts);
         watch.wait_for(response_wait.0, response_wait.1);
-        let random = self.client.core.random() as u32;
         // Each wait in a block of its own, and what is waited for pinned in it: so they take turns in one place of this
         // future, which would else keep room for all of them, and for the copies of those that are handed on.
         let acquired = {
-            let acquired = pin!(upstream.acquire(
-                self.service.load_balancing,
-                random,
-                timeouts.upstream_connect,
-                self.tries.reuse(&workspace.request),
+            let acquired = pin!(upstream.acquire(Wanted {
+                balancing: self.service.load_balancing,
+                random: self.client.core.random() as u32,
+                connect_timeout: timeouts.upstream_connect,
+                reuse: self.tries.reuse(&workspace.request),
                 own,
-                workspace.request.websocket
-            ));
+                websocket: workspace.request.websocket,
+            }));
             watch.over(acquired).await
         };
         let mut lease = acquired.map_err(Failure::Stalled)?.map_err(Failure::Unavailable)?;
@@ -84,19 +90,20 @@ impl Attempt<'_> {
             BodyLength::Chunked => Framing::Chunked,
             _ => Framing::Plain,
         };
-        let (up, out) = self.ask(&mut lease, workspace, framing)?;
+        let (up, out) = self.ask(&mut lease, workspace)?;
+        let multiplexes = matches!(up, Outgoing::Http2(_));
+        let most = settings.limits.retry_body_bytes;
+        self.held.keep_up_to(self.tries.keeps(multiplexes, &workspace.request.method, most));
         let waits_for_client = (Waiting::ClientBody, shorter(timeouts.request_body_idle, timeouts.stream_idle));
         let upload = Direction {
             watch: &watch,
             reading: Cell::new(waits_for_client),
             writing: (Waiting::Upstream, timeouts.stream_idle),
             begun: &Cell::new(false),
-            replay: self.replay,
+            held: Some(self.held),
             ends: false,
         };
-        let uploaded = Cell::new(false);
-        let download =
-            Download { attempt: self, to_client: &to_client, watch: &watch, upload: &upload, uploaded: &uploaded };
+        let download = Download { attempt: self, to_client: &to_client, watch: &watch, upload: &upload };
 
         account.upstream_asked();
         let is_asked = self.is_asked(&workspace.request, body);
@@ -104,24 +111,28 @@ impl Attempt<'_> {
         let delivered = if is_asked {
             // The common case: nothing to move at the same time.
             let sent = {
-                let whole = pin!(async {
-                    self.send_again(&up).await?;
-                    up.post(out).await
-                });
+                let whole = pin!(up.post(out));
                 watch.over(whole).await.map_err(Failure::Stalled)?
             };
             // A failed send is not the last word: an upstream that closes may have answered first.
-            uploaded.set(sent.is_ok());
+            self.progress.asked_whole.set(sent.is_ok());
             watch.wait_for(response_wait.0, response_wait.1);
             let receiving = pin!(download.run(lease.wire(), workspace, account));
             watch.over(receiving).await.map_err(|stalled| self.stalled(stalled))??
         } else {
+            let (sent_again, ended) = (self.held.bytes(), self.held.is_ended());
             let moved = {
                 let sending = pin!(async {
-                    self.send_again(&up).await.map_err(PumpError::Write)?;
-                    let sent = pump(&mut incoming, &up, framing, out, &upload).await;
+                    let out = self.held.send(&up, out, framing, &upload).await.map_err(PumpError::Write)?;
+                    if let Incoming::Http2(client) = incoming {
+                        client.release(self.held.settle(), 0);
+                    }
+                    let sent = match ended {
+                        true => Ok(0),
+                        false => pump(&mut incoming, &up, framing, out, &upload).await,
+                    };
                     if sent.is_ok() {
-                        uploaded.set(true);
+                        self.progress.asked_whole.set(true);
                         watch.wait_for(response_wait.0, response_wait.1);
                     }
                     sent
@@ -136,11 +147,11 @@ impl Attempt<'_> {
             };
             let (sent, received) = moved.map_err(|stalled| self.stalled(stalled))?;
             if let Some(Ok(bytes)) = &sent {
-                account.bytes_in += bytes;
+                account.bytes_in = sent_again + bytes;
             }
             match (sent, received) {
                 (_, Some(received)) => received?,
-                (Some(Err(error)), None) if self.tries.answering.get() => {
+                (Some(Err(error)), None) if self.progress.answering.get() => {
                     return Err(Failure::Midway { reason: client_body_reason(&error) });
                 }
                 (Some(Err(PumpError::Malformed(error))), None) => return Err(Failure::ClientBody(error)),
@@ -163,26 +174,18 @@ impl Attempt<'_> {
         })
     }
 
-    /// Whether nothing of the request is left to read: what an earlier try has read, this one sends again. The end of an
-    /// HTTP/2 stream alone does not say so: it came behind the head, and still has to be told to the upstream. What
-    /// follows the head of a WebSocket is no body, and waits for the upstream's answer.
+    /// Whether the head is all that there is to send. The end of an HTTP/2 stream alone does not say so: it came behind the
+    /// head, and still has to be told to the upstream. What follows the head of a WebSocket is no body, and waits for the
+    /// upstream's answer.
     fn is_asked(&self, request: &RequestHead, body: &BodyReader) -> bool {
         match request.version {
-            Version::Http2 => {
-                request.body == BodyLength::None || self.replay.is_some_and(|replay| replay.borrow().is_whole())
-            }
-            Version::Http10 | Version::Http11 => body.is_done(),
+            Version::Http2 => request.body == BodyLength::None,
+            Version::Http10 | Version::Http11 => body.is_done() && self.held.is_empty(),
         }
     }
 
-    /// Asks. Over HTTP/1.1 the returned bytes are the head, and behind it what an earlier try had sent of the body; over
-    /// HTTP/2 the head is on its way already, and [`Attempt::send_again`] sends the rest.
-    fn ask(
-        &self,
-        lease: &mut Lease,
-        workspace: &mut Workspace,
-        framing: Framing,
-    ) -> Result<(Outgoing, Buffer), Failure> {
+    /// Asks. Over HTTP/1.1 the returned bytes are the head; over HTTP/2 that is on its way already.
+    fn ask(&self, lease: &mut Lease, workspace: &mut Workspace) -> Result<(Outgoing, Buffer), Failure> {
         let settings = &self.serving.snapshot.settings;
         let link = match lease.carrier() {
             Carrier::Http1(sender) => {
@@ -194,9 +197,6 @@ impl Attempt<'_> {
                 headers::write_upstream_head(head, request, path, self.service, settings);
                 let mut out = Buffer::with_room(SMALL_ROOM.max(head.len()));
                 out.extend(head);
-                if let Some(replay) = self.replay {
-                    replay.borrow().write(&mut out, framing);
-                }
                 return Ok((Outgoing::Http1(sender), out));
             }
             Carrier::Http2(link) => link,
@@ -211,22 +211,9 @@ impl Attempt<'_> {
         Ok((up, Buffer::none()))
     }
 
-    /// Sends what an earlier try had sent of the body, where that is not behind the head already.
-    async fn send_again(&self, up: &Outgoing) -> io::Result<()> {
-        match (up, self.replay) {
-            (Outgoing::Http2(stream), Some(replay)) => {
-                let replay = replay.take();
-                let sent = replay.send(stream).await;
-                self.replay.expect("it was there").replace(replay);
-                sent
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// What a stall means depends on whether the client has seen anything.
     fn stalled(&self, stalled: Stalled) -> Failure {
-        if self.tries.answering.get() {
+        if self.progress.answering.get() {
             return Failure::Midway { reason: reject::stalled(stalled).reason };
         }
         Failure::Stalled(stalled)

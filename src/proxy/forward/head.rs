@@ -28,13 +28,15 @@ const INTERIM_MAX: u32 = 16;
 impl Download<'_> {
     /// Waits for the final head of a stream; passes interim ones on.
     pub(super) async fn await_head(&self, from: &h2::Stream, workspace: &mut Workspace) -> Result<(), Failure> {
-        for _ in 0..=INTERIM_MAX {
+        for interim in 0..=INTERIM_MAX {
+            // An upstream that has said something has begun, whatever it says later.
+            let silent = interim == 0;
             from.response(&mut workspace.response).await.map_err(|cut| match cut {
-                Cut::Reset(Code::REFUSED_STREAM) => Failure::Unprocessed,
+                Cut::Reset(Code::REFUSED_STREAM) if silent => Failure::Unprocessed,
                 Cut::Reset(_) => Failure::Reset { silent: false },
                 Cut::Lost => match from.refusal() {
                     Some(refusal) => Failure::Unavailable(Unavailable::Tls(refusal)),
-                    None => Failure::Reset { silent: true },
+                    None => Failure::Reset { silent },
                 },
                 Cut::Malformed => Failure::BadResponseBody { reason: "bad_upstream_http2" },
             })?;
@@ -113,7 +115,7 @@ impl Download<'_> {
         strip_hop_by_hop(&mut workspace.response.fields);
         let out = respond::interim(self.to_client, workspace);
         // While part of it may be out, nothing else can be said.
-        let answering = &self.attempt.tries.answering;
+        let answering = &self.attempt.progress.answering;
         answering.set(true);
         let sent = self.to_client.send(out).await;
         answering.set(false);

@@ -8,11 +8,14 @@ mod head;
 mod response;
 mod tries;
 
-use std::{cell::RefCell, rc::Rc};
+use std::rc::Rc;
 
-use self::{attempt::Attempt, tries::Tries};
+use self::{
+    attempt::{Attempt, Progress},
+    tries::{Again, Tries},
+};
 use super::{
-    account::Account, client::Client, core::Serving, exchange::After, pool::Unavailable, pump::Replay, reject, respond,
+    account::Account, body::Held, client::Client, core::Serving, exchange::After, pool::Unavailable, reject, respond,
     watch::Stalled, wire::Wire, workspace::Workspace,
 };
 use crate::{
@@ -62,24 +65,29 @@ pub async fn forward(
     let service = &*serving.snapshot.services[service_index];
     let limits = respond::body_limits(serving);
     let mut body = BodyReader::new(workspace.request.body, &limits);
-    let replay = (service.retries.attempts > 0).then(|| {
-        let bytes_max = serving.snapshot.settings.limits.retry_body_bytes;
-        RefCell::new(Replay::new(bytes_max))
-    });
+    let held = Held::new(&client.core, serving.snapshot.settings.limits.buffered_bytes_per_core);
     let tries = Tries::new(&client.core, service);
     loop {
-        let attempt = Attempt { client, serving, service, replay: replay.as_ref(), tries: &tries };
+        let progress = Progress::default();
+        let attempt = Attempt { client, serving, service, held: &held, tries: &tries, progress: &progress };
         let failure = match attempt.run(wire, workspace, account, &mut body).await {
             Ok(after) => return after,
             Err(failure) => failure,
         };
-        let untouched = match &replay {
-            Some(replay) => !replay.borrow().overflowed,
-            None => workspace.request.body == BodyLength::None,
-        };
-        if untouched && tries.again(&failure, &workspace.request.method) {
-            account.retries += 1;
-            continue;
+        let again = held.is_whole().then(|| {
+            let response_time = serving.snapshot.settings.timeouts.upstream_response;
+            tries.again(&failure, &workspace.request.method, response_time.is_none_or(|limit| account.age() < limit))
+        });
+        match again.flatten() {
+            Some(Again::Unseen) => {
+                client.core.telemetry.resends.increment();
+                continue;
+            }
+            Some(Again::Retry) => {
+                account.retries += 1;
+                continue;
+            }
+            None => {}
         }
         let answer = match failure {
             Failure::Unavailable(error) => reject::unavailable(&error),
@@ -89,13 +97,14 @@ pub async fn forward(
                 return After::Close;
             }
             Failure::Stalled(stalled) => reject::stalled(stalled),
-            Failure::Reset { .. } | Failure::Unprocessed | Failure::GatewayError => reject::upstream_reset(),
+            Failure::Unprocessed => reject::unprocessed(),
+            Failure::Reset { .. } | Failure::GatewayError => reject::upstream_reset(),
             Failure::BadResponse(error) => reject::bad_response(&error),
             Failure::BadResponseBody { reason } => reject::bad_response_body(reason),
             Failure::ClientBody(error) => reject::bad_body(&error),
             Failure::Midway { reason } => {
                 account.reason = reason;
-                if tries.unframed.get() {
+                if progress.unframed.get() {
                     wire.outgoing().cut();
                 }
                 return After::Close;

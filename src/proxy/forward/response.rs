@@ -31,7 +31,6 @@ pub(super) struct Download<'a> {
     pub(super) to_client: &'a Outgoing,
     pub(super) watch: &'a Watch<'a>,
     pub(super) upload: &'a Direction<'a>,
-    pub(super) uploaded: &'a Cell<bool>,
 }
 
 impl Download<'_> {
@@ -41,7 +40,7 @@ impl Download<'_> {
         workspace: &mut Workspace,
         account: &mut Account,
     ) -> Result<Delivered, Failure> {
-        let Attempt { client, serving, tries, .. } = self.attempt;
+        let Attempt { client, serving, tries, held, progress, .. } = self.attempt;
         let settings = &serving.snapshot.settings;
         let stream_idle = settings.timeouts.stream_idle;
         match &mut from {
@@ -50,18 +49,19 @@ impl Download<'_> {
         }
         account.upstream_answered();
         let status = workspace.response.status;
-        if matches!(status, 502..=504) && tries.gateway_error_allowed(&workspace.request.method, self.attempt.replay) {
+        if matches!(status, 502..=504) && tries.gateway_error_allowed(&workspace.request.method, held) {
             return Err(Failure::GatewayError);
         }
 
+        held.release();
         account.status = status;
         self.upload.reading.set((Waiting::Upstream, stream_idle));
         let upgraded = status == 101;
         let upstream_keeps = workspace.response.keep_alive;
         let framing = respond::client_framing(&workspace.response, &workspace.request);
-        tries.unframed.set(framing == ClientFraming::UntilClose);
+        progress.unframed.set(framing == ClientFraming::UntilClose);
         // One that answers before it has the whole request may take the rest of it for the next.
-        let asked_whole = self.uploaded.get();
+        let asked_whole = progress.asked_whole.get();
         let keep_alive =
             workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
         strip_hop_by_hop(&mut workspace.response.fields);
@@ -76,20 +76,20 @@ impl Download<'_> {
             watch: self.watch,
             reading: Cell::new((Waiting::Upstream, stream_idle)),
             writing: (Waiting::ClientWindow, stream_idle),
-            begun: &tries.answering,
-            replay: None,
+            begun: &progress.answering,
+            held: None,
             ends: !keep_alive,
         };
         let pump_framing = if framing == ClientFraming::Chunked { Framing::Chunked } else { Framing::Plain };
         if let Outgoing::Http2(_) = self.to_client {
             // The stream has taken its head, and takes no other.
-            tries.answering.set(true);
+            progress.answering.set(true);
         }
         account.client_answered();
         // A tunnel's bytes are no body.
         let pumped = match upgraded {
             true => {
-                tries.answering.set(true);
+                progress.answering.set(true);
                 self.to_client.send(out).await.map(|()| 0).map_err(PumpError::Write)
             }
             false => pump(&mut from.incoming(&mut body), self.to_client, pump_framing, out, &direction).await,
@@ -98,7 +98,7 @@ impl Download<'_> {
             Ok(bytes) => account.bytes_out += bytes,
             Err(error) => {
                 let reason = response_body_reason(&error);
-                return Err(match tries.answering.get() {
+                return Err(match progress.answering.get() {
                     true => Failure::Midway { reason },
                     false => Failure::BadResponseBody { reason },
                 });

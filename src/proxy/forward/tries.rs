@@ -1,18 +1,15 @@
 //! The tries of an exchange: when there is another one, and what they may cost.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-};
+use std::{cell::Cell, rc::Rc};
 
 use super::Failure;
 use crate::{
     config::snapshot::Service,
     http::head::{BodyLength, RequestHead},
     proxy::{
+        body::Held,
         core::Core,
         pool::{Reuse, Unavailable},
-        pump::Replay,
     },
 };
 
@@ -27,12 +24,15 @@ pub(super) struct Tries<'a> {
     unprocessed: Cell<u32>,
     /// The present try's connection had carried a request before.
     pub(super) reused: Cell<bool>,
-    /// The client has seen part of a response.
-    pub(super) answering: Cell<bool>,
-    /// That response ends with its connection, so that only a reset says that it is not whole.
-    pub(super) unframed: Cell<bool>,
     /// Counted among the core's retries under way.
     counted: Cell<bool>,
+}
+
+/// Why there is another try.
+pub(super) enum Again {
+    /// No upstream has looked at the request: nobody's failure, and no retry is spent.
+    Unseen,
+    Retry,
 }
 
 /// So often a request that no upstream has looked at is sent again without being counted as a retry.
@@ -50,10 +50,15 @@ impl<'a> Tries<'a> {
             fresh: Cell::new(false),
             unprocessed: Cell::new(0),
             reused: Cell::new(false),
-            answering: Cell::new(false),
-            unframed: Cell::new(false),
             counted: Cell::new(false),
         }
+    }
+
+    /// How much of the body is kept. Over HTTP/2 an upstream may say that it has not looked at the request; over HTTP/1.1
+    /// only a retry, or a stale connection of an idempotent request, asks for it, and other uploads cost no copy.
+    pub(super) fn keeps(&self, multiplexes: bool, method: &[u8], most: usize) -> usize {
+        let stale = self.reused.get() && is_idempotent(method);
+        if multiplexes || self.service.retries.attempts > 0 || stale { most } else { 0 }
     }
 
     /// A request that can simply be sent again takes its chance with any idle connection.
@@ -65,40 +70,39 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// Whether to try once more after this failure; if so, it is counted.
-    pub(super) fn again(&self, failure: &Failure, method: &[u8]) -> bool {
+    /// Whether to try once more after this failure; if so, it is counted. `is_young`: the request has not had the time yet
+    /// that an answer may take.
+    pub(super) fn again(&self, failure: &Failure, method: &[u8], is_young: bool) -> Option<Again> {
         let retries = &self.service.retries;
         let wanted = match failure {
             // The upstream closed an idle connection just when it was used: nobody's failure, so no retry is spent.
             Failure::Reset { silent: true } if self.reused.get() && !self.fresh.get() && is_idempotent(method) => {
                 self.fresh.set(true);
-                return true;
+                return Some(Again::Unseen);
             }
             // Nobody has seen it: another connection may take it.
-            Failure::Unprocessed if self.unprocessed.get() < UNPROCESSED_MAX => {
+            Failure::Unprocessed if is_young && self.unprocessed.get() < UNPROCESSED_MAX => {
                 self.unprocessed.set(self.unprocessed.get() + 1);
-                return true;
+                return Some(Again::Unseen);
             }
             Failure::Unavailable(Unavailable::Connect(_) | Unavailable::ConnectTimeout) => retries.connect_failure,
+            Failure::Unprocessed => retries.reset,
             Failure::Reset { .. } => retries.reset && is_idempotent(method),
             Failure::GatewayError => true,
             _ => false,
         };
         if !wanted || !self.affordable() {
-            return false;
+            return None;
         }
         self.left.set(self.left.get() - 1);
         if !self.counted.replace(true) {
             self.core.retries.set(self.core.retries.get() + 1);
         }
-        true
+        Some(Again::Retry)
     }
 
-    pub(super) fn gateway_error_allowed(&self, method: &[u8], replay: Option<&RefCell<Replay>>) -> bool {
-        self.service.retries.gateway_error
-            && is_idempotent(method)
-            && replay.is_some_and(|replay| !replay.borrow().overflowed)
-            && self.affordable()
+    pub(super) fn gateway_error_allowed(&self, method: &[u8], held: &Held) -> bool {
+        self.service.retries.gateway_error && is_idempotent(method) && held.is_whole() && self.affordable()
     }
 
     /// Within the attempts of this exchange and the budget of this core.

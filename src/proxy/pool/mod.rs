@@ -6,6 +6,7 @@
 
 mod dial;
 mod lease;
+mod unreachable;
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,6 +26,7 @@ pub use self::lease::{Carrier, Lease};
 use self::{
     dial::{Dial, Dialling},
     lease::Held,
+    unreachable::Unreachable,
 };
 use crate::{
     config::snapshot::{LoadBalancing, ProxyProtocolVersion, Service},
@@ -115,6 +117,18 @@ pub struct Own<'a> {
     pub client: &'a Rc<Addresses>,
 }
 
+/// The connection that a request needs.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    pub balancing: LoadBalancing,
+    pub random: u32,
+    /// Of each dial.
+    pub connect_timeout: Option<Duration>,
+    pub reuse: Reuse,
+    pub own: Option<Own<'a>>,
+    pub websocket: bool,
+}
+
 /// Which idle connection may carry a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
@@ -201,42 +215,34 @@ impl Upstream {
 
     /// An idle connection, or a new one, for a WebSocket one that takes it; waits for a free one at the limit. The caller
     /// bounds the wait.
-    pub async fn acquire(
-        self: &Rc<Self>,
-        balancing: LoadBalancing,
-        random: u32,
-        connect_timeout: Option<Duration>,
-        reuse: Reuse,
-        own: Option<Own<'_>>,
-        websocket: bool,
-    ) -> Result<Lease, Unavailable> {
-        let lease = self.find(balancing, random, connect_timeout, reuse, own, websocket).await?;
-        if websocket && let Some(Held::Http2(link, _)) = &lease.held {
-            if !link.settled().await {
-                return Err(Unavailable::Connect(io::ErrorKind::ConnectionReset.into()));
+    pub async fn acquire(self: &Rc<Self>, wanted: Wanted<'_>) -> Result<Lease, Unavailable> {
+        let mut unreachable = Unreachable::default();
+        loop {
+            let lease = self.find(wanted, &mut unreachable).await?;
+            if wanted.websocket
+                && let Some(Held::Http2(link, _)) = &lease.held
+            {
+                if !link.settled().await {
+                    let failed = Unavailable::Connect(io::ErrorKind::ConnectionReset.into());
+                    self.pass_by(lease.backend.clone(), failed, &mut unreachable)?;
+                    continue;
+                }
+                if !link.takes_websockets() {
+                    return Err(Unavailable::NoWebSocket);
+                }
             }
-            if !link.takes_websockets() {
-                return Err(Unavailable::NoWebSocket);
-            }
+            return Ok(lease);
         }
-        Ok(lease)
     }
 
-    async fn find(
-        self: &Rc<Self>,
-        balancing: LoadBalancing,
-        random: u32,
-        connect_timeout: Option<Duration>,
-        reuse: Reuse,
-        own: Option<Own<'_>>,
-        websocket: bool,
-    ) -> Result<Lease, Unavailable> {
+    async fn find(self: &Rc<Self>, wanted: Wanted<'_>, unreachable: &mut Unreachable) -> Result<Lease, Unavailable> {
+        let Wanted { balancing, random, connect_timeout, reuse, own, websocket } = wanted;
         // Where the handshake chooses the protocol, a WebSocket can have its own.
         let http1 = websocket && self.tls.is_some();
         let mut waited = false;
         loop {
             // Who failed to use what it was called for passes the call on.
-            let backend = self.choose(balancing, random).inspect_err(|_| {
+            let backend = self.choose(balancing, random, unreachable).inspect_err(|_| {
                 if waited {
                     self.call_next();
                 }
@@ -259,7 +265,11 @@ impl Upstream {
                 }
                 if self.open.get() < self.limits.get().connections || self.evict_idle() {
                     // Boxed: most requests find a connection, and need no room for a dial.
-                    return Box::pin(self.dial(backend, connect_timeout, own, http1)).await;
+                    match Box::pin(self.dial(&backend, connect_timeout, own, http1)).await {
+                        Ok(lease) => return Ok(lease),
+                        Err(failed) => self.pass_by(backend, failed, unreachable)?,
+                    }
+                    continue;
                 }
             }
             self.wait(waited).await?;
@@ -300,8 +310,35 @@ impl Upstream {
         }
     }
 
-    fn choose(&self, balancing: LoadBalancing, random: u32) -> Result<Rc<Backend>, Unavailable> {
+    /// Goes on to another endpoint where one could not be reached.
+    fn pass_by(
+        &self,
+        backend: Rc<Backend>,
+        failed: Unavailable,
+        unreachable: &mut Unreachable,
+    ) -> Result<(), Unavailable> {
+        unreachable.note(backend, &failed);
+        let has_next = self.backends.borrow().iter().any(|next| next.healthy.get() && !unreachable.has(next));
+        if !has_next || !unreachable.may_go_on() {
+            return Err(failed);
+        }
+        self.telemetry.next_endpoints.increment();
+        Ok(())
+    }
+
+    fn choose(
+        &self,
+        balancing: LoadBalancing,
+        random: u32,
+        unreachable: &Unreachable,
+    ) -> Result<Rc<Backend>, Unavailable> {
         let backends = self.backends.borrow().clone();
+        if !unreachable.is_empty() {
+            // Those that are left share what the others cannot take, and nobody's turn comes sooner for it.
+            let left = || backends.iter().filter(|backend| backend.healthy.get() && !unreachable.has(backend));
+            let at = random as usize % left().count().max(1);
+            return left().nth(at).cloned().ok_or(Unavailable::NoHealthyEndpoint);
+        }
         match &*backends {
             [] => return Err(Unavailable::NoEndpoint),
             [only] if only.healthy.get() => return Ok(only.clone()),
@@ -349,7 +386,7 @@ impl Upstream {
 
     async fn dial(
         self: &Rc<Self>,
-        backend: Rc<Backend>,
+        backend: &Rc<Backend>,
         timeout: Option<Duration>,
         own: Option<Own<'_>>,
         http1: bool,
@@ -359,20 +396,19 @@ impl Upstream {
         // Counted as open from here on, so that a burst cannot pass the limit while it connects.
         let opening = Opening(self);
         // Nobody can share what an HTTP/1.1 dial brings, so nobody waits for it.
-        let shared = backend.clone();
-        let dialling = (!http1).then(|| Dialling::begin(&shared.dial));
+        let dialling = (!http1).then(|| Dialling::begin(&backend.dial));
         let failed = match task::timeout(timeout, self.connect(backend.address, own, http1)).await {
             Some(Ok((stream, speaks_http2))) => {
                 std::mem::forget(opening);
                 let held = match speaks_http2 {
-                    true => Held::Http2(self.link(stream, &backend, own), None),
+                    true => Held::Http2(self.link(stream, backend, own), None),
                     false => Held::Http1(stream),
                 };
                 if let Some(dialling) = dialling {
                     self.multiplexes.set(speaks_http2);
                     dialling.ended(false);
                 }
-                return Ok(self.lease(held, backend, false, own));
+                return Ok(self.lease(held, backend.clone(), false, own));
             }
             Some(Err(error)) => error,
             None => Unavailable::ConnectTimeout,

@@ -28,7 +28,9 @@ pub async fn from_http1(
     loop {
         match body.step(from.buffered())? {
             Step::Data { start, len } => {
-                let piece = &from.buffered()[start..start + len];
+                // Consumed also where the sending is given up: what was decoded is decoded only once.
+                let taken = Taken { from, start, end: start + len };
+                let piece = taken.payload();
                 direction.keep(piece);
                 direction.writes();
                 // A body of known length ends with its last byte, and so does the stream: no empty frame behind it.
@@ -38,7 +40,7 @@ pub async fn from_http1(
                 }
                 to.send(piece, last).await.map_err(PumpError::Write)?;
                 direction.watch.progress();
-                from.consume(start + len);
+                drop(taken);
                 payload += len as u64;
                 if last {
                     return Ok(payload);
@@ -75,6 +77,25 @@ pub async fn from_http1(
     }
 }
 
+/// A piece of payload in the buffer it came in, consumed when this is dropped.
+struct Taken<'a> {
+    from: &'a mut Receiver,
+    start: usize,
+    end: usize,
+}
+
+impl Taken<'_> {
+    fn payload(&self) -> &[u8] {
+        &self.from.buffered()[self.start..self.end]
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.from.consume(self.end);
+    }
+}
+
 pub async fn to_http1(
     from: &Stream,
     to: &Sender,
@@ -89,9 +110,9 @@ pub async fn to_http1(
         // What has come is taken, and goes in as few sends as its size allows.
         let mut taken = 0;
         let mut large = loop {
-            let Some(piece) = next.take().or_else(|| from.data_now()) else { break None };
+            let now = || from.data_now().inspect(|piece| direction.took(piece));
+            let Some(piece) = next.take().or_else(now) else { break None };
             taken += piece.len();
-            direction.keep(piece.bytes());
             if piece.len() >= COPY_BYTES_MAX {
                 let len = piece.len();
                 break Some(frame_in_place(piece, 0, len, framing));
@@ -117,13 +138,13 @@ pub async fn to_http1(
             pace.sent(large.len());
             drop(send(to, large, direction, false).await?);
         }
-        from.release(taken, pace.room());
+        from.release(direction.settle(taken), pace.room());
         if ended {
             return Ok(payload);
         }
         if !more {
             direction.reads();
-            next = from.data().await.map_err(|_| PumpError::Truncated)?;
+            next = from.data().await.map_err(|_| PumpError::Truncated)?.inspect(|piece| direction.took(piece));
         }
         if pace.is_due() {
             // Until then what comes is held to its window.
@@ -139,17 +160,22 @@ pub async fn between(from: &Stream, to: &Stream, direction: &Direction<'_>) -> R
         direction.reads();
         let piece = from.data().await.map_err(|_| PumpError::Truncated)?;
         let end = from.is_ended().then(|| from.take_trailers().unwrap_or_default());
+        // Both are kept before anything is waited for: they are not taken a second time.
         if let Some(piece) = &piece {
-            direction.keep(piece.bytes());
+            direction.took(piece);
+        }
+        if let Some(fields) = &end {
+            direction.keep_end(fields);
+        }
+        if let Some(piece) = &piece {
             direction.writes();
             let last = end.as_ref().is_some_and(Fields::is_empty);
             to.send(piece.bytes(), last).await.map_err(PumpError::Write)?;
             direction.watch.progress();
             payload += piece.len() as u64;
-            from.release(piece.len(), to.room_now());
+            from.release(direction.settle(piece.len()), to.room_now());
         }
         if let Some(fields) = end {
-            direction.keep_end(&fields);
             direction.writes();
             to.finish(trailers(&fields));
             return Ok(payload);

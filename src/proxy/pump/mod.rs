@@ -7,15 +7,11 @@
 mod http1;
 mod http2;
 
-use std::{
-    cell::{Cell, RefCell},
-    io,
-    time::Duration,
-};
+use std::{cell::Cell, io, time::Duration};
 
-pub use self::http1::usual_room;
+pub use self::http1::{usual_room, write_end, write_piece};
 use super::{
-    h2::Stream,
+    body::Held,
     wire::{Incoming, Outgoing},
 };
 use crate::{
@@ -58,7 +54,7 @@ pub struct Direction<'a> {
     pub writing: Wait,
     /// Set when the first byte is sent.
     pub begun: &'a Cell<bool>,
-    pub replay: Option<&'a RefCell<Replay>>,
+    pub held: Option<&'a Held>,
     /// Our side of the connection ends with the body.
     pub ends: bool,
 }
@@ -69,7 +65,7 @@ impl Direction<'_> {
         self.watch.wait_for(waiting, limit);
     }
 
-    fn writes(&self) {
+    pub fn writes(&self) {
         self.begun.set(true);
         self.watch.wait_for(self.writing.0, self.writing.1);
     }
@@ -80,68 +76,28 @@ impl Direction<'_> {
     }
 
     fn keep(&self, payload: &[u8]) {
-        if let Some(replay) = self.replay {
-            replay.borrow_mut().keep(payload);
+        if let Some(held) = self.held {
+            held.keep(payload);
         }
     }
 
     fn keep_end(&self, trailers: &Fields) {
-        if let Some(replay) = self.replay {
-            replay.borrow_mut().end = Some(trailers.clone());
-        }
-    }
-}
-
-/// The payload of a request body that was sent, in case another try must send it again.
-#[derive(Default)]
-pub struct Replay {
-    payload: Vec<u8>,
-    /// The trailers, once the end was read.
-    end: Option<Fields>,
-    bytes_max: usize,
-    /// More was sent than is kept: there is no other try.
-    pub overflowed: bool,
-}
-
-impl Replay {
-    pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, ..Self::default() }
-    }
-
-    fn keep(&mut self, payload: &[u8]) {
-        if self.payload.len() + payload.len() > self.bytes_max {
-            self.overflowed = true;
-            self.payload = Vec::new();
-        }
-        if !self.overflowed {
-            self.payload.extend_from_slice(payload);
+        if let Some(held) = self.held {
+            held.keep_end(trailers);
         }
     }
 
-    /// The body was read to its end, and all of it is kept.
-    pub fn is_whole(&self) -> bool {
-        self.end.is_some() && !self.overflowed
+    /// Keeps what was taken from a stream, whose window is owed so much until [`Direction::settle`].
+    fn took(&self, payload: &Buffer) {
+        if let Some(held) = self.held {
+            held.keep(payload.bytes());
+            held.owe(payload.len());
+        }
     }
 
-    /// As [`Replay::write`], to a stream of HTTP/2.
-    pub async fn send(&self, to: &Stream) -> io::Result<()> {
-        if !self.payload.is_empty() {
-            to.send(&self.payload, false).await?;
-        }
-        if let Some(end) = &self.end {
-            to.finish(trailers(end));
-        }
-        Ok(())
-    }
-
-    /// Writes what an earlier try sent, framed anew.
-    pub fn write(&self, out: &mut Buffer, framing: Framing) {
-        if !self.payload.is_empty() {
-            http1::write_piece(out, &self.payload, framing);
-        }
-        if let Some(trailers) = &self.end {
-            http1::write_end(out, framing, trailers);
-        }
+    /// What was taken has gone its way: how much there is to give back.
+    fn settle(&self, taken: usize) -> usize {
+        self.held.map_or(taken, Held::settle)
     }
 }
 
