@@ -1,4 +1,4 @@
-//! Clients and servers of others: curl, h2load, nghttpd and Envoy; gRPC's own library, httpx and websockets for Python;
+//! Clients and servers of others: curl, h2load, nghttpd, nginx and Envoy; gRPC's own library, httpx and websockets for Python;
 //! Chromium. Each is skipped, by name, where it is not there.
 
 #[allow(dead_code, reason = "the rest of the runner serves cases.rs")]
@@ -54,6 +54,37 @@ fn curl_and_h2load_through_to_nghttpd() {
                 assert!(got.contains("400 succeeded, 0 failed, 0 errored, 0 timeout"), "{driver}: {got}");
             }
             None => println!("skipped: h2load"),
+        }
+    }
+}
+
+/// Its connections end after a thousand requests, with GOAWAY; those that are on their way then it has not looked at.
+#[test]
+fn no_post_is_lost_when_nginx_rotates_its_connections() {
+    if output(Command::new("h2load").arg("--version")).is_none() {
+        return println!("skipped: h2load");
+    }
+    let (files, upstream) = (folder("rotating"), ports::reserve());
+    let body = files.join("body");
+    fs::write(&body, vec![b'z'; 3000]).expect("the directory is writable");
+    let main = format!("daemon off; master_process off; pid {}/pid; error_log stderr;", files.display());
+    let server = format!("listen 127.0.0.1:{upstream} http2; keepalive_requests 1000; location / {{ return 200 ok; }}");
+    let http = format!("http {{ access_log off; server {{ {server} }} }}");
+    let path = files.join("nginx.conf");
+    fs::write(&path, format!("{main} events {{}} {http}\n")).expect("the directory is writable");
+    let mut nginx = Command::new("nginx");
+    nginx.args(["-e", "stderr", "-p"]).arg(&files).arg("-c").arg(&path).stderr(Stdio::null());
+    let Some(_nginx) = Program::run(&mut nginx) else { return println!("skipped: nginx") };
+    wait_for(upstream);
+    for driver in drivers() {
+        let port = ports::reserve();
+        let _gateway = start(&driver, "rotating", port, upstream);
+        for version in [&["-m", "20"][..], &["--h1"][..]] {
+            let mut h2load = Command::new("h2load");
+            h2load.args(["-n", "5000", "-c", "8", "-d"]).arg(&body).args(version);
+            let got = output(h2load.arg(format!("http://127.0.0.1:{port}/"))).expect("it is there");
+            let got = String::from_utf8_lossy(&got);
+            assert!(got.contains("status codes: 5000 2xx"), "{driver}: {version:?}: {got}");
         }
     }
 }
