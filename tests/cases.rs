@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     for name in &failures {
         println!("FAILED {name}");
     }
-    println!("{} case files, drivers: {}", cases.len(), drivers.join(", "));
+    println!("{} cases, drivers: {}", cases.len(), drivers.join(", "));
     println!("{passed} passed, {} failed", failures.len());
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -58,10 +58,10 @@ fn read_all(filters: &[String]) -> (Vec<Case>, Vec<String>) {
     let (mut cases, mut failures) = (Vec::new(), Vec::new());
     for path in paths {
         match Case::read(&path, &root) {
-            Ok(case) if filters.is_empty() || filters.iter().any(|filter| case.name.contains(filter)) => {
-                cases.push(case);
-            }
-            Ok(_) => {}
+            Ok(read) => cases.extend(
+                read.into_iter()
+                    .filter(|case| filters.is_empty() || filters.iter().any(|filter| case.name.contains(filter))),
+            ),
             Err(problem) => {
                 println!("{}: {problem}", path.display());
                 failures.push(path.display().to_string());

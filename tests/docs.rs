@@ -116,6 +116,22 @@ fn sections_of_a_configuration_work_or_not_as_documented() {
 }
 
 #[test]
+fn features_by_protocol_are_cases() {
+    let page = read("docs/testing.md");
+    let documented: BTreeSet<String> = (rows(&page, "### Features by protocol").iter())
+        .flat_map(|row| row.iter().flat_map(|cell| code_spans(cell)))
+        .collect();
+    for case in &documented {
+        assert!(Path::new("tests/cases").join(case).with_extension("case").is_file(), "no case {case}");
+    }
+    let folder = fs::read_dir("tests/cases/protocols").expect("a folder of cases");
+    let cases = folder.map(|entry| entry.expect("an entry").path().with_extension(""));
+    for case in cases.map(|path| format!("protocols/{}", path.file_name().expect("a name").display())) {
+        assert!(documented.contains(&case), "{case} is not in docs/testing.md");
+    }
+}
+
+#[test]
 fn every_reason_code_is_documented_and_exists() {
     let is_code =
         |text: &String| !text.is_empty() && text.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_'));

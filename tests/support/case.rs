@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{
+    protocols::{Pair, Protocol, Side, translate},
     script::{self, Command, number, pattern},
     text::literal,
 };
@@ -135,9 +136,23 @@ pub enum Stream {
 }
 
 impl Case {
-    pub fn read(path: &Path, root: &Path) -> Result<Self, String> {
+    /// The case of a file, or one for each pair of protocols.
+    pub fn read(path: &Path, root: &Path) -> Result<Vec<Self>, String> {
         let name = path.strip_prefix(root).unwrap_or(path).with_extension("").display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        match text.lines().find_map(|line| line.strip_prefix("protocols")) {
+            None => Ok(vec![Self::parse(name, &text, root, None)?]),
+            Some(pairs) => {
+                let case = |pair: Pair| {
+                    let name = format!("{name} {}", pair.name());
+                    Self::parse(name, &pair.addressed(&text), root, Some(pair))
+                };
+                Pair::parse(pairs)?.into_iter().map(case).collect()
+            }
+        }
+    }
+
+    fn parse(name: String, text: &str, root: &Path, pair: Option<Pair>) -> Result<Self, String> {
         let mut lines = text.lines();
         let about = lines.next().and_then(|first| first.strip_prefix("# ")).unwrap_or_default().to_owned();
         if about.is_empty() {
@@ -149,7 +164,7 @@ impl Case {
         while at < lines.len() {
             let (line, number) = (lines[at].trim_end(), at + 1);
             at += 1;
-            if line.is_empty() || line.starts_with('#') {
+            if line.is_empty() || line.starts_with('#') || line.starts_with("protocols") {
                 continue;
             }
             if line.starts_with(' ') {
@@ -157,7 +172,7 @@ impl Case {
             }
             let taken = lines[at..].iter().take_while(|l| l.is_empty() || l.starts_with(' ')).count();
             let block = &lines[at..at + taken];
-            let directive = Directive { words: line, block, first: at + 1, root };
+            let directive = Directive { words: line, block, first: at + 1, root, pair };
             match directive.parse().map_err(|problem| with_line(number, problem))? {
                 Parsed::Driver(driver) => case.driver = Some(driver),
                 Parsed::Step(kind) => case.steps.push(Step { line: number, kind }),
@@ -187,6 +202,7 @@ struct Directive<'a> {
     block: &'a [String],
     first: usize,
     root: &'a Path,
+    pair: Option<Pair>,
 }
 
 enum Parsed {
@@ -223,7 +239,7 @@ impl Directive<'_> {
                 let rest = rest.trim_end_matches("background").trim();
                 let (name, script) = match rest.split_once(" -> ") {
                     Some((request, status)) => self.exchange(request, status)?,
-                    None => (rest, script::parse(self.block, self.first)?),
+                    None => (rest, self.script(Side::Client)?),
                 };
                 Kind::Client { name: name.to_owned(), background, script }
             }
@@ -247,6 +263,20 @@ impl Directive<'_> {
         Ok(Parsed::Step(kind))
     }
 
+    /// The block as commands, where the case is one of a pair of protocols in that side's.
+    fn script(&self, side: Side) -> Result<Vec<Command>, String> {
+        let Some(protocol) = self.pair.map(|pair| pair.of(side)) else {
+            return script::parse(self.block, self.first);
+        };
+        let mut lines = translate(self.block, protocol).map_err(|problem| format!("line {}: {problem}", self.first))?;
+        if (side, protocol) == (Side::Upstream, Protocol::Http2) {
+            // On the directive's own line.
+            lines.insert(0, "    h2 serve".into());
+            return script::parse(&lines, self.first - 1);
+        }
+        script::parse(&lines, self.first)
+    }
+
     /// `NAME key=value...`: a file of `cases/shared/`, with `{key}` replaced by the value.
     fn shared(&self, rest: &str) -> Result<Kind, String> {
         let (name, values) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -255,6 +285,9 @@ impl Directive<'_> {
         for word in values.split_whitespace() {
             let (key, value) = word.split_once('=').ok_or_else(|| format!("{word:?} is not key=value"))?;
             text = text.replace(&format!("{{{key}}}"), value);
+        }
+        if let Some(pair) = self.pair {
+            text = pair.addressed(&text);
         }
         Ok(Kind::Config { name: format!("{name}.yaml"), text })
     }
@@ -296,8 +329,8 @@ impl Directive<'_> {
             return Ok(UpstreamMode::Script(self.answer(request, status.trim())?));
         }
         Ok(match mode {
-            "" => UpstreamMode::Script(script::parse(self.block, self.first)?),
-            "loop" => UpstreamMode::Loop(script::parse(self.block, self.first)?),
+            "" => UpstreamMode::Script(self.script(Side::Upstream)?),
+            "loop" => UpstreamMode::Loop(self.script(Side::Upstream)?),
             "never" => UpstreamMode::Never,
             "ok" => UpstreamMode::Loop(self.answer("", "200")?),
             other => {

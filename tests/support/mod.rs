@@ -9,6 +9,7 @@ pub mod h2;
 pub mod message;
 pub mod play;
 pub mod ports;
+pub mod protocols;
 pub mod script;
 pub mod session;
 pub mod text;

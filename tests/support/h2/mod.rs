@@ -330,6 +330,11 @@ impl Session {
             Expected::Reset(code) => {
                 self.first(here(kind::RST_STREAM), never).and_then(|frame| is_code(&frame, 0, *code))
             }
+            Expected::Cut => {
+                self.first(here(kind::RST_STREAM), never)?;
+                self.h2.inbox.retain(|frame| frame.stream != stream);
+                Ok(())
+            }
             Expected::GoAway(code) => {
                 let frame = self.first(|frame| frame.kind == kind::GOAWAY, never)?;
                 is_code(&frame, 4, *code)

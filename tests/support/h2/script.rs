@@ -74,6 +74,8 @@ pub enum Expected {
     },
     Trailers,
     Reset(u32),
+    /// The stream is reset, for whatever reason.
+    Cut,
     GoAway(u32),
     /// A stream error, a connection error or the end of the connection: refused, one way or the other.
     Refused,
@@ -150,7 +152,7 @@ impl Words {
 }
 
 /// At spaces outside of quotes.
-fn split(text: &str) -> Result<Vec<String>, String> {
+pub fn split(text: &str) -> Result<Vec<String>, String> {
     let (mut words, mut word, mut quoted, mut escaped) = (Vec::new(), String::new(), false, false);
     for c in text.chars() {
         match c {
@@ -259,6 +261,7 @@ fn expected(words: &Words) -> Result<Expected, String> {
     let plain: Vec<&str> = words.plain.iter().map(String::as_str).collect();
     Ok(match plain[..] {
         ["trailers"] => Expected::Trailers,
+        ["cut"] => Expected::Cut,
         ["rst", name] => Expected::Reset(code(name)?),
         ["goaway", name] => Expected::GoAway(code(name)?),
         ["refused"] => Expected::Refused,
