@@ -455,6 +455,8 @@ fn hostile_headers_stay_within_the_budget() {
         (format!("sizeOf({split})"), Some("61441")),
         (format!("{split} contains 'a'"), Some("false")),
         (format!("{split} ++ {split}"), None),
+        ("sizeOf(splitBy(attributes.headers['x-letters'], ',') ++ ['b'])".to_owned(), Some("2")),
+        ("sizeOf(attributes.queryParams -- ['a'])".to_owned(), Some("0")),
         (format!("{split} -- ['']"), None),
         (format!("{split} == {split}"), None),
         ("payload -- payload".to_owned(), None),

@@ -40,7 +40,7 @@ pub(super) fn call<'a>(
             evaluator.budget.make(at, 36)?;
             Ok(Value::String(uuid(evaluator.context.random()).into()))
         }
-        Function::IsEmpty => Ok(Value::Boolean(is_empty(first))),
+        Function::IsEmpty => Ok(Value::Boolean(call.is_empty(evaluator, first)?)),
         Function::SizeOf => call.size(evaluator, first),
         Function::Contains => {
             let second = argument(evaluator)?;
@@ -142,13 +142,25 @@ impl Call {
                 list.len()
             }
             Value::Object(Members::Data(object)) => object.entries().len(),
-            Value::Object(members) => {
-                evaluator.budget.make(self.at, members.work())?;
-                members.into_entries().len()
-            }
+            Value::Object(members) => members.gather(self.at, evaluator.budget)?.len(),
             other => return Err(self.refused(other.kind())),
         };
         Ok(Value::Number(size as f64, None))
+    }
+
+    fn is_empty<'a>(&self, evaluator: &mut Evaluator<'a, '_>, value: Value<'a>) -> Outcome<bool> {
+        Ok(match value.settle() {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Binary(bytes) => bytes.is_empty(),
+            Value::List(List::Parts { text, separator }) => text.is_empty() && separator.is_empty(),
+            Value::List(list) => list.is_empty(),
+            Value::Object(Members::Data(object)) => object.entries().is_empty(),
+            // One with no element inside is its text.
+            Value::Object(Members::Element(_)) => false,
+            Value::Object(members) => members.gather(self.at, evaluator.budget)?.is_empty(),
+            Value::Boolean(_) | Value::Number(..) | Value::Element(_) | Value::Payload(_) => false,
+        })
     }
 
     fn contains<'a>(
@@ -226,20 +238,6 @@ impl Call {
                 Cow::Owned(part.to_owned())
             }
         }))
-    }
-}
-
-fn is_empty(value: Value<'_>) -> bool {
-    match value.settle() {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Binary(bytes) => bytes.is_empty(),
-        Value::List(List::Parts { text, separator }) => text.is_empty() && separator.is_empty(),
-        Value::List(list) => list.is_empty(),
-        Value::Object(Members::Data(object)) => object.entries().is_empty(),
-        Value::Object(Members::Element(_)) => false,
-        Value::Object(members) => members.into_entries().is_empty(),
-        Value::Boolean(_) | Value::Number(..) | Value::Element(_) | Value::Payload(_) => false,
     }
 }
 

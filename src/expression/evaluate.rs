@@ -11,7 +11,7 @@ use super::{
     context::Context,
     data::parse_number,
     tree::{At, Input, Node, Order, Step},
-    value::{List, Members, Value, attribute, identity, query_params},
+    value::{ITEM_BYTES, List, Members, Value, attribute, identity, query_params},
 };
 
 pub(super) struct Evaluator<'a, 'b> {
@@ -22,9 +22,6 @@ pub(super) struct Evaluator<'a, 'b> {
 }
 
 type Outcome<T> = Result<T, EvaluationError>;
-
-/// What a list item or a pair costs to keep.
-const ITEM_BYTES: usize = 64;
 
 impl<'a> Evaluator<'a, '_> {
     pub(super) fn value(&mut self, node: &'a Node) -> Outcome<Value<'a>> {
@@ -139,18 +136,18 @@ impl<'a> Evaluator<'a, '_> {
     fn named(&mut self, value: Value<'a>, name: &str) -> Outcome<Value<'a>> {
         match value {
             Value::Object(members) => {
-                self.budget.read(At::NOWHERE, members_search(&members))?;
+                self.budget.read(At::NOWHERE, members.work())?;
                 Ok(members.get(name))
             }
             Value::Element(element) => {
-                self.budget.read(At::NOWHERE, element.children.len() * 8)?;
-                Ok(Members::Element(element).get(name))
+                let members = Members::Element(element);
+                self.budget.read(At::NOWHERE, members.work())?;
+                Ok(members.get(name))
             }
             Value::Payload(payload) => self.named(payload.parsed(), name),
             Value::List(list @ (List::Data(_) | List::Items(_))) => {
-                self.budget.make(At::NOWHERE, list.work() * ITEM_BYTES)?;
                 let mut found = Vec::new();
-                for item in list.into_items() {
+                for item in list.gather(At::NOWHERE, self.budget)? {
                     if matches!(item, Value::Object(_) | Value::Element(_)) {
                         let item = self.named(item, name)?;
                         if !item.is_null() {
@@ -187,25 +184,25 @@ impl<'a> Evaluator<'a, '_> {
     fn all(&mut self, value: Value<'a>, name: &str, found: &mut Vec<Value<'a>>) -> Outcome<()> {
         match value {
             Value::Element(element) => {
+                let members = Members::Element(element);
+                self.budget.read(At::NOWHERE, members.work())?;
                 for child in element.children.iter().filter(|child| child.is_named(name)) {
                     self.budget.make(At::NOWHERE, ITEM_BYTES)?;
                     found.push(Value::Element(child));
                 }
-                self.budget.read(At::NOWHERE, element.children.len() * 8)
+                Ok(())
             }
             Value::Payload(payload) => self.all(payload.parsed(), name, found),
             Value::Object(members) => {
-                self.budget.read(At::NOWHERE, members_search(&members))?;
+                self.budget.read(At::NOWHERE, members.work())?;
                 let value = members.get(name);
                 if !value.is_null() {
-                    self.budget.make(At::NOWHERE, ITEM_BYTES)?;
                     found.push(value);
                 }
                 Ok(())
             }
             Value::List(list @ (List::Data(_) | List::Items(_))) => {
-                self.budget.make(At::NOWHERE, list.work() * ITEM_BYTES)?;
-                for item in list.into_items() {
+                for item in list.gather(At::NOWHERE, self.budget)? {
                     // Lists in lists are not looked into, as `.name` does not.
                     if matches!(item, Value::Object(_) | Value::Element(_)) {
                         self.all(item, name, found)?;
@@ -221,8 +218,7 @@ impl<'a> Evaluator<'a, '_> {
         match value {
             Value::Element(element) => Ok(element.attribute(name).into()),
             Value::List(list @ List::Items(_)) => {
-                self.budget.make(At::NOWHERE, list.work() * ITEM_BYTES)?;
-                let elements = list.into_items().into_iter();
+                let elements = list.gather(At::NOWHERE, self.budget)?.into_iter();
                 let found: Vec<Value<'a>> = elements
                     .filter_map(|item| match item {
                         Value::Element(element) => element.attribute(name),
@@ -268,8 +264,7 @@ impl<'a> Evaluator<'a, '_> {
     fn add_items(&mut self, items: &mut Vec<Value<'a>>, value: Value<'a>, at: At) -> Outcome<()> {
         match value.settle() {
             Value::List(list) => {
-                self.budget.make(at, list.work() * ITEM_BYTES)?;
-                items.extend(list.into_items());
+                items.extend(list.gather(at, self.budget)?);
                 Ok(())
             }
             other => Err(EvaluationError::new(at, Fault::Type("`++` of an array", other.kind()))),
@@ -287,10 +282,9 @@ impl<'a> Evaluator<'a, '_> {
     fn remove(&mut self, left: Value<'a>, right: Value<'a>, at: At) -> Outcome<Value<'a>> {
         match (left.settle(), right.settle()) {
             (Value::List(left), Value::List(right)) => {
-                self.budget.make(at, (left.work() + right.work()) * ITEM_BYTES)?;
-                let right = right.into_items();
+                let right = right.gather(at, self.budget)?;
                 let mut kept = Vec::new();
-                for item in left.into_items() {
+                for item in left.gather(at, self.budget)? {
                     if !self.is_among(&item, &right, at)? {
                         kept.push(item);
                     }
@@ -298,10 +292,9 @@ impl<'a> Evaluator<'a, '_> {
                 Ok(Value::List(List::Items(kept)))
             }
             (Value::Object(left), Value::List(right)) => {
-                self.budget.make(at, (left.work() + right.work()) * ITEM_BYTES)?;
-                let right = right.into_items();
+                let right = right.gather(at, self.budget)?;
                 let mut kept = Vec::new();
-                for (name, value) in left.into_entries() {
+                for (name, value) in left.gather(at, self.budget)? {
                     if !self.is_among(&Value::String(Cow::Borrowed(&name)), &right, at)? {
                         kept.push((name, value));
                     }
@@ -309,11 +302,10 @@ impl<'a> Evaluator<'a, '_> {
                 Ok(Value::Object(Members::Owned(kept)))
             }
             (Value::Object(left), Value::Object(right)) => {
-                self.budget.make(at, (left.work() + right.work()) * ITEM_BYTES)?;
-                let mut right = right.into_entries();
+                let mut right = right.gather(at, self.budget)?;
                 right.sort_by(|a, b| a.0.cmp(&b.0));
                 let mut kept = Vec::new();
-                for (name, value) in left.into_entries() {
+                for (name, value) in left.gather(at, self.budget)? {
                     self.budget.step(at)?;
                     let is_there = match right.binary_search_by(|(other, _)| other.cmp(&name)) {
                         Ok(place) => equal(&value, &right[place].1, Leaves::AsStrings, at, self.budget)?,
@@ -383,14 +375,6 @@ impl<'a> Evaluator<'a, '_> {
     }
 }
 
-/// Bytes' worth of looking for one name.
-fn members_search(members: &Members<'_>) -> usize {
-    match members {
-        Members::QueryParams(_) | Members::Element(_) | Members::Owned(_) => members.work() * 8,
-        _ => 0,
-    }
-}
-
 fn is_list(value: &Value<'_>) -> bool {
     matches!(value, Value::List(_))
 }
@@ -421,8 +405,7 @@ pub(super) fn equal(a: &Value<'_>, b: &Value<'_>, leaves: Leaves, at: At, budget
             Ok(a == b)
         }
         (Value::List(a), Value::List(b)) => {
-            budget.make(at, (a.work() + b.work()) * ITEM_BYTES)?;
-            let (a, b) = (a.clone().into_items(), b.clone().into_items());
+            let (a, b) = (a.clone().gather(at, budget)?, b.clone().gather(at, budget)?);
             if a.len() != b.len() {
                 return Ok(false);
             }
@@ -434,8 +417,7 @@ pub(super) fn equal(a: &Value<'_>, b: &Value<'_>, leaves: Leaves, at: At, budget
             Ok(true)
         }
         (Value::Object(a), Value::Object(b)) => {
-            budget.make(at, (a.work() + b.work()) * ITEM_BYTES)?;
-            let (mut a, mut b) = (a.clone().into_entries(), b.clone().into_entries());
+            let (mut a, mut b) = (a.clone().gather(at, budget)?, b.clone().gather(at, budget)?);
             if a.len() != b.len() {
                 return Ok(false);
             }

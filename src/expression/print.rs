@@ -38,9 +38,8 @@ fn write_json(value: Value<'_>, out: &mut String, budget: &mut Budget) -> Result
             quoted(&text, out, budget)?;
         }
         Value::List(list) => {
-            budget.make(At::NOWHERE, list.work())?;
             out.push('[');
-            for (index, item) in list.into_items().into_iter().enumerate() {
+            for (index, item) in list.gather(At::NOWHERE, budget)?.into_iter().enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
@@ -49,9 +48,8 @@ fn write_json(value: Value<'_>, out: &mut String, budget: &mut Budget) -> Result
             out.push(']');
         }
         Value::Object(members) => {
-            budget.make(At::NOWHERE, members.work())?;
             out.push('{');
-            for (index, (name, value)) in members.into_entries().into_iter().enumerate() {
+            for (index, (name, value)) in members.gather(At::NOWHERE, budget)?.into_iter().enumerate() {
                 if index > 0 {
                     out.push(',');
                 }

@@ -9,12 +9,18 @@ use std::{
 
 use super::{
     EvaluationError, Fault,
+    budget::Budget,
     context::Context,
     data::{self, Datum, Element},
     payload::Payload,
     query,
-    tree::{Attribute, Identity},
+    tree::{At, Attribute, Identity},
 };
+
+/// What an item of a list or an entry of an object costs to keep.
+pub(super) const ITEM_BYTES: usize = 64;
+/// What a look at one costs, as if it were so many bytes of a string.
+const LOOK_BYTES: usize = 8;
 
 /// One value.
 #[derive(Clone, Debug)]
@@ -176,13 +182,23 @@ impl<'a> List<'a> {
         self.len() == 0
     }
 
-    /// What looking at all of it costs: the bytes of a split string, else the items.
+    /// What looking at all of it costs, in bytes read.
     pub(super) fn work(&self) -> usize {
         match self {
-            Self::Data(items) => items.len(),
-            Self::Items(items) => items.len(),
+            Self::Data(items) => items.len() * LOOK_BYTES,
+            Self::Items(items) => items.len() * LOOK_BYTES,
             Self::Parts { text, .. } => text.len(),
         }
+    }
+
+    /// [`Self::into_items`], paid for.
+    pub(super) fn gather(self, at: At, budget: &mut Budget) -> Result<Vec<Value<'a>>, EvaluationError> {
+        budget.read(at, self.work())?;
+        budget.make(at, self.len() * ITEM_BYTES)?;
+        if let Self::Parts { text: Cow::Owned(text), .. } = &self {
+            budget.make(at, text.len())?;
+        }
+        Ok(self.into_items())
     }
 
     /// Negative ones count from the end.
@@ -317,18 +333,38 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// What looking at all of it costs.
+    /// What looking for one name costs, in bytes read. Those of an exchange are few.
     pub(super) fn work(&self) -> usize {
+        match self {
+            Self::Owned(entries) => entries.len() * LOOK_BYTES,
+            Self::Element(element) => element.children.len() * LOOK_BYTES,
+            Self::QueryParams(context) => context.query_string().map_or(0, str::len),
+            _ => 0,
+        }
+    }
+
+    /// At most so many entries.
+    fn count(&self) -> usize {
         match self {
             Self::Data(object) => object.entries().len(),
             Self::Owned(entries) => entries.len(),
             Self::Element(element) => element.children.len() + element.attributes.len(),
-            Self::QueryParams(context) | Self::Attributes(context) => {
-                64 + context.query_string().map_or(0, |query| query.len())
+            Self::Attributes(_) => Attribute::ALL.len() + 2,
+            Self::QueryParams(context) => {
+                context.query_string().map_or(0, |query| 1 + query.bytes().filter(|byte| *byte == b'&').count())
             }
-            Self::Headers(_) | Self::Authentication(_) => 64,
+            Self::Authentication(_) => Identity::ALL.len() + 1,
             Self::Variables(_, names) => names.len(),
+            // As many as a head may have.
+            Self::Headers(_) => 100,
         }
+    }
+
+    /// [`Self::into_entries`], paid for.
+    pub(super) fn gather(self, at: At, budget: &mut Budget) -> Result<Vec<(Cow<'a, str>, Value<'a>)>, EvaluationError> {
+        budget.read(at, self.work())?;
+        budget.make(at, self.count() * ITEM_BYTES)?;
+        Ok(self.into_entries())
     }
 
     /// Everything, each name once.
