@@ -48,7 +48,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     ("config", &["app", "cli", "management", "net", "proxy", "worker"]),
     ("policies", &["app", "cli", "management", "proxy", "worker"]),
-    ("expression", &["app", "cli", "management", "net", "proxy", "worker"]),
+    ("expression", &["app", "cli", "http", "management", "net", "policies", "proxy", "telemetry", "tls", "worker"]),
     // The data plane never imports the management plane.
     ("proxy", &["app", "cli", "management"]),
     ("telemetry", &["app", "cli", "management", "proxy", "worker"]),
