@@ -68,6 +68,8 @@ enum Failure {
     },
     /// The upstream answered 502, 503 or 504, and another try is allowed.
     GatewayError,
+    /// A policy answers in the place of the upstream; its head lies in the workspace.
+    Refused(Rc<LocalResponse>),
     ClientBody(BodyError),
     ClientGone,
     /// The client has part of the response: nothing can be said any more.
@@ -128,6 +130,10 @@ pub async fn forward(
             Failure::BadResponse(error) => reject::bad_response(&error),
             Failure::BadResponseBody { reason } => reject::bad_response_body(reason),
             Failure::ClientBody(error) => reject::bad_body(&error),
+            Failure::Refused(answer) => {
+                close_unread(workspace);
+                return respond::deliver(client, wire, workspace, serving, account, &answer).await;
+            }
             Failure::Midway { reason } => {
                 account.reason = reason;
                 if tries.unframed.get() {
@@ -149,12 +155,16 @@ async fn respond_unread(
     account: &mut Account,
     answer: LocalResponse,
 ) -> After {
+    close_unread(workspace);
+    respond::local(client, wire, workspace, serving, account, &answer).await
+}
+
+fn close_unread(workspace: &mut Workspace) {
     if workspace.request.body != BodyLength::None {
         workspace.request.keep_alive = false;
         // What is left of the body is not framed from its beginning any more; it is read and thrown away.
         workspace.request.body = BodyLength::None;
     }
-    respond::local(client, wire, workspace, serving, account, answer).await
 }
 
 /// One try: one connection, one request, one response.
@@ -397,7 +407,6 @@ impl Download<'_> {
             return Err(Failure::GatewayError);
         }
 
-        account.status = status;
         self.upload.reading.set((Waiting::Upstream, stream_idle));
         let upgraded = status == 101;
         let upstream_keeps = workspace.response.keep_alive;
@@ -408,7 +417,10 @@ impl Download<'_> {
         let keep_alive =
             workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
         strip_hop_by_hop(&mut workspace.response.fields);
-        respond::run_response_chains(client, workspace, serving, account);
+        if let Some(answer) = respond::run_response_chains(client, workspace, serving, account) {
+            return Err(Failure::Refused(answer));
+        }
+        account.status = status;
         let out = match upgraded {
             true => respond::switch(self.to_client, workspace),
             false => respond::begin(self.to_client, workspace, framing, keep_alive, &settings.server_header),
