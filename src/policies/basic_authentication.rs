@@ -8,8 +8,13 @@ use std::{hint::black_box, rc::Rc};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
-use super::{ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn};
+use super::{Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn};
 use crate::http::head::{Fields, Known};
+
+const MISSING: Answers =
+    Answers { status: 401, reason: "authentication_missing", when: "no usable `authorization` header came" };
+const FAILED: Answers =
+    Answers { status: 401, reason: "authentication_failed", when: "the user name or the password is wrong" };
 
 /// As the operator writes it. Both are plain text.
 #[derive(Deserialize)]
@@ -43,6 +48,8 @@ impl Policy for BasicAuthentication {
     type State = State;
     type PerExchange = ();
 
+    const ANSWERS: &'static [Answers] = &[MISSING, FAILED];
+
     fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {
         let mut error = ConfigError::default();
         if config.username.is_empty() {
@@ -59,10 +66,7 @@ impl Policy for BasicAuthentication {
     fn state(&self, _: &Core) -> State {
         let missing = "Registered authentication is set to HTTP basic authentication but there was no security context on \
                        the session.";
-        State {
-            missing: refusal(missing, "authentication_missing"),
-            failed: refusal("Authentication Attempt Failed", "authentication_failed"),
-        }
+        State { missing: refusal(missing, MISSING), failed: refusal("Authentication Attempt Failed", FAILED) }
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
@@ -99,8 +103,8 @@ fn equal_in_constant_time(sent: &[u8], expected: &[u8]) -> bool {
     difference == 0
 }
 
-fn refusal(text: &str, reason: &'static str) -> Rc<LocalResponse> {
-    let response = LocalResponse::error_json(401, text, reason);
+fn refusal(text: &str, answer: Answers) -> Rc<LocalResponse> {
+    let response = LocalResponse::error_json(answer.status, text, answer.reason);
     Rc::new(response.with_header("www-authenticate", "Basic realm=\"mule-realm\""))
 }
 

@@ -17,7 +17,7 @@ mod testing;
 mod tests;
 
 pub use exchange::{At, Authentication, Exchange, Headers, Peer};
-pub use policy::{ConfigError, Core, Fault, Flow, LocalResponse, Policy, Site, Turn};
+pub use policy::{Answers, ConfigError, Core, Fault, Flow, LocalResponse, Policy, Site, Turn};
 
 use std::{rc::Rc, sync::Arc};
 
@@ -46,21 +46,23 @@ pub struct Entry {
     pub role: Role,
     /// It works today; otherwise a file that uses it loads and its requests get 503.
     pub implemented: bool,
+    /// One list, of a policy of a chain: what it may answer itself.
+    pub answers: &'static [&'static [Answers]],
 }
 
-/// Makes the closed `enum`s, the table of names and everything that asks which policy it has. A line is
-/// `"name" Role file::Type;` for a policy that works, and `"name" Role;` for a name to come.
+/// Makes the closed `enum`s, the table of names and everything that asks which policy it has. One line for each name:
+/// `"name" Role => file::Type;` for a policy of a chain, `"name" Role elsewhere;` for what is read outside of chains, and
+/// `"name" Role;` for a name to come.
 macro_rules! policies {
-    (
-        works { $($name:literal $role:ident $file:ident::$policy:ident;)* }
-        works_elsewhere { $($elsewhere:literal $elsewhere_role:ident;)* }
-        to_come { $($missing:literal $missing_role:ident;)* }
-    ) => {
-        /// Every name of the reference, in the order of this table.
+    ($($name:literal $role:ident $(=> $file:ident::$policy:ident)? $($elsewhere:ident)?;)*) => {
+        /// Every name of the reference, in alphabetical order.
         pub static TABLE: &[Entry] = &[
-            $(Entry { name: $name, role: Role::$role, implemented: true },)*
-            $(Entry { name: $elsewhere, role: Role::$elsewhere_role, implemented: true },)*
-            $(Entry { name: $missing, role: Role::$missing_role, implemented: false },)*
+            $(Entry {
+                name: $name,
+                role: Role::$role,
+                implemented: !concat!($(stringify!($policy),)? $(stringify!($elsewhere),)?).is_empty(),
+                answers: &[$(<$file::$policy as Policy>::ANSWERS)?],
+            },)*
         ];
 
         /// A policy as it was compiled; shared by all cores.
@@ -68,13 +70,13 @@ macro_rules! policies {
         pub enum Compiled {
             /// Could not be built, for this reason: every request it would have governed is refused with 503.
             Broken(String),
-            $($policy(Arc<$file::$policy>),)*
+            $($($policy(Arc<$file::$policy>),)?)*
         }
 
         /// A policy with what one core owns of it. It outlives reloads that change nothing for it.
         pub enum Instance {
             Broken,
-            $($policy { policy: Arc<$file::$policy>, state: <$file::$policy as Policy>::State },)*
+            $($($policy { policy: Arc<$file::$policy>, state: <$file::$policy as Policy>::State },)?)*
         }
 
         /// What a policy keeps of one exchange.
@@ -82,7 +84,7 @@ macro_rules! policies {
         pub enum Kept {
             #[default]
             Nothing,
-            $($policy(<$file::$policy as Policy>::PerExchange),)*
+            $($($policy(<$file::$policy as Policy>::PerExchange),)?)*
         }
 
         impl Compiled {
@@ -95,10 +97,10 @@ macro_rules! policies {
                 problems: &mut Vec<Problem>,
             ) -> Option<Self> {
                 match name {
-                    $($name => Some(
+                    $($($name => Some(
                         build(config, path, site, problems)
                             .map_or_else(Self::Broken, |policy| Self::$policy(Arc::new(policy))),
-                    ),)*
+                    ),)?)*
                     _ => None,
                 }
             }
@@ -106,9 +108,9 @@ macro_rules! policies {
             pub fn instance(&self, core: &Core) -> Rc<Instance> {
                 Rc::new(match self {
                     Self::Broken(_) => Instance::Broken,
-                    $(Self::$policy(policy) => {
+                    $($(Self::$policy(policy) => {
                         Instance::$policy { state: policy.state(core), policy: policy.clone() }
-                    })*
+                    })?)*
                 })
             }
         }
@@ -118,16 +120,16 @@ macro_rules! policies {
             pub fn begin(&self) -> Kept {
                 match self {
                     Self::Broken => Kept::Nothing,
-                    $(Self::$policy { .. } => Kept::$policy(Default::default()),)*
+                    $($(Self::$policy { .. } => Kept::$policy(Default::default()),)?)*
                 }
             }
 
             pub fn on_request(&self, kept: &mut Kept, exchange: &mut Exchange<'_>) -> Flow {
                 match (self, kept) {
                     (Self::Broken, _) => Flow::respond(LocalResponse::broken_policy()),
-                    $((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
                         policy.on_request(Turn { state, kept }, exchange)
-                    })*
+                    })?)*
                     _ => unreachable!("a turn keeps what its own instance began with"),
                 }
             }
@@ -135,69 +137,63 @@ macro_rules! policies {
             pub fn on_response(&self, kept: &mut Kept, exchange: &mut Exchange<'_>) -> Flow {
                 match (self, kept) {
                     (Self::Broken, _) => Flow::Continue,
-                    $((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
                         policy.on_response(Turn { state, kept }, exchange)
-                    })*
+                    })?)*
                     _ => unreachable!("a turn keeps what its own instance began with"),
                 }
             }
         }
 
-        $(const _: () = assert!(size_of::<<$file::$policy as Policy>::PerExchange>() <= policy::KEPT_BYTES_MAX);)*
+        $($(const _: () = assert!(size_of::<<$file::$policy as Policy>::PerExchange>() <= policy::KEPT_BYTES_MAX);)?)*
     };
 }
 
 policies! {
-    works {
-        "http-basic-authentication-flex" Inbound basic_authentication::BasicAuthentication;
-        "header-injection-flex" Inbound header_injection::HeaderInjection;
-        "header-removal-flex" Inbound header_removal::HeaderRemoval;
-    }
-    works_elsewhere {
-        "route" Routing;
-        "route-weighted" Routing;
-        "tls" Transport;
-        "tls-outbound" Transport;
-    }
-    to_come {
-        "ldap-authentication-flex" Inbound;
-        "client-id-enforcement-flex" Inbound;
-        "cors-flex" Inbound;
-        "native-ext-authz-flex" Inbound;
-        "native-ext-proc-flex" Inbound;
-        "health-check-flex" Inbound;
-        "http-caching-flex" Inbound;
-        "ip-allowlist-flex" Inbound;
-        "ip-blocklist-flex" Inbound;
-        "json-threat-protection-flex" Inbound;
-        "jwt-validation-flex" Inbound;
-        "message-logging-flex" Inbound;
-        "oauth2-token-introspection-flex" Inbound;
-        "openidconnect-access-token-enforcement-flex" Inbound;
-        "rate-limiting-flex" Inbound;
-        "rate-limiting-sla-based-flex" Inbound;
-        "spike-control-flex" Inbound;
-        "spec-validation-flex" Inbound;
-        "soap-validation" Inbound;
-        "xml-threat-protection-flex" Inbound;
-        "injection-protection-flex" Inbound;
-        "stream-idle-timeout-flex" Inbound;
-        "response-timeout-flex" Inbound;
-        "tracing-flex" Inbound;
-        "dataweave-body-transformation-flex" Inbound;
-        "dataweave-headers-transformation-flex" Inbound;
-        "dataweave-request-filter-flex" Inbound;
-        "circuit-breaker-flex" Outbound;
-        "idle-timeout-flex" Outbound;
-        "credential-injection-basic-auth-flex" Outbound;
-        "credential-injection-oauth2-flex" Outbound;
-        "credential-injection-api-key-flex" Outbound;
-        "jwt-generation-flex" Outbound;
-        "native-aws-lambda" Outbound;
-        "native-aws-signature-flex" Outbound;
-        "message-logging-outbound-flex" Outbound;
-        "credential-injection-oauth2-obo" Outbound;
-    }
+    "circuit-breaker-flex" Outbound;
+    "client-id-enforcement-flex" Inbound;
+    "cors-flex" Inbound;
+    "credential-injection-api-key-flex" Outbound;
+    "credential-injection-basic-auth-flex" Outbound;
+    "credential-injection-oauth2-flex" Outbound;
+    "credential-injection-oauth2-obo" Outbound;
+    "dataweave-body-transformation-flex" Inbound;
+    "dataweave-headers-transformation-flex" Inbound;
+    "dataweave-request-filter-flex" Inbound;
+    "header-injection-flex" Inbound => header_injection::HeaderInjection;
+    "header-removal-flex" Inbound => header_removal::HeaderRemoval;
+    "health-check-flex" Inbound;
+    "http-basic-authentication-flex" Inbound => basic_authentication::BasicAuthentication;
+    "http-caching-flex" Inbound;
+    "idle-timeout-flex" Outbound;
+    "injection-protection-flex" Inbound;
+    "ip-allowlist-flex" Inbound;
+    "ip-blocklist-flex" Inbound;
+    "json-threat-protection-flex" Inbound;
+    "jwt-generation-flex" Outbound;
+    "jwt-validation-flex" Inbound;
+    "ldap-authentication-flex" Inbound;
+    "message-logging-flex" Inbound;
+    "message-logging-outbound-flex" Outbound;
+    "native-aws-lambda" Outbound;
+    "native-aws-signature-flex" Outbound;
+    "native-ext-authz-flex" Inbound;
+    "native-ext-proc-flex" Inbound;
+    "oauth2-token-introspection-flex" Inbound;
+    "openidconnect-access-token-enforcement-flex" Inbound;
+    "rate-limiting-flex" Inbound;
+    "rate-limiting-sla-based-flex" Inbound;
+    "response-timeout-flex" Inbound;
+    "route" Routing elsewhere;
+    "route-weighted" Routing elsewhere;
+    "soap-validation" Inbound;
+    "spec-validation-flex" Inbound;
+    "spike-control-flex" Inbound;
+    "stream-idle-timeout-flex" Inbound;
+    "tls" Transport elsewhere;
+    "tls-outbound" Transport elsewhere;
+    "tracing-flex" Inbound;
+    "xml-threat-protection-flex" Inbound;
 }
 
 /// Finds a name as written in a file: the table's own, the same with or without `-flex`, or `tls-inbound` for `tls`.

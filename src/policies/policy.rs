@@ -20,6 +20,9 @@ pub trait Policy: Sized {
     /// From the request to its end: at most [`KEPT_BYTES_MAX`] bytes, `()` for most.
     type PerExchange: Default;
 
+    /// What it may answer itself; its page lists the same.
+    const ANSWERS: &'static [Answers] = &[];
+
     /// What an operator should know about a configuration that works all the same.
     fn remarks(_config: &Self::Config) -> Vec<Fault> {
         Vec::new()
@@ -36,6 +39,16 @@ pub trait Policy: Sized {
     fn on_response(&self, _turn: Turn<'_, Self>, _exchange: &mut Exchange<'_>) -> Flow {
         Flow::Continue
     }
+}
+
+/// One answer of a policy's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    pub status: u16,
+    /// The log's flag, the metric's label and the documentation's anchor.
+    pub reason: &'static str,
+    /// When it is given, in words that stand behind "where".
+    pub when: &'static str,
 }
 
 /// What a policy may keep of one exchange.
