@@ -9,12 +9,15 @@ use std::{
     time::Duration,
 };
 
-use ringway::config::{
-    environment::Environment,
-    load::{Loaded, Loader},
-    resources::Section,
-    settings::{ServerHeader, Settings},
-    snapshot::SeriesId,
+use ringway::{
+    config::{
+        environment::Environment,
+        load::{Loaded, Loader},
+        resources::Section,
+        settings::{ServerHeader, Settings},
+        snapshot::SeriesId,
+    },
+    policies::TABLE,
 };
 
 #[test]
@@ -147,12 +150,26 @@ fn every_reason_code_is_documented_and_exists() {
             let lines = text.lines().filter(|line| line.contains("empty(") || line.contains("text("));
             used.extend(lines.filter_map(|line| literals(line.split(".with_header").next()?).pop()));
         }
-        if ["src/proxy", "src/policies"].iter().any(|module| path.starts_with(root().join(module))) {
+        // Those of one policy stand on its page: the test below.
+        if path.starts_with(root().join("src/proxy")) || path.ends_with("policies/policy.rs") {
             used.extend(literals(&text).into_iter().filter(|literal| literal.contains('_')));
         }
     }
     used.retain(is_code);
     assert_eq!(documented, used, "docs/request-path.md (left), src/ (right)");
+}
+
+#[test]
+fn every_policys_page_lists_what_it_answers() {
+    for entry in TABLE {
+        let stem = entry.name.strip_suffix("-flex").unwrap_or(entry.name);
+        for answer in entry.answers.iter().copied().flatten() {
+            let page = read(&format!("docs/policies/{stem}.md"));
+            let (status, reason) = (format!("| {} |", answer.status), format!("`{}`", answer.reason));
+            let listed = page.lines().any(|line| line.starts_with(&status) && line.contains(&reason));
+            assert!(listed, "docs/policies/{stem}.md has no line `{status} ... {reason}`");
+        }
+    }
 }
 
 #[test]

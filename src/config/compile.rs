@@ -18,7 +18,7 @@ use super::{
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel, Written},
     node::{Located, Node, nearest},
     problem::{Location, Problem, Severity},
-    resources::{Extension, Id, Resource, Secret},
+    resources::{Contract, Extension, Id, Resource, Secret},
     rule::{RawRule, Rule},
     service_settings,
     settings::Settings,
@@ -30,7 +30,7 @@ use super::{
     tls::{Inbound, Outbound, Port, Reading},
 };
 use crate::{
-    policies::{self, Compiled, Role},
+    policies::{self, Compiled, Role, Site},
     telemetry::series::Series,
     tls::{ClientContext, ServerContext, TicketKeys},
 };
@@ -45,6 +45,8 @@ pub struct Context<'c> {
     /// Custom policies.
     pub extensions: &'c [Resource<Extension>],
     pub secrets: &'c [Resource<Secret>],
+    /// What clients may use which API.
+    pub contracts: &'c [Resource<Contract>],
     /// `None`: no session is taken up again.
     pub tickets: Option<&'c Arc<TicketKeys>>,
     /// Files that were read for the settings.
@@ -194,6 +196,7 @@ impl Compiler<'_> {
                 name: format!("{}-tls", model.id.name),
                 identity: Stable::new().text("tls").text(&model.id.to_string()).finish(),
                 policy: Compiled::Broken(format!("{path}: its TLS settings are wrong")),
+                shadow: false,
                 rules: Vec::new(),
             });
         }
@@ -345,7 +348,20 @@ impl Compiler<'_> {
             Owner::Service(_) => "tls-outbound",
         };
         let of_chain = attachments.iter().filter(|attachment| !is_policy(attachment, of_connections));
-        of_chain.map(|attachment| self.policy(attachment, owner)).collect()
+        let mut chain: Vec<BoundPolicy> = Vec::new();
+        for attachment in of_chain {
+            let mut bound = self.policy(attachment, owner);
+            let of_one_kind = bound.identity;
+            // Equal ones are told apart by their order among themselves, not by their place in the list.
+            for at in 1.. {
+                if !chain.iter().any(|before| before.identity == bound.identity) {
+                    break;
+                }
+                bound.identity = Stable::new().number(of_one_kind).number(at).finish();
+            }
+            chain.push(bound);
+        }
+        chain
     }
 
     /// What the `tls` policies of an API say of its port.
@@ -429,13 +445,15 @@ impl Compiler<'_> {
             Owner::Api(id) => ("ApiInstance", id),
             Owner::Service(id) => ("Service", id),
         };
-        let mut identity = Stable::new().text(attachment.kind).text(&attachment.id.to_string());
-        identity = identity.text(owner_kind).text(&owner_id.to_string()).text(&attachment.policy.value);
+        let mut identity = Stable::new().text(owner_kind).text(&owner_id.to_string()).text(&attachment.policy.value);
+        let mut site = Site::new(owner_id, self.context.contracts);
         let config = substitute::variables(&config, &path, self.context.environment, self.problems);
         let mut policy = match (self.misfit(attachment, owner), &config) {
             (Some(reason), _) => Compiled::Broken(format!("{}: {reason}", written.path)),
             (None, None) => Compiled::Broken(format!("{path}: an environment variable is not set")),
-            (None, Some(config)) => policies::compile(&attachment.policy.value, config, &path, self.problems),
+            (None, Some(config)) => {
+                policies::compile(&attachment.policy.value, config, &path, &mut site, self.problems)
+            }
         };
         let cors = policies::lookup(&attachment.policy.value).is_some_and(|entry| entry.name == CORS);
         // A broken policy governs what its rules select; where the rules are broken, everything.
@@ -448,8 +466,9 @@ impl Compiler<'_> {
         }
         BoundPolicy {
             name: attachment.id.name.clone(),
-            identity: identity.finish(),
+            identity: identity.number(site.identity()).finish(),
             policy,
+            shadow: attachment.shadow,
             rules: if cors { Vec::new() } else { rules },
         }
     }
@@ -489,6 +508,11 @@ impl Compiler<'_> {
             self.problem(Severity::Policy, location, path, &text);
             return Some(text);
         };
+        if attachment.shadow && entry.role == Role::Transport {
+            let (path, text) = (format!("{}.ringway.mode", attachment.written.path), "connections have no shadow");
+            self.problem(Severity::Policy, location, path, text);
+            return Some(text.into());
+        }
         let fits = match (entry.role, owner) {
             (Role::Inbound, Owner::Api(_)) | (Role::Outbound, Owner::Service(_)) => true,
             (Role::Transport, Owner::Api(_)) => entry.name == "tls",

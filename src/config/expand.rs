@@ -128,6 +128,7 @@ impl Expansion<'_> {
                 policy: policy.policy_ref.name.clone(),
                 order: DEFAULT_ORDER,
                 inline_at: Some(at),
+                shadow: policy.ringway.is_shadow(),
                 refused: false,
             };
             if is_route(&attachment.policy.value) {
@@ -192,6 +193,7 @@ impl Expansion<'_> {
             policy: spec.policy_ref.name.clone(),
             order: spec.order.unwrap_or(DEFAULT_ORDER),
             inline_at: None,
+            shadow: spec.ringway.is_shadow(),
             refused: found.guessed,
         };
         if found.targets.is_empty() && !is_route(&attachment.policy.value) {
@@ -233,6 +235,7 @@ impl Expansion<'_> {
                 policy: Located { value: policy.clone(), location: location.clone() },
                 order: DEFAULT_ORDER,
                 inline_at: None,
+                shadow: false,
                 refused: true,
             });
         }
@@ -325,7 +328,12 @@ impl Expansion<'_> {
     /// A `route` or `route-weighted` policy.
     fn route(&mut self, api: usize, attachment: Attachment, position: (usize, usize)) {
         let (config_path, namespace) = (attachment.config_path(), attachment.id.namespace.clone());
-        let Attachment { written, id, policy, order, .. } = attachment;
+        let Attachment { written, id, policy, order, shadow, .. } = attachment;
+        if shadow {
+            let (path, text) =
+                (format!("{}.ringway.mode", written.path), "a route cannot be in shadow: requests take it");
+            self.problem(Severity::Error, &policy.location, path, text);
+        }
         let config = written.config.clone().unwrap_or_else(|| Node::empty_map(written.location.clone()));
         let weighted = policies::lookup(&policy.value).is_some_and(|entry| entry.name == "route-weighted");
         let destinations = match substitute::variables(&config, &config_path, self.environment, self.problems) {

@@ -3,9 +3,15 @@
 /// 64 bits over texts, each closed off from the next.
 pub struct Stable(u64);
 
+impl Default for Stable {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
 impl Stable {
     pub fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
+        Self::default()
     }
 
     pub fn text(mut self, text: &str) -> Self {
@@ -15,6 +21,10 @@ impl Stable {
         // No UTF-8 text holds this byte, so two texts are never one.
         self.byte(0xff);
         self
+    }
+
+    pub fn number(self, number: u64) -> Self {
+        self.text(&number.to_string())
     }
 
     pub fn finish(self) -> u64 {

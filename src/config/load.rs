@@ -156,6 +156,7 @@ impl Loaded {
             settings: &self.settings,
             extensions: &self.resources.extensions,
             secrets: &self.resources.secrets,
+            contracts: &self.resources.contracts,
             tickets,
             files,
         }

@@ -23,7 +23,7 @@ mod substitute;
 mod address;
 mod compile;
 pub mod endpoints;
-mod hash;
+pub mod hash;
 pub mod pattern;
 pub mod rule;
 pub mod snapshot;

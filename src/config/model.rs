@@ -59,6 +59,8 @@ pub struct Attachment {
     pub order: i64,
     /// Its place in the list of inline policies; bindings come behind the inline policies of their order.
     pub inline_at: Option<usize>,
+    /// `ringway.mode: shadow`.
+    pub shadow: bool,
     /// Its document has an error. Where the good documents may serve all the same, it refuses what it was to govern.
     pub refused: bool,
 }

@@ -223,9 +223,12 @@ pub struct SeriesId(pub u32);
 pub struct BoundPolicy {
     /// `<api>-<policyName>-<n>` or the binding's name.
     pub name: String,
-    /// Kind, namespace, name and the hash of the configuration: state carries over a reload where this is equal.
+    /// Hash of its owner, its name, its configuration and what that was compiled with, and of how many such stand before it in
+    /// the chain: what cores own of a policy carries over a reload where this is equal, wherever in the chain it stands then.
     pub identity: u64,
     pub policy: Compiled,
+    /// It decides, is counted and logged, and changes nothing.
+    pub shadow: bool,
     /// Empty: applies to every request.
     pub rules: Vec<Rule>,
 }

@@ -255,6 +255,7 @@ pub(super) mod tests {
     /// A snapshot of one API, with a policy that may be broken.
     pub fn snapshot(apis: usize, broken: Option<&str>) -> Arc<Snapshot> {
         let policy = |why: &str| BoundPolicy {
+            shadow: false,
             name: "orders-jwt-1".to_owned(),
             identity: 1,
             policy: Compiled::Broken(why.to_owned()),

@@ -3,13 +3,18 @@
 //! Strict Base64 has one text for each value, so credentials are compared as they come, without decoding. The comparison
 //! takes as long as what the client sent, wherever the two differ.
 
-use std::hint::black_box;
+use std::{hint::black_box, rc::Rc};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
-use super::{Authentication, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy};
+use super::{Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn};
 use crate::http::head::{Fields, Known};
+
+const MISSING: Answers =
+    Answers { status: 401, reason: "authentication_missing", when: "no usable `authorization` header came" };
+const FAILED: Answers =
+    Answers { status: 401, reason: "authentication_failed", when: "the user name or the password is wrong" };
 
 /// As the operator writes it. Both are plain text.
 #[derive(Deserialize)]
@@ -25,6 +30,12 @@ pub struct BasicAuthentication {
     expected: Box<[u8]>,
 }
 
+/// The two refusals, made once: who guesses passwords costs no allocation.
+pub struct State {
+    missing: Rc<LocalResponse>,
+    failed: Rc<LocalResponse>,
+}
+
 /// Neither the log nor a dump shows the password.
 impl std::fmt::Debug for BasicAuthentication {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -34,9 +45,12 @@ impl std::fmt::Debug for BasicAuthentication {
 
 impl Policy for BasicAuthentication {
     type Config = Config;
-    type State = ();
+    type State = State;
+    type PerExchange = ();
 
-    fn compile(config: Config) -> Result<Self, ConfigError> {
+    const ANSWERS: &'static [Answers] = &[MISSING, FAILED];
+
+    fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {
         let mut error = ConfigError::default();
         if config.username.is_empty() {
             error.add(Fault::at("username", "must not be empty"));
@@ -49,23 +63,20 @@ impl Policy for BasicAuthentication {
         error.or(Self { username: config.username, expected })
     }
 
-    fn state(&self, _: &Core) {}
+    fn state(&self, _: &Core) -> State {
+        let missing = "Registered authentication is set to HTTP basic authentication but there was no security context on \
+                       the session.";
+        State { missing: refusal(missing, MISSING), failed: refusal("Authentication Attempt Failed", FAILED) }
+    }
 
-    fn on_request(&self, (): &(), exchange: &mut Exchange) -> Flow {
-        match sole_credentials(&exchange.request.fields) {
+    fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        match sole_credentials(exchange.request_fields()) {
             Some(sent) if equal_in_constant_time(sent, &self.expected) => {
-                let authentication: &mut Authentication = exchange.authentication;
-                authentication.set_principal(&self.username);
+                exchange.authenticate(|authentication| authentication.set_principal(&self.username));
                 Flow::Continue
             }
-            Some(sent) if is_user_and_password(sent) => {
-                refuse("Authentication Attempt Failed", "authentication_failed")
-            }
-            _ => refuse(
-                "Registered authentication is set to HTTP basic authentication but there was no security context on \
-                 the session.",
-                "authentication_missing",
-            ),
+            Some(sent) if is_user_and_password(sent) => Flow::Respond(turn.state.failed.clone()),
+            _ => Flow::Respond(turn.state.missing.clone()),
         }
     }
 }
@@ -92,9 +103,9 @@ fn equal_in_constant_time(sent: &[u8], expected: &[u8]) -> bool {
     difference == 0
 }
 
-fn refuse(text: &str, reason: &'static str) -> Flow {
-    let response = LocalResponse::error_json(401, text, reason);
-    Flow::Respond(response.with_header("www-authenticate", "Basic realm=\"mule-realm\""))
+fn refusal(text: &str, answer: Answers) -> Rc<LocalResponse> {
+    let response = LocalResponse::error_json(answer.status, text, answer.reason);
+    Rc::new(response.with_header("www-authenticate", "Basic realm=\"mule-realm\""))
 }
 
 #[cfg(test)]
@@ -109,23 +120,23 @@ mod tests {
     fn check(sent: &[&str], refusal: &str) {
         let policy = testing::compile::<BasicAuthentication>("{username: user, password: 'pass:word'}").expect("valid");
         let lines: Vec<_> = sent.iter().map(|value| ("Authorization", *value)).collect();
-        let mut request = testing::request("GET", "/", &lines);
-        let mut authentication = Authentication::default();
-        let flow = policy.on_request(&(), &mut testing::exchange(&mut request, &mut authentication));
+        let mut trial = testing::Trial::new("GET", "/", &lines);
+        let state = policy.state(&Core { id: 0 });
+        let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         match flow {
             Flow::Continue => {
                 assert_eq!(refusal, "", "{sent:?} passed");
-                assert_eq!(authentication.principal(), Some("user"));
+                assert_eq!(trial.authentication.principal(), Some("user"));
             }
             Flow::Respond(response) => {
                 assert_eq!(String::from_utf8_lossy(&response.body), refusal, "{sent:?}");
                 assert_eq!(response.status, 401);
                 assert_eq!(response.content_type, Some("application/json; charset=UTF-8"));
                 assert_eq!(response.headers, [("www-authenticate".into(), "Basic realm=\"mule-realm\"".into())]);
-                assert_eq!(authentication.principal(), None);
+                assert_eq!(trial.authentication.principal(), None);
             }
         }
-        assert_eq!(request.fields.len(), sent.len(), "the upstream still sees what the client sent");
+        assert_eq!(trial.request.fields.len(), sent.len(), "the upstream still sees what the client sent");
     }
 
     #[test]

@@ -3,106 +3,98 @@
 //! Each policy's rules are asked when its turn comes, of the request as the policies before it left it. Only those that ran see
 //! the response, also when one of them answered the request itself.
 
-use super::{Core, Exchange, Flow, LocalResponse, State};
+use std::{collections::HashMap, rc::Rc};
+
+use super::{Core, Exchange, Flow, Instance, Kept, LocalResponse};
 use crate::{
     config::{
-        rule::{PatternLimit, Rule, RuleInput, Scratch},
-        snapshot::{BoundPolicy, relative},
+        rule::{PatternLimit, Rule, Scratch},
+        snapshot::BoundPolicy,
     },
     http::head::ResponseHead,
 };
 
-/// Which policies of one chain have run for one request; reused from request to request.
-#[derive(Clone, Debug, Default)]
-pub struct Ran {
-    first: u64,
-    /// For chains of more than 64.
-    rest: Vec<u64>,
+/// One core's policies by identity: what they own outlives a reload that changes nothing for them.
+#[derive(Default)]
+pub struct Instances(HashMap<u64, Rc<Instance>>);
+
+impl Instances {
+    /// Those of a chain, in its order.
+    pub fn chain(&mut self, chain: &[BoundPolicy], core: &Core) -> Vec<Rc<Instance>> {
+        let instance =
+            |bound: &BoundPolicy| self.0.entry(bound.identity).or_insert_with(|| bound.policy.instance(core)).clone();
+        chain.iter().map(instance).collect()
+    }
+
+    /// Drops those that no chain has any more. An exchange that began with one keeps it to its end.
+    pub fn retain(&mut self, named: impl Fn(u64) -> bool) {
+        self.0.retain(|identity, _| named(*identity));
+    }
 }
 
-impl Ran {
+/// Which policies of one chain have run for one request, in order, with what each keeps; reused from request to request.
+#[derive(Default)]
+pub struct Turns(Vec<(usize, Kept)>);
+
+impl Turns {
     pub fn clear(&mut self) {
-        self.first = 0;
-        self.rest.clear();
-    }
-
-    fn insert(&mut self, index: usize) {
-        let bit = 1 << (index % 64);
-        match (index / 64).checked_sub(1) {
-            None => self.first |= bit,
-            Some(word) => {
-                if self.rest.len() <= word {
-                    self.rest.resize(word + 1, 0);
-                }
-                self.rest[word] |= bit;
-            }
-        }
-    }
-
-    fn contains(&self, index: usize) -> bool {
-        let word = match (index / 64).checked_sub(1) {
-            None => self.first,
-            Some(word) => self.rest.get(word).copied().unwrap_or(0),
-        };
-        word & (1 << (index % 64)) != 0
+        self.0.clear();
     }
 }
 
-/// One core's states of a chain, in its order.
-pub fn states(chain: &[BoundPolicy], core: &Core) -> Vec<State> {
-    chain.iter().map(|bound| bound.policy.state(core)).collect()
-}
-
-/// `base` is how many bytes of the request's path the API's base takes.
+/// The request direction. `chain` and `instances` belong together, and `turns` is empty.
 pub fn run_request(
     chain: &[BoundPolicy],
-    states: &[State],
-    exchange: &mut Exchange,
-    base: usize,
+    instances: &[Rc<Instance>],
+    turns: &mut Turns,
+    exchange: &mut Exchange<'_>,
     scratch: &mut Scratch,
-    ran: &mut Ran,
 ) -> Flow {
-    ran.clear();
-    for (index, (bound, state)) in chain.iter().zip(states).enumerate() {
-        match applies(&bound.rules, exchange, base, scratch) {
+    for (index, (bound, instance)) in chain.iter().zip(instances).enumerate() {
+        match applies(&bound.rules, exchange, scratch) {
             Ok(true) => {}
             Ok(false) => continue,
-            Err(PatternLimit) => return Flow::Respond(LocalResponse::pattern_limit()),
+            Err(PatternLimit) => return Flow::respond(LocalResponse::pattern_limit()),
         }
-        ran.insert(index);
-        if let Flow::Respond(response) = bound.policy.on_request(state, exchange) {
-            return Flow::Respond(response);
+        turns.0.push((index, instance.begin()));
+        let (_, kept) = turns.0.last_mut().expect("it was just pushed");
+        exchange.set_shadow(bound.shadow);
+        match instance.on_request(kept, exchange) {
+            Flow::Respond(answer) if !bound.shadow => return Flow::Respond(answer),
+            Flow::Respond(_) | Flow::Continue => {}
         }
     }
     Flow::Continue
 }
 
-/// `chain`, `states` and `ran` are those of [`run_request`].
+/// The response direction, once for an exchange: every policy that has run, in the reverse order. Where one answers itself,
+/// `render` makes a head of that, which those before it see; the last such answer is returned.
 pub fn run_response(
     chain: &[BoundPolicy],
-    states: &[State],
-    exchange: &mut Exchange,
-    response: &mut ResponseHead,
-    ran: &Ran,
-) {
-    for (index, (bound, state)) in chain.iter().zip(states).enumerate().rev() {
-        if ran.contains(index) {
-            bound.policy.on_response(state, exchange, response);
+    instances: &[Rc<Instance>],
+    turns: &mut Turns,
+    exchange: &mut Exchange<'_>,
+    render: &dyn Fn(&mut ResponseHead, &LocalResponse),
+) -> Option<Rc<LocalResponse>> {
+    let mut answered = None;
+    while let Some((index, mut kept)) = turns.0.pop() {
+        let shadow = chain[index].shadow;
+        exchange.set_shadow(shadow);
+        if let Flow::Respond(answer) = instances[index].on_response(&mut kept, exchange)
+            && !shadow
+        {
+            render(exchange.response_head(), &answer);
+            answered = Some(answer);
         }
     }
+    answered
 }
 
-fn applies(rules: &[Rule], exchange: &Exchange, base: usize, scratch: &mut Scratch) -> Result<bool, PatternLimit> {
+fn applies(rules: &[Rule], exchange: &Exchange<'_>, scratch: &mut Scratch) -> Result<bool, PatternLimit> {
     if rules.is_empty() {
         return Ok(true);
     }
-    let request = &*exchange.request;
-    let input = RuleInput {
-        path: relative(&request.path, base),
-        authority: &request.authority,
-        method: &request.method,
-        fields: &request.fields,
-    };
+    let input = exchange.rule_input();
     for rule in rules {
         if rule.holds(&input, scratch)? {
             return Ok(true);
@@ -116,7 +108,7 @@ mod tests {
     use super::*;
     use crate::{
         config::rule::RawRule,
-        policies::{Authentication, Compiled, compile, testing},
+        policies::{Compiled, compile, testing},
     };
 
     /// A chain of `(name, config, path of its rule or empty)`.
@@ -127,11 +119,12 @@ mod tests {
             let raw = RawRule { path: Some(path.to_owned()), ..RawRule::default() };
             if path.is_empty() { Vec::new() } else { vec![Rule::compile(&raw, &mut patterns).expect("valid")] }
         };
-        let chain = written.iter().map(|(name, config, path)| BoundPolicy {
+        let chain = written.iter().enumerate().map(|(at, (name, config, path))| BoundPolicy {
             name: (*name).to_owned(),
-            identity: 0,
-            policy: compile(name, &testing::node(config), "config", &mut problems),
+            identity: at as u64,
+            policy: compile(name, &testing::node(config), "config", &mut testing::site(), &mut problems),
             rules: rules(path),
+            shadow: false,
         });
         let chain = chain.collect();
         (chain, Scratch::new(patterns))
@@ -140,19 +133,17 @@ mod tests {
     /// What the chain does with `GET path`, where 4 bytes are the API's base: the headers that go upstream and the reason of
     /// a refusal, then the headers of the response.
     fn run(chain: &[BoundPolicy], scratch: &mut Scratch, path: &str) -> (String, Option<&'static str>, String) {
-        let states = states(chain, &Core { id: 0 });
-        let mut request = testing::request("GET", path, &[]);
-        let mut response = testing::response(200, &[]);
-        let mut authentication = Authentication::default();
-        let mut exchange = testing::exchange(&mut request, &mut authentication);
-        let mut ran = Ran { first: u64::MAX, rest: vec![u64::MAX; 2] };
-        let reason = match run_request(chain, &states, &mut exchange, 4, scratch, &mut ran) {
+        let instances = Instances::default().chain(chain, &Core { id: 0 });
+        let mut trial = testing::Trial::new("GET", path, &[]);
+        let mut turns = Turns::default();
+        let reason = trial.with(4, |exchange| match run_request(chain, &instances, &mut turns, exchange, scratch) {
             Flow::Continue => None,
             Flow::Respond(refusal) => Some(refusal.reason),
-        };
-        run_response(chain, &states, &mut exchange, &mut response, &ran);
+        });
+        trial.with(4, |exchange| run_response(chain, &instances, &mut turns, exchange, &|_, _| {}));
+        assert!(turns.0.is_empty(), "nothing is left to run twice");
         let names = |fields| testing::lines(fields).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
-        (names(&request.fields), reason, names(&response.fields))
+        (names(&trial.request.fields), reason, names(&trial.response.fields))
     }
 
     fn check(written: &[(&str, &str, &str)], path: &str, expected: (&str, Option<&'static str>, &str)) {
@@ -219,7 +210,28 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_may_be_longer_than_a_word() {
+    fn a_policy_in_shadow_decides_and_changes_nothing() {
+        let (mut chain, mut scratch) = chain(&[("header-injection", A, ""), LOGIN, ("header-injection", B, "")]);
+        chain[0].shadow = true;
+        chain[1].shadow = true;
+        assert_eq!(run(&chain, &mut scratch, "/api"), ("b".into(), None, "b".into()));
+    }
+
+    #[test]
+    fn what_a_policy_owns_outlives_a_reload_that_does_not_change_it() {
+        let (mut chain, _) = chain(&[("header-injection", A, ""), ("header-injection", B, "")]);
+        let mut instances = Instances::default();
+        let before = instances.chain(&chain, &Core { id: 0 });
+        chain.swap(0, 1);
+        chain[0].identity = 7;
+        let after = instances.chain(&chain, &Core { id: 0 });
+        assert!(Rc::ptr_eq(&before[0], &after[1]) && !Rc::ptr_eq(&before[1], &after[0]));
+        instances.retain(|identity| identity == 7);
+        assert_eq!(instances.0.len(), 1);
+    }
+
+    #[test]
+    fn a_chain_may_be_long() {
         let (chain, mut scratch) = chain(&vec![("header-injection", A, ""); 130]);
         let (request, _, response) = run(&chain, &mut scratch, "/api");
         assert_eq!((request.len(), response.len()), (259, 259));

@@ -5,11 +5,11 @@
 
 use serde::Deserialize;
 
-use super::{ConfigError, Core, Exchange, Fault, Flow, Policy, header_names::is_gateways};
-use crate::http::{
-    bytes::{is_field_value, is_token},
-    head::{Fields, ResponseHead},
+use super::{
+    ConfigError, Core, Exchange, Fault, Flow, Headers, LocalResponse, Policy, Site, Turn,
+    headers::{BadName, HeaderName},
 };
+use crate::http::bytes::is_field_value;
 
 /// As the operator writes it; inbound is the request, outbound the response.
 #[derive(Deserialize)]
@@ -35,14 +35,11 @@ pub struct HeaderInjection {
 
 #[derive(Debug)]
 struct Injection {
-    name: Box<[u8]>,
+    name: HeaderName,
     value: Box<[u8]>,
     /// Takes the place of what is there; most names get a further value instead.
     overwrites: bool,
 }
-
-/// A name takes part in every search through a head.
-const NAME_BYTES_MAX: usize = 256;
 
 /// The published list is these and two that frame the message, `content-length` and `transfer-encoding`.
 const OVERWRITTEN: [&str; 2] = ["access-control-allow-origin", "content-type"];
@@ -50,10 +47,11 @@ const OVERWRITTEN: [&str; 2] = ["access-control-allow-origin", "content-type"];
 impl Policy for HeaderInjection {
     type Config = Config;
     type State = ();
+    type PerExchange = ();
 
     fn remarks(config: &Config) -> Vec<Fault> {
         let framing = |(field, header): (String, &Header)| {
-            is_gateways(header.key.trim().as_bytes()).then(|| {
+            (HeaderName::new(header.key.trim()) == Err(BadName::Gateways)).then(|| {
                 let text = format!("`{}` is the gateway's own; this line is ignored", header.key);
                 Fault::at(format!("{field}.key"), text)
             })
@@ -64,7 +62,7 @@ impl Policy for HeaderInjection {
             .collect()
     }
 
-    fn compile(config: Config) -> Result<Self, ConfigError> {
+    fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {
         let mut error = ConfigError::default();
         if config.inbound_headers.is_empty() && config.outbound_headers.is_empty() {
             error.add(Fault::at("", "`inboundHeaders` and `outboundHeaders` are both empty"));
@@ -76,24 +74,23 @@ impl Policy for HeaderInjection {
 
     fn state(&self, _: &Core) {}
 
-    fn on_request(&self, (): &(), exchange: &mut Exchange) -> Flow {
-        inject(&self.inbound, &mut exchange.request.fields);
-        Flow::Continue
+    fn on_request(&self, _: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        inject(&self.inbound, exchange.request_headers())
     }
 
-    fn on_response(&self, (): &(), _: &mut Exchange, response: &mut ResponseHead) {
-        inject(&self.outbound, &mut response.fields);
+    fn on_response(&self, _: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        inject(&self.outbound, exchange.response_headers())
     }
 }
 
-fn inject(injections: &[Injection], fields: &mut Fields) {
+fn inject(injections: &[Injection], mut headers: Headers<'_>) -> Flow {
     for Injection { name, value, overwrites } in injections {
-        if *overwrites {
-            fields.set(name, value);
-        } else {
-            fields.append(name, value);
+        let written = if *overwrites { headers.set(name, value) } else { headers.append(name, value) };
+        if written.is_err() {
+            return Flow::respond(LocalResponse::failed_policy());
         }
     }
+    Flow::Continue
 }
 
 /// Each header with its path below `config`.
@@ -105,23 +102,26 @@ fn injections(list: &str, headers: &[Header], error: &mut ConfigError) -> Box<[I
     let mut injections = Vec::with_capacity(headers.len());
     for (field, header) in named(list, headers) {
         let (name, value) = (header.key.trim(), header.value.trim());
-        let checks = [
-            (format!("{field}.key"), name, is_token(name.as_bytes()), "not a header name"),
-            (format!("{field}.value"), value, is_field_value(value.as_bytes()), "not a header value"),
-        ];
-        for (field, text, is_legal, fault) in checks {
+        let name = match HeaderName::new(name) {
+            _ if is_expression(name) => None,
+            Ok(name) => Some(name),
+            Err(BadName::Gateways) => None,
+            Err(fault) => {
+                error.add(Fault::at(format!("{field}.key"), fault.to_string()));
+                None
+            }
+        };
+        for (field, text) in [(format!("{field}.key"), header.key.trim()), (format!("{field}.value"), value)] {
             if is_expression(text) {
                 error.add(Fault::not_implemented(field, "expressions in `#[...]`"));
-            } else if !is_legal {
-                error.add(Fault::at(field, fault));
+            } else if !is_field_value(text.as_bytes()) {
+                error.add(Fault::at(field, "not a header value"));
             }
         }
-        if name.len() > NAME_BYTES_MAX {
-            error.add(Fault::at(format!("{field}.key"), format!("longer than {NAME_BYTES_MAX} bytes")));
-        }
-        if !is_gateways(name.as_bytes()) {
-            let overwrites = OVERWRITTEN.iter().any(|overwritten| name.eq_ignore_ascii_case(overwritten));
-            injections.push(Injection { name: name.as_bytes().into(), value: value.as_bytes().into(), overwrites });
+        if let Some(name) = name {
+            let text = header.key.trim();
+            let overwrites = OVERWRITTEN.iter().any(|overwritten| text.eq_ignore_ascii_case(overwritten));
+            injections.push(Injection { name, value: value.as_bytes().into(), overwrites });
         }
     }
     injections.into()
@@ -134,20 +134,17 @@ fn is_expression(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policies::{Authentication, testing};
+    use crate::policies::testing;
 
     /// What a message that has `a: 1` and `content-type: text/plain` becomes, in the request and in the response direction.
     fn check(config: &str, request: &[(&str, &str)], response: &[(&str, &str)]) {
         let policy = testing::compile::<HeaderInjection>(config).expect("valid");
         let sent = [("a", "1"), ("Content-Type", "text/plain"), ("Content-Length", "5")];
-        let mut head = testing::request("GET", "/", &sent);
-        let mut authentication = Authentication::default();
-        let mut answer = testing::response(200, &sent);
-        let mut exchange = testing::exchange(&mut head, &mut authentication);
-        assert!(matches!(policy.on_request(&(), &mut exchange), Flow::Continue));
-        policy.on_response(&(), &mut exchange, &mut answer);
-        assert_eq!(testing::lines(&head.fields), testing::owned(request));
-        assert_eq!(testing::lines(&answer.fields), testing::owned(response));
+        let mut trial = testing::Trial::new("GET", "/", &sent).answered(200, &sent);
+        assert!(matches!(trial.ask(&policy), Flow::Continue));
+        assert!(matches!(trial.answer(&policy), Flow::Continue));
+        assert_eq!(testing::lines(&trial.request.fields), testing::owned(request));
+        assert_eq!(testing::lines(&trial.response.fields), testing::owned(response));
     }
 
     const SENT: [(&str, &str); 3] = [("a", "1"), ("Content-Type", "text/plain"), ("Content-Length", "5")];

@@ -7,11 +7,8 @@ use std::cell::RefCell;
 
 use serde::Deserialize;
 
-use super::{ConfigError, Core, Exchange, Fault, Flow, Policy, header_names::is_gateways};
-use crate::{
-    config::{pattern::Pattern, rule::Scratch},
-    http::head::{Fields, ResponseHead},
-};
+use super::{ConfigError, Core, Exchange, Fault, Flow, Headers, Policy, Site, Turn, headers::is_gateways};
+use crate::config::{pattern::Pattern, rule::Scratch};
 
 /// As the operator writes it; inbound is the request, outbound the response.
 #[derive(Deserialize, Default)]
@@ -32,6 +29,7 @@ impl Policy for HeaderRemoval {
     type Config = Config;
     /// Room to run the patterns in.
     type State = RefCell<Scratch>;
+    type PerExchange = ();
 
     fn remarks(config: &Config) -> Vec<Fault> {
         let kept = |(field, entry): (String, &String)| {
@@ -43,7 +41,7 @@ impl Policy for HeaderRemoval {
             .collect()
     }
 
-    fn compile(config: Config) -> Result<Self, ConfigError> {
+    fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {
         let mut error = ConfigError::default();
         if config.inbound_headers.is_empty() && config.outbound_headers.is_empty() {
             error.add(Fault::at("", "`inboundHeaders` and `outboundHeaders` are both empty"));
@@ -69,24 +67,25 @@ impl Policy for HeaderRemoval {
         RefCell::new(Scratch::new(self.patterns))
     }
 
-    fn on_request(&self, scratch: &Self::State, exchange: &mut Exchange) -> Flow {
-        remove(&self.inbound, &mut scratch.borrow_mut(), &mut exchange.request.fields);
+    fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        remove(&self.inbound, &mut turn.state.borrow_mut(), exchange.request_headers());
         Flow::Continue
     }
 
-    fn on_response(&self, scratch: &Self::State, _: &mut Exchange, response: &mut ResponseHead) {
-        remove(&self.outbound, &mut scratch.borrow_mut(), &mut response.fields);
+    fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        remove(&self.outbound, &mut turn.state.borrow_mut(), exchange.response_headers());
+        Flow::Continue
     }
 }
 
-fn remove(patterns: &[Pattern], scratch: &mut Scratch, fields: &mut Fields) {
+fn remove(patterns: &[Pattern], scratch: &mut Scratch, mut headers: Headers<'_>) {
     if patterns.is_empty() {
         return;
     }
-    fields.retain(|field| {
+    headers.remove_if(|name| {
         // A name that a pattern could not decide on within its limit goes: it may be one that must not pass.
-        let mut listed = patterns.iter().map(|pattern| pattern.is_match(field.name, scratch).unwrap_or(true));
-        is_kept(field.name) || !listed.any(|listed| listed)
+        let mut listed = patterns.iter().map(|pattern| pattern.is_match(name, scratch).unwrap_or(true));
+        !is_kept(name) && listed.any(|listed| listed)
     });
 }
 
@@ -104,7 +103,7 @@ fn named<'a>(list: &'a str, entries: &'a [String]) -> impl Iterator<Item = (Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policies::{Authentication, testing};
+    use crate::{http::head::Fields, policies::testing};
 
     const SENT: [&str; 8] = [
         "Accept",
@@ -122,15 +121,14 @@ mod tests {
         let policy = testing::compile::<HeaderRemoval>(config).expect("valid");
         let state = policy.state(&Core { id: 0 });
         let lines = SENT.map(|name| (name, "value"));
-        let mut head = testing::request("GET", "/", &lines);
-        let mut answer = testing::response(200, &lines);
-        let mut authentication = Authentication::default();
-        let mut exchange = testing::exchange(&mut head, &mut authentication);
-        assert!(matches!(policy.on_request(&state, &mut exchange), Flow::Continue));
-        policy.on_response(&state, &mut exchange, &mut answer);
+        let mut trial = testing::Trial::new("GET", "/", &lines).answered(200, &lines);
+        let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
+        assert!(matches!(flow, Flow::Continue));
+        let flow = trial.with(0, |exchange| policy.on_response(Turn { state: &state, kept: &mut () }, exchange));
+        assert!(matches!(flow, Flow::Continue));
         let names = |fields: &Fields| testing::lines(fields).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        assert_eq!(names(&head.fields), request, "{config}");
-        assert_eq!(names(&answer.fields), response, "{config}");
+        assert_eq!(names(&trial.request.fields), request, "{config}");
+        assert_eq!(names(&trial.response.fields), response, "{config}");
     }
 
     fn without(gone: &[usize]) -> Vec<&'static str> {

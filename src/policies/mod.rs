@@ -4,26 +4,26 @@
 //! [`Exchange`], which the proxy builds; policies know nothing of the proxy.
 
 pub mod chain;
+pub mod exchange;
+pub mod headers;
 pub mod policy;
 
 pub mod basic_authentication;
 pub mod header_injection;
-mod header_names;
-
 pub mod header_removal;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use policy::{Authentication, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy};
+pub use exchange::{At, Authentication, Exchange, Headers, Peer};
+pub use policy::{Answers, ConfigError, Core, Fault, Flow, LocalResponse, Policy, Site, Turn};
 
-use crate::{
-    config::{
-        node::{Node, nearest},
-        problem::{Location, Problem, Severity},
-    },
-    http::head::ResponseHead,
+use std::{rc::Rc, sync::Arc};
+
+use crate::config::{
+    node::{Node, nearest},
+    problem::{Location, Problem, Severity},
 };
 
 /// What a name of the table is for.
@@ -46,124 +46,154 @@ pub struct Entry {
     pub role: Role,
     /// It works today; otherwise a file that uses it loads and its requests get 503.
     pub implemented: bool,
+    /// One list, of a policy of a chain: what it may answer itself.
+    pub answers: &'static [&'static [Answers]],
 }
 
-/// Makes the closed `enum`s, the table of names and everything that asks which policy it has. A line is
-/// `"name" Role file::Type;` for a policy that works, and `"name" Role;` for a name to come.
+/// Makes the closed `enum`s, the table of names and everything that asks which policy it has. One line for each name:
+/// `"name" Role => file::Type;` for a policy of a chain, `"name" Role elsewhere;` for what is read outside of chains, and
+/// `"name" Role;` for a name to come.
 macro_rules! policies {
-    (
-        works { $($name:literal $role:ident $file:ident::$policy:ident;)* }
-        works_elsewhere { $($elsewhere:literal $elsewhere_role:ident;)* }
-        to_come { $($missing:literal $missing_role:ident;)* }
-    ) => {
-        /// Every name of the reference, in the order of this table.
+    ($($name:literal $role:ident $(=> $file:ident::$policy:ident)? $($elsewhere:ident)?;)*) => {
+        /// Every name of the reference, in alphabetical order.
         pub static TABLE: &[Entry] = &[
-            $(Entry { name: $name, role: Role::$role, implemented: true },)*
-            $(Entry { name: $elsewhere, role: Role::$elsewhere_role, implemented: true },)*
-            $(Entry { name: $missing, role: Role::$missing_role, implemented: false },)*
+            $(Entry {
+                name: $name,
+                role: Role::$role,
+                implemented: !concat!($(stringify!($policy),)? $(stringify!($elsewhere),)?).is_empty(),
+                answers: &[$(<$file::$policy as Policy>::ANSWERS)?],
+            },)*
         ];
 
-        /// A policy as the chain runs it; shared by all cores.
+        /// A policy as it was compiled; shared by all cores.
         #[derive(Debug)]
         pub enum Compiled {
             /// Could not be built, for this reason: every request it would have governed is refused with 503.
             Broken(String),
-            $($policy($file::$policy),)*
+            $($($policy(Arc<$file::$policy>),)?)*
         }
 
-        /// What one core owns of a policy.
-        #[derive(Debug)]
-        pub enum State {
+        /// A policy with what one core owns of it. It outlives reloads that change nothing for it.
+        pub enum Instance {
             Broken,
-            $($policy(<$file::$policy as Policy>::State),)*
+            $($($policy { policy: Arc<$file::$policy>, state: <$file::$policy as Policy>::State },)?)*
+        }
+
+        /// What a policy keeps of one exchange.
+        #[derive(Default)]
+        pub enum Kept {
+            #[default]
+            Nothing,
+            $($($policy(<$file::$policy as Policy>::PerExchange),)?)*
         }
 
         impl Compiled {
             /// `None` for a name that no chain can run yet.
-            fn build(name: &str, config: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+            fn build(
+                name: &str,
+                config: &Node,
+                path: &str,
+                site: &mut Site<'_>,
+                problems: &mut Vec<Problem>,
+            ) -> Option<Self> {
                 match name {
-                    $($name => Some(build(config, path, problems).map_or_else(Self::Broken, Self::$policy)),)*
+                    $($($name => Some(
+                        build(config, path, site, problems)
+                            .map_or_else(Self::Broken, |policy| Self::$policy(Arc::new(policy))),
+                    ),)?)*
                     _ => None,
                 }
             }
 
-            pub fn state(&self, core: &Core) -> State {
+            pub fn instance(&self, core: &Core) -> Rc<Instance> {
+                Rc::new(match self {
+                    Self::Broken(_) => Instance::Broken,
+                    $($(Self::$policy(policy) => {
+                        Instance::$policy { state: policy.state(core), policy: policy.clone() }
+                    })?)*
+                })
+            }
+        }
+
+        impl Instance {
+            /// What it begins an exchange with.
+            pub fn begin(&self) -> Kept {
                 match self {
-                    Self::Broken(_) => State::Broken,
-                    $(Self::$policy(policy) => State::$policy(policy.state(core)),)*
+                    Self::Broken => Kept::Nothing,
+                    $($(Self::$policy { .. } => Kept::$policy(Default::default()),)?)*
                 }
             }
 
-            pub fn on_request(&self, state: &State, exchange: &mut Exchange) -> Flow {
-                match (self, state) {
-                    (Self::Broken(_), _) => Flow::Respond(LocalResponse::broken_policy()),
-                    $((Self::$policy(policy), State::$policy(state)) => policy.on_request(state, exchange),)*
-                    _ => unreachable!("a core makes its states from the chain it runs"),
+            pub fn on_request(&self, kept: &mut Kept, exchange: &mut Exchange<'_>) -> Flow {
+                match (self, kept) {
+                    (Self::Broken, _) => Flow::respond(LocalResponse::broken_policy()),
+                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                        policy.on_request(Turn { state, kept }, exchange)
+                    })?)*
+                    _ => unreachable!("a turn keeps what its own instance began with"),
                 }
             }
 
-            pub fn on_response(&self, state: &State, exchange: &mut Exchange, response: &mut ResponseHead) {
-                match (self, state) {
-                    (Self::Broken(_), _) => {}
-                    $((Self::$policy(policy), State::$policy(state)) => policy.on_response(state, exchange, response),)*
-                    _ => unreachable!("a core makes its states from the chain it runs"),
+            pub fn on_response(&self, kept: &mut Kept, exchange: &mut Exchange<'_>) -> Flow {
+                match (self, kept) {
+                    (Self::Broken, _) => Flow::Continue,
+                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                        policy.on_response(Turn { state, kept }, exchange)
+                    })?)*
+                    _ => unreachable!("a turn keeps what its own instance began with"),
                 }
             }
         }
+
+        $($(const _: () = assert!(size_of::<<$file::$policy as Policy>::PerExchange>() <= policy::KEPT_BYTES_MAX);)?)*
     };
 }
 
 policies! {
-    works {
-        "http-basic-authentication-flex" Inbound basic_authentication::BasicAuthentication;
-        "header-injection-flex" Inbound header_injection::HeaderInjection;
-        "header-removal-flex" Inbound header_removal::HeaderRemoval;
-    }
-    works_elsewhere {
-        "route" Routing;
-        "route-weighted" Routing;
-        "tls" Transport;
-        "tls-outbound" Transport;
-    }
-    to_come {
-        "ldap-authentication-flex" Inbound;
-        "client-id-enforcement-flex" Inbound;
-        "cors-flex" Inbound;
-        "native-ext-authz-flex" Inbound;
-        "native-ext-proc-flex" Inbound;
-        "health-check-flex" Inbound;
-        "http-caching-flex" Inbound;
-        "ip-allowlist-flex" Inbound;
-        "ip-blocklist-flex" Inbound;
-        "json-threat-protection-flex" Inbound;
-        "jwt-validation-flex" Inbound;
-        "message-logging-flex" Inbound;
-        "oauth2-token-introspection-flex" Inbound;
-        "openidconnect-access-token-enforcement-flex" Inbound;
-        "rate-limiting-flex" Inbound;
-        "rate-limiting-sla-based-flex" Inbound;
-        "spike-control-flex" Inbound;
-        "spec-validation-flex" Inbound;
-        "soap-validation" Inbound;
-        "xml-threat-protection-flex" Inbound;
-        "injection-protection-flex" Inbound;
-        "stream-idle-timeout-flex" Inbound;
-        "response-timeout-flex" Inbound;
-        "tracing-flex" Inbound;
-        "dataweave-body-transformation-flex" Inbound;
-        "dataweave-headers-transformation-flex" Inbound;
-        "dataweave-request-filter-flex" Inbound;
-        "circuit-breaker-flex" Outbound;
-        "idle-timeout-flex" Outbound;
-        "credential-injection-basic-auth-flex" Outbound;
-        "credential-injection-oauth2-flex" Outbound;
-        "credential-injection-api-key-flex" Outbound;
-        "jwt-generation-flex" Outbound;
-        "native-aws-lambda" Outbound;
-        "native-aws-signature-flex" Outbound;
-        "message-logging-outbound-flex" Outbound;
-        "credential-injection-oauth2-obo" Outbound;
-    }
+    "circuit-breaker-flex" Outbound;
+    "client-id-enforcement-flex" Inbound;
+    "cors-flex" Inbound;
+    "credential-injection-api-key-flex" Outbound;
+    "credential-injection-basic-auth-flex" Outbound;
+    "credential-injection-oauth2-flex" Outbound;
+    "credential-injection-oauth2-obo" Outbound;
+    "dataweave-body-transformation-flex" Inbound;
+    "dataweave-headers-transformation-flex" Inbound;
+    "dataweave-request-filter-flex" Inbound;
+    "header-injection-flex" Inbound => header_injection::HeaderInjection;
+    "header-removal-flex" Inbound => header_removal::HeaderRemoval;
+    "health-check-flex" Inbound;
+    "http-basic-authentication-flex" Inbound => basic_authentication::BasicAuthentication;
+    "http-caching-flex" Inbound;
+    "idle-timeout-flex" Outbound;
+    "injection-protection-flex" Inbound;
+    "ip-allowlist-flex" Inbound;
+    "ip-blocklist-flex" Inbound;
+    "json-threat-protection-flex" Inbound;
+    "jwt-generation-flex" Outbound;
+    "jwt-validation-flex" Inbound;
+    "ldap-authentication-flex" Inbound;
+    "message-logging-flex" Inbound;
+    "message-logging-outbound-flex" Outbound;
+    "native-aws-lambda" Outbound;
+    "native-aws-signature-flex" Outbound;
+    "native-ext-authz-flex" Inbound;
+    "native-ext-proc-flex" Inbound;
+    "oauth2-token-introspection-flex" Inbound;
+    "openidconnect-access-token-enforcement-flex" Inbound;
+    "rate-limiting-flex" Inbound;
+    "rate-limiting-sla-based-flex" Inbound;
+    "response-timeout-flex" Inbound;
+    "route" Routing elsewhere;
+    "route-weighted" Routing elsewhere;
+    "soap-validation" Inbound;
+    "spec-validation-flex" Inbound;
+    "spike-control-flex" Inbound;
+    "stream-idle-timeout-flex" Inbound;
+    "tls" Transport elsewhere;
+    "tls-outbound" Transport elsewhere;
+    "tracing-flex" Inbound;
+    "xml-threat-protection-flex" Inbound;
 }
 
 /// Finds a name as written in a file: the table's own, the same with or without `-flex`, or `tls-inbound` for `tls`.
@@ -176,7 +206,7 @@ pub fn lookup(name: &str) -> Option<&'static Entry> {
 
 /// Makes a policy of a chain from its `config`, which stands at `path`. Whatever is wrong becomes a problem and a policy that
 /// refuses its requests, never a failure.
-pub fn compile(name: &str, config: &Node, path: &str, problems: &mut Vec<Problem>) -> Compiled {
+pub fn compile(name: &str, config: &Node, path: &str, site: &mut Site<'_>, problems: &mut Vec<Problem>) -> Compiled {
     let Some(entry) = lookup(name) else {
         let hint = nearest(name, TABLE.iter().map(|entry| entry.name));
         let hint = hint.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
@@ -186,7 +216,7 @@ pub fn compile(name: &str, config: &Node, path: &str, problems: &mut Vec<Problem
         let text = format!("`{name}` is a route, not a policy of a chain; bind it with a PolicyBinding");
         return broken(Severity::Policy, config, path, text, problems);
     }
-    Compiled::build(entry.name, config, path, problems)
+    Compiled::build(entry.name, config, path, site, problems)
         .unwrap_or_else(|| broken(Severity::Warning, config, path, format!("`{name}`: not implemented yet"), problems))
 }
 
@@ -196,7 +226,7 @@ fn broken(severity: Severity, config: &Node, path: &str, text: String, problems:
 }
 
 /// The policy, or why there is none.
-fn build<P: Policy>(config: &Node, path: &str, problems: &mut Vec<Problem>) -> Result<P, String> {
+fn build<P: Policy>(config: &Node, path: &str, site: &mut Site<'_>, problems: &mut Vec<Problem>) -> Result<P, String> {
     let found = problems.len();
     let written = config.deserialize_as::<P::Config>(Severity::Policy, path, problems);
     let whole = written.is_some();
@@ -217,7 +247,7 @@ fn build<P: Policy>(config: &Node, path: &str, problems: &mut Vec<Problem>) -> R
     for remark in P::remarks(&written) {
         push(Severity::Warning, remark);
     }
-    let policy = P::compile(written).map_err(|error| {
+    let policy = P::compile(written, site).map_err(|error| {
         for fault in error.faults {
             push(if fault.not_implemented { Severity::Warning } else { Severity::Policy }, fault);
         }

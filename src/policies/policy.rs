@@ -1,34 +1,98 @@
 //! What a policy is, what it sees of an exchange, and what it may answer.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, rc::Rc};
 
 use serde::de::DeserializeOwned;
 
-use crate::{
-    http::head::{RequestHead, ResponseHead},
-    tls::Identity,
+use super::Exchange;
+use crate::config::{
+    hash::Stable,
+    resources::{Contract, Id, Resource},
 };
 
-/// One policy, in three lifetimes: as written, compiled and shared by all cores, and one core's own state.
+/// One policy, in four lifetimes: as written, compiled and shared by all cores, one core's own state, and what it keeps of
+/// one exchange. A policy never waits: its functions are plain ones.
 pub trait Policy: Sized {
     /// As the operator writes it.
     type Config: DeserializeOwned;
-    /// One core's own; it never leaves its thread.
+    /// One core's own; it never leaves its thread, and outlives reloads that do not change the policy.
     type State;
+    /// From the request to its end: at most [`KEPT_BYTES_MAX`] bytes, `()` for most.
+    type PerExchange: Default;
+
+    /// What it may answer itself; its page lists the same.
+    const ANSWERS: &'static [Answers] = &[];
 
     /// What an operator should know about a configuration that works all the same.
     fn remarks(_config: &Self::Config) -> Vec<Fault> {
         Vec::new()
     }
     /// After this nothing asks whether a value is legal. Reports every fault, not only the first.
-    fn compile(config: Self::Config) -> Result<Self, ConfigError>;
+    fn compile(config: Self::Config, site: &mut Site<'_>) -> Result<Self, ConfigError>;
     fn state(&self, core: &Core) -> Self::State;
 
-    fn on_request(&self, _state: &Self::State, _exchange: &mut Exchange) -> Flow {
+    fn on_request(&self, _turn: Turn<'_, Self>, _exchange: &mut Exchange<'_>) -> Flow {
         Flow::Continue
     }
-    /// Runs for every policy that has run for the request, whoever answered it.
-    fn on_response(&self, _state: &Self::State, _exchange: &mut Exchange, _response: &mut ResponseHead) {}
+    /// Runs once for every policy that has run for the request, whoever answered it. An answer takes the place of the one that
+    /// has come, and those that ran before this policy see it.
+    fn on_response(&self, _turn: Turn<'_, Self>, _exchange: &mut Exchange<'_>) -> Flow {
+        Flow::Continue
+    }
+}
+
+/// One answer of a policy's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    pub status: u16,
+    /// The log's flag, the metric's label and the documentation's anchor.
+    pub reason: &'static str,
+    /// When it is given, in words that stand behind "where".
+    pub when: &'static str,
+}
+
+/// What a policy may keep of one exchange.
+pub const KEPT_BYTES_MAX: usize = 64;
+
+/// What is the policy's own while it has its turn.
+pub struct Turn<'t, P: Policy> {
+    pub state: &'t P::State,
+    pub kept: &'t mut P::PerExchange,
+}
+
+/// Where a policy is bound, while it is compiled, and what of the rest of the configuration it may use.
+pub struct Site<'s> {
+    /// The ApiInstance or the Service.
+    pub owner: &'s Id,
+    contracts: &'s [Resource<Contract>],
+    identity: Stable,
+}
+
+impl<'s> Site<'s> {
+    pub fn new(owner: &'s Id, contracts: &'s [Resource<Contract>]) -> Self {
+        Self { owner, contracts, identity: Stable::new() }
+    }
+
+    /// The clients that this API has. A policy that reads them is another one when they change.
+    pub fn contracts(&mut self) -> impl Iterator<Item = &'s Contract> + use<'s> {
+        let owner = self.owner;
+        let is_ours = move |contract: &&Resource<Contract>| {
+            contract.spec.api_id.value == owner.name && contract.id.namespace == owner.namespace
+        };
+        for Contract { client, sla, .. } in self.contracts.iter().filter(is_ours).map(|contract| &contract.spec) {
+            // The client shows its id alone; what else counts is hashed beside it, and kept nowhere.
+            let secret = client.secret.as_deref().unwrap_or_default();
+            let name = client.name.as_deref().unwrap_or_default();
+            let identity = std::mem::take(&mut self.identity);
+            self.identity = identity.text(&client.id).text(secret).text(name).text(&format!("{sla:?}"));
+        }
+        self.contracts.iter().filter(is_ours).map(|contract| &contract.spec)
+    }
+
+    /// A hash of what was handed out.
+    pub fn identity(self) -> u64 {
+        self.identity.finish()
+    }
 }
 
 /// The core that a state is made for.
@@ -37,47 +101,22 @@ pub struct Core {
     pub id: usize,
 }
 
-/// What a policy sees and may change of one exchange. Framing is not among it: the proxy sends `content-length` and
-/// `transfer-encoding` from what it parsed, and `host` and `connection` from its own decisions.
-pub struct Exchange<'a> {
-    /// Its path is normalised.
-    pub request: &'a mut RequestHead,
-    /// Where the connection comes from.
-    pub client: IpAddr,
-    /// Whom the client's certificate names. It was verified: where the port asks for none, or none was shown, nobody.
-    pub certificate: Option<&'a Identity>,
-    pub authentication: &'a mut Authentication,
-}
-
-/// Who the client is, as far as policies have found out. Lives with a connection, so that its buffers are reused.
-#[derive(Clone, Debug, Default)]
-pub struct Authentication {
-    principal: String,
-}
-
-impl Authentication {
-    /// Forgets the previous request's client.
-    pub fn clear(&mut self) {
-        self.principal.clear();
-    }
-
-    pub fn set_principal(&mut self, name: &str) {
-        self.principal.clear();
-        self.principal.push_str(name);
-    }
-
-    pub fn principal(&self) -> Option<&str> {
-        (!self.principal.is_empty()).then_some(&self.principal)
-    }
-}
-
-/// What happens next in the request direction.
+/// What happens next.
 #[derive(Debug)]
 pub enum Flow {
     Continue,
-    /// The chain turns round here.
-    Respond(LocalResponse),
+    /// The chain turns round here. An answer that is always the same is made once, in the policy's state.
+    Respond(Rc<LocalResponse>),
 }
+
+impl Flow {
+    pub fn respond(answer: LocalResponse) -> Self {
+        Self::Respond(Rc::new(answer))
+    }
+}
+
+// Each policy of a chain returns one.
+const _: () = assert!(size_of::<Flow>() <= 16);
 
 /// An answer of the gateway's own. The proxy adds `server`, `date`, `content-length` and `connection`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +149,11 @@ impl LocalResponse {
     /// The client learns that it is not to blame; which policy and why is for the log.
     pub fn broken_policy() -> Self {
         Self::error_json(503, "A policy of this API is not available.", "policy_broken")
+    }
+
+    /// A policy could not do for this request what it was configured to do.
+    pub fn failed_policy() -> Self {
+        Self::error_json(500, "A policy of this API has failed.", "policy_failed")
     }
 
     pub fn pattern_limit() -> Self {

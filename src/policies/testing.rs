@@ -1,10 +1,15 @@
 //! What the tests of policies share: heads, exchanges and configurations from a few words.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-use super::{Authentication, Exchange, Policy};
+use super::{At, Authentication, Exchange, Peer, Policy, Site, Turn};
 use crate::{
-    config::{node::Node, problem::Problem},
+    config::{
+        node::Node,
+        problem::Problem,
+        resources::Id,
+        snapshot::{Api, SeriesId},
+    },
     http::head::{Fields, RequestHead, ResponseHead},
 };
 
@@ -18,7 +23,7 @@ pub fn node(text: &str) -> Node {
 /// The policy, or its problems without their place.
 pub fn compile<P: Policy>(config: &str) -> Result<P, Vec<String>> {
     let mut problems = Vec::new();
-    super::build(&node(config), "config", &mut problems).map_err(|_| texts(&problems))
+    super::build(&node(config), "config", &mut site(), &mut problems).map_err(|_| texts(&problems))
 }
 
 pub fn faults<P: Policy + std::fmt::Debug>(config: &str) -> Vec<String> {
@@ -28,7 +33,7 @@ pub fn faults<P: Policy + std::fmt::Debug>(config: &str) -> Vec<String> {
 /// What is remarked on a configuration that works.
 pub fn remarks<P: Policy>(config: &str) -> Vec<String> {
     let mut problems = Vec::new();
-    assert!(super::build::<P>(&node(config), "config", &mut problems).is_ok(), "{config}");
+    assert!(super::build::<P>(&node(config), "config", &mut site(), &mut problems).is_ok(), "{config}");
     texts(&problems)
 }
 
@@ -36,22 +41,61 @@ fn texts(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(|problem| format!("{}: {}", problem.path, problem.text)).collect()
 }
 
-pub fn request(method: &str, path: &str, lines: &[(&str, &str)]) -> RequestHead {
-    RequestHead {
-        method: method.into(),
-        path: path.into(),
-        authority: "api.example:8081".into(),
-        fields: fields(lines),
-        ..RequestHead::default()
+pub fn site() -> Site<'static> {
+    static OWNER: std::sync::LazyLock<Id> = std::sync::LazyLock::new(|| Id::new("default", "api"));
+    Site::new(&OWNER, &[])
+}
+
+/// One exchange, to try policies on.
+pub struct Trial {
+    pub request: RequestHead,
+    pub response: ResponseHead,
+    pub authentication: Authentication,
+    api: Api,
+}
+
+impl Trial {
+    pub fn new(method: &str, path: &str, lines: &[(&str, &str)]) -> Self {
+        let request = RequestHead {
+            method: method.into(),
+            path: path.into(),
+            authority: "api.example:8081".into(),
+            fields: fields(lines),
+            ..RequestHead::default()
+        };
+        let api = Api {
+            namespace: "default".into(),
+            name: "api".into(),
+            base: String::new(),
+            series: SeriesId(0),
+            policies: Vec::new(),
+            routes: Vec::new(),
+        };
+        let response = ResponseHead { status: 200, ..ResponseHead::default() };
+        Self { request, response, authentication: Authentication::default(), api }
     }
-}
 
-pub fn response(status: u16, lines: &[(&str, &str)]) -> ResponseHead {
-    ResponseHead { status, fields: fields(lines), ..ResponseHead::default() }
-}
+    pub fn answered(mut self, status: u16, lines: &[(&str, &str)]) -> Self {
+        self.response = ResponseHead { status, fields: fields(lines), ..ResponseHead::default() };
+        self
+    }
 
-pub fn exchange<'a>(request: &'a mut RequestHead, authentication: &'a mut Authentication) -> Exchange<'a> {
-    Exchange { request, client: IpAddr::from([192, 0, 2, 1]), certificate: None, authentication }
+    /// `base` is how many bytes of the path the API's base takes.
+    pub fn with<R>(&mut self, base: usize, run: impl FnOnce(&mut Exchange<'_>) -> R) -> R {
+        let peer = Peer { address: ([192, 0, 2, 1], 40000).into(), scheme: "http", certificate: None };
+        let at = At { api: &self.api, base, service: None };
+        run(&mut Exchange::new(&mut self.request, &mut self.response, &mut self.authentication, peer, at))
+    }
+
+    /// One policy's turn in the request direction.
+    pub fn ask<P: Policy<State = (), PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
+        self.with(0, |exchange| policy.on_request(Turn { state: &(), kept: &mut () }, exchange))
+    }
+
+    /// And in the response direction.
+    pub fn answer<P: Policy<State = (), PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
+        self.with(0, |exchange| policy.on_response(Turn { state: &(), kept: &mut () }, exchange))
+    }
 }
 
 pub fn lines(fields: &Fields) -> Vec<(String, String)> {

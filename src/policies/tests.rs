@@ -77,7 +77,7 @@ fn plain(line: &str) -> String {
 /// What `name` with `config` becomes, as its problems and why it is broken.
 fn check(name: &str, config: &str, expected: &[&str], reason: Option<&str>) {
     let mut problems = Vec::new();
-    let compiled = compile(name, &node(config), "api.spec.policies[0].config", &mut problems);
+    let compiled = compile(name, &node(config), "api.spec.policies[0].config", &mut testing::site(), &mut problems);
     let shown: Vec<String> = problems
         .iter()
         .map(|problem| {
@@ -162,7 +162,7 @@ fn the_examples_have_no_problems() {
             let name = policy.get("policyRef").and_then(|reference| reference.get("name")).and_then(Node::as_str);
             let mut problems = Vec::new();
             let config = policy.get("config").expect("a config");
-            compile(name.expect("a name"), config, "config", &mut problems);
+            compile(name.expect("a name"), config, "config", &mut testing::site(), &mut problems);
             assert_eq!(problems, [], "{}", path.display());
         }
     }

@@ -29,6 +29,8 @@ pub struct Account {
     replied: Option<Instant>,
     /// Indices into the snapshot.
     pub api: Option<usize>,
+    /// How many bytes of the path the API's base takes.
+    pub base: usize,
     pub route: Option<usize>,
     pub service: Option<usize>,
     pub status: u16,
@@ -67,6 +69,7 @@ impl Account {
             answered: None,
             replied: None,
             api: None,
+            base: 0,
             route: None,
             service: None,
             status: 0,

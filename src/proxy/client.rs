@@ -9,13 +9,7 @@ use super::{
     tenure::Tenure,
     wire::Wire,
 };
-use crate::{
-    http::head::RequestHead,
-    net::proxy_protocol::Addresses,
-    policies::{Authentication, Exchange},
-    tls::Identity,
-    worker::deadline::Deadline,
-};
+use crate::{net::proxy_protocol::Addresses, policies::Peer, tls::Identity, worker::deadline::Deadline};
 
 /// A client as the steps of an exchange see it: of an HTTP/1.1 connection, or of one stream of HTTP/2.
 pub struct Client {
@@ -59,13 +53,9 @@ impl Client {
         self.secured.as_ref()?.client.as_ref()
     }
 
-    /// An exchange of this client as its policies see it.
-    pub fn exchange<'a>(
-        &'a self,
-        request: &'a mut RequestHead,
-        authentication: &'a mut Authentication,
-    ) -> Exchange<'a> {
-        Exchange { request, client: self.peer.ip(), certificate: self.certificate(), authentication }
+    /// As policies see it.
+    pub fn as_peer(&self) -> Peer<'_> {
+        Peer { address: self.peer, scheme: self.scheme(), certificate: self.certificate() }
     }
 
     /// Who connected to whom, as an upstream is told that wants to know.

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     rc::Rc,
     sync::{
         Arc,
@@ -26,7 +26,7 @@ use crate::{
         snapshot::{Service, Snapshot},
     },
     http::h2::{HeaderMemory, Limits},
-    policies::{self, State, chain},
+    policies::{self, Instance, chain::Instances},
     telemetry::{access_log::civil, core::CoreTelemetry},
     worker::deadline::Deadlines,
 };
@@ -42,6 +42,8 @@ pub struct Core {
     endpoints: RefCell<Arc<EndpointTable>>,
     /// By the Service's identity; a Service that no snapshot names any more is gone from here.
     upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
+    /// By identity, as upstreams: what policies own outlives reloads that do not change them.
+    policies: RefCell<Instances>,
     pub listeners: RefCell<Vec<Rc<OpenListener>>>,
     pub drain: Cell<Drain>,
     /// Connections that have what an exchange needs.
@@ -202,9 +204,9 @@ pub enum Drain {
 /// A snapshot on this core: the shared, immutable part and what the core adds to it.
 pub struct Serving {
     pub snapshot: Arc<Snapshot>,
-    /// By API, by Service: the states of its chain.
-    pub api_states: Vec<Vec<State>>,
-    pub service_states: Vec<Vec<State>>,
+    /// By API, by Service: the policies of its chain with what this core owns of them.
+    pub api_policies: Vec<Vec<Rc<Instance>>>,
+    pub service_policies: Vec<Vec<Rc<Instance>>>,
     pub upstreams: Vec<Rc<Upstream>>,
     /// Never borrowed across an await.
     pub scratch: RefCell<Scratch>,
@@ -227,8 +229,8 @@ impl Core {
     ) -> Rc<Self> {
         let empty = Serving {
             snapshot,
-            api_states: Vec::new(),
-            service_states: Vec::new(),
+            api_policies: Vec::new(),
+            service_policies: Vec::new(),
             upstreams: Vec::new(),
             scratch: RefCell::new(Scratch::new(0)),
         };
@@ -242,6 +244,7 @@ impl Core {
             serving: RefCell::new(Rc::new(empty)),
             endpoints: RefCell::default(),
             upstreams: RefCell::default(),
+            policies: RefCell::default(),
             listeners: RefCell::default(),
             drain: Cell::new(Drain::No),
             busy: Rc::default(),
@@ -272,13 +275,21 @@ impl Core {
         let upstreams: Vec<_> =
             snapshot.services.iter().map(|service| self.upstream(service, shares, h2_limits)).collect();
         let policy_core = policies::Core { id: self.id };
+        let mut policies = self.policies.borrow_mut();
         let serving = Serving {
-            api_states: snapshot.apis.iter().map(|api| chain::states(&api.policies, &policy_core)).collect(),
-            service_states: snapshot.services.iter().map(|s| chain::states(&s.policies, &policy_core)).collect(),
+            api_policies: snapshot.apis.iter().map(|api| policies.chain(&api.policies, &policy_core)).collect(),
+            service_policies: snapshot.services.iter().map(|s| policies.chain(&s.policies, &policy_core)).collect(),
             scratch: RefCell::new(Scratch::new(snapshot.patterns)),
             upstreams,
             snapshot,
         };
+        let chains = || {
+            let apis = serving.snapshot.apis.iter().map(|api| &api.policies);
+            apis.chain(serving.snapshot.services.iter().map(|service| &service.policies))
+        };
+        let bound: HashSet<u64> = chains().flatten().map(|bound| bound.identity).collect();
+        policies.retain(|identity| bound.contains(&identity));
+        drop(policies);
         let named: Vec<u64> = serving.snapshot.services.iter().map(|service| service.identity).collect();
         self.upstreams.borrow_mut().retain(|identity, upstream| {
             let stays = named.contains(identity);

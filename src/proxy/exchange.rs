@@ -1,5 +1,7 @@
 //! One exchange: a request, decided, and its answer. The steps in order, each called once.
 
+use std::rc::Rc;
+
 use super::{
     account::Account,
     client::Client,
@@ -10,10 +12,13 @@ use super::{
     workspace::Workspace,
 };
 use crate::{
-    config::{rule::RuleInput, snapshot::relative},
+    config::{
+        rule::{PatternLimit, RuleInput},
+        snapshot::relative,
+    },
     http::target,
     net::task,
-    policies::{Flow, LocalResponse, chain},
+    policies::{At, Exchange, Flow, LocalResponse, chain},
 };
 
 /// What becomes of the connection.
@@ -41,7 +46,7 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
                 }
             }
         },
-        Err(answer) => respond::local(client, wire, workspace, &serving, &mut account, answer).await,
+        Err(answer) => respond::local(client, wire, workspace, &serving, &mut account, &answer).await,
     }
 }
 
@@ -49,7 +54,7 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
 pub async fn refuse(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace, answer: LocalResponse) -> After {
     let serving = client.serving();
     let mut account = Account::begin(client, serving.clone(), &workspace.request);
-    respond::local(client, wire, workspace, &serving, &mut account, answer).await
+    respond::local(client, wire, workspace, &serving, &mut account, &answer).await
 }
 
 /// Everything up to the upstream; waits for nothing. On `Ok`, `account` knows API, route and Service, and
@@ -59,12 +64,13 @@ fn decide(
     workspace: &mut Workspace,
     serving: &Serving,
     account: &mut Account,
-) -> Result<(), LocalResponse> {
+) -> Result<(), Rc<LocalResponse>> {
     let snapshot = &*serving.snapshot;
     let core = &client.core;
     workspace.authentication.clear();
-    workspace.api_ran.clear();
-    workspace.service_ran.clear();
+    workspace.api_turns.clear();
+    workspace.service_turns.clear();
+    workspace.response.clear();
     let (peer, scheme) = (client.peer.ip(), client.scheme());
     let certificate = client.certificate().map(|certificate| &*certificate.forwarded);
     headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, certificate, &mut workspace.request);
@@ -73,9 +79,9 @@ fn decide(
         b"CONNECT" => {
             // What follows was meant for somebody else.
             request.keep_alive = false;
-            return Err(reject::connect());
+            return Err(reject::connect().into());
         }
-        b"OPTIONS" if request.path == b"*" => return Err(reject::options()),
+        b"OPTIONS" if request.path == b"*" => return Err(reject::options().into()),
         _ => {}
     }
     if target::normalise(&request.path, &mut workspace.path) {
@@ -84,7 +90,7 @@ fn decide(
     account.identified(request);
 
     if !client.secured.as_ref().is_none_or(|secured| secured.may_ask(&request.authority)) {
-        return Err(reject::misdirected());
+        return Err(reject::misdirected().into());
     }
     let listener = snapshot.listeners.get(client.listener.index.get());
     let (api_index, base) = listener
@@ -92,12 +98,16 @@ fn decide(
         .ok_or_else(reject::no_api)?;
     let api = &snapshot.apis[api_index];
     account.api = Some(api_index);
+    account.base = base;
     let mut scratch = serving.scratch.borrow_mut();
+    let at = At { api, base, service: None };
+    let peer = client.as_peer();
+    let Workspace { request, response, authentication, api_turns, service_turns, captures, path, .. } = workspace;
     if !api.policies.is_empty() {
-        let mut exchange = client.exchange(request, &mut workspace.authentication);
-        let states = &serving.api_states[api_index];
-        let ran = &mut workspace.api_ran;
-        if let Flow::Respond(answer) = chain::run_request(&api.policies, states, &mut exchange, base, &mut scratch, ran)
+        let mut exchange = Exchange::new(request, response, authentication, peer, at);
+        let instances = &serving.api_policies[api_index];
+        if let Flow::Respond(answer) =
+            chain::run_request(&api.policies, instances, api_turns, &mut exchange, &mut scratch)
         {
             return Err(answer);
         }
@@ -110,19 +120,20 @@ fn decide(
         fields: &request.fields,
     };
     let random = core.random() as u32;
-    let chosen = route::choose(api, &input, &mut scratch, &mut workspace.captures, random, &mut workspace.path);
-    let Chosen { route, service } = chosen.map_err(|_| LocalResponse::pattern_limit())?.ok_or_else(reject::no_route)?;
+    let chosen = route::choose(api, &input, &mut scratch, captures, random, path);
+    let chosen = chosen.map_err(|PatternLimit| LocalResponse::pattern_limit())?;
+    let Chosen { route, service } = chosen.ok_or_else(reject::no_route)?;
     account.route = Some(route);
     let service_index = service.ok_or_else(reject::no_service)?;
     account.service = Some(service_index);
 
     let service = &snapshot.services[service_index];
     if !service.policies.is_empty() {
-        let mut exchange = client.exchange(request, &mut workspace.authentication);
-        let states = &serving.service_states[service_index];
-        let ran = &mut workspace.service_ran;
+        let at = At { service: Some(service), ..at };
+        let mut exchange = Exchange::new(request, response, authentication, peer, at);
+        let instances = &serving.service_policies[service_index];
         if let Flow::Respond(answer) =
-            chain::run_request(&service.policies, states, &mut exchange, base, &mut scratch, ran)
+            chain::run_request(&service.policies, instances, service_turns, &mut exchange, &mut scratch)
         {
             return Err(answer);
         }

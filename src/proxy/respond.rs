@@ -1,5 +1,7 @@
 //! Heads towards the client: of the gateway's own answers and of an upstream's.
 
+use std::rc::Rc;
+
 use super::{
     account::Account,
     client::Client,
@@ -19,7 +21,7 @@ use crate::{
         head::{BodyLength, Fields, Known, RequestHead, ResponseHead, Version},
     },
     net::{Buffer, Receiver, Sender, buffer::SMALL_ROOM},
-    policies::{LocalResponse, chain},
+    policies::{At, Exchange, LocalResponse, chain},
 };
 
 const SERVER: &str = "ringway";
@@ -201,14 +203,41 @@ fn append_length(fields: &mut Fields, framing: ClientFraming) {
     }
 }
 
-/// Answers a request on the gateway's own account. Policies that have run see the answer.
+/// Answers a request on the gateway's own account. Policies that have run see the answer, unless they have seen one before.
 pub async fn local(
     client: &Client,
     wire: &mut Wire<'_>,
     workspace: &mut Workspace,
     serving: &Serving,
     account: &mut Account,
-    answer: LocalResponse,
+    answer: &LocalResponse,
+) -> After {
+    render(&mut workspace.response, answer, client, grpc::is_call(&workspace.request));
+    match run_response_chains(client, workspace, serving, account) {
+        None => deliver(client, wire, workspace, serving, account, answer).await,
+        Some(other) => deliver(client, wire, workspace, serving, account, &other).await,
+    }
+}
+
+/// The head of an answer of the gateway's own, for a gRPC call or for anybody else.
+fn render(response: &mut ResponseHead, answer: &LocalResponse, client: &Client, call: bool) {
+    match call {
+        true => grpc::fill(response, answer),
+        false => fill_response(response, answer),
+    }
+    if !response.fields.names().has(Known::Date) {
+        client.core.with_date(|date| response.fields.append_known(Known::Date, b"date", date.as_bytes()));
+    }
+}
+
+/// Sends an answer of the gateway's own whose head lies in the workspace, as policies have left it.
+pub async fn deliver(
+    client: &Client,
+    wire: &mut Wire<'_>,
+    workspace: &mut Workspace,
+    serving: &Serving,
+    account: &mut Account,
+    answer: &LocalResponse,
 ) -> After {
     // What was sent along is skipped if it is all here; else the connection cannot be used again.
     let keep_alive = match wire {
@@ -222,15 +251,8 @@ pub async fn local(
     };
     account.status = answer.status;
     account.reason = answer.reason;
-    let call = grpc::is_call(&workspace.request);
-    match call {
-        true => grpc::fill(&mut workspace.response, &answer),
-        false => fill_response(&mut workspace.response, &answer),
-    }
-    client.core.with_date(|date| workspace.response.fields.append_known(Known::Date, b"date", date.as_bytes()));
-    run_response_chains(client, workspace, serving, account);
     let framing = match answer.status {
-        _ if call => ClientFraming::None(None),
+        _ if grpc::is_call(&workspace.request) => ClientFraming::None(None),
         204 | 304 => ClientFraming::None(None),
         _ if workspace.request.method == b"HEAD" => ClientFraming::None(Some(answer.body.len() as u64)),
         _ => ClientFraming::Length(answer.body.len() as u64),
@@ -281,26 +303,35 @@ pub async fn end_call(
             stream.finish(Some(&grpc::timeout_trailers()));
             After::KeepAlive
         }
-        _ => local(client, wire, workspace, serving, account, reject::grpc_timeout()).await,
+        _ => local(client, wire, workspace, serving, account, &reject::grpc_timeout()).await,
     }
 }
 
-/// The response direction of both chains: the Service's first, then the API's.
-pub fn run_response_chains(client: &Client, workspace: &mut Workspace, serving: &Serving, account: &Account) {
-    let Workspace { request, response, authentication, api_ran, service_ran, .. } = workspace;
-    let mut exchange = client.exchange(request, authentication);
-    if let Some(service) = account.service {
-        let (policies, states) = (&serving.snapshot.services[service].policies, &serving.service_states[service]);
-        if !policies.is_empty() {
-            chain::run_response(policies, states, &mut exchange, response, service_ran);
-        }
+/// The response direction of both chains, the Service's first, then the API's: each policy once in an exchange. What one of
+/// them answers in the place of the answer that has come is returned, with its head in the workspace.
+pub fn run_response_chains(
+    client: &Client,
+    workspace: &mut Workspace,
+    serving: &Serving,
+    account: &Account,
+) -> Option<Rc<LocalResponse>> {
+    let snapshot = &serving.snapshot;
+    let api_index = account.api?;
+    let api = &*snapshot.apis[api_index];
+    let service = account.service.map(|index| (&*snapshot.services[index], &serving.service_policies[index]));
+    if api.policies.is_empty() && service.is_none_or(|(service, _)| service.policies.is_empty()) {
+        return None;
     }
-    if let Some(api) = account.api {
-        let (policies, states) = (&serving.snapshot.apis[api].policies, &serving.api_states[api]);
-        if !policies.is_empty() {
-            chain::run_response(policies, states, &mut exchange, response, api_ran);
-        }
-    }
+    let call = grpc::is_call(&workspace.request);
+    let render = |response: &mut ResponseHead, answer: &LocalResponse| render(response, answer, client, call);
+    let Workspace { request, response, authentication, api_turns, service_turns, .. } = workspace;
+    let at = At { api, base: account.base, service: service.map(|(service, _)| service) };
+    let mut exchange = Exchange::new(request, response, authentication, client.as_peer(), at);
+    let of_service = service.and_then(|(service, instances)| {
+        chain::run_response(&service.policies, instances, service_turns, &mut exchange, &render)
+    });
+    let instances = &serving.api_policies[api_index];
+    chain::run_response(&api.policies, instances, api_turns, &mut exchange, &render).or(of_service)
 }
 
 /// Answers what never became an exchange, and says that the connection ends.

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     config::rule::Captures,
     http::head::{Fields, RequestHead, ResponseHead},
-    policies::{Authentication, chain::Ran},
+    policies::{Authentication, chain::Turns},
 };
 
 /// Spare ones that a core keeps: some MiB at the most.
@@ -31,8 +31,8 @@ pub struct Workspace {
     pub response: ResponseHead,
     pub authentication: Authentication,
     pub captures: Captures,
-    pub api_ran: Ran,
-    pub service_ran: Ran,
+    pub api_turns: Turns,
+    pub service_turns: Turns,
     /// The normalised path, then the path that the upstream sees.
     pub path: Vec<u8>,
     /// A head being written as HTTP/1.1.
@@ -49,8 +49,8 @@ impl Workspace {
         self.authentication.clear();
         self.captures.ranges.clear();
         self.captures.grouped = false;
-        self.api_ran.clear();
-        self.service_ran.clear();
+        self.api_turns.clear();
+        self.service_turns.clear();
         self.path.clear();
         self.head.clear();
         self.scratch.clear();

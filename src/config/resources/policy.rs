@@ -11,6 +11,30 @@ pub struct InlinePolicy {
     pub policy_ref: PolicyRef,
     pub config: Option<Node>,
     pub rules: Option<Node>,
+    #[serde(default)]
+    pub ringway: PolicyRingway,
+}
+
+/// Settings of our own at a policy, inline or bound.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PolicyRingway {
+    pub mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Mode {
+    #[default]
+    Enforce,
+    /// The policy decides, is counted and logged, and changes nothing.
+    Shadow,
+}
+
+impl PolicyRingway {
+    pub fn is_shadow(&self) -> bool {
+        self.mode == Mode::Shadow
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::policy::PolicyRef;
+use super::policy::{PolicyRef, PolicyRingway};
 use crate::config::node::{Located, Node};
 
 #[derive(Clone, Debug, Deserialize)]
@@ -15,6 +15,8 @@ pub struct PolicyBinding {
     pub config: Option<Node>,
     pub order: Option<i64>,
     pub rules: Option<Node>,
+    #[serde(default)]
+    pub ringway: PolicyRingway,
 }
 
 #[derive(Clone, Debug, Deserialize)]

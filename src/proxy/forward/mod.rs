@@ -46,6 +46,8 @@ enum Failure {
     },
     /// The upstream answered 502, 503 or 504, and another try is allowed.
     GatewayError,
+    /// A policy answers in the place of the upstream; its head lies in the workspace.
+    Refused(Rc<LocalResponse>),
     ClientBody(BodyError),
     ClientGone,
     /// The client has part of the response: nothing can be said any more.
@@ -102,6 +104,10 @@ pub async fn forward(
             Failure::BadResponse(error) => reject::bad_response(&error),
             Failure::BadResponseBody { reason } => reject::bad_response_body(reason),
             Failure::ClientBody(error) => reject::bad_body(&error),
+            Failure::Refused(answer) => {
+                close_unread(workspace);
+                return respond::deliver(client, wire, workspace, serving, account, &answer).await;
+            }
             Failure::Midway { reason } => {
                 account.reason = reason;
                 if progress.unframed.get() {
@@ -123,10 +129,14 @@ async fn respond_unread(
     account: &mut Account,
     answer: LocalResponse,
 ) -> After {
+    close_unread(workspace);
+    respond::local(client, wire, workspace, serving, account, &answer).await
+}
+
+fn close_unread(workspace: &mut Workspace) {
     if workspace.request.body != BodyLength::None {
         workspace.request.keep_alive = false;
         // What is left of the body is not framed from its beginning any more; it is read and thrown away.
         workspace.request.body = BodyLength::None;
     }
-    respond::local(client, wire, workspace, serving, account, answer).await
 }

@@ -54,7 +54,6 @@ impl Download<'_> {
         }
 
         held.release();
-        account.status = status;
         self.upload.reading.set((Waiting::Upstream, stream_idle));
         let upgraded = status == 101;
         let upstream_keeps = workspace.response.keep_alive;
@@ -65,7 +64,10 @@ impl Download<'_> {
         let keep_alive =
             workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
         strip_hop_by_hop(&mut workspace.response.fields);
-        respond::run_response_chains(client, workspace, serving, account);
+        if let Some(answer) = respond::run_response_chains(client, workspace, serving, account) {
+            return Err(Failure::Refused(answer));
+        }
+        account.status = status;
         let out = match upgraded {
             true => respond::switch(self.to_client, workspace),
             false => respond::begin(self.to_client, workspace, framing, keep_alive, &settings.server_header),

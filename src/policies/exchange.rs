@@ -1,0 +1,228 @@
+//! An exchange as its policies see it: everything to read, and to change only what cannot split a message.
+//!
+//! The fields are this module's own, so a policy cannot reach around the setters: framing, target and status stay the proxy's.
+//! In shadow nothing changes, and the policy need not know.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use super::headers::{HeaderName, Refused, is_gateways};
+use crate::{
+    config::{
+        rule::RuleInput,
+        snapshot::{Api, Service, relative},
+    },
+    http::{
+        bytes::is_field_value,
+        head::{Fields, RequestHead, ResponseHead},
+    },
+    tls::Identity,
+};
+
+/// One exchange, from the first policy to the end. The proxy builds it anew for each turn of a chain.
+pub struct Exchange<'a> {
+    request: &'a mut RequestHead,
+    response: &'a mut ResponseHead,
+    authentication: &'a mut Authentication,
+    pub peer: Peer<'a>,
+    pub at: At<'a>,
+    /// The policy whose turn it is decides, and changes nothing.
+    shadow: bool,
+}
+
+/// Whom the request comes from.
+#[derive(Clone, Copy)]
+pub struct Peer<'a> {
+    /// The client's end of the connection, or whom a trusted load balancer speaks for.
+    pub address: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Whom the client's certificate names. It was verified: where the port asks for none, or none was shown, nobody.
+    pub certificate: Option<&'a Identity>,
+}
+
+/// Where the request has come to so far.
+#[derive(Clone, Copy)]
+pub struct At<'a> {
+    pub api: &'a Api,
+    /// How many bytes of the path the API's base takes.
+    pub base: usize,
+    /// Once a route has been chosen.
+    pub service: Option<&'a Service>,
+}
+
+impl<'a> Exchange<'a> {
+    pub fn new(
+        request: &'a mut RequestHead,
+        response: &'a mut ResponseHead,
+        authentication: &'a mut Authentication,
+        peer: Peer<'a>,
+        at: At<'a>,
+    ) -> Self {
+        Self { request, response, authentication, peer, at, shadow: false }
+    }
+
+    pub fn method(&self) -> &[u8] {
+        &self.request.method
+    }
+
+    /// The client's path in its one spelling, the API's base included.
+    pub fn path(&self) -> &[u8] {
+        &self.request.path
+    }
+
+    /// With its `?`, as it came; empty where there is none.
+    pub fn query(&self) -> &[u8] {
+        &self.request.query
+    }
+
+    /// `Host`, or what an absolute target named.
+    pub fn authority(&self) -> &[u8] {
+        &self.request.authority
+    }
+
+    /// The request's header, from the client as the policies before have left it.
+    pub fn request_fields(&self) -> &Fields {
+        &self.request.fields
+    }
+
+    pub fn request_headers(&mut self) -> Headers<'_> {
+        Headers { fields: &mut self.request.fields, shadow: self.shadow }
+    }
+
+    /// Of the answer; 0 before there is one.
+    pub fn status(&self) -> u16 {
+        self.response.status
+    }
+
+    pub fn response_fields(&self) -> &Fields {
+        &self.response.fields
+    }
+
+    pub fn response_headers(&mut self) -> Headers<'_> {
+        Headers { fields: &mut self.response.fields, shadow: self.shadow }
+    }
+
+    pub fn authentication(&self) -> &Authentication {
+        self.authentication
+    }
+
+    /// Lets a policy say who the client is.
+    pub fn authenticate(&mut self, say: impl FnOnce(&mut Authentication)) {
+        if !self.shadow {
+            say(self.authentication);
+        }
+    }
+
+    /// What rules look at, as the request is now.
+    pub fn rule_input(&self) -> RuleInput<'_> {
+        RuleInput {
+            path: relative(&self.request.path, self.at.base),
+            authority: &self.request.authority,
+            method: &self.request.method,
+            fields: &self.request.fields,
+        }
+    }
+
+    /// For the chain: whether the policy whose turn comes is in shadow.
+    pub(super) fn set_shadow(&mut self, shadow: bool) {
+        self.shadow = shadow;
+    }
+
+    /// For the chain: an answer in the place of the upstream's.
+    pub(super) fn response_head(&mut self) -> &mut ResponseHead {
+        self.response
+    }
+}
+
+/// The header of a message. Names are checked when they become a [`HeaderName`], values when they are written.
+pub struct Headers<'a> {
+    fields: &'a mut Fields,
+    shadow: bool,
+}
+
+impl Headers<'_> {
+    /// Makes the name have this one value.
+    pub fn set(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Refused> {
+        self.write(value, |fields| fields.set(name.as_bytes(), value))
+    }
+
+    /// Adds a line behind the others.
+    pub fn append(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Refused> {
+        self.write(value, |fields| fields.append(name.as_bytes(), value))
+    }
+
+    /// Takes away every line whose name this holds for; the gateway's own stay.
+    pub fn remove_if(&mut self, mut goes: impl FnMut(&[u8]) -> bool) {
+        if !self.shadow {
+            self.fields.retain(|field| is_gateways(field.name) || !goes(field.name));
+        }
+    }
+
+    fn write(&mut self, value: &[u8], write: impl FnOnce(&mut Fields)) -> Result<(), Refused> {
+        if !is_field_value(value) {
+            return Err(Refused);
+        }
+        if !self.shadow {
+            write(self.fields);
+        }
+        Ok(())
+    }
+}
+
+/// Who the client is, as far as policies have found out. Lives with a connection, so that its buffers are reused.
+#[derive(Clone, Debug, Default)]
+pub struct Authentication {
+    principal: String,
+    client_id: String,
+    client_name: String,
+    /// Whatever else a policy has found out, such as the claims of a token.
+    properties: Option<Rc<serde_json::Value>>,
+}
+
+impl Authentication {
+    /// Forgets the previous request's client.
+    pub fn clear(&mut self) {
+        self.principal.clear();
+        self.client_id.clear();
+        self.client_name.clear();
+        self.properties = None;
+    }
+
+    pub fn set_principal(&mut self, name: &str) {
+        set(&mut self.principal, name);
+    }
+
+    pub fn set_client(&mut self, id: &str, name: &str) {
+        set(&mut self.client_id, id);
+        set(&mut self.client_name, name);
+    }
+
+    pub fn set_properties(&mut self, properties: Rc<serde_json::Value>) {
+        self.properties = Some(properties);
+    }
+
+    pub fn principal(&self) -> Option<&str> {
+        said(&self.principal)
+    }
+
+    pub fn client_id(&self) -> Option<&str> {
+        said(&self.client_id)
+    }
+
+    pub fn client_name(&self) -> Option<&str> {
+        said(&self.client_name)
+    }
+
+    pub fn properties(&self) -> Option<&serde_json::Value> {
+        self.properties.as_deref()
+    }
+}
+
+fn set(field: &mut String, text: &str) {
+    field.clear();
+    field.push_str(text);
+}
+
+fn said(field: &str) -> Option<&str> {
+    (!field.is_empty()).then_some(field)
+}
