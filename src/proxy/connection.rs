@@ -164,6 +164,7 @@ async fn active(connection: &mut Connection, _busy: Occupant) -> Next {
         }
         let Connection { client, stream, room, .. } = &mut *connection;
         let usual = usual_room(workspace.request.body);
+        client.tenure.begin_request();
         match exchange::run(client, &mut Wire::Http1(stream), &mut workspace).await {
             After::KeepAlive => *room = usual,
             After::Close => return Next::Close,
