@@ -618,14 +618,7 @@ impl Unavailable {
             Self::Overflow => "upstream_overflow",
             Self::ConnectTimeout => "upstream_connect_timeout",
             Self::NoWebSocket => "upstream_no_websocket",
-            Self::Tls(failure) => match failure {
-                Failure::Untrusted => "upstream_tls_untrusted",
-                Failure::Expired => "upstream_tls_expired",
-                Failure::WrongName => "upstream_tls_wrong_name",
-                Failure::Refused => "upstream_tls_refused",
-                Failure::Incompatible => "upstream_tls_incompatible",
-                Failure::Other => "upstream_tls_failed",
-            },
+            Self::Tls(failure) => failure.reason(),
             Self::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "upstream_connect_refused",
                 io::ErrorKind::ConnectionReset => "upstream_connect_reset",
