@@ -61,7 +61,9 @@ impl ClientContext {
     /// # Errors
     /// Nothing could ever be agreed on.
     pub fn new(host: &str, settings: ClientSettings, identity: u64) -> Result<Self, String> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| "no certificate can name this host".to_owned())?;
+        // A final dot means nothing to a certificate.
+        let named = host.strip_suffix('.').unwrap_or(host).to_owned();
+        let name = ServerName::try_from(named).map_err(|_| "no certificate can name this host".to_owned())?;
         let provider = Arc::new(suites::provider(settings.suites_12.as_deref()));
         let versions = suites::versions(settings.min, settings.max);
         let builder = ClientConfig::builder_with_provider(provider.clone())
