@@ -112,8 +112,12 @@ impl Resolve for SystemResolver {
         if let Some(addresses) = system.hosts.addresses(host) {
             return Ok(Answer { addresses: addresses.to_vec(), ttl: HOSTS_TTL });
         }
-        if is_loopback(host) {
+        // This host, whatever anybody says (RFC 6761 section 6.3).
+        if is_below(host, "localhost") {
             return Ok(Answer { addresses: vec![Ipv4Addr::LOCALHOST.into()], ttl: TTL_MAX });
+        }
+        if is_below(host, "invalid") {
+            return Err("no such name".to_owned()); // RFC 6761 section 6.4
         }
         let lookup = timeout(LOOKUP_MAX, system.servers.lookup_ip(name(host)?)).await;
         let found = lookup.map_err(|_| "no answer in time".to_owned())?.map_err(|error| said(&error))?;
@@ -135,11 +139,10 @@ fn name(host: &str) -> Result<Name, String> {
     Ok(name)
 }
 
-/// Names that mean this host whatever anybody says (RFC 6761 section 6.3).
-fn is_loopback(host: &str) -> bool {
+/// Whether a name is this one or ends in it.
+fn is_below(host: &str, top: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
-    let last = host.rsplit('.').next().unwrap_or_default();
-    last.eq_ignore_ascii_case("localhost")
+    host.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(top))
 }
 
 /// What a resolver's error means to whoever wrote the name.
@@ -360,7 +363,7 @@ mod tests {
     #[tokio::test]
     async fn names_in_the_hosts_file_may_have_any_bytes_and_any_case() {
         let hosts =
-            "\u{feff}127.0.0.9 Billing_API -odd xn--- # orders\n::1 six both\nfe80::1%lo no\n127.0.0.8\tboth. 1.2.3\n";
+            "\u{feff}127.0.0.9 Billing_API -odd xn--- # orders\n::1 six both\nfe80::1%lo no\n127.0.0.8\tboth.\n";
         let (_directory, resolver) = system(hosts, None);
         for (name, address) in [
             ("billing_api", "127.0.0.9"),
@@ -369,7 +372,6 @@ mod tests {
             ("xn---", "127.0.0.9"),
             ("six", "::1"),
             ("both", "127.0.0.8"),
-            ("1.2.3", "127.0.0.8"),
         ] {
             let answer = resolver.resolve(name).await.expect(name);
             assert_eq!(answer.addresses, [address.parse::<IpAddr>().expect("a literal address")], "{name}");
