@@ -177,9 +177,8 @@ fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
     if host.is_empty() {
         return Err("the host is missing".into());
     }
-    let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_' | b':');
-    if host.len() > 253 || !host.bytes().all(allowed) {
-        return Err("not a host name or an IP address".into());
+    if host.parse::<IpAddr>().is_err() {
+        name_problem(host)?;
     }
     let port = match port {
         None => None,
@@ -189,6 +188,33 @@ fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
         Some(_) => return Err("the port must be a number from 1 to 65535".into()),
     };
     Ok((host.to_owned(), port))
+}
+
+/// Why a name can never mean an address, whatever DNS and hosts files say. They take any bytes (RFC 2181 section 11), so names
+/// of services with `_` or an outer `-` are in order.
+fn name_problem(name: &str) -> Result<(), String> {
+    if !name.is_ascii() {
+        return Err("a name beyond ASCII is written in its `xn--` form".into());
+    }
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_');
+    let relative = name.strip_suffix('.').unwrap_or(name);
+    if relative.len() > 253 || !name.bytes().all(allowed) {
+        return Err("not a host name or an IP address".into());
+    }
+    let mut labels = relative.split('.');
+    if labels.clone().any(str::is_empty) {
+        return Err("a name has no empty part between dots".into());
+    }
+    if labels.clone().any(|label| label.len() > 63) {
+        return Err("a part of a name has 63 bytes at most".into());
+    }
+    // As every browser and most resolvers see it (WHATWG URL, section 3.5): no such name goes to DNS.
+    let last = labels.next_back().unwrap_or_default();
+    let hex = last.strip_prefix("0x").or(last.strip_prefix("0X"));
+    if last.bytes().all(|c| c.is_ascii_digit()) || hex.is_some_and(|hex| hex.bytes().all(|c| c.is_ascii_hexdigit())) {
+        return Err(format!("{name} looks like an IPv4 address and is none"));
+    }
+    Ok(())
 }
 
 fn bracketed(host: &str) -> String {

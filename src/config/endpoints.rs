@@ -3,10 +3,7 @@
 //! The management thread makes a new table when something changed; the cores read the latest one. It lives here because
 //! both sides know it and neither may import the other.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::SocketAddr,
-};
+use std::{collections::HashMap, net::SocketAddr};
 
 use super::snapshot::Endpoint;
 
@@ -15,7 +12,24 @@ pub struct EndpointTable {
     /// Every endpoint of the snapshot that has an address, literal ones included. Sorted, without duplicates.
     pub by_endpoint: HashMap<Endpoint, Vec<SocketAddr>>,
     /// By the Service's identity: the same address may be well for one Service and not for another.
-    pub unhealthy: HashSet<(u64, SocketAddr)>,
+    pub unhealthy: HashMap<(u64, SocketAddr), Fault>,
+    /// Host names of which the last question brought nothing. Addresses from before are still used.
+    pub unresolved: HashMap<String, Fault>,
+}
+
+/// Why an endpoint takes no requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// One of a few: a metric's label.
+    pub reason: &'static str,
+    /// For whoever has to mend it.
+    pub text: String,
+}
+
+impl Fault {
+    pub fn new(reason: &'static str, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into() }
+    }
 }
 
 impl EndpointTable {
@@ -25,6 +39,6 @@ impl EndpointTable {
     }
 
     pub fn is_healthy(&self, service: u64, address: SocketAddr) -> bool {
-        !self.unhealthy.contains(&(service, address))
+        !self.unhealthy.contains_key(&(service, address))
     }
 }

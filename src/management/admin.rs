@@ -29,7 +29,7 @@ use tokio::{
 use super::{
     exposition::CONTENT_TYPE,
     metrics::{Metrics, unix_seconds},
-    status::{Status, Tolerate, View},
+    status::{Reached, Status, Tolerate, View},
     supervise,
 };
 use crate::{
@@ -194,9 +194,22 @@ fn describe(view: &View) -> Value {
             "problems": reload.problems.iter().map(problem).collect::<Vec<_>>(),
         })
     });
+    let endpoints: Vec<_> = (view.upstreams().iter())
+        .map(|Reached { service, endpoint, fault }| {
+            json!({
+                "namespace": service.namespace,
+                "service": service.name,
+                "endpoint": endpoint,
+                "healthy": fault.is_none(),
+                "reason": fault.map(|fault| fault.reason),
+                "text": fault.map(|fault| &fault.text),
+            })
+        })
+        .collect();
     json!({
         "running": running,
         "lastReload": last_reload,
+        "endpoints": endpoints,
         "draining": view.draining,
         "liveSnapshots": view.live_snapshots,
         "resources": view.running.as_ref().map(|running| (*running.resources).clone()),

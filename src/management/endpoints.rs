@@ -23,7 +23,7 @@ use super::{
     supervise,
 };
 use crate::config::{
-    endpoints::EndpointTable,
+    endpoints::{EndpointTable, Fault},
     snapshot::{Endpoint, Service},
 };
 
@@ -100,7 +100,7 @@ struct Task<R, P> {
 
 enum Event {
     Name(String, Result<Answer, String>),
-    Health(Target, Result<(), String>),
+    Health(Target, Result<(), Fault>),
 }
 
 impl<R: Resolve, P: Fn(Arc<EndpointTable>) + Send + Sync + 'static> Task<R, P> {
@@ -153,7 +153,11 @@ impl<R: Resolve, P: Fn(Arc<EndpointTable>) + Send + Sync + 'static> Task<R, P> {
         }
         self.checks.keep(checked, now);
 
-        let table = EndpointTable { by_endpoint, unhealthy: self.checks.unhealthy().collect() };
+        let table = EndpointTable {
+            by_endpoint,
+            unhealthy: self.checks.unhealthy().collect(),
+            unresolved: self.names.unresolved().collect(),
+        };
         if table != self.published {
             self.published = table.clone();
             (self.publish)(Arc::new(table));
@@ -183,7 +187,7 @@ impl<R: Resolve, P: Fn(Arc<EndpointTable>) + Send + Sync + 'static> Task<R, P> {
         for (target, check) in self.checks.take_due(now, UNDER_WAY_MAX.saturating_sub(under_way.len())) {
             under_way.spawn(async move {
                 let result = supervise::catch("health check", async move { check.run(target.1).await }).await;
-                Event::Health(target, result.unwrap_or_else(|| Err("the check failed".to_owned())))
+                Event::Health(target, result.unwrap_or_else(|| Err(Fault::new("failed", "the check itself failed"))))
             });
         }
     }

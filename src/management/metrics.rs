@@ -3,7 +3,7 @@
 //! A core that does not answer in time is shown with what it said last: a counter that fell would look like a restart.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -11,7 +11,7 @@ use std::{
 use super::{
     exposition::{Family, Kind, LabelPairs, Page},
     process,
-    status::View,
+    status::{Reached, View},
     supervise,
 };
 use crate::config::snapshot::Snapshot;
@@ -338,19 +338,27 @@ fn configuration(page: &mut Page, view: &View) {
 }
 
 fn upstreams(page: &mut Page, view: &View) {
+    let known = view.upstreams();
     let mut family = page.family(
         Kind::Gauge,
         "ringway_upstream_healthy",
-        "1: the endpoint takes requests; 0: its health check fails.",
+        "1: the endpoint takes requests; 0: its health check fails, or its name has no address.",
     );
-    let services = view.running.iter().flat_map(|running| &running.snapshot.services);
-    for service in services {
-        // Two names of one Service may mean the same address.
-        let addresses = service.endpoints.iter().flat_map(|endpoint| view.endpoints.addresses(endpoint));
-        for address in addresses.collect::<BTreeSet<_>>() {
+    for Reached { service, endpoint, fault } in &known {
+        let labels = [("namespace", &*service.namespace), ("upstream", &service.name), ("endpoint", endpoint)];
+        family.sample(&labels, u8::from(fault.is_none()));
+    }
+    let mut family = page.family(
+        Kind::Gauge,
+        "ringway_upstream_unhealthy",
+        "1 for each endpoint that takes no requests, with the reason; `/config` says more.",
+    );
+    for Reached { service, endpoint, fault } in &known {
+        if let Some(fault) = fault {
+            let (namespace, upstream) = (&*service.namespace, &*service.name);
             let labels =
-                [("namespace", &*service.namespace), ("upstream", &service.name), ("endpoint", &address.to_string())];
-            family.sample(&labels, u8::from(view.endpoints.is_healthy(service.identity, *address)));
+                [("namespace", namespace), ("upstream", upstream), ("endpoint", endpoint), ("reason", fault.reason)];
+            family.sample(&labels, 1);
         }
     }
 }
@@ -361,7 +369,7 @@ pub(super) fn unix_seconds(at: SystemTime) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Instant};
+    use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
     use super::*;
     use crate::{

@@ -5,6 +5,7 @@
 //! them out of the load balancer.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant, SystemTime},
@@ -12,9 +13,9 @@ use std::{
 
 use crate::{
     config::{
-        endpoints::EndpointTable,
+        endpoints::{EndpointTable, Fault},
         problem::{Problem, Severity},
-        snapshot::{BoundPolicy, Snapshot},
+        snapshot::{BoundPolicy, Service, Snapshot},
     },
     policies::Compiled,
     telemetry::heartbeat::Heartbeat,
@@ -104,6 +105,14 @@ pub struct View {
     pub endpoints: Arc<EndpointTable>,
     pub live_snapshots: usize,
     pub draining: bool,
+}
+
+/// One endpoint of a Service, and why it takes no requests if it takes none.
+#[derive(Clone, Debug)]
+pub struct Reached<'a> {
+    pub service: &'a Service,
+    pub endpoint: String,
+    pub fault: Option<&'a Fault>,
 }
 
 impl Status {
@@ -196,6 +205,30 @@ impl Status {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View {
+    /// Every address of the running Services, and every name of theirs that has none: once for each Service, in order.
+    pub fn upstreams(&self) -> Vec<Reached<'_>> {
+        let mut known = Vec::new();
+        for service in self.running.iter().flat_map(|running| &running.snapshot.services) {
+            // Two names of one Service may mean the same address.
+            let mut addresses: BTreeSet<&SocketAddr> = BTreeSet::new();
+            for endpoint in &service.endpoints {
+                let found = self.endpoints.addresses(endpoint);
+                addresses.extend(found);
+                if let Some(fault) = self.endpoints.unresolved.get(&endpoint.host).filter(|_| found.is_empty()) {
+                    let endpoint = format!("{}:{}", endpoint.host, endpoint.port);
+                    known.push(Reached { service, endpoint, fault: Some(fault) });
+                }
+            }
+            known.extend(addresses.into_iter().map(|address| {
+                let fault = self.endpoints.unhealthy.get(&(service.identity, *address));
+                Reached { service, endpoint: address.to_string(), fault }
+            }));
+        }
+        known
     }
 }
 

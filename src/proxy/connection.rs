@@ -116,9 +116,12 @@ async fn identified(connection: &mut Connection) -> bool {
     }
 }
 
-/// Answers a connection that is one too many.
-pub async fn refuse(mut stream: Stream) {
-    let out = respond::minimal(&reject::too_many_connections(), None, &ServerHeader::None, &RequestHead::default());
+/// Answers a connection that is one too many, in the protocol that its port is served with.
+pub async fn refuse(mut stream: Stream, is_tls: bool) {
+    let out = match is_tls {
+        true => alert(INTERNAL_ERROR),
+        false => respond::minimal(&reject::too_many_connections(), None, &ServerHeader::None, &RequestHead::default()),
+    };
     let _ = task::timeout(Some(LINGER), async {
         if stream.sender.send(out).await.0.is_ok() {
             stream.sender.finish();
@@ -164,6 +167,7 @@ async fn active(connection: &mut Connection, _busy: Occupant) -> Next {
         }
         let Connection { client, stream, room, .. } = &mut *connection;
         let usual = usual_room(workspace.request.body);
+        client.tenure.begin_request();
         match exchange::run(client, &mut Wire::Http1(stream), &mut workspace).await {
             After::KeepAlive => *room = usual,
             After::Close => return Next::Close,
@@ -300,12 +304,20 @@ fn begins_with_tls(received: &[u8]) -> bool {
     received.starts_with(&[22, 3])
 }
 
+const HANDSHAKE_FAILURE: u8 = 40;
+const INTERNAL_ERROR: u8 = 80;
+
+/// A record of one fatal alert.
+fn alert(description: u8) -> Buffer {
+    let record = [21, 3, 3, 0, 2, 2, description];
+    let mut out = Buffer::with_room(record.len());
+    out.extend(&record);
+    out
+}
+
 /// Tells such a client in its own protocol that there is no handshake to be had (RFC 8446 section 6.2).
 async fn refuse_tls(connection: &mut Connection) {
-    /// A record of one fatal alert: `handshake_failure`.
-    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
-    let mut out = Buffer::with_room(ALERT.len());
-    out.extend(&ALERT);
+    let out = alert(HANDSHAKE_FAILURE);
     connection.client.deadline.set(Some(LINGER));
     let _ = connection.client.deadline.guard(connection.stream.sender.send(out)).await;
     linger(connection).await;

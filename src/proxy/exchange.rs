@@ -32,7 +32,6 @@ pub enum After {
 
 pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace) -> After {
     let serving = client.serving();
-    client.tenure.begin_request();
     let mut account = Account::begin(client, serving.clone(), &workspace.request);
     match decide(client, workspace, &serving, &mut account) {
         Ok(()) => match grpc::timeout(&workspace.request) {

@@ -285,6 +285,10 @@ impl Session {
 
     /// Reads once. `None`: bytes came.
     pub(super) fn read(&mut self, deadline: Instant) -> Option<End> {
+        self.read_at_most(usize::MAX, deadline)
+    }
+
+    fn read_at_most(&mut self, most: usize, deadline: Instant) -> Option<End> {
         let Some(stream) = self.stream.as_mut() else { return Some(End::Fin) };
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -292,7 +296,8 @@ impl Session {
         }
         stream.socket().set_read_timeout(Some(left)).ok();
         let mut piece = [0; 65_536];
-        match stream.read(&mut piece) {
+        let room = most.min(piece.len());
+        match stream.read(&mut piece[..room]) {
             Ok(0) => Some(End::Fin),
             Ok(count) => {
                 self.buffer.extend_from_slice(&piece[..count]);
@@ -432,7 +437,8 @@ impl Session {
         let expected = expand(&self.names, expected);
         let deadline = Instant::now() + self.limit;
         while self.buffer.len() < expected.len() && self.buffer[..] == expected[..self.buffer.len()] {
-            if self.read(deadline).is_some() {
+            // What is behind them may be a handshake's, which reads the socket itself.
+            if self.read_at_most(expected.len() - self.buffer.len(), deadline).is_some() {
                 break;
             }
         }

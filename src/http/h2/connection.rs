@@ -83,6 +83,9 @@ pub struct Connection {
     pub(super) header_memory: usize,
     /// A header block whose CONTINUATION is to come.
     pub(super) block: Option<Box<Block>>,
+    /// What was received ends within a frame, or within the preface; and when that was first seen.
+    pub(super) is_unfinished: bool,
+    pub(super) unfinished_since: Option<Instant>,
     /// A DATA frame whose payload is not complete.
     pub(super) payload: Option<Payload>,
 
@@ -132,6 +135,8 @@ impl Connection {
             encoder: Encoder::new(),
             header_memory: 0,
             block: None,
+            is_unfinished: false,
+            unfinished_since: None,
             payload: None,
             peer: settings::Settings::INITIAL,
             settings_sent: Some(now),
@@ -336,6 +341,15 @@ impl Connection {
         let is_late = |since: Instant, timeout: Duration| now.saturating_duration_since(since) >= timeout;
         if self.settings_sent.is_some_and(|sent| is_late(sent, self.limits.stall_timeout)) {
             return Err(self.fail(ConnectionError::new(Code::SETTINGS_TIMEOUT, "settings_timeout")));
+        }
+        if self.phase != Phase::Open && self.settings_sent.is_some_and(|sent| is_late(sent, self.limits.head_timeout)) {
+            return Err(self.fail(ConnectionError::new(Code::ENHANCE_YOUR_CALM, "preface_timeout")));
+        }
+        // Nothing can be said of any stream before the frame's end. While it is us who do not read, that is nobody's fault.
+        if !(self.is_unfinished && self.may_receive()) {
+            self.unfinished_since = None;
+        } else if is_late(*self.unfinished_since.get_or_insert(now), self.limits.head_timeout) {
+            return Err(self.fail(ConnectionError::new(Code::ENHANCE_YOUR_CALM, "head_timeout")));
         }
         if let Some(block) = &mut self.block
             && is_late(*block.open_since.get_or_insert(now), self.limits.head_timeout)

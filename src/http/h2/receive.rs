@@ -36,7 +36,12 @@ impl Connection {
             return Err(error);
         }
         self.budget.fill(now);
-        self.receive_all(input).map_err(|error| self.fail(error))
+        let taken = self.receive_all(input).map_err(|error| self.fail(error))?;
+        if taken > 0 {
+            self.unfinished_since = None;
+        }
+        self.is_unfinished = taken < input.len();
+        Ok(taken)
     }
 
     fn receive_all(&mut self, input: &[u8]) -> Result<usize, ConnectionError> {

@@ -72,6 +72,23 @@ pub enum Failure {
     Other,
 }
 
+impl Failure {
+    /// The reason code of the log, the metrics and the documentation.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Untrusted => "upstream_tls_untrusted",
+            Self::Expired => "upstream_tls_expired",
+            Self::NotYetValid => "upstream_tls_not_valid_yet",
+            Self::WrongName => "upstream_tls_wrong_name",
+            Self::WrongPurpose => "upstream_tls_wrong_purpose",
+            Self::Weak => "upstream_tls_weak",
+            Self::Refused => "upstream_tls_refused",
+            Self::Incompatible => "upstream_tls_incompatible",
+            Self::Other => "upstream_tls_failed",
+        }
+    }
+}
+
 impl HandshakeError {
     /// What a receive failed with, where a server refuses us behind its own end of the handshake: since TLS 1.3 that is when
     /// it looks at our certificate.

@@ -28,6 +28,9 @@ use crate::{
 /// How long a peer has to take the last frames.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How long a client has to hear that it is to go on elsewhere.
+const HEARD_MAX: Duration = Duration::from_secs(1);
+
 /// A peer that has answered a PING and goes on to be silent is asked again after so many looks: gRPC's servers end
 /// connections on which more is asked without anything else being said.
 const LOOKS_BETWEEN_PINGS: u32 = 300;
@@ -41,6 +44,8 @@ pub struct Link {
     reader: RefCell<Option<Waker>>,
     /// No more streams are begun; the connection ends with the last.
     leaving: Cell<bool>,
+    /// Since when the client knows that it is to go on elsewhere. What it begins until it has heard is served yet.
+    retiring_since: Cell<Option<Instant>>,
     /// Looks in a row that found no stream.
     idle_looks: Cell<u32>,
     /// Whether anything has come since the last look; and whether a stream was begun, or something has come for one.
@@ -81,6 +86,7 @@ impl Link {
             writer: RefCell::default(),
             reader: RefCell::default(),
             leaving: Cell::new(false),
+            retiring_since: Cell::new(None),
             idle_looks: Cell::new(0),
             heard: Cell::new(false),
             moved: Cell::new(false),
@@ -124,6 +130,7 @@ impl Link {
         if self.leaving.get() && self.is_empty() {
             self.over.set(true);
         }
+        self.end_if_retired();
         self.wake_writer();
     }
 
@@ -135,8 +142,24 @@ impl Link {
         self.leaving.get() || self.over.get()
     }
 
-    /// Says that no more streams are taken (GOAWAY). A client may have sent some that are served yet.
-    pub fn shut_down(&self) {
+    /// Tells a client to go on elsewhere (GOAWAY): first without a last stream, so that nothing is lost that it has sent
+    /// meanwhile; which one is the last it learns when it has heard that, or after a while (RFC 9113 section 6.8). The
+    /// connection ends with it.
+    pub fn retire(&self) {
+        if self.retiring_since.get().is_none() {
+            self.retiring_since.set(Some(Instant::now()));
+            self.shut_down();
+        }
+    }
+
+    fn end_if_retired(&self) {
+        if self.retiring_since.get().is_some() && self.is_empty() && self.protocol.borrow().is_finished() {
+            self.over.set(true);
+        }
+    }
+
+    /// Says one step further that no more streams are taken.
+    fn shut_down(&self) {
         self.protocol.borrow_mut().shutdown();
         self.wake_writer();
     }
@@ -183,6 +206,9 @@ impl Link {
     pub fn on_time(&self, now: Instant) {
         let is_late = |(since, limit): (Instant, Duration)| now.saturating_duration_since(since) >= limit;
         let is_stuck = self.sending_since.get().zip(self.send_timeout).is_some_and(is_late);
+        if self.retiring_since.get().is_some_and(|since| is_late((since, HEARD_MAX))) {
+            self.shut_down();
+        }
         let on_time = self.protocol.borrow_mut().on_time(now);
         if let Err(error) = if is_stuck { Err(ConnectionError::STUCK) } else { on_time } {
             self.fail(error);
@@ -361,6 +387,7 @@ impl Link {
                 | Event::Pong => on(event),
             }
         }
+        self.end_if_retired();
         self.wake_writer();
     }
 

@@ -59,11 +59,10 @@ async fn streams(client: &Client, stream: &mut Stream) -> End {
         link.on_time(now);
         let keep_alive = client.serving().snapshot.settings.timeouts.keep_alive;
         let idle_too_long = keep_alive.is_some_and(|limit| now - idle_since >= limit);
-        if idle_too_long || !client.may_stay() {
-            link.shut_down();
-            if idle_too_long || !client.is_wanted() {
-                link.leave();
-            }
+        if idle_too_long || !client.is_wanted() {
+            link.leave();
+        } else if !client.may_stay() {
+            link.retire();
         }
     }
 }
@@ -71,6 +70,10 @@ async fn streams(client: &Client, stream: &mut Stream) -> End {
 /// `refusal`: what to answer without looking at the request.
 fn begin(link: &Rc<Link>, client: &Client, id: StreamId, refusal: Option<LocalResponse>) {
     let owned = link.own(id);
+    client.tenure.begin_request();
+    if !client.may_stay() {
+        link.retire();
+    }
     let client = client.for_stream();
     let link = link.clone();
     task::spawn(async move {

@@ -654,17 +654,7 @@ impl Unavailable {
             Self::Overflow => "upstream_overflow",
             Self::ConnectTimeout => "upstream_connect_timeout",
             Self::NoWebSocket => "upstream_no_websocket",
-            Self::Tls(failure) => match failure {
-                Failure::Untrusted => "upstream_tls_untrusted",
-                Failure::Expired => "upstream_tls_expired",
-                Failure::NotYetValid => "upstream_tls_not_valid_yet",
-                Failure::WrongName => "upstream_tls_wrong_name",
-                Failure::WrongPurpose => "upstream_tls_wrong_purpose",
-                Failure::Weak => "upstream_tls_weak",
-                Failure::Refused => "upstream_tls_refused",
-                Failure::Incompatible => "upstream_tls_incompatible",
-                Failure::Other => "upstream_tls_failed",
-            },
+            Self::Tls(failure) => failure.reason(),
             Self::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "upstream_connect_refused",
                 io::ErrorKind::ConnectionReset => "upstream_connect_reset",
