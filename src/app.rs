@@ -177,8 +177,9 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
                 if gateway.fetch_lines().await > BUFFER_BYTES_MAX / 8 {
                     rounds.reset_after(ROUND_MIN);
                 }
-                if let Some(dead) = gateway.workers.iter().find(|worker| worker.is_dead()) {
-                    tracing::error!("core {} has died; draining the others, then stopping", dead.id);
+                if let Some(lost) = gateway.workers.iter().find(|worker| worker.is_dead() || worker.is_failing()) {
+                    let how = if lost.is_dead() { "has died" } else { "cannot be relied on any more" };
+                    tracing::error!("core {} {how}; draining, then stopping", lost.id);
                     gateway.drain(Ending::Failure, &mut signals).await;
                     return ExitCode::FAILURE;
                 }

@@ -8,6 +8,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
     future::{Future, poll_fn},
+    io,
     mem::ManuallyDrop,
     pin::Pin,
     rc::Rc,
@@ -49,7 +50,10 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
 }
 
 /// Runs `main`, and beside it every spawned task, until `main` is done. What other tasks still do then is never resumed.
-pub fn block_on<F: Future>(main: F) -> F::Output {
+///
+/// # Errors
+/// The kernel refuses the driver for good; then `main` is not resumed either.
+pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     let finished = Cell::new(None);
     let task = async { finished.set(Some(main.await)) };
     // SAFETY: `Main` drops the future before this function is left, by a panic too, and with it every borrow.
@@ -59,11 +63,11 @@ pub fn block_on<F: Future>(main: F) -> F::Output {
     loop {
         run_woken();
         if let Some(output) = finished.take() {
-            return output;
+            return Ok(output);
         }
         let idle = WOKEN.with_borrow(VecDeque::is_empty);
         let wait = if idle { time_to_next_timer() } else { Some(Duration::ZERO) };
-        reactor::park(wait);
+        reactor::park(wait)?;
         fire_timers();
     }
 }

@@ -320,8 +320,8 @@ mod tests {
                 let address = bound[0].local_address().expect("it is bound");
                 let (never_opened, _) = bind(address, 1, true).expect("it is shared");
                 let (listener, closer) = Listener::open(bound.remove(0)).expect("a descriptor is free");
-                let client = StdStream::connect(address).expect("it listens");
                 drop(never_opened);
+                let client = StdStream::connect(address).expect("it listens");
                 assert!(presence.is_open() && bind(address, 1, false).is_err());
                 let _ = listener.accept().await;
                 closer.close();

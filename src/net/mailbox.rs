@@ -14,9 +14,13 @@ use std::{
     io::{self, Write},
     os::unix::net::UnixStream,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use super::{Receiver, Stream};
+use super::{Receiver, Stream, executor};
+
+/// How often the queue is looked at where the bell cannot be heard.
+const DEAF: Duration = Duration::from_millis(100);
 
 /// The end of other threads.
 pub struct Post<T> {
@@ -139,8 +143,10 @@ impl<T> Mailbox<T> {
                 }
             }
             match self.bell.fill().await {
-                Ok(rung @ 1..) => self.bell.consume(rung),
-                _ => return self.queue.0.lock().messages.pop_front(),
+                Ok(0) => return self.queue.0.lock().messages.pop_front(),
+                Ok(rung) => self.bell.consume(rung),
+                // Of this socket that means that memory is short. The core is not to end for it, nor to be unheard.
+                Err(_) => executor::sleep(DEAF).await,
             }
         }
     }
@@ -158,7 +164,7 @@ impl<T> Drop for Taking<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{thread, time::Duration};
+    use std::thread;
 
     use super::*;
     use crate::net::{

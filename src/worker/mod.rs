@@ -17,6 +17,7 @@ use crate::{
     net::{
         buffer,
         driver::{self, Kind},
+        faults,
         listen::Bound,
         mailbox::{Mailbox, Post, Unopened, mailbox},
         task,
@@ -145,14 +146,19 @@ impl Worker {
         }
     }
 
-    /// No connection is open, and no listener has one to give.
+    /// No connection is open, and no listener has one to give. A core that has ended may have left some, which nobody serves.
     pub fn is_idle(&self) -> bool {
-        self.load.is_none()
+        self.load.is_none() || self.is_dead()
     }
 
     /// The thread has ended, which only `Stop` should make it do.
     pub fn is_dead(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// It serves, but some of what it does may never end.
+    pub fn is_failing(&self) -> bool {
+        self.load.is_failing()
     }
 
     pub fn join(self) {
@@ -171,7 +177,7 @@ fn run(start: Start, unopened: Unopened<Command>) {
     let _leaving = Leaving(start.hand_overs.load.clone());
     // Built here: the thread that builds the ring is the only one that may submit to it.
     if let Err(error) = driver::run(start.kind, serve(start, unopened)) {
-        tracing::error!("core {id} could not build its event loop: {error}");
+        tracing::error!("core {id} has no event loop and ends: {error}");
     }
 }
 
@@ -203,6 +209,9 @@ async fn tick(core: Rc<Core>, heartbeat: Heartbeat) {
         task::sleep(TICK).await;
         core.deadlines.tick();
         heartbeat.beat();
+        if faults::is_failing() {
+            core.load.fail();
+        }
         ticks += 1;
         if ticks % (SWEEP.as_millis() / TICK.as_millis()) == 0 {
             core.sweep();
@@ -249,6 +258,7 @@ async fn obey(core: &Rc<Core>, mailbox: &mut Mailbox<Command>) {
 async fn copy(core: Rc<Core>, reply: oneshot::Sender<CoreCopy>) {
     let mut copy = core.telemetry.begin_copy();
     copy.panics = task::panics();
+    copy.driver_faults = faults::count();
     copy.busy_ns = thread_cpu().as_nanos() as u64;
     while core.telemetry.copy_more(&mut copy) {
         task::sleep(COPY_PAUSE).await;
