@@ -5,9 +5,9 @@ mod options;
 pub use options::{LogFormat, RunOptions, Threads};
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     future::Future,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     pin::Pin,
     process::ExitCode,
@@ -43,10 +43,16 @@ use crate::{
         status::{Driver, Listening, Status},
         supervise, watch,
     },
-    net::{driver, listen},
+    net::{
+        driver,
+        listen::{self, Presence},
+    },
     proxy::core::Drain,
     telemetry::{access_log::BUFFER_BYTES_MAX, core::CoreCopy, series},
-    worker::{self, Command, HandOvers, Worker, cpus},
+    worker::{
+        self, Command, HandOvers, Worker, cpus,
+        swap::{self, Sockets},
+    },
 };
 
 /// The configuration cannot be used (`EX_CONFIG`): restarting will not help.
@@ -54,10 +60,6 @@ const EXIT_CONFIG: u8 = 78;
 
 /// How long a core may take to answer before it is left out of a scrape.
 const COPY_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long all cores may take to change to a new snapshot: they do it between two requests.
-const SWAP_TIMEOUT: Duration = Duration::from_secs(10);
-/// By then the cores have closed a listener that went.
-const LEAVE_TIME: Duration = Duration::from_secs(2);
 /// How often the access log's lines are fetched, and dead cores looked for.
 const ROUND: Duration = Duration::from_millis(250);
 /// As `ROUND`, while a core fills much of its buffer in one: 50,000 lines a second make 10 MB.
@@ -134,7 +136,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
             status.publish_endpoints(table.clone());
             for worker in workers.iter() {
                 if !worker.send(Command::Endpoints(table.clone())) {
-                    tracing::error!("core {} does not take new endpoints: it is stuck", worker.id);
+                    tracing::error!("core {} does not take new endpoints: it is gone", worker.id);
                 }
             }
         })
@@ -149,7 +151,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         admin,
         probes: None,
         files,
-        bound: BTreeSet::new(),
+        bound: BTreeMap::new(),
         leaving: Vec::new(),
         generation: 1,
         drain: (Duration::ZERO, Duration::ZERO),
@@ -175,8 +177,9 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
                 if gateway.fetch_lines().await > BUFFER_BYTES_MAX / 8 {
                     rounds.reset_after(ROUND_MIN);
                 }
-                if let Some(dead) = gateway.workers.iter().find(|worker| worker.is_dead()) {
-                    tracing::error!("core {} has died; draining the others, then stopping", dead.id);
+                if let Some(lost) = gateway.workers.iter().find(|worker| worker.is_dead() || worker.is_failing()) {
+                    let how = if lost.is_dead() { "has died" } else { "cannot be relied on any more" };
+                    tracing::error!("core {} {how}; draining, then stopping", lost.id);
                     gateway.drain(Ending::Failure, &mut signals).await;
                     return ExitCode::FAILURE;
                 }
@@ -214,6 +217,11 @@ fn report(problems: &[Problem]) {
     }
 }
 
+/// One that is of no place in a file.
+fn problem(path: &str, text: String) -> Problem {
+    Problem { severity: Severity::Error, location: Default::default(), path: path.into(), text }
+}
+
 /// A configuration that may serve, and its resources as `/config` shows them.
 struct Read {
     snapshot: Arc<Snapshot>,
@@ -241,9 +249,9 @@ struct Gateway {
     /// Files that the running snapshot was made from besides, to be watched.
     files: tokio::sync::watch::Sender<Vec<PathBuf>>,
     /// Addresses that the cores accept on.
-    bound: BTreeSet<SocketAddr>,
-    /// Ports of addresses that went with the last snapshots, which the cores close in their own time.
-    leaving: Vec<(u16, Instant)>,
+    bound: BTreeMap<SocketAddr, Presence>,
+    /// Ports of addresses that are served no more or never were, which the cores close in their own time.
+    leaving: Vec<(u16, Presence)>,
     generation: u64,
     /// `drainDelaySeconds` and `drainSeconds` of the running snapshot.
     drain: (Duration, Duration),
@@ -274,7 +282,8 @@ impl Gateway {
                 return false;
             }
             Err(error) => {
-                tracing::error!("reload after {why} failed: {error}");
+                tracing::error!("reload after {why} failed: {error}; the configuration before it goes on serving");
+                self.status.refused(vec![problem("configuration", error.to_string())]);
                 return false;
             }
         };
@@ -287,12 +296,7 @@ impl Gateway {
             }
             Err(error) => {
                 tracing::error!("reload after {why} refused: {error}; the configuration before it goes on serving");
-                self.status.refused(vec![Problem {
-                    severity: Severity::Error,
-                    location: Default::default(),
-                    path: "listeners".into(),
-                    text: error,
-                }]);
+                self.status.refused(vec![problem("listeners", error)]);
                 false
             }
         }
@@ -302,14 +306,17 @@ impl Gateway {
     async fn apply(&mut self, read: Read) -> Result<(), String> {
         let Read { snapshot, resources } = read;
         report(&snapshot.problems);
+        self.leaving.retain(|(_, presence)| presence.is_open());
         let mut listening = Vec::new();
-        let mut sockets: Vec<Vec<(SocketAddr, TcpListener)>> = self.workers.iter().map(|_| Vec::new()).collect();
+        let mut new = Vec::new();
+        let mut sockets: Sockets = self.workers.iter().map(|_| Vec::new()).collect();
         for address in snapshot.listeners.iter().map(|listener| listener.address) {
-            let error = match self.bound.contains(&address) {
+            let error = match self.bound.contains_key(&address) {
                 true => None,
-                false => match listen::bind(address, self.workers.len(), self.listens_on(address.port(), &sockets)) {
-                    Ok(bound) => {
+                false => match listen::bind(address, self.workers.len(), self.listens_on(address.port(), &new)) {
+                    Ok((bound, presence)) => {
                         sockets.iter_mut().zip(bound).for_each(|(core, socket)| core.push((address, socket)));
+                        new.push((address, presence));
                         None
                     }
                     Err(error) if self.allow_partial => {
@@ -323,7 +330,11 @@ impl Gateway {
         }
         // Names first: a core that serves a new Service should know where it is.
         self.endpoints.prepare(&snapshot.services).await;
-        self.swap(&snapshot, sockets).await?;
+        if let Err(why) = swap::swap(&self.workers, &snapshot, sockets).await {
+            self.endpoints.abort();
+            self.leaving.extend(new.into_iter().map(|(address, presence)| (address.port(), presence)));
+            return Err(why);
+        }
         self.endpoints.commit();
 
         let settings = &snapshot.settings;
@@ -332,36 +343,16 @@ impl Gateway {
         }
         self.drain = (settings.timeouts.drain_delay, settings.timeouts.drain);
         self.serve_probes(settings).await;
-        let bound = listening.iter().filter(|l| l.error.is_none()).map(|l| l.address).collect();
-        let left = std::mem::replace(&mut self.bound, bound);
-        let now = Instant::now();
-        self.leaving.retain(|(_, at)| now < *at + LEAVE_TIME);
-        self.leaving.extend(left.difference(&self.bound).map(|address| (address.port(), now)));
+        self.bound.extend(new);
+        let stays = |address: &SocketAddr| listening.iter().any(|l| l.address == *address);
+        let left = self.bound.extract_if(.., |address, _| !stays(address));
+        self.leaving.extend(left.map(|(address, presence)| (address.port(), presence)));
         self.files.send_if_modified(|files| {
             let changed = *files != snapshot.files;
             files.clone_from(&snapshot.files);
             changed
         });
         self.status.applied(snapshot, listening, resources);
-        Ok(())
-    }
-
-    async fn swap(&self, snapshot: &Arc<Snapshot>, sockets: Vec<Vec<(SocketAddr, TcpListener)>>) -> Result<(), String> {
-        let mut answers = Vec::new();
-        for (worker, sockets) in self.workers.iter().zip(sockets) {
-            let (done, answer) = oneshot::channel();
-            if !worker.send(Command::Serve { snapshot: snapshot.clone(), sockets, done }) {
-                return Err(format!("core {} does not answer", worker.id));
-            }
-            answers.push((worker.id, answer));
-        }
-        for (id, answer) in answers {
-            match timeout(SWAP_TIMEOUT, answer).await {
-                Ok(Ok(Ok(()))) => {}
-                Ok(Ok(Err(error))) => return Err(format!("core {id} cannot accept: {error}")),
-                _ => return Err(format!("core {id} does not answer")),
-            }
-        }
         Ok(())
     }
 
@@ -457,17 +448,18 @@ impl Gateway {
         }
     }
 
-    fn listens_on(&self, port: u16, coming: &[Vec<(SocketAddr, TcpListener)>]) -> bool {
-        let coming = coming.iter().flatten().map(|(address, _)| address);
-        let leaving = self.leaving.iter().filter(|(_, at)| at.elapsed() < LEAVE_TIME).map(|(port, _)| *port);
-        self.bound.iter().chain(coming).map(SocketAddr::port).chain(leaving).any(|known| known == port)
+    /// Whether a socket of this process listens on a port, be it one that is coming or one that a core has yet to close.
+    fn listens_on(&self, port: u16, coming: &[(SocketAddr, Presence)]) -> bool {
+        let coming = coming.iter().map(|(address, _)| address);
+        let leaving = self.leaving.iter().filter(|(_, presence)| presence.is_open()).map(|(port, _)| *port);
+        self.bound.keys().chain(coming).map(SocketAddr::port).chain(leaving).any(|known| known == port)
     }
 
     /// For people.
     fn serving(&self) -> String {
         let addresses = match self.bound.is_empty() {
             true => "no address yet".into(),
-            false => self.bound.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            false => self.bound.keys().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         };
         format!("serving {addresses} on {} cores", self.workers.len())
     }

@@ -203,6 +203,29 @@ fn protocols_take_only_buffers_from_net() {
     report(problems);
 }
 
+/// What other threads wake must not be awaited on a core, whose wakers are for its own thread.
+#[test]
+fn cores_await_nothing_of_another_runtime() {
+    const MODULES: &[&str] = &["http", "net", "policies", "proxy"];
+    const CRATES: &[&str] = &["async_channel", "flume", "futures", "futures_channel", "futures_util", "tokio"];
+    let mut problems = Vec::new();
+    for source in MODULES.iter().flat_map(|module| sources(&format!("src/{module}"))) {
+        // Unit tests may hold the code against others that live on tokio.
+        if source.path.components().any(|part| part.as_os_str() == "tests") {
+            continue;
+        }
+        for (line, code) in source.code() {
+            let names: Vec<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+            for name in CRATES.iter().filter(|name| names.contains(name)) {
+                let module = source.module();
+                problems
+                    .push(source.at(line, &format!("{module} must not know {name}: wakers do not leave their core")));
+            }
+        }
+    }
+    report(problems);
+}
+
 /// A new module of `src/` needs its line in the table above.
 #[test]
 fn every_module_has_its_import_rule() {

@@ -81,6 +81,14 @@ impl Endpoints {
         }
     }
 
+    /// The prepared snapshot will not run; what only it needed goes.
+    pub fn abort(&self) {
+        self.wanted.send_modify(|wanted| {
+            wanted.version += 1;
+            wanted.prepared = wanted.committed.clone();
+        });
+    }
+
     /// The prepared snapshot runs; what only the one before it needed goes.
     pub fn commit(&self) {
         self.wanted.send_modify(|wanted| {

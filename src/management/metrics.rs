@@ -73,6 +73,12 @@ impl Metrics {
                 "Panics; each ended one connection, or restarted one management task.",
                 sum.panics + supervise::panics(),
             );
+            page.single(
+                Kind::Counter,
+                "ringway_io_driver_faults_total",
+                "Times the kernel refused the call by which a core waits for I/O.",
+                sum.driver_faults,
+            );
         }
         if let Some(running) = &view.running {
             certificates(&mut page, &running.snapshot);

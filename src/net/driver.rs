@@ -127,10 +127,10 @@ fn try_ring(flags: Flags) -> io::Result<io_uring::IoUring> {
 /// Runs `main` to its end on this thread, which becomes the ring's only issuer.
 ///
 /// # Errors
-/// The driver could not be built; nothing ran.
+/// The driver could not be built, and nothing ran; or the kernel refuses it for good, and nothing can go on.
 pub fn run<F: Future>(kind: Kind, main: F) -> io::Result<F::Output> {
     reactor::install(kind)?;
-    Ok(executor::block_on(main))
+    executor::block_on(main)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use socket2::SockAddr;
 use super::{
     buffer::Buffer,
     calls::{self, Next, result},
+    faults::Faults,
 };
 
 const EVENTS_PER_ROUND: usize = 1024;
@@ -25,6 +26,7 @@ pub struct Epoll {
     sockets: Vec<Socket>,
     free: Vec<u32>,
     events: Vec<libc::epoll_event>,
+    faults: Faults,
 }
 
 /// A socket's place in the table, and which of its consecutive owners it is: an event for an earlier one is stale.
@@ -57,7 +59,13 @@ impl Epoll {
         // SAFETY: the descriptor was just made, and nobody else knows it.
         let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
         let none = libc::epoll_event { events: 0, u64: 0 };
-        Ok(Self { epoll, sockets: Vec::new(), free: Vec::new(), events: vec![none; EVENTS_PER_ROUND] })
+        Ok(Self {
+            epoll,
+            sockets: Vec::new(),
+            free: Vec::new(),
+            events: vec![none; EVENTS_PER_ROUND],
+            faults: Faults::default(),
+        })
     }
 
     pub fn register(&mut self, fd: RawFd) -> io::Result<Token> {
@@ -85,7 +93,11 @@ impl Epoll {
         self.free.push(token.index);
     }
 
-    pub fn park(&mut self, wait: Option<Duration>) {
+    /// Waits for events, and wakes whoever waited for them.
+    ///
+    /// # Errors
+    /// The kernel refuses that for good.
+    pub fn park(&mut self, wait: Option<Duration>) -> io::Result<()> {
         // Rounded up: a timer must be over when it is looked at.
         let milliseconds = match wait {
             None => -1,
@@ -94,10 +106,17 @@ impl Epoll {
         let room = self.events.len() as i32;
         // SAFETY: the kernel writes at most `room` events into a vector of that length.
         let ready = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), room, milliseconds) };
-        for at in 0..usize::try_from(ready).unwrap_or_default() {
+        let ready = match result(ready as isize) {
+            Ok(ready) => ready,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return self.faults.back_off(error),
+        };
+        self.faults.over();
+        for at in 0..ready {
             let event = self.events[at];
             self.dispatch(event.events as i32, Token::from_u64(event.u64));
         }
+        Ok(())
     }
 
     pub fn poll_receive(

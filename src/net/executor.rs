@@ -1,15 +1,18 @@
 //! Runs this core's tasks: a queue of those that were woken, and timers.
 //!
 //! Everything is of one thread. A waker is a counted pointer to its task without atomics, so it must not leave the core:
-//! what other threads have to say comes through the mailbox, which is a socket.
+//! what other threads have to say comes through the mailbox, which is a socket. The type cannot forbid it (a `Waker` is
+//! `Send`), so each task knows its thread, and a waker that is used on another one panics there and touches nothing.
 
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
     future::{Future, poll_fn},
+    io,
     mem::ManuallyDrop,
     pin::Pin,
     rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
     time::{Duration, Instant},
 };
@@ -25,35 +28,46 @@ thread_local! {
     static TIMERS: RefCell<Timers> = const { RefCell::new(Timers { next_id: 0, waiting: BTreeMap::new() }) };
 }
 
+type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
+
 struct Task {
     /// `None` when it is done.
-    future: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
+    future: RefCell<Option<TaskFuture>>,
     woken: Cell<bool>,
+    /// The only one on which anything but this may be looked at, and on which the task is counted. It never changes.
+    thread: u64,
+}
+
+impl Task {
+    fn new(future: TaskFuture) -> Rc<Self> {
+        Rc::new(Self { future: RefCell::new(Some(future)), woken: Cell::new(false), thread: this_thread() })
+    }
 }
 
 /// Starts a task on this core.
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
-    wake(Rc::new(Task { future: RefCell::new(Some(Box::pin(future))), woken: Cell::new(false) }));
+    wake(Task::new(Box::pin(future)));
 }
 
 /// Runs `main`, and beside it every spawned task, until `main` is done. What other tasks still do then is never resumed.
-pub fn block_on<F: Future>(main: F) -> F::Output {
+///
+/// # Errors
+/// The kernel refuses the driver for good; then `main` is not resumed either.
+pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     let finished = Cell::new(None);
     let task = async { finished.set(Some(main.await)) };
     // SAFETY: `Main` drops the future before this function is left, by a panic too, and with it every borrow.
-    let task: Pin<Box<dyn Future<Output = ()>>> = unsafe {
-        std::mem::transmute::<Pin<Box<dyn Future<Output = ()> + '_>>, Pin<Box<dyn Future<Output = ()>>>>(Box::pin(task))
-    };
-    let main = Main(Rc::new(Task { future: RefCell::new(Some(task)), woken: Cell::new(false) }));
+    let task = unsafe { std::mem::transmute::<Pin<Box<dyn Future<Output = ()> + '_>>, TaskFuture>(Box::pin(task)) };
+    let main = Main(Task::new(task));
     wake(main.0.clone());
     loop {
         run_woken();
         if let Some(output) = finished.take() {
-            return output;
+            return Ok(output);
         }
         let idle = WOKEN.with_borrow(VecDeque::is_empty);
         let wait = if idle { time_to_next_timer() } else { Some(Duration::ZERO) };
-        reactor::park(wait);
+        reactor::park(wait)?;
         fire_timers();
     }
 }
@@ -102,26 +116,75 @@ fn wake(task: Rc<Task>) {
     }
 }
 
+thread_local! {
+    /// 0: this thread has no tasks.
+    static THREAD: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A number that no other thread has or had; an address of its own could be given to a later thread again.
+fn this_thread() -> u64 {
+    static THREADS: AtomicU64 = AtomicU64::new(0);
+    if THREAD.get() == 0 {
+        THREAD.set(THREADS.fetch_add(1, Ordering::Relaxed) + 1);
+    }
+    THREAD.get()
+}
+
+/// Whether a waker's task is of this thread.
+///
+/// # Panics
+/// It is not. What the waker held of the count is leaked by that, and the count is not touched: so little is lost that nobody
+/// needs to be torn down for it, and the panic names the mistake. Where a panic is under way already there is no other.
+fn is_of_this_thread(task: *const ()) -> bool {
+    // SAFETY: the waker's part of the count keeps the task alive, and this field is written before a waker exists.
+    let is = unsafe { (*task.cast::<Task>()).thread } == THREAD.get();
+    if !is {
+        strayed();
+    }
+    is
+}
+
+#[cold]
+#[inline(never)]
+fn strayed() {
+    if !std::thread::panicking() {
+        panic!("a task's waker was used on another thread than the task's; other threads are heard through a mailbox");
+    }
+}
+
 const VTABLE: RawWakerVTable = RawWakerVTable::new(
     |task| {
-        // SAFETY: the pointer came from an `Rc` whose count this waker is part of.
+        if !is_of_this_thread(task) {
+            return RawWaker::new(Waker::noop().data(), Waker::noop().vtable());
+        }
+        // SAFETY: the pointer came from an `Rc` whose count this waker is part of, on the thread of that count.
         unsafe { Rc::increment_strong_count(task.cast::<Task>()) };
         RawWaker::new(task, &VTABLE)
     },
-    // SAFETY: as above; this takes the waker's count over.
-    |task| wake(unsafe { Rc::from_raw(task.cast::<Task>()) }),
     |task| {
-        // SAFETY: as above; the count stays with the waker.
-        let task = ManuallyDrop::new(unsafe { Rc::from_raw(task.cast::<Task>()) });
-        wake(Rc::clone(&task));
+        if is_of_this_thread(task) {
+            // SAFETY: as above; this takes the waker's count over.
+            wake(unsafe { Rc::from_raw(task.cast::<Task>()) });
+        }
     },
-    // SAFETY: as above; this gives the waker's count back.
-    |task| unsafe { Rc::decrement_strong_count(task.cast::<Task>()) },
+    |task| {
+        if is_of_this_thread(task) {
+            // SAFETY: as above; the count stays with the waker.
+            let task = ManuallyDrop::new(unsafe { Rc::from_raw(task.cast::<Task>()) });
+            wake(Rc::clone(&task));
+        }
+    },
+    |task| {
+        if is_of_this_thread(task) {
+            // SAFETY: as above; this gives the waker's count back.
+            unsafe { Rc::decrement_strong_count(task.cast::<Task>()) };
+        }
+    },
 );
 
 fn raw_waker(task: *const Task) -> Waker {
-    // SAFETY: the functions of the table keep to the contract; that they count without atomics is sound because no waker
-    // leaves this thread: what a core awaits is its own.
+    // SAFETY: the functions of the table keep to the contract; that they count without atomics is sound because each looks
+    // first whether it runs on the task's thread, and does nothing where it does not.
     unsafe { Waker::from_raw(RawWaker::new(task.cast(), &VTABLE)) }
 }
 
@@ -244,6 +307,50 @@ mod tests {
                 assert_eq!(peer.read(&mut [0]).expect("no error but the end"), 0);
             }
         }
+    }
+
+    /// What a policy would do that awaits a channel of another thread: its waker is cloned, woken and dropped there.
+    #[test]
+    fn a_waker_that_is_used_on_another_thread_is_an_error_and_no_race() {
+        let uses: [fn(Waker); 4] =
+            [|waker| waker.wake_by_ref(), |waker| drop(waker.clone()), Waker::wake, |waker| drop(waker)];
+        for use_it in uses {
+            let done = driver::run(Kind::Epoll, async move {
+                let (give, take) = std::sync::mpsc::channel();
+                let held = Rc::new(());
+                let in_task = held.clone();
+                spawn(poll_fn(move |context| {
+                    let _ = &in_task;
+                    let _ = give.send(context.waker().clone());
+                    Poll::Ready(())
+                }));
+                yield_now().await;
+                let waker: Waker = take.recv().expect("the task has run");
+                let strayed = std::thread::spawn(move || use_it(waker));
+                let message = strayed.join().expect_err("the other thread is told");
+                let message = message.downcast_ref::<&str>().expect("it says why");
+                assert!(message.contains("on another thread"), "{message}");
+                assert_eq!(Rc::strong_count(&held), 1, "the task itself is gone as ever");
+                yield_now().await;
+            });
+            done.expect("epoll is always there");
+        }
+    }
+
+    /// A second panic would end the process.
+    #[test]
+    fn wakers_that_stray_into_a_panic_are_left_alone() {
+        let done = driver::run(Kind::Epoll, async {
+            let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+            let wakers = [waker.clone(), waker];
+            let strayed = std::thread::spawn(move || {
+                let _wakers = wakers;
+                panic!("of another thread's own");
+            });
+            let message = strayed.join().expect_err("it panicked");
+            assert_eq!(message.downcast_ref::<&str>(), Some(&"of another thread's own"));
+        });
+        done.expect("epoll is always there");
     }
 
     /// The task is held by the driver alone.

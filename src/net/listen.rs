@@ -7,7 +7,7 @@ use std::{
     net::{SocketAddr, TcpListener as StdListener},
     os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
     rc::Rc,
-    sync::OnceLock,
+    sync::{Arc, OnceLock, Weak},
     task::{Poll, Waker, ready},
 };
 
@@ -26,6 +26,36 @@ const BACKLOG: i32 = 4096;
 /// connects fast enough would otherwise keep a core to himself.
 const AT_ONCE_MAX: u32 = 64;
 
+/// A core's socket of an address, bound and listening, before a core accepts from it.
+pub struct Bound {
+    socket: StdListener,
+    /// Goes after the socket.
+    open: Arc<()>,
+}
+
+/// Whether any socket of one [`bind`] is still open, on whichever core.
+pub struct Presence(Weak<()>);
+
+#[cfg(test)]
+impl Bound {
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+#[cfg(test)]
+impl From<StdListener> for Bound {
+    fn from(socket: StdListener) -> Self {
+        Self { socket, open: Arc::default() }
+    }
+}
+
+impl Presence {
+    pub fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 /// Binds one socket per core.
 ///
 /// # Errors
@@ -33,11 +63,14 @@ const AT_ONCE_MAX: u32 = 64;
 /// with `SO_REUSEPORT` a second gateway would silently take half of the traffic.
 ///
 /// `shared`: this process listens on the port already, on another address that may overlap; then that is not asked.
-pub fn bind(address: SocketAddr, cores: usize, shared: bool) -> io::Result<Vec<StdListener>> {
+pub fn bind(address: SocketAddr, cores: usize, shared: bool) -> io::Result<(Vec<Bound>, Presence)> {
     if !shared {
         drop(bind_one(address, false)?);
     }
-    (0..cores).map(|_| bind_one(address, true)).collect()
+    let open = Arc::new(());
+    let presence = Presence(Arc::downgrade(&open));
+    let bound = (0..cores).map(|_| Ok(Bound { socket: bind_one(address, true)?, open: open.clone() }));
+    Ok((bound.collect::<io::Result<_>>()?, presence))
 }
 
 fn bind_one(address: SocketAddr, share: bool) -> io::Result<StdListener> {
@@ -92,6 +125,8 @@ pub struct Listener {
     closing: Rc<Closing>,
     /// Accepts in a row that did not wait.
     at_once: Cell<u32>,
+    /// The last field: it goes after the socket.
+    _open: Arc<()>,
 }
 
 /// A connection that no driver knows yet, so that any core may take it.
@@ -122,11 +157,14 @@ struct Closing {
 }
 
 impl Listener {
-    pub fn open(socket: StdListener) -> io::Result<(Self, Closer)> {
-        let fd = Fd::new(OwnedFd::from(socket).into_raw_fd())?;
+    /// # Errors
+    /// The driver has no room for it.
+    pub fn open(bound: Bound) -> io::Result<(Self, Closer)> {
+        let fd = Fd::new(OwnedFd::from(bound.socket).into_raw_fd())?;
         let accepting = RefCell::new(Pending::new(fd.clone()));
         let closing = Rc::<Closing>::default();
-        Ok((Self { accepting, fd, closing: closing.clone(), at_once: Cell::new(0) }, Closer(closing)))
+        let closer = Closer(closing.clone());
+        Ok((Self { accepting, fd, closing, at_once: Cell::new(0), _open: bound.open }, closer))
     }
 
     /// The next connection. `Ok(None)`: the listener was closed, and nothing that the driver had accepted is left.
@@ -212,6 +250,15 @@ impl Listener {
     }
 }
 
+impl Drop for Listener {
+    /// A ring closes a descriptor in its own time. The address is free for others now, and who asks for its [`Presence`]
+    /// is told the truth.
+    fn drop(&mut self) {
+        // SAFETY: a plain system call on a descriptor that is open for as long as `fd` is.
+        unsafe { libc::shutdown(self.fd.raw, libc::SHUT_RD) };
+    }
+}
+
 fn connection(socket: OwnedFd) -> io::Result<Accepted> {
     let peer = SockRef::from(&socket).peer_addr().map_err(|error| match error.raw_os_error() {
         // It was reset before we asked; a load balancer's probe does that. That is nothing to slow down for.
@@ -252,7 +299,7 @@ mod tests {
             let address = SocketAddr::from(([127, 0, 0, 1], 0));
             let socket = bind_one(address, true).expect("a free port");
             let address = socket.local_addr().expect("it is bound");
-            let (listener, _closer) = Listener::open(socket).expect("a descriptor is free");
+            let (listener, _closer) = Listener::open(socket.into()).expect("a descriptor is free");
             let before = StdStream::connect(address).expect("it listens");
             listener.begin_none().expect("a filter needs no privilege");
             assert!(StdStream::connect_timeout(&address, Duration::from_millis(50)).is_err(), "nobody answers");
@@ -263,13 +310,39 @@ mod tests {
         checked.expect("epoll is always there");
     }
 
+    /// Nobody is told that an address is free which still clashes.
+    #[test]
+    fn an_address_is_there_until_its_last_socket_is_closed() {
+        for kind in [Kind::Epoll, Kind::IoUring(Flags::DeferTaskrun)] {
+            let checked = driver::run(kind, async {
+                let any = SocketAddr::from(([127, 0, 0, 1], 0));
+                let (mut bound, presence) = bind(any, 1, false).expect("a free port");
+                let address = bound[0].local_address().expect("it is bound");
+                let (never_opened, _) = bind(address, 1, true).expect("it is shared");
+                let (listener, closer) = Listener::open(bound.remove(0)).expect("a descriptor is free");
+                drop(never_opened);
+                let client = StdStream::connect(address).expect("it listens");
+                assert!(presence.is_open() && bind(address, 1, false).is_err());
+                let _ = listener.accept().await;
+                closer.close();
+                while !matches!(listener.accept().await, Ok(None)) {}
+                assert!(presence.is_open() && bind(address, 1, false).is_err());
+                drop(listener);
+                assert!(!presence.is_open() && bind(address, 1, false).is_ok());
+                drop(client);
+            });
+            // A host without io_uring has nothing to check.
+            assert!(checked.is_ok() || kind != Kind::Epoll);
+        }
+    }
+
     #[test]
     fn a_client_that_has_left_again_is_passed_over() {
         for kind in [Kind::Epoll, Kind::IoUring(Flags::DeferTaskrun)] {
             let checked = driver::run(kind, async {
                 let socket = bind_one(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("a free port");
                 let address = socket.local_addr().expect("it is bound");
-                let (listener, _closer) = Listener::open(socket).expect("a descriptor is free");
+                let (listener, _closer) = Listener::open(socket.into()).expect("a descriptor is free");
                 connect_and_reset(address);
                 let stays = StdStream::connect(address).expect("it listens");
                 let gone = listener.accept().await.err().expect("it has left");
@@ -295,7 +368,7 @@ mod tests {
         let checked = driver::run(Kind::Epoll, async {
             let socket = bind_one(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("a free port");
             let address = socket.local_addr().expect("it is bound");
-            let (listener, _closer) = Listener::open(socket).expect("a descriptor is free");
+            let (listener, _closer) = Listener::open(socket.into()).expect("a descriptor is free");
             let mut clients = vec![StdStream::connect(address).expect("it listens")];
             // The first accept waits for the driver to tell that there is somebody.
             listener.accept().await.expect("one waits");

@@ -8,6 +8,7 @@ mod calls;
 pub mod driver;
 mod epoll;
 mod executor;
+pub mod faults;
 pub mod listen;
 pub mod mailbox;
 pub mod pace;

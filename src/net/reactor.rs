@@ -40,11 +40,14 @@ pub fn install(kind: Kind) -> io::Result<()> {
 }
 
 /// Waits for the kernel, at most so long, and wakes whoever waited for what it says.
-pub fn park(wait: Option<Duration>) {
+///
+/// # Errors
+/// The kernel refuses that for good.
+pub fn park(wait: Option<Duration>) -> io::Result<()> {
     with(|reactor| match reactor {
         Reactor::Ring(ring) => ring.park(wait),
         Reactor::Epoll(epoll) => epoll.park(wait),
-    });
+    })
 }
 
 fn with<R>(f: impl FnOnce(&mut Reactor) -> R) -> R {

@@ -26,6 +26,7 @@ use super::{
     buffer::{Buffer, SMALL_ROOM},
     calls::Next,
     driver::{self, Flags},
+    faults::Faults,
 };
 
 /// Completions that nobody waits for: closes and cancellations.
@@ -44,6 +45,9 @@ const GROUP: u16 = 0;
 pub struct Ring {
     ring: IoUring,
     table: Table,
+    faults: Faults,
+    /// The kernel has refused it for good, and the core ends: nothing is submitted any more.
+    broken: Option<io::Error>,
 }
 
 /// The operations, and the buffers that they are given.
@@ -93,7 +97,8 @@ impl Ring {
     pub fn new(flags: Flags) -> io::Result<Self> {
         let ring = driver::ring(flags).build(driver::ENTRIES)?;
         let provided = Provided::new(&ring, BUFFERS)?;
-        Ok(Self { ring, table: Table { slots: Vec::new(), free: Vec::new(), provided, missed: Vec::new() } })
+        let table = Table { slots: Vec::new(), free: Vec::new(), provided, missed: Vec::new() };
+        Ok(Self { ring, table, faults: Faults::default(), broken: None })
     }
 
     /// Whether the kernel has rings of provided buffers (Linux 5.19).
@@ -102,22 +107,40 @@ impl Ring {
     }
 
     /// Submits what has gathered, waits for a completion, and takes all there are.
-    pub fn park(&mut self, wait: Option<Duration>) {
+    ///
+    /// # Errors
+    /// The kernel refuses that for good: this and every further one.
+    pub fn park(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let timespec = wait.map(Timespec::from);
         let args = SubmitArgs::new();
         let args = match &timespec {
             Some(timespec) => args.timespec(timespec),
             None => args,
         };
-        // A time-out, a signal and a full completion queue are no errors here: what completed is looked at below, and what
-        // was not submitted is submitted the next time.
-        let _ = self.ring.submitter().submit_with_args(1, &args);
+        if let Some(error) = &self.broken {
+            return Err(same(error));
+        }
+        let entered = self.ring.submitter().submit_with_args(1, &args);
         for entry in self.ring.completion() {
             self.table.complete(&entry);
         }
         for index in std::mem::take(&mut self.table.missed) {
             if self.table.slots[index as usize].state == State::GivenUp {
                 self.cancel(&Op(index));
+            }
+        }
+        self.heed(entered)
+    }
+
+    /// What was not submitted is submitted the next time.
+    fn heed(&mut self, entered: io::Result<usize>) -> io::Result<()> {
+        match entered {
+            Err(error) if !is_everyday(&error) => self.faults.back_off(error).inspect_err(|error| {
+                self.broken = Some(same(error));
+            }),
+            _ => {
+                self.faults.over();
+                Ok(())
             }
         }
     }
@@ -172,7 +195,7 @@ impl Ring {
     /// Closes behind everything submitted so far. True: it is under way.
     pub fn close(&mut self, fd: RawFd) -> bool {
         self.push(opcode::Close::new(Fd(fd)).build().user_data(NOBODY));
-        true
+        self.broken.is_none()
     }
 
     /// The end of an operation; its place is free then.
@@ -250,11 +273,27 @@ impl Ring {
                 return;
             }
             // The queue is full; the kernel takes it. Should it not, it has completions to give first.
-            if self.ring.submit().is_err() {
-                self.park(Some(Duration::ZERO));
+            if self.broken.is_some() {
+                // The core ends, with whoever would wait for this.
+                return;
+            }
+            if let Err(error) = self.ring.submit()
+                && self.heed(Err(error)).is_ok()
+            {
+                // A further refusal is seen in the next round, or by then has broken the ring.
+                let _ = self.park(Some(Duration::ZERO));
             }
         }
     }
+}
+
+/// A time-out, a signal, and a completion queue that is full until it has been looked at.
+fn is_everyday(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY))
+}
+
+fn same(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 impl Drop for Ring {

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -77,6 +77,8 @@ pub struct Load {
     coming: AtomicUsize,
     /// Of the snapshot that the core serves.
     generation: AtomicU64,
+    /// Its driver cannot be relied on any more.
+    failing: AtomicBool,
 }
 
 /// How many there are of something that only this core knows, and how many there were.
@@ -155,6 +157,15 @@ impl Load {
     /// The core's thread ends: it takes no connection any more.
     pub fn leave(&self) {
         self.serves(0);
+    }
+
+    /// The core goes on, for as long as it takes to replace the process.
+    pub fn fail(&self) {
+        self.failing.store(true, Ordering::Release);
+    }
+
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
     }
 
     /// Of the snapshot whose listeners the core has.

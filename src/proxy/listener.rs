@@ -2,8 +2,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -60,14 +59,13 @@ impl OpenListener {
     pub fn open(
         core: &Rc<Core>,
         address: SocketAddr,
-        socket: TcpListener,
+        (listener, closer): (Listener, Closer),
         index: usize,
         demands: Option<u64>,
-    ) -> io::Result<Rc<Self>> {
-        let (listener, closer) = Listener::open(socket)?;
+    ) -> Rc<Self> {
         let open = Self::new(address, index, demands, Some(closer));
         task::spawn(accept(core.clone(), listener, open.clone()));
-        Ok(open)
+        open
     }
 
     fn new(address: SocketAddr, index: usize, demands: Option<u64>, closer: Option<Closer>) -> Rc<Self> {

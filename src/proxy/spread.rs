@@ -83,14 +83,17 @@ pub async fn take_over(core: Rc<Core>, mut queue: Mailbox<HandedOver>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpStream, time::Duration};
+    use std::{
+        net::{TcpListener, TcpStream},
+        time::Duration,
+    };
 
     use super::*;
     use crate::{
         config::snapshot::Snapshot,
         net::{
             driver::{self, Kind},
-            listen::{self, Listener},
+            listen::Listener,
             mailbox::{Unopened, mailbox},
         },
         proxy::core::Counted,
@@ -133,12 +136,14 @@ mod tests {
         let result = driver::run(Kind::Epoll, async move {
             let other = Arc::<Load>::default();
             let (core, _counted, _queue) = core_beside(own, &other);
-            let socket = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, false).expect("a free port").remove(0);
+            let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            socket.set_nonblocking(true).expect("an option of every socket");
             let address = socket.local_addr().expect("it is bound");
             let again = socket.try_clone().expect("descriptors are free");
-            let open = OpenListener::open(&core, address, socket, 0, None).expect("descriptors are free");
+            let listening = Listener::open(socket.into()).expect("descriptors are free");
+            let open = OpenListener::open(&core, address, listening, 0, None);
             prepare(&other, &open, &core);
-            let (listener, _closer) = Listener::open(again).expect("descriptors are free");
+            let (listener, _closer) = Listener::open(again.into()).expect("descriptors are free");
             for _ in 0..coming {
                 let _client = TcpStream::connect(address).expect("it listens");
                 let accepted = listener.accept_waiting().expect("one waits");

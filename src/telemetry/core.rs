@@ -290,6 +290,7 @@ impl CoreTelemetry {
             next_endpoints: self.next_endpoints.value(),
             resends: self.resends.value(),
             panics: 0,
+            driver_faults: 0,
             busy_ns: 0,
             access_log_dropped: self.access_log.dropped(),
             dial_failures: self.dial_failures.borrow().clone(),
@@ -406,8 +407,9 @@ pub struct CoreCopy {
     pub reuses: u64,
     pub next_endpoints: u64,
     pub resends: u64,
-    /// Tasks that panicked, and CPU time: the core's thread knows them, and adds them.
+    /// Tasks that panicked, refusals of the driver's call, and CPU time: the core's thread knows them, and adds them.
     pub panics: u64,
+    pub driver_faults: u64,
     pub busy_ns: u64,
     pub access_log_dropped: u64,
     pub dial_failures: Reasons,
@@ -436,6 +438,7 @@ impl CoreCopy {
         self.next_endpoints += other.next_endpoints;
         self.resends += other.resends;
         self.panics += other.panics;
+        self.driver_faults += other.driver_faults;
         self.busy_ns += other.busy_ns;
         self.access_log_dropped += other.access_log_dropped;
         self.dial_failures.merge(&other.dial_failures);

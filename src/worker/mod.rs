@@ -2,30 +2,28 @@
 
 pub mod cpus;
 pub mod deadline;
+pub mod swap;
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    rc::Rc,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
 use tokio::sync::oneshot;
 
-use self::deadline::TICK;
+use self::{
+    deadline::TICK,
+    swap::{Prepared, prepare},
+};
 use crate::{
     config::{endpoints::EndpointTable, snapshot::Snapshot},
     net::{
         buffer,
         driver::{self, Kind},
+        faults,
+        listen::Bound,
         mailbox::{Mailbox, Post, Unopened, mailbox},
         task,
     },
     proxy::{
         core::{Core, Drain, Load},
-        listener::OpenListener,
         pool::SWEEP,
         spread::{self, HandedOver, Neighbour},
     },
@@ -35,7 +33,7 @@ use crate::{
     },
 };
 
-/// Messages that may wait for a core. Management sends a handful a second; a core that is this far behind is stuck.
+/// Questions that may wait for a core. Management asks a handful a second; a core that is this far behind is stuck.
 const MAILBOX_CAPACITY: usize = 256;
 
 /// So many connections fewer, or fewer of them busy, are worth a look through the allocator's pages.
@@ -44,15 +42,18 @@ const QUIETER_MIN: usize = 256;
 /// Between the steps of copying counters, so that requests are served meanwhile.
 const COPY_PAUSE: Duration = Duration::from_millis(1);
 
-/// What management tells a core.
+/// What management tells a core, and asks it.
 pub enum Command {
-    /// Serve this from now on. `sockets` are this core's listeners for addresses that it did not serve before; those that
-    /// the snapshot has no more are closed.
-    Serve {
+    /// Be ready to serve this; nothing changes yet. `sockets` are this core's for addresses that it did not serve before.
+    Prepare {
         snapshot: Arc<Snapshot>,
-        sockets: Vec<(SocketAddr, TcpListener)>,
+        sockets: Vec<(SocketAddr, Bound)>,
         done: oneshot::Sender<io::Result<()>>,
     },
+    /// Serve what was prepared from now on. Listeners that the snapshot has no more are closed.
+    Commit(oneshot::Sender<()>),
+    /// Forget what was prepared.
+    Abort,
     Endpoints(Arc<EndpointTable>),
     /// A copy of the counters.
     Copy(oneshot::Sender<CoreCopy>),
@@ -61,6 +62,22 @@ pub enum Command {
     Drain(Drain),
     /// End the thread, whatever it still does.
     Stop,
+}
+
+impl Command {
+    /// Knows, among those that wait, the one that this makes pointless. `None`: it is a question, which a core that is far
+    /// behind need not be asked. What is no question is never lost, since a core must end where all others do.
+    fn supersedes(&self) -> Option<fn(&Self) -> bool> {
+        match self {
+            Self::Copy(_) | Self::TakeLines(_) => None,
+            Self::Prepare { .. } | Self::Abort => Some(|other| matches!(other, Self::Prepare { .. } | Self::Abort)),
+            // There is no other: what comes after it is not committed before this core has prepared it.
+            Self::Commit(_) => Some(|_| false),
+            Self::Endpoints(_) => Some(|other| matches!(other, Self::Endpoints(_))),
+            Self::Drain(_) => Some(|other| matches!(other, Self::Drain(_))),
+            Self::Stop => Some(|other| matches!(other, Self::Stop)),
+        }
+    }
 }
 
 /// A running core, as management holds it.
@@ -121,19 +138,27 @@ pub fn start(start: Start) -> io::Result<Worker> {
 }
 
 impl Worker {
-    /// Never waits. False: the core is stuck or gone.
+    /// Never waits. False: the core is gone; or it is stuck, and this was a question.
     pub fn send(&self, command: Command) -> bool {
-        self.post.send(command).is_ok()
+        match command.supersedes() {
+            Some(supersedes) => self.post.send_latest(command, supersedes).is_ok(),
+            None => self.post.send(command).is_ok(),
+        }
     }
 
-    /// No connection is open, and no listener has one to give.
+    /// No connection is open, and no listener has one to give. A core that has ended may have left some, which nobody serves.
     pub fn is_idle(&self) -> bool {
-        self.load.is_none()
+        self.load.is_none() || self.is_dead()
     }
 
     /// The thread has ended, which only `Stop` should make it do.
     pub fn is_dead(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// It serves, but some of what it does may never end.
+    pub fn is_failing(&self) -> bool {
+        self.load.is_failing()
     }
 
     pub fn join(self) {
@@ -152,7 +177,7 @@ fn run(start: Start, unopened: Unopened<Command>) {
     let _leaving = Leaving(start.hand_overs.load.clone());
     // Built here: the thread that builds the ring is the only one that may submit to it.
     if let Err(error) = driver::run(start.kind, serve(start, unopened)) {
-        tracing::error!("core {id} could not build its event loop: {error}");
+        tracing::error!("core {id} has no event loop and ends: {error}");
     }
 }
 
@@ -184,6 +209,9 @@ async fn tick(core: Rc<Core>, heartbeat: Heartbeat) {
         task::sleep(TICK).await;
         core.deadlines.tick();
         heartbeat.beat();
+        if faults::is_failing() {
+            core.load.fail();
+        }
         ticks += 1;
         if ticks % (SWEEP.as_millis() / TICK.as_millis()) == 0 {
             core.sweep();
@@ -200,11 +228,22 @@ async fn tick(core: Rc<Core>, heartbeat: Heartbeat) {
 }
 
 async fn obey(core: &Rc<Core>, mailbox: &mut Mailbox<Command>) {
+    let mut prepared = None::<Prepared>;
     while let Some(command) = mailbox.receive().await {
         match command {
-            Command::Serve { snapshot, sockets, done } => {
-                let _ = done.send(swap(core, snapshot, sockets));
+            Command::Prepare { snapshot, sockets, done } => {
+                // What was prepared before goes first: it may hold sockets that are no use any more.
+                prepared = None;
+                let result = prepare(snapshot, sockets).map(|ready| prepared = Some(ready));
+                let _ = done.send(result);
             }
+            Command::Commit(done) => {
+                if let Some(prepared) = prepared.take() {
+                    prepared.commit(core);
+                    let _ = done.send(());
+                }
+            }
+            Command::Abort => prepared = None,
             Command::Endpoints(endpoints) => core.set_endpoints(endpoints),
             Command::Copy(reply) => task::spawn(copy(core.clone(), reply)),
             Command::TakeLines(reply) => {
@@ -216,50 +255,10 @@ async fn obey(core: &Rc<Core>, mailbox: &mut Mailbox<Command>) {
     }
 }
 
-/// One version of everything for another, between two requests.
-fn swap(core: &Rc<Core>, snapshot: Arc<Snapshot>, sockets: Vec<(SocketAddr, TcpListener)>) -> io::Result<()> {
-    let index_of = |address| snapshot.listeners.iter().position(|listener| listener.address == address);
-    let mut opened = Vec::new();
-    for (address, socket) in sockets {
-        let Some(index) = index_of(address) else { continue };
-        let demands = demands_of(&snapshot, index);
-        opened.push(OpenListener::open(core, address, socket, index, demands)?);
-    }
-    let drain = snapshot.settings.timeouts.drain;
-    let mut closed = false;
-    core.listeners.borrow_mut().retain(|listener| match index_of(listener.address) {
-        Some(index) if demands_of(&snapshot, index) == listener.demands() => {
-            listener.index.set(index);
-            true
-        }
-        Some(index) => {
-            opened.push(listener.renew(index, demands_of(&snapshot, index), drain, core.serving()));
-            closed = true;
-            false
-        }
-        None => {
-            listener.close(drain, core.serving());
-            core.gone.borrow_mut().push(listener.clone());
-            closed = true;
-            false
-        }
-    });
-    core.listeners.borrow_mut().extend(opened);
-    core.serve(snapshot);
-    if closed {
-        core.deadlines.interrupt_idle();
-    }
-    Ok(())
-}
-
-/// What a listener asks of clients.
-fn demands_of(snapshot: &Snapshot, index: usize) -> Option<u64> {
-    snapshot.listeners[index].tls.as_ref().map(|context| context.identity)
-}
-
 async fn copy(core: Rc<Core>, reply: oneshot::Sender<CoreCopy>) {
     let mut copy = core.telemetry.begin_copy();
     copy.panics = task::panics();
+    copy.driver_faults = faults::count();
     copy.busy_ns = thread_cpu().as_nanos() as u64;
     while core.telemetry.copy_more(&mut copy) {
         task::sleep(COPY_PAUSE).await;
