@@ -17,6 +17,7 @@ use super::{
     hash::Stable,
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel, Written},
     node::{Located, Node, nearest},
+    pattern::oddity_of_path,
     problem::{Location, Problem, Severity},
     resources::{Extension, Id, Resource, Secret},
     rule::{RawRule, Rule},
@@ -521,6 +522,10 @@ impl Compiler<'_> {
         let raw = whole.or_else(|| node.deserialize_rest()).unwrap_or_default();
         let mut rules = Vec::with_capacity(raw.len());
         for (at, (raw, node)) in raw.iter().zip(node.iter()).enumerate() {
+            if let Some(odd) = raw.path.as_deref().and_then(oddity_of_path) {
+                let text = format!("no path matches this: {odd}");
+                self.problem(Severity::Warning, &field_location(node, "path"), format!("{path}[{at}].path"), text);
+            }
             match Rule::compile(raw, &mut self.patterns) {
                 Ok(rule) => rules.push(rule),
                 Err(problems) => {

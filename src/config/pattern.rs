@@ -5,6 +5,7 @@
 //! and then so far and no further.
 
 mod dialect;
+mod spelling;
 
 use std::{fmt, ops::Range};
 
@@ -148,7 +149,18 @@ impl Pattern {
         Self::build(text, false, patterns)
     }
 
-    /// For header names.
+    /// For paths, which have one spelling: what the pattern says literally is brought to it.
+    pub fn compile_path(text: &str, patterns: &mut usize) -> Result<Self, String> {
+        limit(text)?;
+        let spelt = spelling::of_path(text).text;
+        // What is wrong is said of what was written.
+        Self::build(&spelt, false, patterns).map_err(|problem| match Self::build(text, false, &mut 0) {
+            Err(written) => written,
+            Ok(_) => problem,
+        })
+    }
+
+    /// For header names, and for hosts.
     pub fn compile_ignoring_case(text: &str, patterns: &mut usize) -> Result<Self, String> {
         Self::build(text, true, patterns)
     }
@@ -205,9 +217,7 @@ impl Pattern {
     }
 
     fn build(text: &str, ignore_case: bool, patterns: &mut usize) -> Result<Self, String> {
-        if text.len() > TEXT_BYTES_MAX {
-            return Err(format!("a pattern of {} bytes; at most {TEXT_BYTES_MAX} are allowed", text.len()));
-        }
+        limit(text)?;
         let shape = match parse(text, false) {
             Ok(hir) => match recognise(&hir) {
                 Some(shape) => shape,
@@ -310,6 +320,18 @@ impl Plain {
             HirKind::Concat(parts) => parts.iter().all(|part| self.take(part)),
             _ => false,
         }
+    }
+}
+
+/// What a pattern of paths says that no path can be, so that it would wait for it in vain.
+pub fn oddity_of_path(text: &str) -> Option<&'static str> {
+    spelling::of_path(text).odd
+}
+
+fn limit(text: &str) -> Result<(), String> {
+    match text.len() > TEXT_BYTES_MAX {
+        true => Err(format!("a pattern of {} bytes; at most {TEXT_BYTES_MAX} are allowed", text.len())),
+        false => Ok(()),
     }
 }
 

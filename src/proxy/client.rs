@@ -10,7 +10,7 @@ use super::{
     wire::Wire,
 };
 use crate::{
-    http::head::RequestHead,
+    http::{head::RequestHead, target::Scheme},
     net::proxy_protocol::Addresses,
     policies::{Authentication, Exchange},
     tls::Identity,
@@ -49,9 +49,9 @@ impl Client {
         }
     }
 
-    /// As URIs and `x-forwarded-proto` say it.
-    pub fn scheme(&self) -> &'static str {
-        if self.secured.is_some() { "https" } else { "http" }
+    /// What the client speaks with us.
+    pub fn scheme(&self) -> Scheme {
+        if self.secured.is_some() { Scheme::Https } else { Scheme::Http }
     }
 
     /// Whom the client's own, verified certificate names.

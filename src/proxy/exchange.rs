@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{rule::RuleInput, snapshot::relative},
-    http::target,
+    http::{authority, target},
     net::task,
     policies::{Flow, LocalResponse, chain},
 };
@@ -65,7 +65,7 @@ fn decide(
     workspace.authentication.clear();
     workspace.api_ran.clear();
     workspace.service_ran.clear();
-    let (peer, scheme) = (client.peer.ip(), client.scheme());
+    let (peer, scheme) = (client.peer.ip(), client.scheme().name());
     let certificate = client.certificate().map(|certificate| &*certificate.forwarded);
     headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, certificate, &mut workspace.request);
     let request = &mut workspace.request;
@@ -78,9 +78,10 @@ fn decide(
         b"OPTIONS" if request.path == b"*" => return Err(reject::options()),
         _ => {}
     }
-    if target::normalise(&request.path, &mut workspace.path) {
+    if target::normalise(&request.path, request.path_is_plain, &mut workspace.path) {
         std::mem::swap(&mut request.path, &mut workspace.path);
     }
+    authority::normalise(&mut request.authority);
     account.identified(request);
 
     if !client.secured.as_ref().is_none_or(|secured| secured.may_ask(&request.authority)) {

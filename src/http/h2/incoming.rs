@@ -356,6 +356,6 @@ fn split_target(request: &mut RequestHead) -> Result<(), Verdict> {
         request.query.extend_from_slice(&request.path[at..]);
         request.path.truncate(at);
     }
-    let is_legal = check_path(&request.path).is_ok() && bytes::all(&request.query, bytes::QUERY);
-    is_legal.then_some(()).ok_or(Verdict::Malformed("bad_target"))
+    request.path_is_plain = check_path(&request.path).map_err(|_| Verdict::Malformed("bad_target"))?;
+    bytes::all(&request.query, bytes::QUERY).then_some(()).ok_or(Verdict::Malformed("bad_target"))
 }
