@@ -26,6 +26,8 @@ pub struct Stream {
     pub delivered: bool,
     /// What comes is dropped; RST_STREAM(NO_ERROR) follows our END_STREAM.
     pub stop_reading: bool,
+    /// Its request is malformed: behind the answer it is reset.
+    pub malformed: bool,
     /// A final response has come.
     pub has_head: bool,
     /// Our request was HEAD: no payload may come.
@@ -61,6 +63,7 @@ impl Stream {
             reset_by_peer: false,
             delivered: false,
             stop_reading: false,
+            malformed: false,
             has_head: false,
             is_head: false,
             send_window: i64::from(send_window),
