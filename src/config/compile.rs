@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     address::{ListenAddress, Scheme, ServiceAddress, bases_clash, host_pattern},
+    bypass,
     environment::Environment,
     expand::CORS,
     hash::Stable,
@@ -20,7 +21,7 @@ use super::{
     pattern::oddity_of_path,
     problem::{Location, Problem, Severity},
     resources::{Extension, Id, Resource, Secret},
-    rule::{RawRule, Rule},
+    rule::{RawRule, Rule, Scratch, methods_in_lower_case},
     service_settings,
     settings::Settings,
     snapshot::{
@@ -78,7 +79,7 @@ pub fn compile(
             services.push(Arc::new(compiled.service));
         }
     }
-    let mut apis = Vec::new();
+    let (mut apis, mut served) = (Vec::new(), Vec::new());
     let mut listeners: BTreeMap<SocketAddr, ApiIndex> = BTreeMap::new();
     let mut ports: BTreeMap<SocketAddr, (Port, &ApiModel)> = BTreeMap::new();
     for api in &model.apis {
@@ -96,7 +97,9 @@ pub fn compile(
             compiler.no_tls(api);
         }
         apis.push(Arc::new(compiler.api(api, address.base)));
+        served.push(api);
     }
+    compiler.bypasses(&served, &apis);
     for attachment in &model.orphans {
         compiler.orphan(attachment);
     }
@@ -320,6 +323,15 @@ impl Compiler<'_> {
         }
     }
 
+    /// Rules that can be passed by with another way to write their path.
+    fn bypasses(&mut self, models: &[&ApiModel], apis: &[Arc<Api>]) {
+        let mut scratch = Scratch::new(self.patterns);
+        for (model, api) in models.iter().zip(apis) {
+            let of_chain = model.policies.iter().filter(|attachment| !is_policy(attachment, "tls"));
+            bypass::check(model, api, of_chain, &mut scratch, self.problems);
+        }
+    }
+
     /// A route whose rules do not compile is left out: an error of its document.
     fn route(&mut self, api: &Id, model: &RouteModel) -> Option<Route> {
         let rules = self.rules(&model.written, Severity::Error).ok()?;
@@ -525,6 +537,15 @@ impl Compiler<'_> {
             if let Some(odd) = raw.path.as_deref().and_then(oddity_of_path) {
                 let text = format!("no path matches this: {odd}");
                 self.problem(Severity::Warning, &field_location(node, "path"), format!("{path}[{at}].path"), text);
+            }
+            if raw.methods.as_deref().is_some_and(methods_in_lower_case) {
+                let text = "no request matches this: methods are in upper case";
+                self.problem(
+                    Severity::Warning,
+                    &field_location(node, "methods"),
+                    format!("{path}[{at}].methods"),
+                    text,
+                );
             }
             match Rule::compile(raw, &mut self.patterns) {
                 Ok(rule) => rules.push(rule),

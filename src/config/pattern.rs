@@ -27,6 +27,9 @@ const CACHE_BYTES_MAX: usize = 1 << 18;
 /// Steps back that a pattern with `(?!` may take for one subject.
 pub const BACKTRACKS_MAX: usize = 10_000;
 
+/// How often an example repeats a part that a pattern wants more often: it is then none, and not used.
+const EXAMPLE_REPEATS_MAX: u32 = 16;
+
 /// A compiled pattern; shared by all cores, which bring their own [`Scratch`].
 #[derive(Debug)]
 pub struct Pattern {
@@ -326,6 +329,39 @@ impl Plain {
 /// What a pattern of paths says that no path can be, so that it would wait for it in vain.
 pub fn oddity_of_path(text: &str) -> Option<&'static str> {
     spelling::of_path(text).odd
+}
+
+/// A path that the pattern takes, where that is easily found: with what is optional, or without.
+pub fn example_of_path(text: &str, longest: bool) -> Option<Vec<u8>> {
+    let mut example = Vec::new();
+    let hir = parse(&spelling::of_path(text).text, false).ok()?;
+    write_example(&hir, longest, &mut example);
+    Some(example)
+}
+
+fn write_example(hir: &Hir, longest: bool, out: &mut Vec<u8>) {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => {}
+        HirKind::Literal(literal) => out.extend_from_slice(&literal.0),
+        HirKind::Class(Class::Bytes(class)) => {
+            let has = |byte: u8| class.iter().any(|range| (range.start()..=range.end()).contains(&byte));
+            out.extend(
+                [b'x', b'0', b'X'].into_iter().find(|&byte| has(byte)).or(class.iter().next().map(|r| r.start())),
+            );
+        }
+        HirKind::Class(Class::Unicode(_)) => out.push(b'x'),
+        HirKind::Repetition(repetition) => {
+            for _ in 0..repetition.min.max(u32::from(longest)).min(EXAMPLE_REPEATS_MAX) {
+                write_example(&repetition.sub, longest, out);
+            }
+        }
+        HirKind::Capture(capture) => write_example(&capture.sub, longest, out),
+        HirKind::Concat(parts) => parts.iter().for_each(|part| write_example(part, longest, out)),
+        HirKind::Alternation(choices) => {
+            let choice = if longest { choices.last() } else { choices.first() };
+            choice.into_iter().for_each(|choice| write_example(choice, longest, out));
+        }
+    }
 }
 
 fn limit(text: &str) -> Result<(), String> {

@@ -179,6 +179,22 @@ fn compile_host(text: &str, patterns: &mut usize) -> Result<Pattern, String> {
     Pattern::compile_ignoring_case(text, patterns)
 }
 
+/// Whether a pattern of methods takes none, and would if it were in upper case: no request has one in lower case.
+pub fn methods_in_lower_case(text: &str) -> bool {
+    const METHODS: [&[u8]; 8] = [b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"HEAD", b"TRACE"];
+    if !text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return false;
+    }
+    let takes_one = |of: fn(&str, &mut usize) -> Result<Pattern, String>| {
+        let mut patterns = 0;
+        let pattern = of(text, &mut patterns)?;
+        let mut scratch = Scratch::new(patterns);
+        // One that reaches its limit says nothing.
+        Ok::<bool, String>(METHODS.iter().any(|method| pattern.is_match(method, &mut scratch).unwrap_or(true)))
+    };
+    takes_one(Pattern::compile) == Ok(false) && takes_one(Pattern::compile_ignoring_case) == Ok(true)
+}
+
 fn without_port(authority: &[u8]) -> Option<&[u8]> {
     let colon = memchr::memrchr(b':', authority)?;
     let (host, port) = (&authority[..colon], &authority[colon + 1..]);

@@ -18,7 +18,7 @@ pub enum Known {
     Forwarded,
     Host,
     KeepAlive,
-    /// A framing field's name with another sign for `-`: CGI and its heirs read `Content_Length` as `Content-Length`.
+    /// A framing field's name with `_` for `-`: CGI and its heirs read `Content_Length` as `Content-Length`.
     Lookalike,
     ProxyAuthenticate,
     ProxyAuthenticationInfo,
@@ -90,9 +90,10 @@ fn begins<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
 }
 
 fn is_lookalike(name: &[u8]) -> bool {
+    let is_written = |sign: u8| matches!(sign, b'-' | b'_');
     match name.len() {
-        14 => looks_like(name, b"content-length"),
-        17 => looks_like(name, b"transfer-encoding"),
+        14 => is_written(name[7]) && looks_like(name, b"content-length"),
+        17 => is_written(name[8]) && looks_like(name, b"transfer-encoding"),
         _ => false,
     }
 }

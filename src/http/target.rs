@@ -122,7 +122,7 @@ fn escaped(digits: &[u8; 2]) -> Option<u8> {
 }
 
 /// Adds `%` and the two digits of the byte.
-fn escape(byte: u8, out: &mut Vec<u8>) {
+pub fn escape(byte: u8, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
