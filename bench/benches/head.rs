@@ -7,6 +7,7 @@ use ringway::{
     http::{
         h1::parse::{ResponseTo, parse_request, parse_response},
         head::{RequestHead, ResponseHead},
+        target::Scheme,
     },
     proxy::{
         core::{Core, Load},
@@ -27,7 +28,7 @@ fn parse(criterion: &mut Criterion) {
         let mut head = RequestHead::default();
         group.throughput(Throughput::Bytes(input.len() as u64));
         group.bench_function(format!("request/{name}"), |bencher| {
-            bencher.iter(|| parse_request(black_box(input), &mut 0, &HEAD_LIMITS, &mut head))
+            bencher.iter(|| parse_request(black_box(input), &mut 0, &HEAD_LIMITS, Scheme::Http, &mut head))
         });
         assert_eq!(head.method, b"GET", "the head was read");
     }
@@ -52,7 +53,7 @@ fn edit_and_emit(criterion: &mut Criterion) {
         let (mut head, mut out) = (RequestHead::default(), Vec::new());
         group.bench_function(format!("request/{name}"), |bencher| {
             bencher.iter(|| {
-                let taken = parse_request(black_box(input), &mut 0, &HEAD_LIMITS, &mut head);
+                let taken = parse_request(black_box(input), &mut 0, &HEAD_LIMITS, Scheme::Http, &mut head);
                 arrive(&core, &snapshot.settings, peer, "127.0.0.1", "http", None, &mut head);
                 out.clear();
                 write_upstream_head(&mut out, &head, &head.path, service, &snapshot.settings);

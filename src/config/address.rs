@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::snapshot::Endpoint;
+use crate::http::{authority, target};
 
 /// The product that wrote the files keeps this port for itself, and our management answers on it.
 pub const RESERVED_PORT: u16 = 9998;
@@ -62,8 +63,7 @@ impl ListenAddress {
         if port == RESERVED_PORT {
             return Err(format!("port {RESERVED_PORT} is reserved"));
         }
-        path_problem(&parts.path)?;
-        Ok(Self { scheme: parts.scheme, socket: SocketAddr::new(ip, port), base: parts.path })
+        Ok(Self { scheme: parts.scheme, socket: SocketAddr::new(ip, port), base: spelt(&parts.path)? })
     }
 }
 
@@ -71,7 +71,7 @@ impl ServiceAddress {
     pub fn parse(text: &str) -> Result<Self, String> {
         let parts = Parts::parse(text)?;
         let port = parts.port.or(parts.scheme.default_port()).ok_or("h2:// needs a port")?;
-        path_problem(&parts.path)?;
+        let path = spelt(&parts.path)?;
         let mut authority = bracketed(&parts.host);
         if Some(port) != parts.scheme.default_port() {
             authority = format!("{authority}:{port}");
@@ -80,7 +80,7 @@ impl ServiceAddress {
             scheme: parts.scheme,
             endpoint: Endpoint { host: parts.host, port },
             authority,
-            path: parts.path.trim_end_matches('/').to_owned(),
+            path: path.trim_end_matches('/').to_owned(),
         })
     }
 }
@@ -96,14 +96,19 @@ pub fn endpoint(text: &str) -> Result<Endpoint, String> {
 
 /// A path that is put ahead of another one: with a slash in front, none at the end, empty for none.
 pub fn path_prefix(text: &str) -> Result<String, String> {
-    path_problem(text)?;
-    let path = text.trim_matches('/');
+    let path = spelt(text)?;
+    let path = path.trim_matches('/');
     Ok(if path.is_empty() { String::new() } else { format!("/{path}") })
 }
 
-/// A host that an API answers for, in lower case: a name, an address, or `*.` and a suffix.
+/// A host that an API answers for, in its one spelling: a name, an address, or `*.` and a suffix.
 pub fn host_pattern(text: &str) -> Result<String, String> {
-    let host = text.to_ascii_lowercase();
+    let is_bracketed = text.starts_with('[') && text.ends_with(']');
+    let host = match text.contains(':') && !is_bracketed && text.parse::<Ipv6Addr>().is_err() {
+        // With a port, which is refused below.
+        true => text.to_owned(),
+        false => authority::host(text.as_bytes()).into_owned(),
+    };
     let name = host.strip_prefix("*.").unwrap_or(&host);
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
     if name.is_empty() || name.starts_with('.') || name.ends_with('.') || !name.bytes().all(legal) {
@@ -221,16 +226,26 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// What stands in a path goes into request lines, and is compared with normalised paths.
-fn path_problem(path: &str) -> Result<(), String> {
-    if let Some(c) = path.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '\\')) {
+/// A path in the spelling that those of requests are brought to: it goes into request lines, and is compared with them.
+fn spelt(path: &str) -> Result<String, String> {
+    let is_legal = |c: char| match c.is_ascii() {
+        true => c.is_ascii_graphic() && !matches!(c, '?' | '#' | '\\'),
+        false => c.is_alphanumeric(),
+    };
+    if let Some(c) = path.chars().find(|&c| !is_legal(c)) {
         return Err(format!("a path cannot hold {c:?}"));
     }
-    let dots = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
-    if path.split('/').any(dots) {
+    let mut spelt = Vec::with_capacity(path.len());
+    target::spell(path.as_bytes(), &mut spelt);
+    // Where a leading slash is missing it is added later on.
+    let absolute = [b"/", &spelt[..]].concat();
+    if target::has_dot_segments(&absolute) {
         return Err("a path cannot hold `.` or `..` segments".into());
     }
-    Ok(())
+    if let Err(error) = target::check_path(&absolute) {
+        return Err(error.to_string());
+    }
+    Ok(String::from_utf8(spelt).expect("what is spelt is ASCII"))
 }
 
 #[cfg(test)]
@@ -245,6 +260,8 @@ mod tests {
             ("HTTP://127.0.0.1/v1", "127.0.0.1:80", "/v1"),
             ("http://localhost:1/foo/", "127.0.0.1:1", "/foo/"),
             ("http://[::]:8081/api", "[::]:8081", "/api"),
+            ("http://0.0.0.0:1/caf%c3%a9/%61", "0.0.0.0:1", "/caf%C3%A9/a"),
+            ("http://0.0.0.0:1/café/{x}", "0.0.0.0:1", "/caf%C3%A9/%7Bx%7D"),
             ("https://0.0.0.0", "0.0.0.0:443", ""),
         ] {
             let address = ListenAddress::parse(text).expect(text);
@@ -271,6 +288,9 @@ mod tests {
             ("http://0.0.0.0:80/a?b", "a path cannot hold '?'"),
             ("http://0.0.0.0:80/a\r\nb", "a path cannot hold '\\r'"),
             ("http://0.0.0.0:80/a/%2E./b", "a path cannot hold `.` or `..` segments"),
+            ("http://0.0.0.0:80/100%", "the path has a percent sign without two hexadecimal digits"),
+            ("http://0.0.0.0:80/a%00", "the path has an escaped NUL"),
+            ("http://0.0.0.0:80/a\u{200b}b", "a path cannot hold '\\u{200b}'"),
         ] {
             assert_eq!(ListenAddress::parse(text).expect_err(text), problem, "{text}");
         }

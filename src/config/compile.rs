@@ -12,14 +12,16 @@ use std::{
 
 use super::{
     address::{ListenAddress, Scheme, ServiceAddress, bases_clash, host_pattern},
+    bypass,
     environment::Environment,
     expand::CORS,
     hash::Stable,
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel, Written},
     node::{Located, Node, nearest},
+    pattern::oddity_of_path,
     problem::{Location, Problem, Severity},
     resources::{Contract, Extension, Id, Resource, Secret},
-    rule::{RawRule, Rule},
+    rule::{RawRule, Rule, Scratch, methods_in_lower_case},
     service_settings,
     settings::Settings,
     snapshot::{
@@ -79,7 +81,7 @@ pub fn compile(
             services.push(Arc::new(compiled.service));
         }
     }
-    let mut apis = Vec::new();
+    let (mut apis, mut served) = (Vec::new(), Vec::new());
     let mut listeners: BTreeMap<SocketAddr, ApiIndex> = BTreeMap::new();
     let mut ports: BTreeMap<SocketAddr, (Port, &ApiModel)> = BTreeMap::new();
     for api in &model.apis {
@@ -97,7 +99,9 @@ pub fn compile(
             compiler.no_tls(api);
         }
         apis.push(Arc::new(compiler.api(api, address.base)));
+        served.push(api);
     }
+    compiler.bypasses(&served, &apis);
     for attachment in &model.orphans {
         compiler.orphan(attachment);
     }
@@ -319,6 +323,15 @@ impl Compiler<'_> {
             series: (self.intern)(Series::Api { namespace, api: name }),
             policies: self.policies(&model.policies, Owner::Api(&model.id)),
             routes: model.routes.iter().filter_map(|route| self.route(&model.id, route)).collect(),
+        }
+    }
+
+    /// Rules that can be passed by with another way to write their path.
+    fn bypasses(&mut self, models: &[&ApiModel], apis: &[Arc<Api>]) {
+        let mut scratch = Scratch::new(self.patterns);
+        for (model, api) in models.iter().zip(apis) {
+            let of_chain = model.policies.iter().filter(|attachment| !is_policy(attachment, "tls"));
+            bypass::check(model, api, of_chain, &mut scratch, self.problems);
         }
     }
 
@@ -545,6 +558,19 @@ impl Compiler<'_> {
         let raw = whole.or_else(|| node.deserialize_rest()).unwrap_or_default();
         let mut rules = Vec::with_capacity(raw.len());
         for (at, (raw, node)) in raw.iter().zip(node.iter()).enumerate() {
+            if let Some(odd) = raw.path.as_deref().and_then(oddity_of_path) {
+                let text = format!("no path matches this: {odd}");
+                self.problem(Severity::Warning, &field_location(node, "path"), format!("{path}[{at}].path"), text);
+            }
+            if raw.methods.as_deref().is_some_and(methods_in_lower_case) {
+                let text = "no request matches this: methods are in upper case";
+                self.problem(
+                    Severity::Warning,
+                    &field_location(node, "methods"),
+                    format!("{path}[{at}].methods"),
+                    text,
+                );
+            }
             match Rule::compile(raw, &mut self.patterns) {
                 Ok(rule) => rules.push(rule),
                 Err(problems) => {

@@ -321,8 +321,10 @@ pub fn is_sensitive(key: &str) -> bool {
         "clientsecretexpression",
     ];
     let key: String = key.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()).collect();
+    // `tls.key` is the `key` of `tls`.
+    let last = key.rsplit('.').next().unwrap_or_default();
     !SHOWN.contains(&key.as_str())
-        && (WHOLE.contains(&key.as_str())
+        && (WHOLE.contains(&last)
             || PARTS.iter().any(|part| key.contains(part))
             // What is misspelt is as secret.
             || nearest(&key, PARTS.into_iter()).is_some())

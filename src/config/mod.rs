@@ -21,6 +21,7 @@ pub mod model;
 mod substitute;
 
 mod address;
+mod bypass;
 mod compile;
 pub mod endpoints;
 pub mod hash;

@@ -5,6 +5,7 @@
 //! and then so far and no further.
 
 mod dialect;
+mod spelling;
 
 use std::{fmt, ops::Range};
 
@@ -25,6 +26,9 @@ pub const PROGRAM_BYTES_MAX: usize = 1 << 20;
 const CACHE_BYTES_MAX: usize = 1 << 18;
 /// Steps back that a pattern with `(?!` may take for one subject.
 pub const BACKTRACKS_MAX: usize = 10_000;
+
+/// How often an example repeats a part that a pattern wants more often: it is then none, and not used.
+const EXAMPLE_REPEATS_MAX: u32 = 16;
 
 /// A compiled pattern; shared by all cores, which bring their own [`Scratch`].
 #[derive(Debug)]
@@ -148,7 +152,18 @@ impl Pattern {
         Self::build(text, false, patterns)
     }
 
-    /// For header names.
+    /// For paths, which have one spelling: what the pattern says literally is brought to it.
+    pub fn compile_path(text: &str, patterns: &mut usize) -> Result<Self, String> {
+        limit(text)?;
+        let spelt = spelling::of_path(text).text;
+        // What is wrong is said of what was written.
+        Self::build(&spelt, false, patterns).map_err(|problem| match Self::build(text, false, &mut 0) {
+            Err(written) => written,
+            Ok(_) => problem,
+        })
+    }
+
+    /// For header names, and for hosts.
     pub fn compile_ignoring_case(text: &str, patterns: &mut usize) -> Result<Self, String> {
         Self::build(text, true, patterns)
     }
@@ -205,9 +220,7 @@ impl Pattern {
     }
 
     fn build(text: &str, ignore_case: bool, patterns: &mut usize) -> Result<Self, String> {
-        if text.len() > TEXT_BYTES_MAX {
-            return Err(format!("a pattern of {} bytes; at most {TEXT_BYTES_MAX} are allowed", text.len()));
-        }
+        limit(text)?;
         let shape = match parse(text, false) {
             Ok(hir) => match recognise(&hir) {
                 Some(shape) => shape,
@@ -310,6 +323,51 @@ impl Plain {
             HirKind::Concat(parts) => parts.iter().all(|part| self.take(part)),
             _ => false,
         }
+    }
+}
+
+/// What a pattern of paths says that no path can be, so that it would wait for it in vain.
+pub fn oddity_of_path(text: &str) -> Option<&'static str> {
+    spelling::of_path(text).odd
+}
+
+/// A path that the pattern takes, where that is easily found: with what is optional, or without.
+pub fn example_of_path(text: &str, longest: bool) -> Option<Vec<u8>> {
+    let mut example = Vec::new();
+    let hir = parse(&spelling::of_path(text).text, false).ok()?;
+    write_example(&hir, longest, &mut example);
+    Some(example)
+}
+
+fn write_example(hir: &Hir, longest: bool, out: &mut Vec<u8>) {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => {}
+        HirKind::Literal(literal) => out.extend_from_slice(&literal.0),
+        HirKind::Class(Class::Bytes(class)) => {
+            let has = |byte: u8| class.iter().any(|range| (range.start()..=range.end()).contains(&byte));
+            out.extend(
+                [b'x', b'0', b'X'].into_iter().find(|&byte| has(byte)).or(class.iter().next().map(|r| r.start())),
+            );
+        }
+        HirKind::Class(Class::Unicode(_)) => out.push(b'x'),
+        HirKind::Repetition(repetition) => {
+            for _ in 0..repetition.min.max(u32::from(longest)).min(EXAMPLE_REPEATS_MAX) {
+                write_example(&repetition.sub, longest, out);
+            }
+        }
+        HirKind::Capture(capture) => write_example(&capture.sub, longest, out),
+        HirKind::Concat(parts) => parts.iter().for_each(|part| write_example(part, longest, out)),
+        HirKind::Alternation(choices) => {
+            let choice = if longest { choices.last() } else { choices.first() };
+            choice.into_iter().for_each(|choice| write_example(choice, longest, out));
+        }
+    }
+}
+
+fn limit(text: &str) -> Result<(), String> {
+    match text.len() > TEXT_BYTES_MAX {
+        true => Err(format!("a pattern of {} bytes; at most {TEXT_BYTES_MAX} are allowed", text.len())),
+        false => Ok(()),
     }
 }
 

@@ -8,7 +8,10 @@ use serde::Deserialize;
 
 use super::pattern::Pattern;
 pub use super::pattern::{Captures, PatternLimit, Scratch};
-use crate::http::{bytes::is_token, head::Fields};
+use crate::http::{
+    bytes::{HOST, is, is_token},
+    head::Fields,
+};
 
 /// As the operator writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -28,6 +31,8 @@ pub struct Rule {
     methods: Pattern,
     /// All must be present and match.
     headers: Vec<(Box<[u8]>, Pattern)>,
+    /// What `headers` says of `host`: the same as `host`, which an HTTP/2 client need not send as a header.
+    host_header: Option<Pattern>,
 }
 
 /// What a rule looks at.
@@ -35,6 +40,7 @@ pub struct Rule {
 pub struct RuleInput<'a> {
     /// The API's base removed, without the query; starts with `/`.
     pub path: &'a [u8],
+    /// In its one spelling; empty where an HTTP/1.0 client says none.
     pub authority: &'a [u8],
     pub method: &'a [u8],
     pub fields: &'a Fields,
@@ -61,29 +67,33 @@ impl Rule {
     /// field and text.
     pub fn compile(raw: &RawRule, patterns: &mut usize) -> Result<Self, Vec<(String, String)>> {
         let mut problems = Vec::new();
-        let mut compile = |field: &str, text: &str| {
-            Pattern::compile(text, patterns).unwrap_or_else(|problem| {
+        let mut compile = |field: &str, text: &str, of: fn(&str, &mut usize) -> Result<Pattern, String>| {
+            of(text, patterns).unwrap_or_else(|problem| {
                 problems.push((field.to_owned(), problem));
                 Pattern::any()
             })
         };
-        let mut optional =
-            |field: &str, text: &Option<String>| text.as_ref().map_or_else(Pattern::any, |text| compile(field, text));
-        let path = optional("path", &raw.path);
-        let host = optional("host", &raw.host);
-        let methods = optional("methods", &raw.methods);
+        let path = raw.path.as_ref().map_or_else(Pattern::any, |text| compile("path", text, Pattern::compile_path));
+        let host = raw.host.as_ref().map_or_else(Pattern::any, |text| compile("host", text, compile_host));
+        let methods = raw.methods.as_ref().map_or_else(Pattern::any, |text| compile("methods", text, Pattern::compile));
         let mut headers = Vec::with_capacity(raw.headers.len());
+        let mut host_header = None;
         for (name, text) in &raw.headers {
+            let field = format!("headers.{name}");
+            if name.eq_ignore_ascii_case("host") {
+                host_header = Some(compile(&field, text, compile_host));
+                continue;
+            }
             let pattern = match boolean_spellings(text) {
                 Some(spellings) => Pattern::one_of(spellings),
-                None => compile(&format!("headers.{name}"), text),
+                None => compile(&field, text, Pattern::compile),
             };
             headers.push((name.as_bytes().into(), pattern));
         }
         for name in raw.headers.keys().filter(|name| !is_token(name.as_bytes())) {
             problems.push((format!("headers.{name}"), "not a header name".to_owned()));
         }
-        if problems.is_empty() { Ok(Self { path, host, methods, headers }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self { path, host, methods, headers, host_header }) } else { Err(problems) }
     }
 
     /// Whether the request is this rule's; if so, `captures` has what the groups of its path took.
@@ -103,18 +113,20 @@ impl Rule {
 
     fn holds_besides_path(&self, input: &RuleInput, scratch: &mut Scratch) -> Result<bool, PatternLimit> {
         Ok(self.methods.is_match(input.method, scratch)?
-            && self.host_matches(input.authority, scratch)?
+            && host_matches(&self.host, input.authority, scratch)?
+            && self.host_header_matches(input.authority, scratch)?
             && self.headers_match(input.fields, scratch)?)
     }
 
-    /// With the port as sent, or without it: a rule that names a host means it on every port.
-    fn host_matches(&self, authority: &[u8], scratch: &mut Scratch) -> Result<bool, PatternLimit> {
-        if self.host.is_match(authority, scratch)? {
-            return Ok(true);
-        }
-        match without_port(authority) {
-            Some(host) => self.host.is_match(host, scratch),
-            None => Ok(false),
+    /// Whether its path pattern holds, whatever else it asks for.
+    pub fn takes_path(&self, path: &[u8], scratch: &mut Scratch) -> Result<bool, PatternLimit> {
+        self.path.is_match(path, scratch)
+    }
+
+    fn host_header_matches(&self, authority: &[u8], scratch: &mut Scratch) -> Result<bool, PatternLimit> {
+        match &self.host_header {
+            None => Ok(true),
+            Some(pattern) => Ok(!authority.is_empty() && host_matches(pattern, authority, scratch)?),
         }
     }
 
@@ -142,6 +154,45 @@ impl Rule {
         }
         Ok(true)
     }
+}
+
+/// With the port as sent, or without it: a rule that names a host means it on every port.
+fn host_matches(pattern: &Pattern, authority: &[u8], scratch: &mut Scratch) -> Result<bool, PatternLimit> {
+    if pattern.is_match(authority, scratch)? {
+        return Ok(true);
+    }
+    match without_port(authority) {
+        Some(host) => pattern.is_match(host, scratch),
+        None => Ok(false),
+    }
+}
+
+/// Hosts have no case, and the authority that is matched has no dot at the end of its host.
+fn compile_host(text: &str, patterns: &mut usize) -> Result<Pattern, String> {
+    let is_name = |text: &str| text.bytes().all(|byte| is(byte, HOST));
+    let escaped = text.strip_suffix(r"\.").filter(|rooted| !rooted.ends_with('\\'));
+    let text = match escaped.or_else(|| text.strip_suffix("[.]")) {
+        Some(rooted) => rooted,
+        // A name written as it is, whose dots stand for any character.
+        None => text.strip_suffix('.').filter(|rooted| is_name(rooted)).unwrap_or(text),
+    };
+    Pattern::compile_ignoring_case(text, patterns)
+}
+
+/// Whether a pattern of methods takes none, and would if it were in upper case: no request has one in lower case.
+pub fn methods_in_lower_case(text: &str) -> bool {
+    const METHODS: [&[u8]; 8] = [b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"HEAD", b"TRACE"];
+    if !text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return false;
+    }
+    let takes_one = |of: fn(&str, &mut usize) -> Result<Pattern, String>| {
+        let mut patterns = 0;
+        let pattern = of(text, &mut patterns)?;
+        let mut scratch = Scratch::new(patterns);
+        // One that reaches its limit says nothing.
+        Ok::<bool, String>(METHODS.iter().any(|method| pattern.is_match(method, &mut scratch).unwrap_or(true)))
+    };
+    takes_one(Pattern::compile) == Ok(false) && takes_one(Pattern::compile_ignoring_case) == Ok(true)
 }
 
 fn without_port(authority: &[u8]) -> Option<&[u8]> {
@@ -239,7 +290,11 @@ mod tests {
             ("api.example:8081", "api.example:8081", true),
             ("api.example:8081", "api.example", false),
             ("api.example", "api.example.evil", false),
-            ("api.example", "API.example", false),
+            ("API.Example", "api.example", true),
+            (r"api\.example\.", "api.example", true),
+            (r"api[.]example[.]", "api.example:8081", true),
+            ("api.example.", "api.example", true),
+            (r"api\\.", "api.", false),
             (r"api\.example", "apixexample", false),
             (r".*\.example", "a.b.example:1", true),
             (r"\[::1\]", "[::1]", true),

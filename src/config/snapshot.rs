@@ -101,7 +101,7 @@ impl ApiIndex {
             return self.any.find(path);
         }
         let host = host(authority);
-        let literal = self.literal.get(&host).and_then(|index| index.find(path));
+        let literal = self.literal.get(&*host).and_then(|index| index.find(path));
         let of_suffix = || {
             let mut holding = self.suffixes.iter().filter(|(suffix, _)| host.ends_with(suffix.as_str()));
             holding.find_map(|(_, index)| index.find(path))

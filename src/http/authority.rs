@@ -1,8 +1,10 @@
 //! `host[:port]` of a `Host` field or a request target, in the subset of RFC 3986 that everyone reads the same way.
 //!
-//! No user information, no escapes, no sub-delims, no zone identifiers, no empty port.
+//! No user information, no escapes, no sub-delims, no zone identifiers, no empty port. A host has no case, one dot at its end
+//! means nothing, and an IPv6 address has many spellings: whoever compares or passes on hosts does it with the one that
+//! [`normalise`] and [`host`] give them.
 
-use std::net::Ipv6Addr;
+use std::{borrow::Cow, net::Ipv6Addr};
 
 use super::bytes;
 
@@ -33,7 +35,8 @@ impl<'a> Authority<'a> {
 
     /// Both name the same server, where a missing port means `default`.
     pub fn agrees_with(&self, other: &Self, default: u16) -> bool {
-        self.host.eq_ignore_ascii_case(other.host) && self.port.unwrap_or(default) == other.port.unwrap_or(default)
+        let is_same = self.host.eq_ignore_ascii_case(other.host) || host(self.host) == host(other.host);
+        is_same && self.port.unwrap_or(default) == other.port.unwrap_or(default)
     }
 }
 
@@ -54,12 +57,54 @@ fn is_host(host: &[u8]) -> bool {
         && !host.windows(2).any(|pair| pair == b"..")
 }
 
-/// The host of an authority, as certificates name it: in lower case, without brackets and port.
-pub fn host(authority: &[u8]) -> String {
-    let authority = String::from_utf8_lossy(authority).to_ascii_lowercase();
-    let bracketed = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let host = bracketed.map_or_else(|| authority.split(':').next().unwrap_or_default(), |(host, _)| host);
-    host.trim_end_matches('.').to_owned()
+/// Brings an authority to its one spelling: in lower case, without a dot at the end of its host or zeros ahead of its port,
+/// an IPv6 address as RFC 5952 wants it. Returns whether it was another.
+pub fn normalise(authority: &mut Vec<u8>) -> bool {
+    let upper_case = authority.iter().fold(false, |upper, byte| upper | byte.is_ascii_uppercase());
+    if upper_case {
+        authority.make_ascii_lowercase();
+    }
+    let mut changed = upper_case;
+    let mut host_len = match memchr::memchr(b']', authority) {
+        Some(end) => end + 1,
+        None => bytes::find::<b':'>(authority).unwrap_or(authority.len()),
+    };
+    if authority.first() == Some(&b'[') {
+        let address = format!("[{}]", host(&authority[..host_len]));
+        changed |= authority[..host_len] != *address.as_bytes();
+        authority.splice(..host_len, address.bytes());
+        host_len = address.len();
+    } else if host_len > 1 && authority[host_len - 1] == b'.' {
+        host_len -= 1;
+        authority.remove(host_len);
+        changed = true;
+    }
+    while authority[host_len..].starts_with(b":0") {
+        authority.remove(host_len + 1);
+        changed = true;
+    }
+    changed
+}
+
+/// The host of an authority in its one spelling, as certificates name it: in lower case, without brackets, port and the dot at
+/// its end.
+pub fn host(authority: &[u8]) -> Cow<'_, str> {
+    let authority = String::from_utf8_lossy(authority);
+    let address = |text: &str| text.parse::<Ipv6Addr>().ok().map(|address| address.to_string());
+    if let Some((inside, _)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return Cow::Owned(address(inside).unwrap_or_else(|| inside.to_ascii_lowercase()));
+    }
+    if authority.matches(':').nth(1).is_some()
+        && let Some(address) = address(&authority)
+    {
+        return Cow::Owned(address);
+    }
+    let end = authority.find(':').unwrap_or(authority.len());
+    let end = if end > 1 && authority[..end].ends_with('.') { end - 1 } else { end };
+    match authority {
+        Cow::Borrowed(text) if !text[..end].bytes().any(|byte| byte.is_ascii_uppercase()) => text[..end].into(),
+        text => Cow::Owned(text[..end].to_ascii_lowercase()),
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +191,33 @@ mod tests {
         assert!(agree("a:80", "a"));
         assert!(!agree("a:81", "a"));
         assert!(!agree("a", "b"));
-        assert!(!agree("a", "a."));
+        assert!(agree("a", "A."));
+        assert!(agree("a.:80", "a"));
+        assert!(agree("[::1]", "[0:0:0:0:0:0:0:1]:80"));
+        assert!(!agree("[::1]", "[::2]"));
+    }
+
+    #[test]
+    fn an_authority_has_one_spelling() {
+        for (text, authority, name) in [
+            ("a.test", "a.test", "a.test"),
+            ("A.Test:8080", "a.test:8080", "a.test"),
+            ("a.test.", "a.test", "a.test"),
+            ("A.test.:080", "a.test:80", "a.test"),
+            ("127.0.0.1:1", "127.0.0.1:1", "127.0.0.1"),
+            ("[::1]", "[::1]", "::1"),
+            ("[0:0:0:0:0:0:0:1]:8443", "[::1]:8443", "::1"),
+            ("[2001:DB8::0:1]", "[2001:db8::1]", "2001:db8::1"),
+            ("[::FFFF:192.0.2.1]", "[::ffff:192.0.2.1]", "::ffff:192.0.2.1"),
+            ("", "", ""),
+        ] {
+            let mut normal = text.as_bytes().to_vec();
+            assert_eq!(normalise(&mut normal), text != authority, "{text}");
+            assert_eq!(normal, authority.as_bytes(), "{text}");
+            assert!(!normalise(&mut normal), "{text}");
+            assert_eq!(host(text.as_bytes()), name, "{text}");
+        }
+        assert_eq!(host(b"0:0:0:0:0:0:0:1"), "::1");
+        assert_eq!(host(b"*.Wild.test."), "*.wild.test");
     }
 }

@@ -6,26 +6,32 @@
 pub const TOKEN: u8 = 1;
 /// A token without lower-case letters: frameworks that upper-case a method would read `post` where our rules saw none.
 pub const METHOD: u8 = 2;
-/// `pchar`, `/` and `%`, and the brackets that browsers send unescaped; no parser gives those a meaning in a path.
+/// What a path may be sent with: `pchar`, `/`, `%`, the brackets that browsers leave as they are, and ``" < > ^ ` { | }``,
+/// which clients leave unescaped and no parser gives a meaning in a path. `\` stays out: some read it as a slash.
 pub const PATH: u8 = 4;
-/// Also ``? { } | ^ ` "``, which clients leave unescaped in queries and no parser reads differently. `\`, `#`, `<`, `>` stay out.
+/// Also `?` and `\`, which is only a byte there. `#` stays out: it would begin a fragment.
 pub const QUERY: u8 = 8;
 /// `unreserved` of RFC 3986. Its `reg-name` also allows sub-delims and escapes, which no resolvable name has.
 pub const HOST: u8 = 16;
+/// Of a path: what is the same escaped or not (RFC 3986 section 6.2.2.2).
+pub const UNRESERVED: u8 = HOST;
 /// A token without upper-case letters, as a field name in HTTP/2 is.
 pub const FIELD_NAME: u8 = 32;
+/// What a path has in its normal form, escapes aside.
+pub const PLAIN_PATH: u8 = 64;
 
 static CLASSES: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
-    add(&mut table, b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", TOKEN | METHOD | PATH | QUERY | HOST);
+    add(&mut table, b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", TOKEN | METHOD | PATH | PLAIN_PATH | QUERY | HOST);
     add(&mut table, b"0123456789", FIELD_NAME);
-    add(&mut table, b"abcdefghijklmnopqrstuvwxyz", TOKEN | PATH | QUERY | HOST | FIELD_NAME);
+    add(&mut table, b"abcdefghijklmnopqrstuvwxyz", TOKEN | PATH | PLAIN_PATH | QUERY | HOST | FIELD_NAME);
     add(&mut table, b"!#$%&'*+-.^_`|~", TOKEN | METHOD | FIELD_NAME);
     add(&mut table, b"-._~", HOST);
-    add(&mut table, b"-._~!$&'()*+,;=:@/%[]", PATH | QUERY);
-    add(&mut table, b"?{}|^`\"", QUERY);
+    add(&mut table, b"-._~!$&'()*+,;=:@/[]", PATH | PLAIN_PATH | QUERY);
+    add(&mut table, b"%{}|^`\"<>", PATH | QUERY);
+    add(&mut table, b"?\\", QUERY);
     table
 }
 
@@ -45,7 +51,13 @@ pub fn is(byte: u8, class: u8) -> bool {
 /// Every byte is of the class; true for none.
 #[inline]
 pub fn all(bytes: &[u8], class: u8) -> bool {
-    bytes.iter().fold(class, |common, &byte| common & CLASSES[byte as usize]) != 0
+    common(bytes, class) != 0
+}
+
+/// Those of the classes that every byte is of.
+#[inline]
+pub fn common(bytes: &[u8], classes: u8) -> u8 {
+    bytes.iter().fold(classes, |common, &byte| common & CLASSES[byte as usize])
 }
 
 pub fn is_token(bytes: &[u8]) -> bool {
@@ -146,9 +158,8 @@ mod tests {
         for byte in (0..=0x20).chain(0x7f..=0xff) {
             assert_eq!(CLASSES[byte as usize], 0, "{byte:#04x}");
         }
-        for byte in *b"\\#<>" {
-            assert!(!is(byte, PATH | QUERY | HOST), "{}", byte as char);
-        }
+        assert!(!is(b'#', PATH | QUERY | HOST));
+        assert!(!is(b'\\', PATH | HOST));
     }
 
     #[test]

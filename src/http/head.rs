@@ -37,6 +37,8 @@ pub enum Known {
     XForwardedPort,
     XForwardedProto,
     XRequestId,
+    /// One of the `x-` names above with another sign for `-`, such as `X_Forwarded_For`.
+    XLookalike,
 }
 
 impl Known {
@@ -68,7 +70,9 @@ impl Known {
             23 if begins(name, b"x-forwarded-client-cert") => Self::XForwardedClientCert,
             25 if begins(name, b"proxy-authentication-info") => Self::ProxyAuthenticationInfo,
             14 | 17 if is_lookalike(name) => Self::Lookalike,
+            23 if looks_like(name, b"x-forwarded-client-cert") => Self::XLookalike,
             13.. if begins(name, b"x-forwarded-") => Self::XForwardedOther,
+            12.. if says_who_otherwise(name) => Self::XLookalike,
             _ => Self::Other,
         }
     }
@@ -86,17 +90,31 @@ fn begins<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
 }
 
 fn is_lookalike(name: &[u8]) -> bool {
-    let same = |framing: &[u8]| {
-        framing.iter().zip(name).all(|(&wanted, &byte)| match byte {
-            b'_' => wanted == b'-',
-            _ => wanted == byte.to_ascii_lowercase(),
-        })
-    };
+    let is_written = |sign: u8| matches!(sign, b'-' | b'_');
     match name.len() {
-        14 => same(b"content-length"),
-        17 => same(b"transfer-encoding"),
+        14 => is_written(name[7]) && looks_like(name, b"content-length"),
+        17 => is_written(name[8]) && looks_like(name, b"transfer-encoding"),
         _ => false,
     }
+}
+
+/// Whether an upstream may read the token as a name that says who the client is, though it is not written so.
+fn says_who_otherwise(name: &[u8]) -> bool {
+    match name {
+        [b'x' | b'X', _, b'f' | b'F', ..] => looks_like(name, b"x-forwarded-"),
+        [b'x' | b'X', _, b'r' | b'R', ..] => name.len() == 12 && looks_like(name, b"x-request-id"),
+        _ => false,
+    }
+}
+
+/// Whether a token begins with these letters, in any case, with whatever sign for each `-`: CGI and its heirs have `_` there, and
+/// some make that of every sign.
+fn looks_like(token: &[u8], lower: &[u8]) -> bool {
+    let same = |(&wanted, &byte): (&u8, &u8)| match wanted {
+        b'-' => !byte.is_ascii_alphanumeric(),
+        _ => wanted == byte.to_ascii_lowercase(),
+    };
+    token.len() >= lower.len() && lower.iter().zip(token).all(same)
 }
 
 /// Some of the known names.
@@ -389,6 +407,8 @@ pub struct RequestHead {
     /// The path of the target as sent (origin form, or the path of an absolute form): starts with `/`, or is `*`.
     /// Empty for CONNECT.
     pub path: Vec<u8>,
+    /// The path has no escape and no byte that is to be escaped; false also where nobody has looked.
+    pub path_is_plain: bool,
     /// The query with its `?`, untouched; empty where the target had none.
     pub query: Vec<u8>,
     /// `Host`, or the authority of an absolute-form or CONNECT target. Empty only for HTTP/1.0 without `Host`.
@@ -423,6 +443,7 @@ impl RequestHead {
     pub fn clear(&mut self) {
         self.method.clear();
         self.path.clear();
+        self.path_is_plain = false;
         self.query.clear();
         self.authority.clear();
         self.fields.clear();

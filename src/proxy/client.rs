@@ -9,7 +9,13 @@ use super::{
     tenure::Tenure,
     wire::Wire,
 };
-use crate::{net::proxy_protocol::Addresses, policies::Peer, tls::Identity, worker::deadline::Deadline};
+use crate::{
+    http::target::Scheme,
+    net::proxy_protocol::Addresses,
+    policies::Peer,
+    tls::Identity,
+    worker::deadline::Deadline,
+};
 
 /// A client as the steps of an exchange see it: of an HTTP/1.1 connection, or of one stream of HTTP/2.
 pub struct Client {
@@ -43,9 +49,9 @@ impl Client {
         }
     }
 
-    /// As URIs and `x-forwarded-proto` say it.
-    pub fn scheme(&self) -> &'static str {
-        if self.secured.is_some() { "https" } else { "http" }
+    /// What the client speaks with us.
+    pub fn scheme(&self) -> Scheme {
+        if self.secured.is_some() { Scheme::Https } else { Scheme::Http }
     }
 
     /// Whom the client's own, verified certificate names.
@@ -55,7 +61,7 @@ impl Client {
 
     /// As policies see it.
     pub fn as_peer(&self) -> Peer<'_> {
-        Peer { address: self.peer, scheme: self.scheme(), certificate: self.certificate() }
+        Peer { address: self.peer, scheme: self.scheme().name(), certificate: self.certificate() }
     }
 
     /// Who connected to whom, as an upstream is told that wants to know.

@@ -200,6 +200,7 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
     let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
     let mut scanned = 0;
     let mut begun = false;
+    let scheme = connection.client.scheme();
     // With TLS the handshake has decided.
     let takes_preface = settings.h2c && connection.client.secured.is_none();
     connection.stream.receiver.want(connection.room);
@@ -212,7 +213,7 @@ async fn read_head(connection: &mut Connection, request: &mut RequestHead) -> He
             {
                 return Head::Http2;
             }
-            match parse_request(input, &mut scanned, &head_limits, request) {
+            match parse_request(input, &mut scanned, &head_limits, scheme, request) {
                 Ok(Some(taken)) => {
                     connection.stream.receiver.consume(taken);
                     return Head::Complete;

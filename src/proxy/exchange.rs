@@ -16,7 +16,7 @@ use crate::{
         rule::{PatternLimit, RuleInput},
         snapshot::relative,
     },
-    http::target,
+    http::{authority, target},
     net::task,
     policies::{At, Exchange, Flow, LocalResponse, chain},
 };
@@ -70,7 +70,7 @@ fn decide(
     workspace.api_turns.clear();
     workspace.service_turns.clear();
     workspace.response.clear();
-    let (peer, scheme) = (client.peer.ip(), client.scheme());
+    let (peer, scheme) = (client.peer.ip(), client.scheme().name());
     let certificate = client.certificate().map(|certificate| &*certificate.forwarded);
     headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, certificate, &mut workspace.request);
     let request = &mut workspace.request;
@@ -83,9 +83,10 @@ fn decide(
         b"OPTIONS" if request.path == b"*" => return Err(reject::options().into()),
         _ => {}
     }
-    if target::normalise(&request.path, &mut workspace.path) {
+    if target::normalise(&request.path, request.path_is_plain, &mut workspace.path) {
         std::mem::swap(&mut request.path, &mut workspace.path);
     }
+    authority::normalise(&mut request.authority);
     account.identified(request);
 
     if !client.secured.as_ref().is_none_or(|secured| secured.may_ask(&request.authority)) {

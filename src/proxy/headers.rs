@@ -47,6 +47,8 @@ pub fn arrive(
     if fields.names().meets(FORWARDED) && !settings.trusted_proxies.contains(peer) {
         fields.retain(|field| !FORWARDED.has(field.known));
     }
+    // Whoever the peer is: a proxy vouches for the names that it writes, and passes on the others as its client wrote them.
+    fields.remove_known(Known::XLookalike);
     forward_certificate(settings.forward_client_cert, certificate, fields);
 
     if fields.known(Known::XForwardedFor).is_none() {

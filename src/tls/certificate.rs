@@ -15,6 +15,7 @@ use rustls::{
 use x509_parser::{extensions::GeneralName, prelude::FromDer, prelude::X509Certificate, public_key::PublicKey};
 
 use super::{identity::address, pem};
+use crate::http::authority::host;
 
 /// Shorter RSA keys are refused.
 const RSA_BITS_MIN: usize = 2048;
@@ -101,7 +102,7 @@ fn break_in_chain(chain: &[CertificateDer<'_>]) -> Option<usize> {
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
     let text = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::DNSName(name) => Some(host(name.as_bytes()).into_owned()),
         GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
         _ => None,
     };
@@ -156,7 +157,7 @@ impl Table {
         SHOWN.take()
     }
 
-    /// The certificate of a host, in lower case.
+    /// The certificate of a host in its one spelling.
     pub fn of_host(&self, host: &str) -> Option<usize> {
         let wildcard = || self.wildcard.get(host.split_once('.')?.1);
         self.literal.get(host).or_else(wildcard).copied()
@@ -174,13 +175,7 @@ impl Table {
 
 impl ResolvesServerCert for Table {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| {
-            if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-                self.of_host(&name.to_ascii_lowercase())
-            } else {
-                self.of_host(name)
-            }
-        });
+        let named = hello.server_name().and_then(|name| self.of_host(&host(name.as_bytes())));
         let shown = Shown {
             certificate: named.unwrap_or_default(),
             by_name: named.is_some(),

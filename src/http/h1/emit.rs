@@ -147,6 +147,7 @@ mod tests {
     use super::*;
     use crate::http::h1::parse::{HeadLimits, ResponseTo, parse_request, parse_response};
     use crate::http::head::{RequestHead, ResponseHead};
+    use crate::http::target::Scheme;
 
     const LIMITS: HeadLimits = HeadLimits { head_bytes: 61_440, header_count: 200 };
 
@@ -200,7 +201,7 @@ mod tests {
             end_of_head(&mut out);
 
             let mut head = RequestHead::default();
-            prop_assert_eq!(parse_request(&out, &mut 0, &LIMITS, &mut head), Ok(Some(out.len())));
+            prop_assert_eq!(parse_request(&out, &mut 0, &LIMITS, Scheme::Http, &mut head), Ok(Some(out.len())));
             prop_assert_eq!((&head.method[..], &head.path[..], &head.query[..]), (method.as_bytes(), path.as_bytes(), query.as_bytes()));
             let read: Vec<_> = head.fields.iter().skip(1).map(|field| (field.name, field.value)).collect();
             let expected: Vec<_> = list.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();

@@ -221,9 +221,14 @@ impl Connection {
         };
         stream.memory += block.memory;
         stream.header_units += (block.incoming.size / price::HEADER_BYTES) as u32;
-        match verdict {
+        let is_request = block.incoming.form == Form::Request;
+        if is_request && matches!(verdict, Some(Verdict::Malformed(_))) {
+            self.budget.spend(Work::OwnReset, price::OWN_RESET)?;
+            stream.malformed = true;
+        }
+        match verdict.map(|verdict| if is_request { verdict.answered() } else { verdict }) {
             None => {}
-            Some(Verdict::Refuse(status, reason)) if block.incoming.form == Form::Request => {
+            Some(Verdict::Refuse(status, reason)) if is_request => {
                 stream.header_units = 0;
                 stream.stop_reading = true;
                 stream.remote_ended = block.end;

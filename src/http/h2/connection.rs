@@ -259,12 +259,18 @@ impl Connection {
     /// The owner is done with the stream: it stops counting as concurrent. One that is still open is reset.
     pub fn forget(&mut self, stream: StreamId) {
         let Some(entry) = self.streams.get_mut(stream.0) else { return };
+        // Both sides have ended it, so the client has its answer; this says what was wrong (RFC 9113 section 8.1.1). One that is
+        // still sending is told NO_ERROR: it would take its answer for a failure.
+        let is_told = entry.malformed && entry.remote_ended && !entry.reset;
         if self.role == Role::Server && entry.local_ended {
             if entry.expected == Some(0) && !entry.remote_ended && !entry.reset {
                 // All that was announced has come, and the empty frame that says so is on its way. Some clients take a
                 // reset for a failure, though it says NO_ERROR and their answer is whole (httpx).
                 entry.remote_ended = true;
                 self.streams.remember_reset(stream.0);
+            }
+            if is_told {
+                self.write_reset(stream.0, Code::PROTOCOL_ERROR);
             }
             self.stop_reading(stream);
         }

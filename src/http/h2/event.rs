@@ -21,10 +21,10 @@ impl fmt::Display for StreamId {
 pub enum Event {
     /// A request's head is there: [`take_request`](super::Connection::take_request). `end`: nothing follows.
     Request { stream: StreamId, end: bool },
-    /// A request that will not be served and can still be answered, with this status. What could be read of its head is
-    /// there to take, for the log.
+    /// A request that will not be served, because it is malformed or too large, and can still be answered, with this
+    /// status. What could be read of its head is there to take, for the log.
     Refuse { stream: StreamId, status: u16, reason: &'static str },
-    /// A malformed request was reset, or one refused before it began. For logs and metrics; there is nothing to forget.
+    /// A request was reset or refused before it began. For logs and metrics; there is nothing to forget.
     Rejected { stream: StreamId, code: Code, reason: &'static str },
     /// A response's head is there, perhaps an interim one (1xx). `end`: nothing follows.
     Response { stream: StreamId, end: bool },

@@ -34,11 +34,22 @@ pub enum Form {
 /// Why a head is not what its stream could go on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// A stream error (RFC 9113 section 8.1.1).
     Malformed(&'static str),
     /// Can be answered.
     Refuse(u16, &'static str),
     /// No memory is left for it; the peer may try again.
     NoMemory,
+}
+
+impl Verdict {
+    /// What a request is told: one that is malformed is answered as in HTTP/1.
+    pub fn answered(self) -> Self {
+        match self {
+            Self::Malformed(reason) => Self::Refuse(400, reason),
+            verdict => verdict,
+        }
+    }
 }
 
 /// One is filled for each block. Its memory goes round: to the owner of the connection, and back from it.
@@ -195,21 +206,43 @@ impl Incoming {
 
     /// The block is complete. `end`: so is the message. `extended_connect`: we have announced it.
     pub fn finish(&mut self, end: bool, extended_connect: bool) {
-        if self.verdict.is_some() {
-            return;
+        if self.verdict.is_none() {
+            self.verdict = self.finish_form(end, extended_connect).err();
         }
+        if self.verdict.is_some() && self.form == Form::Request {
+            self.salvage();
+        }
+    }
+
+    fn finish_form(&mut self, end: bool, extended_connect: bool) -> Result<(), Verdict> {
         if self.cookies > 1 {
             // RFC 9113 section 8.2.3: HTTP/1 knows one.
             self.request.fields.join(b"cookie", b"; ");
         }
-        let finished = match self.form {
+        match self.form {
             Form::Request => self.finish_request(end, extended_connect),
             Form::Response => self.finish_response(end),
             Form::Trailers => self.finish_trailers(end),
             Form::Nothing => Ok(()),
-        };
-        if let Err(verdict) = finished {
-            self.verdict = Some(verdict);
+        }
+    }
+
+    /// Of a request that is refused: leaves what the log may say of it.
+    #[cold]
+    fn salvage(&mut self) {
+        let request = &mut self.request;
+        request.version = Version::Http2;
+        request.keep_alive = true;
+        request.websocket = false;
+        if !is_method(&request.method) {
+            request.method.clear();
+        }
+        if Authority::parse(&request.authority).is_none() {
+            request.authority.clear();
+        }
+        if split_target(request).is_err() {
+            request.path.clear();
+            request.query.clear();
         }
     }
 
@@ -220,7 +253,7 @@ impl Incoming {
         request.keep_alive = true;
         let has = |pseudo: Pseudo| self.seen & 1 << pseudo as u8 != 0;
         let method = &request.method[..];
-        if method.is_empty() || method.len() > METHOD_BYTES_MAX || !bytes::all(method, bytes::METHOD) {
+        if !is_method(method) {
             return Err(Malformed("bad_method"));
         }
         let is_connect = method == b"CONNECT";
@@ -308,6 +341,10 @@ impl Incoming {
     }
 }
 
+fn is_method(method: &[u8]) -> bool {
+    !method.is_empty() && method.len() <= METHOD_BYTES_MAX && bytes::all(method, bytes::METHOD)
+}
+
 fn body_length(end: bool, content_length: Option<u64>) -> BodyLength {
     match content_length {
         _ if end => BodyLength::None,
@@ -356,6 +393,6 @@ fn split_target(request: &mut RequestHead) -> Result<(), Verdict> {
         request.query.extend_from_slice(&request.path[at..]);
         request.path.truncate(at);
     }
-    let is_legal = check_path(&request.path).is_ok() && bytes::all(&request.query, bytes::QUERY);
-    is_legal.then_some(()).ok_or(Verdict::Malformed("bad_target"))
+    request.path_is_plain = check_path(&request.path).map_err(|_| Verdict::Malformed("bad_target"))?;
+    bytes::all(&request.query, bytes::QUERY).then_some(()).ok_or(Verdict::Malformed("bad_target"))
 }

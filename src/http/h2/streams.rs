@@ -28,6 +28,8 @@ pub struct Stream {
     pub stop_reading: bool,
     /// A response has begun, with a final head or an interim one.
     pub is_answered: bool,
+    /// Its request is malformed: behind the answer it is reset.
+    pub malformed: bool,
     /// A final response has come.
     pub has_head: bool,
     /// Our request was HEAD: no payload may come.
@@ -69,6 +71,7 @@ impl Stream {
             delivered: false,
             stop_reading: false,
             is_answered: false,
+            malformed: false,
             has_head: false,
             is_head: false,
             send_window: i64::from(send_window),

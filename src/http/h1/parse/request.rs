@@ -4,7 +4,7 @@ use super::{FieldError, FramingError, HeadLimits, check_bytes, fields, find_end,
 use crate::http::authority::Authority;
 use crate::http::bytes;
 use crate::http::head::{BodyLength, Known, RequestHead, Version};
-use crate::http::target::{TargetError, check_path};
+use crate::http::target::{Scheme, TargetError, check_path};
 
 /// Longer than any registered method.
 const METHOD_BYTES_MAX: usize = 32;
@@ -74,47 +74,53 @@ impl RequestError {
 }
 
 /// Reads a request head from the start of `input`. `None`: more bytes are needed. `Some(n)`: the head took `n` bytes, empty
-/// lines before it included. The caller keeps `scanned` with the input and sets it to 0 for each message.
+/// lines before it included. `scheme` is what the connection speaks. The caller keeps `scanned` with the input and sets it to 0 for each message.
 ///
 /// After an error `head` has the method and the path if they could be read; the rest of it means nothing.
 pub fn parse_request(
     input: &[u8],
     scanned: &mut usize,
     limits: &HeadLimits,
+    scheme: Scheme,
     head: &mut RequestHead,
 ) -> Result<Option<usize>, RequestError> {
     let Some(start) = skip_empty_lines(input)? else { return Ok(None) };
     // Nearly always the head is whole when its first byte comes, and legal.
     if *scanned == 0
-        && let Ok(Some(taken)) = read_whole(&input[start..], limits, head)
+        && let Ok(Some(taken)) = read_whole(&input[start..], limits, scheme, head)
     {
         return Ok(Some(start + taken));
     }
     let searched = *scanned;
     let Some(end) = find_end(input, start, scanned) else {
-        return check_beginning(&input[start..], searched.saturating_sub(start), limits, head).map(|()| None);
+        return check_beginning(&input[start..], searched.saturating_sub(start), limits, scheme, head).map(|()| None);
     };
     let message = &input[start..end];
     if message.len() > limits.head_bytes_max() {
-        return Err(too_large(message, head));
+        return Err(too_large(message, scheme, head));
     }
     // In this order, so that a head with several faults is refused for the one that comes first.
-    read_request_line(split_line(message).0, head)?;
+    read_request_line(split_line(message).0, scheme, head)?;
     check_bytes(message, 0)?;
-    Ok(read_whole(message, limits, head)?.map(|taken| start + taken))
+    Ok(read_whole(message, limits, scheme, head)?.map(|taken| start + taken))
 }
 
 /// Reads a head that is all there, in one go. `None`: it is not, or it is too large.
-fn read_whole(input: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Result<Option<usize>, RequestError> {
+fn read_whole(
+    input: &[u8],
+    limits: &HeadLimits,
+    scheme: Scheme,
+    head: &mut RequestHead,
+) -> Result<Option<usize>, RequestError> {
     let (line, block) = split_line(input);
-    read_request_line(line, head)?;
+    let scheme = read_request_line(line, scheme, head)?;
     let Some(block_len) = fields::parse(block, limits.header_count, &mut head.fields)? else { return Ok(None) };
     let len = input.len() - block.len() + block_len;
     if len > limits.head_bytes_max() {
         return Ok(None);
     }
     check_bytes(&input[..len], 0)?;
-    read_host(head)?;
+    read_host(scheme, head)?;
     read_framing(head)?;
     Ok(Some(len))
 }
@@ -139,10 +145,11 @@ fn check_beginning(
     beginning: &[u8],
     searched: usize,
     limits: &HeadLimits,
+    scheme: Scheme,
     head: &mut RequestHead,
 ) -> Result<(), RequestError> {
     if beginning.len() >= limits.head_bytes_max() {
-        return Err(too_large(beginning, head));
+        return Err(too_large(beginning, scheme, head));
     }
     check_bytes(beginning, searched)?;
     if !bytes::is(beginning[0], bytes::METHOD) {
@@ -152,15 +159,15 @@ fn check_beginning(
     // in still costs linear time.
     let (seen, new) = beginning.split_at(searched.min(beginning.len()));
     if memchr::memchr(b'\n', new).is_some() && memchr::memrchr(b'\n', seen).is_none() {
-        read_request_line(split_line(beginning).0, head)?;
+        read_request_line(split_line(beginning).0, scheme, head)?;
     }
     Ok(())
 }
 
 #[cold]
-fn too_large(message: &[u8], head: &mut RequestHead) -> RequestError {
+fn too_large(message: &[u8], scheme: Scheme, head: &mut RequestHead) -> RequestError {
     // For the log only: whatever can be read of the line.
-    let _ = read_request_line(split_line(message).0, head);
+    let _ = read_request_line(split_line(message).0, scheme, head);
     RequestError::HeadTooLarge
 }
 
@@ -171,7 +178,8 @@ fn split_line(message: &[u8]) -> (&[u8], &[u8]) {
     (line.strip_suffix(b"\r\n").unwrap_or(line), rest)
 }
 
-fn read_request_line(line: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
+/// Returns the target's scheme: its own, or else the connection's.
+fn read_request_line(line: &[u8], scheme: Scheme, head: &mut RequestHead) -> Result<Scheme, RequestError> {
     head.clear();
     let space = bytes::find::<b' '>(line).ok_or(RequestError::RequestLine)?;
     let method = &line[..space];
@@ -193,30 +201,41 @@ fn read_request_line(line: &[u8], head: &mut RequestHead) -> Result<(), RequestE
         }
         _ => return Err(RequestError::RequestLine),
     };
-    read_target(target, head)
+    read_target(target, scheme, head)
 }
 
 /// The four forms of RFC 9112 section 3.2, each only where it belongs.
-fn read_target(target: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
+fn read_target(target: &[u8], scheme: Scheme, head: &mut RequestHead) -> Result<Scheme, RequestError> {
     if head.method == b"CONNECT" {
         // A tunnel has no default port (RFC 9110 section 9.3.6).
         if Authority::parse(target).is_none_or(|authority| authority.port.is_none()) {
             return Err(RequestError::Target);
         }
         head.authority.extend_from_slice(target);
-        return Ok(());
+        return Ok(scheme);
     }
     if target.first() == Some(&b'/') {
-        return read_path_and_query(target, head);
+        return read_path_and_query(target, head).map(|()| scheme);
     }
     if target == b"*" && head.method == b"OPTIONS" {
         head.path.push(b'*');
-        return Ok(());
+        return Ok(scheme);
     }
-    // `https` would claim a security that this connection may not have.
-    let rest = match target.split_at_checked(b"http://".len()) {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"http://") => rest,
-        _ => return Err(RequestError::Target),
+    read_absolute(target, scheme, head)
+}
+
+/// `https` where the connection has no TLS would claim a security that it has not (RFC 9110 section 7.4). `http` is taken
+/// everywhere: it claims nothing.
+#[cold]
+fn read_absolute(target: &[u8], on: Scheme, head: &mut RequestHead) -> Result<Scheme, RequestError> {
+    let behind = |scheme: &[u8]| {
+        let (beginning, rest) = target.split_at_checked(scheme.len())?;
+        beginning.eq_ignore_ascii_case(scheme).then_some(rest)
+    };
+    let (scheme, rest) = match (behind(b"http://"), on) {
+        (Some(rest), _) => (Scheme::Http, rest),
+        (None, Scheme::Https) => (Scheme::Https, behind(b"https://").ok_or(RequestError::Target)?),
+        (None, Scheme::Http) => return Err(RequestError::Target),
     };
     let (authority, rest) = rest.split_at(memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len()));
     if Authority::parse(authority).is_none() {
@@ -224,22 +243,21 @@ fn read_target(target: &[u8], head: &mut RequestHead) -> Result<(), RequestError
     }
     head.authority.extend_from_slice(authority);
     match rest.first() {
-        Some(b'/') => read_path_and_query(rest, head),
+        Some(b'/') => read_path_and_query(rest, head)?,
         // RFC 9112 section 3.2.4: this is how a client asks a proxy for `OPTIONS *`.
-        None if head.method == b"OPTIONS" => {
-            head.path.push(b'*');
-            Ok(())
-        }
+        None if head.method == b"OPTIONS" => head.path.push(b'*'),
         _ => {
             head.path.push(b'/');
-            read_query(rest, head)
+            head.path_is_plain = true;
+            read_query(rest, head)?;
         }
     }
+    Ok(scheme)
 }
 
 fn read_path_and_query(target: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
     let (path, query) = target.split_at(bytes::find::<b'?'>(target).unwrap_or(target.len()));
-    check_path(path)?;
+    head.path_is_plain = check_path(path)?;
     head.path.extend_from_slice(path);
     read_query(query, head)
 }
@@ -253,7 +271,7 @@ fn read_query(query: &[u8], head: &mut RequestHead) -> Result<(), RequestError> 
 }
 
 /// RFC 9112 section 3.2: exactly one legal `Host` in HTTP/1.1, and the same server as in the target if that names one.
-fn read_host(head: &mut RequestHead) -> Result<(), RequestError> {
+fn read_host(scheme: Scheme, head: &mut RequestHead) -> Result<(), RequestError> {
     let mut hosts = head.fields.known_values(Known::Host);
     let Some(host) = hosts.next() else {
         return if head.version == Version::Http11 { Err(RequestError::MissingHost) } else { Ok(()) };
@@ -267,7 +285,10 @@ fn read_host(head: &mut RequestHead) -> Result<(), RequestError> {
         return Ok(());
     };
     // `Host` beside CONNECT may leave the port to the target.
-    let default = if head.method == b"CONNECT" { target.port.unwrap_or(80) } else { 80 };
+    let default = match target.port {
+        Some(port) if head.method == b"CONNECT" => port,
+        _ => scheme.default_port(),
+    };
     if target.agrees_with(&named, default) { Ok(()) } else { Err(RequestError::HostMismatch) }
 }
 

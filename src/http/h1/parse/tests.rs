@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::http::bytes::trim;
 use crate::http::head::{Fields, RequestHead, ResponseHead};
+use crate::http::target::Scheme;
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 400, header_count: 20 };
 
@@ -64,8 +65,8 @@ type Outcome<T, E> = Result<Option<(usize, T)>, E>;
 fn request(input: &[u8], cuts: &[usize]) -> Outcome<String, u16> {
     let (mut head, mut scanned) = (RequestHead::default(), 0);
     for &len in cuts.iter().chain([&input.len()]) {
-        if let Some(taken) =
-            parse_request(&input[..len], &mut scanned, &LIMITS, &mut head).map_err(|error| error.status())?
+        if let Some(taken) = parse_request(&input[..len], &mut scanned, &LIMITS, Scheme::Http, &mut head)
+            .map_err(|error| error.status())?
         {
             return Ok(Some((taken, format!("{head:?}"))));
         }
@@ -121,7 +122,7 @@ proptest! {
     #[test]
     fn httparse_reads_a_request_we_accept_as_we_do(input in head_like(REQUEST_LINES)) {
         let mut head = RequestHead::default();
-        if let Ok(Some(taken)) = parse_request(&input, &mut 0, &LIMITS, &mut head) {
+        if let Ok(Some(taken)) = parse_request(&input, &mut 0, &LIMITS, Scheme::Http, &mut head) {
             let mut headers = [httparse::EMPTY_HEADER; 32];
             let mut oracle = httparse::Request::new(&mut headers);
             prop_assert_eq!(oracle.parse(&input), Ok(httparse::Status::Complete(taken)));

@@ -11,6 +11,9 @@ fn flood(attack: impl Fn(u32) -> Vec<u8>) -> (ConnectionError, u32) {
         for event in events(&mut server) {
             if let Event::Request { stream, end: true } = event {
                 answer(&mut server, stream);
+            } else if let Event::Refuse { stream, status, .. } = event {
+                server.send_response(stream, status, no_fields(), true);
+                server.forget(stream);
             } else if let Event::Reset { stream, .. } = event {
                 server.forget(stream);
             }

@@ -1,5 +1,8 @@
 use super::*;
-use crate::http::head::{BodyLength, ResponseHead, Version};
+use crate::http::{
+    bytes,
+    head::{BodyLength, ResponseHead, Version},
+};
 
 /// The usual pseudo-fields, changed: a value of `-` leaves one out; other names come behind.
 fn with(changes: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
@@ -24,12 +27,21 @@ fn accepted(list: &[(&str, &str)], end: bool) -> RequestHead {
     head
 }
 
+/// Answered with 400 and, where the client has ended its request, reset.
 fn rejected(list: &[(&str, &str)], end: bool) {
     let mut server = server(&Limits::default());
     receive(&mut server, &headers(1, list, end));
     let events = events(&mut server);
-    assert!(matches!(events[..], [Event::Rejected { code: Code::PROTOCOL_ERROR, .. }]), "{list:?}: {events:?}");
-    assert_eq!(was_reset(&mut server, 1), Some(Code::PROTOCOL_ERROR), "{list:?}");
+    assert!(matches!(events[..], [Event::Refuse { status: 400, .. }]), "{list:?}: {events:?}");
+    let mut head = RequestHead::default();
+    assert!(server.take_request(StreamId(1), &mut head));
+    // What the log may say of it is nothing that HTTP/1 would not let pass.
+    assert!(bytes::all(&head.method, bytes::METHOD) && bytes::all(&head.path, bytes::PATH), "{list:?}");
+    assert!(bytes::all(&head.query, bytes::QUERY) && head.version == Version::Http2, "{list:?}");
+    server.send_response(StreamId(1), 400, no_fields(), true);
+    server.forget(StreamId(1));
+    let code = if end { Code::PROTOCOL_ERROR } else { Code::NO_ERROR };
+    assert_eq!(was_reset(&mut server, 1), Some(code), "{list:?}");
     // The connection goes on, and holds nothing.
     receive(&mut server, &get(3));
     assert_eq!((server.open_streams(), server.header_memory), (1, server.memory.used()));
@@ -89,11 +101,11 @@ fn tunnels() {
     rejected(&with(&[(":protocol", "websocket")]), false);
     let mut server = super::server(&Limits { extended_connect: false, ..Limits::default() });
     receive(&mut server, &headers(1, &extended, false));
-    assert_eq!(was_reset(&mut server, 1), Some(Code::PROTOCOL_ERROR));
+    assert!(matches!(events(&mut server)[..], [Event::Refuse { status: 400, .. }]));
 }
 
 #[test]
-fn malformed_heads_are_reset() {
+fn malformed_heads_are_answered_and_reset() {
     for change in [
         (":method", "-"),
         (":method", ""),

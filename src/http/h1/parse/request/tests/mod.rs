@@ -11,8 +11,12 @@ mod framing;
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 61_440, header_count: 200 };
 
 fn parse(input: &[u8]) -> Result<RequestHead, RequestError> {
+    parse_on(Scheme::Http, input)
+}
+
+fn parse_on(scheme: Scheme, input: &[u8]) -> Result<RequestHead, RequestError> {
     let mut head = RequestHead::default();
-    let taken = parse_request(input, &mut 0, &LIMITS, &mut head)?;
+    let taken = parse_request(input, &mut 0, &LIMITS, scheme, &mut head)?;
     assert_eq!(taken, Some(input.len()), "{}", input.escape_ascii());
     Ok(head)
 }
@@ -57,7 +61,7 @@ fn a_head_is_taken_apart() {
 fn what_follows_the_head_is_left() {
     let mut head = RequestHead::default();
     let input = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /second HTTP/1.1\r\n\r\n";
-    assert_eq!(parse_request(input, &mut 0, &LIMITS, &mut head), Ok(Some(27)));
+    assert_eq!(parse_request(input, &mut 0, &LIMITS, Scheme::Http, &mut head), Ok(Some(27)));
     assert_eq!(head.path, b"/");
 }
 
@@ -65,9 +69,9 @@ fn what_follows_the_head_is_left() {
 fn a_head_leaves_nothing_to_the_next() {
     let mut head = RequestHead::default();
     let first = b"POST http://b/x?y HTTP/1.0\r\nContent-Length: 5\r\n\r\n";
-    assert_eq!(parse_request(first, &mut 0, &LIMITS, &mut head), Ok(Some(first.len())));
+    assert_eq!(parse_request(first, &mut 0, &LIMITS, Scheme::Http, &mut head), Ok(Some(first.len())));
     let second = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    assert_eq!(parse_request(second, &mut 0, &LIMITS, &mut head), Ok(Some(second.len())));
+    assert_eq!(parse_request(second, &mut 0, &LIMITS, Scheme::Http, &mut head), Ok(Some(second.len())));
     assert_eq!(
         (text(&head.query), text(&head.authority), head.body, head.fields.len()),
         ("", "a", BodyLength::None, 1)
@@ -85,7 +89,11 @@ fn a_few_empty_lines_before_a_request_are_skipped() {
     refused("\r\r\n", BareCr);
     let mut head = RequestHead::default();
     for incomplete in ["", "\r", "\r\n", "\r\n\r", "\r\n\r\n"] {
-        assert_eq!(parse_request(incomplete.as_bytes(), &mut 0, &LIMITS, &mut head), Ok(None), "{incomplete:?}");
+        assert_eq!(
+            parse_request(incomplete.as_bytes(), &mut 0, &LIMITS, Scheme::Http, &mut head),
+            Ok(None),
+            "{incomplete:?}"
+        );
     }
 }
 
@@ -161,6 +169,8 @@ fn target_forms() {
         ("GET", "/a?b?c/../d", "/a", "?b?c/../d", "a"),
         ("GET", "/%7Euser;v=1/(x)'!$&*+,=:@~_-.", "/%7Euser;v=1/(x)'!$&*+,=:@~_-.", "", "a"),
         ("GET", "/a[0]", "/a[0]", "", "a"),
+        ("GET", "/a|b^c`\"<>{}", "/a|b^c`\"<>{}", "", "a"),
+        ("GET", "/?a\\b<c>", "/", "?a\\b<c>", "a"),
         ("GET", "/?q={\"a\":[1|2^3`]}", "/", "?q={\"a\":[1|2^3`]}", "a"),
         ("GET", "/?100%", "/", "?100%", "a"),
         ("GET", "http://a", "/", "", "a"),
@@ -221,14 +231,14 @@ fn targets_that_are_refused() {
     ] {
         refused(&format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n"), Target);
     }
-    for byte in (0..=0x20).chain(0x7f..=0xff).chain(*b"\"#<>\\^`{|}") {
+    for byte in (0..=0x20).chain(0x7f..=0xff).chain(*b"#\\") {
         if byte == b'\n' {
             continue;
         }
         let input = [b"GET /a", &[byte][..], b"b HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
         refused_bytes(&input, TargetError::Byte);
     }
-    for byte in (0..=0x20).chain(0x7f..=0xff).chain(*b"#<>\\") {
+    for byte in (0..=0x20).chain(0x7f..=0xff).chain(*b"#") {
         if byte == b'\n' {
             continue;
         }
@@ -264,9 +274,27 @@ fn hosts() {
         refused(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), BadHost);
         refused(&format!("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n"), BadHost);
     }
-    for (target, host) in [("http://a/", "b"), ("http://a/", "a:81"), ("http://a:81/", "a"), ("http://a/", "a.")] {
+    for (target, host) in [("http://a/", "b"), ("http://a/", "a:81"), ("http://a:81/", "a")] {
         refused(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"), HostMismatch);
     }
+    accepted("GET http://a/ HTTP/1.1\r\nHost: A.:80\r\n\r\n");
+    for (target, host, agree) in [
+        ("https://a/", "a", true),
+        ("HTTPS://A:443/", "a", true),
+        ("https://a", "a:443", true),
+        ("https://a?q", "a", true),
+        ("http://a/", "a", true),
+        ("http://a:80/", "a", true),
+        ("https://a:80/", "a", false),
+        ("https://a/", "a:80", false),
+        ("http://a/", "a:443", false),
+        ("https://a/", "b", false),
+    ] {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let expected = if agree { None } else { Some(HostMismatch) };
+        assert_eq!(parse_on(Scheme::Https, head.as_bytes()).err(), expected, "{target} {host}");
+    }
+    assert_eq!(parse_on(Scheme::Https, b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n").err(), Some(Target));
     refused("CONNECT a:443 HTTP/1.1\r\nHost: b\r\n\r\n", HostMismatch);
     refused("CONNECT a:443 HTTP/1.1\r\nHost: a:80\r\n\r\n", HostMismatch);
     accepted("CONNECT a:443 HTTP/1.1\r\nHost: A:443\r\n\r\n");
@@ -355,7 +383,8 @@ fn control_bytes_are_refused_and_other_bytes_are_values() {
 #[test]
 fn a_head_has_a_size_and_a_number_of_fields() {
     let limits = HeadLimits { head_bytes: 64, header_count: 3 };
-    let check = |input: &str| parse_request(input.as_bytes(), &mut 0, &limits, &mut RequestHead::default());
+    let check =
+        |input: &str| parse_request(input.as_bytes(), &mut 0, &limits, Scheme::Http, &mut RequestHead::default());
     let of_size = |size: usize| {
         let rest = "GET / HTTP/1.1\r\nHost: a\r\nx: \r\n\r\n";
         rest.replace("x: ", &format!("x: {}", "v".repeat(size - rest.len())))
@@ -373,7 +402,7 @@ fn a_head_has_a_size_and_a_number_of_fields() {
     }
     let long_name = with_fields(&format!("{}: x\r\n", "n".repeat(65_536)));
     let limits = HeadLimits { head_bytes: 1 << 20, header_count: 200 };
-    let error = parse_request(long_name.as_bytes(), &mut 0, &limits, &mut RequestHead::default());
+    let error = parse_request(long_name.as_bytes(), &mut 0, &limits, Scheme::Http, &mut RequestHead::default());
     assert_eq!(error, Err(NameTooLong.into()));
 }
 
@@ -391,14 +420,15 @@ fn what_cannot_become_legal_is_refused_at_once() {
     ] {
         let error = Err(error);
         assert_eq!(
-            parse_request(beginning.as_bytes(), &mut 0, &LIMITS, &mut RequestHead::default()),
+            parse_request(beginning.as_bytes(), &mut 0, &LIMITS, Scheme::Http, &mut RequestHead::default()),
             error,
             "{beginning:?}"
         );
         // And so when it drips in.
         let (mut head, mut scanned) = (RequestHead::default(), 0);
-        let dripped = (1..=beginning.len())
-            .find_map(|len| parse_request(&beginning.as_bytes()[..len], &mut scanned, &LIMITS, &mut head).err());
+        let dripped = (1..=beginning.len()).find_map(|len| {
+            parse_request(&beginning.as_bytes()[..len], &mut scanned, &LIMITS, Scheme::Http, &mut head).err()
+        });
         assert_eq!(dripped.map(|error| error.status()), error.err().map(|error| error.status()), "{beginning:?}");
     }
 }
@@ -407,7 +437,7 @@ fn what_cannot_become_legal_is_refused_at_once() {
 fn an_error_leaves_what_the_log_needs() {
     let check = |input: &str, limits: &HeadLimits, method: &str, path: &str| {
         let mut head = RequestHead::default();
-        assert!(parse_request(input.as_bytes(), &mut 0, limits, &mut head).is_err(), "{input:?}");
+        assert!(parse_request(input.as_bytes(), &mut 0, limits, Scheme::Http, &mut head).is_err(), "{input:?}");
         assert_eq!((text(&head.method), text(&head.path)), (method, path), "{input:?}");
     };
     check("GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", &LIMITS, "GET", "/a");
@@ -422,7 +452,7 @@ fn an_error_leaves_what_the_log_needs() {
 #[test]
 fn a_position_beyond_the_input_does_no_harm() {
     for beginning in ["", "\r\n", "GET / HTTP/1.1\r\nHost:", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
-        let taken = parse_request(beginning.as_bytes(), &mut 1000, &LIMITS, &mut RequestHead::default());
+        let taken = parse_request(beginning.as_bytes(), &mut 1000, &LIMITS, Scheme::Http, &mut RequestHead::default());
         assert_eq!(taken, Ok(None), "{beginning:?}");
     }
 }
