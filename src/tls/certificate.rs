@@ -6,15 +6,15 @@
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 
 use rustls::{
-    CipherSuite, InconsistentKeys,
+    CipherSuite,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::CertificateDer,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use x509_parser::{extensions::GeneralName, prelude::FromDer, prelude::X509Certificate, public_key::PublicKey};
 
-use super::identity::address;
+use super::{identity::address, pem};
 
 /// Shorter RSA keys are refused.
 const RSA_BITS_MIN: usize = 2048;
@@ -55,27 +55,23 @@ impl Certificate {
     pub fn from_pem(chain: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<Self, Fault> {
         let of_certificate = |text: &str| Fault { part: Part::Certificate, text: text.to_owned() };
         let of_key = |text: &str| Fault { part: Part::Key, text: text.to_owned() };
-        let chain = certificates_from_pem(chain, CHAIN_MAX).map_err(|text| of_certificate(&text))?;
+        let chain = pem::certificates(chain, CHAIN_MAX).map_err(|text| of_certificate(&text))?;
         let leaf = chain.first().ok_or_else(|| of_certificate("no certificate in it"))?;
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| of_certificate("not an X.509 certificate"))?;
-        let rsa_bits = match parsed.public_key().parsed() {
-            Ok(PublicKey::RSA(rsa)) => rsa.key_size(),
-            _ => RSA_BITS_MIN,
-        };
-        if rsa_bits < RSA_BITS_MIN {
-            return Err(of_certificate(&format!("an RSA key of {rsa_bits} bits; at least {RSA_BITS_MIN} are needed")));
+        if let Some(bits) = weak_rsa(&parsed) {
+            return Err(of_certificate(&format!("an RSA key of {bits} bits; at least {RSA_BITS_MIN} are needed")));
         }
         let break_in_chain = break_in_chain(&chain);
         let names = names(&parsed);
         let (not_after, subject) = (parsed.validity().not_after.timestamp(), parsed.subject().to_string());
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|_| of_key("no private key in PEM, or one with a passphrase"))?;
-        let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                of_key("the key does not belong to the certificate")
-            }
-            _ => of_key("a key of a kind that cannot be used"),
-        })?;
+        let key = pem::private_key(key).map_err(of_key)?;
+        let key = provider.key_provider.load_private_key(key);
+        let key = key.map_err(|_| of_key("a key of a kind that cannot be used"))?;
+        // Compared here: the library does not read certificates of version 1.
+        if key.public_key().is_some_and(|public| public.as_ref() != parsed.public_key().raw) {
+            return Err(of_key("the key does not belong to the certificate"));
+        }
+        let key = CertifiedKey::new(chain, key);
         Ok(Self { key: Arc::new(key), names, not_after, subject, break_in_chain })
     }
 
@@ -89,14 +85,11 @@ impl Certificate {
     }
 }
 
-/// Every certificate of a PEM text. More than `most` are an error: to leave some out would be to trust, or to show, others
-/// than were written.
-pub fn certificates_from_pem(pem: &[u8], most: usize) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).take(most + 1).collect();
-    match found {
-        Ok(found) if found.len() > most => Err(format!("more than {most} certificates")),
-        Ok(found) => Ok(found),
-        Err(_) => Err("not PEM".to_owned()),
+/// The bits of its RSA key, where they are too few.
+pub(super) fn weak_rsa(certificate: &X509Certificate<'_>) -> Option<usize> {
+    match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(rsa)) => Some(rsa.key_size()).filter(|bits| *bits < RSA_BITS_MIN),
+        _ => None,
     }
 }
 
@@ -210,7 +203,7 @@ mod tests {
         let pem =
             CertificateParams::new(["a.test".into()]).and_then(|params| params.self_signed(&key)).expect("one").pem();
         let many = pem.repeat(17);
-        assert_eq!(certificates_from_pem(many.as_bytes(), 17).expect("not too many").len(), 17);
-        assert_eq!(certificates_from_pem(many.as_bytes(), 16).expect_err("too many"), "more than 16 certificates");
+        assert_eq!(pem::certificates(many.as_bytes(), 17).expect("not too many").len(), 17);
+        assert_eq!(pem::certificates(many.as_bytes(), 16).expect_err("too many"), "more than 16 certificates");
     }
 }

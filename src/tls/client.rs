@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, SupportedCipherSuite,
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme, SupportedCipherSuite,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -15,6 +15,7 @@ use rustls::{
 use super::{
     certificate::Certificate,
     suites::{self, Version},
+    verify::{Anchors, Verifier},
 };
 
 /// Sessions that one core keeps for one Service.
@@ -24,7 +25,7 @@ const SESSIONS: usize = 32;
 #[derive(Clone, Debug)]
 pub enum Trust {
     System,
-    Authorities(Arc<RootCertStore>),
+    Authorities(Arc<Anchors>),
     /// Anybody.
     Nobody,
 }
@@ -67,11 +68,12 @@ impl ClientContext {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&versions)
             .map_err(|_| "no cipher is left for these versions".to_owned())?;
-        let builder = match settings.trust {
-            Trust::System => builder.with_root_certificates(system_roots()?),
-            Trust::Authorities(roots) => builder.with_root_certificates(roots),
-            Trust::Nobody => builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnybody(provider))),
+        let verifier: Arc<dyn ServerCertVerifier> = match settings.trust {
+            Trust::System => Arc::new(Verifier::of_servers(system_anchors()?, provider)),
+            Trust::Authorities(anchors) => Arc::new(Verifier::of_servers(anchors, provider)),
+            Trust::Nobody => Arc::new(AcceptAnybody(provider)),
         };
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match settings.certificate {
             Some(certificate) => builder.with_client_cert_resolver(Arc::new(Shows(certificate))),
             None => builder.with_no_client_auth(),
@@ -97,20 +99,19 @@ impl ClientContext {
 }
 
 /// Read once: whoever changes the system's authorities starts the gateway again.
-fn system_roots() -> Result<Arc<RootCertStore>, String> {
-    static ROOTS: OnceLock<Result<Arc<RootCertStore>, String>> = OnceLock::new();
+fn system_anchors() -> Result<Arc<Anchors>, String> {
+    static ANCHORS: OnceLock<Result<Arc<Anchors>, String>> = OnceLock::new();
     let read = || {
         let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        match roots.is_empty() {
-            false => Ok(Arc::new(roots)),
+        let anchors = Anchors::of_system(found.certs);
+        match anchors.is_empty() {
+            false => Ok(Arc::new(anchors)),
             true => {
                 Err("this system has no certificate authorities (package `ca-certificates`): set `trustedCA`".into())
             }
         }
     };
-    ROOTS.get_or_init(read).clone()
+    ANCHORS.get_or_init(read).clone()
 }
 
 /// Shows our certificate to whoever asks for one.

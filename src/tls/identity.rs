@@ -58,10 +58,7 @@ pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 impl Identity {
     pub fn of(certificate: &[u8]) -> Self {
-        let mut fingerprint = String::with_capacity(2 * digest::SHA256_OUTPUT_LEN);
-        for byte in digest::digest(&digest::SHA256, certificate).as_ref() {
-            let _ = write!(fingerprint, "{byte:02x}");
-        }
+        let fingerprint = fingerprint(certificate);
         let mut forwarded = format!("Hash={fingerprint}");
         let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
             return Self { subject: String::new(), names: Vec::new(), fingerprint, forwarded };
@@ -88,9 +85,18 @@ impl Identity {
     }
 }
 
+/// SHA-256 in hexadecimal.
+pub(super) fn fingerprint(certificate: &[u8]) -> String {
+    let mut out = String::with_capacity(2 * digest::SHA256_OUTPUT_LEN);
+    for byte in digest::digest(&digest::SHA256, certificate).as_ref() {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}
+
 /// The last part first, and what would begin another escaped (RFC 4514 section 2): `O=A, CN=root` inside a value never reads
 /// as a part of its own.
-fn distinguished(name: &X509Name<'_>) -> String {
+pub(super) fn distinguished(name: &X509Name<'_>) -> String {
     let mut parts: Vec<String> = Vec::new();
     for relative in name.iter_rdn() {
         let attributes = relative.iter().map(|attribute| {
@@ -126,7 +132,7 @@ fn escaped(value: &str) -> String {
 }
 
 /// What could end the value, or the line, does not get through.
-fn quoted(out: &mut String, value: &str) {
+pub(super) fn quoted(out: &mut String, value: &str) {
     out.push('"');
     for character in value.chars() {
         match character {

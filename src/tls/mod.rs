@@ -6,8 +6,10 @@
 pub mod certificate;
 pub mod client;
 pub mod server;
+pub mod verify;
 
 pub mod identity;
+pub mod pem;
 pub mod suites;
 pub mod tickets;
 
@@ -16,3 +18,4 @@ pub use client::{ClientContext, ClientSettings, Trust};
 pub use identity::Identity;
 pub use server::{ClientCertificates, ServerContext, ServerSettings};
 pub use tickets::TicketKeys;
+pub use verify::Anchors;

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use rustls::{
-    RootCertStore, ServerConfig, SupportedCipherSuite,
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
-};
+use rustls::{ServerConfig, SupportedCipherSuite, server::NoServerSessionStorage};
 
 use super::{
     certificate::{Certificate, Table},
     suites::{self, Version},
     tickets::{TicketKeys, Ticketer},
+    verify::{Anchors, Verifier},
 };
 
 /// What is asked of clients.
@@ -18,8 +16,8 @@ use super::{
 pub enum ClientCertificates {
     NotAsked,
     /// Whoever shows one must have it from one of these.
-    Optional(Arc<RootCertStore>),
-    Required(Arc<RootCertStore>),
+    Optional(Arc<Anchors>),
+    Required(Arc<Anchors>),
 }
 
 /// Checked settings of one port.
@@ -58,18 +56,13 @@ impl ServerContext {
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&versions)
             .map_err(|_| "no cipher is left for these versions".to_owned())?;
-        let verifier =
-            |roots: &Arc<RootCertStore>| WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+        let verified = |anchors: &Arc<Anchors>, mandatory| {
+            Arc::new(Verifier::of_clients(anchors.clone(), mandatory, provider.clone()))
+        };
         let builder = match &settings.clients {
             ClientCertificates::NotAsked => builder.with_no_client_auth(),
-            ClientCertificates::Optional(roots) => {
-                let verifier = verifier(roots).allow_unauthenticated().build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
-            }
-            ClientCertificates::Required(roots) => {
-                let verifier = verifier(roots).build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
-            }
+            ClientCertificates::Optional(anchors) => builder.with_client_cert_verifier(verified(anchors, false)),
+            ClientCertificates::Required(anchors) => builder.with_client_cert_verifier(verified(anchors, true)),
         };
         let table = Arc::new(Table::new(settings.certificates));
         let mut config = builder.with_cert_resolver(table.clone());

@@ -7,15 +7,16 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use rustls::{RootCertStore, SupportedCipherSuite};
+use rustls::SupportedCipherSuite;
 use serde::Deserialize;
 
 use super::{Reading, read_file};
 use crate::{
     config::{node::Located, problem::Location, resources::Id},
     tls::{
-        Certificate,
-        certificate::{Part, certificates_from_pem},
+        Anchors, Certificate,
+        certificate::Part,
+        pem,
         suites::{self, Named, Version},
     },
 };
@@ -48,7 +49,7 @@ pub struct SecretRef {
 /// Who vouches for the other side.
 #[derive(Debug)]
 pub struct Authorities {
-    pub roots: Arc<RootCertStore>,
+    pub anchors: Arc<Anchors>,
     /// As it was written: where this differs, others are trusted.
     pub pem: String,
 }
@@ -64,6 +65,11 @@ pub struct Agreement {
     pub max: Version,
     pub suites_12: Option<Vec<SupportedCipherSuite>>,
     pub alpn: Vec<Vec<u8>>,
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64)
 }
 
 /// PEM text with the place it came from.
@@ -114,8 +120,7 @@ impl Reading<'_> {
     }
 
     fn check_validity(&mut self, certificate: &Certificate, at: &Pem) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
-        let left = certificate.not_after - now;
+        let left = certificate.not_after - now();
         let text = match left {
             ..=0 => format!("the certificate of {} has expired", certificate.subject),
             _ if left < WARN_DAYS * DAY => {
@@ -193,7 +198,7 @@ impl Reading<'_> {
         inline: &Option<Located<String>>,
         file: &Option<Located<PathBuf>>,
     ) -> Result<Option<Authorities>, Told> {
-        let pem = match (inline, file) {
+        let written = match (inline, file) {
             (None, None) => return Ok(None),
             (Some(_), Some(Located { location, .. })) => {
                 return Err(self.told(location, "trustedCAFile", "expected it or `trustedCA`, not both"));
@@ -206,22 +211,26 @@ impl Reading<'_> {
                 Err(text) => return Err(self.told(location, "trustedCAFile", text)),
             },
         };
-        let authorities = match certificates_from_pem(&pem.text, AUTHORITIES_MAX) {
+        let authorities = match pem::certificates(&written.text, AUTHORITIES_MAX) {
             Ok(authorities) => authorities,
-            Err(text) => return Err(self.told(&pem.location, pem.field, text)),
+            Err(text) => return Err(self.told(&written.location, written.field, text)),
         };
-        let mut roots = RootCertStore::empty();
-        for (at, authority) in authorities.into_iter().enumerate() {
-            if roots.add(authority).is_err() {
-                let text = format!("certificate {} cannot vouch for others", at + 1);
-                return Err(self.told(&pem.location, pem.field, text));
+        if authorities.is_empty() {
+            return Err(self.told(&written.location, written.field, "no certificate in PEM"));
+        }
+        let anchors = match Anchors::new(authorities) {
+            Ok(anchors) => anchors,
+            Err(at) => {
+                let text = format!("certificate {at} is not one that can be trusted: it is not understood");
+                return Err(self.told(&written.location, written.field, text));
             }
+        };
+        for subject in anchors.expired(now()) {
+            let text = format!("the certificate of {subject} has expired: nobody is trusted on its word");
+            self.warn(&written.location, written.field, text);
         }
-        if roots.is_empty() {
-            return Err(self.told(&pem.location, pem.field, "no certificate in PEM"));
-        }
-        let pem = String::from_utf8_lossy(&pem.text).into_owned();
-        Ok(Some(Authorities { roots: Arc::new(roots), pem }))
+        let pem = String::from_utf8_lossy(&written.text).into_owned();
+        Ok(Some(Authorities { anchors: Arc::new(anchors), pem }))
     }
 
     fn told(&mut self, location: &Location, field: &str, text: impl Into<String>) -> Told {

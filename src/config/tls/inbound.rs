@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use rustls::RootCertStore;
 use serde::Deserialize;
 
 use super::{
@@ -15,7 +14,7 @@ use crate::{
         node::{Located, Node},
         problem::{Location, Problem, Severity},
     },
-    tls::{Certificate, ClientCertificates, ServerContext, ServerSettings, TicketKeys},
+    tls::{Anchors, Certificate, ClientCertificates, ServerContext, ServerSettings, TicketKeys},
 };
 
 /// What a client may ask to speak, best first.
@@ -65,7 +64,7 @@ impl Inbound {
         let agreement = reading.agreement(min_version, max_version, ciphers, alpn, SPOKEN, &location)?;
         let pem = trusted.as_ref().map_or("", |authorities| &authorities.pem);
         let demands = Stable::new().text(&written.require_client_certificate.to_string()).text(pem).finish();
-        let roots = trusted.map(|authorities| authorities.roots);
+        let roots = trusted.map(|authorities| authorities.anchors);
         let clients = clients(written.require_client_certificate, roots).or_else(|| {
             let text = "required where `requireClientCertificate` is true";
             reading.error(&location, "trustedCA", text);
@@ -82,7 +81,7 @@ impl Inbound {
     }
 }
 
-fn clients(required: bool, roots: Option<Arc<RootCertStore>>) -> Option<ClientCertificates> {
+fn clients(required: bool, roots: Option<Arc<Anchors>>) -> Option<ClientCertificates> {
     match (required, roots) {
         (false, None) => Some(ClientCertificates::NotAsked),
         (false, Some(roots)) => Some(ClientCertificates::Optional(roots)),

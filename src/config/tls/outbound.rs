@@ -61,7 +61,7 @@ impl Outbound {
             (Trust::Nobody, String::new())
         } else {
             match reading.trust(&written.trusted_ca, &written.trusted_ca_file).ok()? {
-                Some(authorities) => (Trust::Authorities(authorities.roots), authorities.pem),
+                Some(authorities) => (Trust::Authorities(authorities.anchors), authorities.pem),
                 None => (Trust::System, String::new()),
             }
         };

@@ -56,7 +56,12 @@ pub enum Failure {
     /// Nobody we trust vouches for it.
     Untrusted,
     Expired,
+    NotYetValid,
     WrongName,
+    /// It is not made for this side of a connection.
+    WrongPurpose,
+    /// Its key is too short, or its signature not safe.
+    Weak,
     /// The peer does not take ours, or wants one.
     Refused,
     /// No version, cipher or protocol in common.
@@ -78,7 +83,10 @@ impl HandshakeError {
         match self.label() {
             "certificate_expired" => Failure::Expired,
             "certificate_wrong_name" => Failure::WrongName,
-            "certificate_unknown_issuer" | "certificate_invalid" | "certificate_not_valid_yet" => Failure::Untrusted,
+            "certificate_wrong_purpose" => Failure::WrongPurpose,
+            "certificate_weak" => Failure::Weak,
+            "certificate_not_valid_yet" => Failure::NotYetValid,
+            "certificate_unknown_issuer" | "certificate_invalid" => Failure::Untrusted,
             "certificate_refused_by_peer" => Failure::Refused,
             "incompatible" | "no_application_protocol" => Failure::Incompatible,
             _ => match self {
@@ -108,6 +116,11 @@ impl HandshakeError {
                     CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                         "certificate_wrong_name"
                     }
+                    CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                        "certificate_wrong_purpose"
+                    }
+                    // What our verifier has nothing better for; the library itself never says it.
+                    CertificateError::ApplicationVerificationFailure => "certificate_weak",
                     _ => "certificate_invalid",
                 },
                 Error::PeerIncompatible(_) => "incompatible",

@@ -621,7 +621,10 @@ impl Unavailable {
             Self::Tls(failure) => match failure {
                 Failure::Untrusted => "upstream_tls_untrusted",
                 Failure::Expired => "upstream_tls_expired",
+                Failure::NotYetValid => "upstream_tls_not_valid_yet",
                 Failure::WrongName => "upstream_tls_wrong_name",
+                Failure::WrongPurpose => "upstream_tls_wrong_purpose",
+                Failure::Weak => "upstream_tls_weak",
                 Failure::Refused => "upstream_tls_refused",
                 Failure::Incompatible => "upstream_tls_incompatible",
                 Failure::Other => "upstream_tls_failed",
