@@ -10,7 +10,7 @@
 use std::{cell::Cell, fmt, sync::Arc, time::Instant};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key},
     pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime},
@@ -86,7 +86,7 @@ impl Reason {
             }
             Self::WrongName => CertificateError::NotValidForName,
             Self::WrongPurpose => CertificateError::InvalidPurpose,
-            Self::WeakKey | Self::WeakSignature => CertificateError::Other(OtherError(Arc::new(self))),
+            Self::WeakKey | Self::WeakSignature => CertificateError::ApplicationVerificationFailure,
             Self::BadSignature => CertificateError::BadSignature,
             Self::CriticalExtension => CertificateError::UnhandledCriticalExtension,
         }

@@ -139,7 +139,8 @@ impl HandshakeError {
                     CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                         "certificate_wrong_purpose"
                     }
-                    CertificateError::Other(other) if other.0.is::<Reason>() => "certificate_weak",
+                    // What our verifier has nothing better for; the library itself never says it.
+                    CertificateError::ApplicationVerificationFailure => "certificate_weak",
                     _ => "certificate_invalid",
                 },
                 Error::PeerIncompatible(_) => "incompatible",

@@ -16,7 +16,7 @@ fn check(names: &[&str], asked: &str, expected: Result<(), Reason>) {
     let provider = Arc::new(suites::provider(None));
     let key = KeyPair::generate().expect("a key");
     let authority = IsCa::Ca(BasicConstraints::Unconstrained);
-    let pinned = named(names, authority.clone()).self_signed(&key).expect("a certificate").der().clone();
+    let pinned = named(names, authority).self_signed(&key).expect("a certificate").der().clone();
     let issuer = CertifiedIssuer::self_signed(named(&[], authority), KeyPair::generate().expect("a key"));
     let issuer = issuer.expect("an authority");
     let issued = named(names, IsCa::NoCa).signed_by(&key, &issuer).expect("a certificate").der().clone();
