@@ -22,7 +22,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
@@ -169,21 +169,30 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        let why = tokio::select! {
             ending = signals.end() => return gateway.drain(ending, &mut signals).await,
-            _ = hangups.recv() => gateway.reload("SIGHUP").await,
-            Some(()) = changes.recv() => gateway.reload("a changed file").await,
-            _ = rounds.tick() => {
-                if gateway.fetch_lines().await > BUFFER_BYTES_MAX / 8 {
-                    rounds.reset_after(ROUND_MIN);
-                }
-                if let Some(lost) = gateway.workers.iter().find(|worker| worker.is_dead() || worker.is_failing()) {
-                    let how = if lost.is_dead() { "has died" } else { "cannot be relied on any more" };
-                    tracing::error!("core {} {how}; draining, then stopping", lost.id);
-                    gateway.drain(Ending::Failure, &mut signals).await;
-                    return ExitCode::FAILURE;
-                }
+            _ = hangups.recv() => Some("SIGHUP"),
+            Some(()) = changes.recv() => Some("a changed file"),
+            _ = rounds.tick() => None,
+        };
+        if let Some(why) = why {
+            // It may wait for names, and for cores that are slow to answer. Whoever ends the process does not: what a reload
+            // leaves undone is for a process that goes on.
+            let ending = tokio::select! {
+                ending = signals.end() => Some(ending),
+                () = gateway.reload(why) => None,
+            };
+            if let Some(ending) = ending {
+                return gateway.drain(ending, &mut signals).await;
             }
+        } else if gateway.fetch_lines().await > BUFFER_BYTES_MAX / 8 {
+            rounds.reset_after(ROUND_MIN);
+        }
+        if let Some(lost) = gateway.workers.iter().find(|worker| worker.is_dead() || worker.is_failing()) {
+            let how = if lost.is_dead() { "has died" } else { "cannot be relied on any more" };
+            tracing::error!("core {} {how}; draining, then stopping", lost.id);
+            gateway.drain(Ending::Failure, &mut signals).await;
+            return ExitCode::FAILURE;
         }
     }
 }
@@ -377,14 +386,18 @@ impl Gateway {
         }
     }
 
-    /// Returns how many bytes the core with the most lines had.
+    /// Returns how many bytes the core with the most lines had. All cores are asked at once: however many are slow to
+    /// answer, it takes no longer than one may.
     async fn fetch_lines(&self) -> usize {
-        let mut most = 0;
-        for worker in self.workers.iter() {
+        let ask = |worker: &Worker| {
             let (reply, lines) = oneshot::channel();
-            if worker.send(Command::TakeLines(reply))
-                && let Ok(Ok(lines)) = timeout(COPY_TIMEOUT, lines).await
-            {
+            worker.send(Command::TakeLines(reply)).then_some(lines)
+        };
+        let asked: Vec<_> = self.workers.iter().filter_map(ask).collect();
+        let until = Instant::now() + COPY_TIMEOUT;
+        let mut most = 0;
+        for lines in asked {
+            if let Ok(Ok(lines)) = timeout_at(until, lines).await {
                 most = most.max(lines.len());
                 self.sink.write(lines);
             }
@@ -514,9 +527,10 @@ impl Source for Scrapes {
         };
         let asked: Vec<_> = self.workers.iter().filter_map(ask).collect();
         Box::pin(async move {
+            let until = Instant::now() + COPY_TIMEOUT;
             let mut copies = Vec::new();
             for copy in asked {
-                if let Ok(Ok(copy)) = timeout(COPY_TIMEOUT, copy).await {
+                if let Ok(Ok(copy)) = timeout_at(until, copy).await {
                     copies.push(copy);
                 }
             }
