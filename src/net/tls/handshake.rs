@@ -74,7 +74,7 @@ pub enum Failure {
 
 impl Failure {
     /// The reason code of the log, the metrics and the documentation.
-    pub fn reason(self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
             Self::Untrusted => "upstream_tls_untrusted",
             Self::Expired => "upstream_tls_expired",
