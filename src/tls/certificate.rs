@@ -3,7 +3,7 @@
 //! All certificates of a port are one table: by the names in them, literal or with `*` for one label; the first where none
 //! matches, since a client that names nobody expects somebody all the same.
 
-use std::{cell::Cell, collections::HashMap, sync::Arc};
+use std::{borrow::Cow, cell::Cell, collections::HashMap, sync::Arc};
 
 use rustls::{
     CipherSuite,
@@ -15,7 +15,6 @@ use rustls::{
 use x509_parser::{extensions::GeneralName, prelude::FromDer, prelude::X509Certificate, public_key::PublicKey};
 
 use super::{identity::address, pem};
-use crate::http::authority::host;
 
 /// Shorter RSA keys are refused.
 const RSA_BITS_MIN: usize = 2048;
@@ -102,11 +101,20 @@ fn break_in_chain(chain: &[CertificateDer<'_>]) -> Option<usize> {
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
     let text = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some(host(name.as_bytes()).into_owned()),
+        GeneralName::DNSName(name) => Some(spelt(name).into_owned()),
         GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
         _ => None,
     };
     extension.value.general_names.iter().filter_map(text).collect()
+}
+
+/// A name as hosts of requests are spelt: in lower case, without a dot at its end.
+fn spelt(name: &str) -> Cow<'_, str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => name.to_ascii_lowercase().into(),
+        false => name.into(),
+    }
 }
 
 /// All certificates of one port; never empty.
@@ -175,7 +183,7 @@ impl Table {
 
 impl ResolvesServerCert for Table {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| self.of_host(&host(name.as_bytes())));
+        let named = hello.server_name().and_then(|name| self.of_host(&spelt(name)));
         let shown = Shown {
             certificate: named.unwrap_or_default(),
             by_name: named.is_some(),

@@ -11,13 +11,10 @@ use rustls::{
 };
 
 use super::session::{RECORD_HEADER, Session, Side, Step};
-use crate::{
-    net::{
-        buffer::{Buffer, SMALL_ROOM},
-        calls::Next,
-        reactor::{Fd, Pending, Sending},
-    },
-    tls::verify::Reason,
+use crate::net::{
+    buffer::{Buffer, SMALL_ROOM},
+    calls::Next,
+    reactor::{Fd, Pending, Sending},
 };
 
 /// What both sides agreed on.

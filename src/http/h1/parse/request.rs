@@ -74,7 +74,8 @@ impl RequestError {
 }
 
 /// Reads a request head from the start of `input`. `None`: more bytes are needed. `Some(n)`: the head took `n` bytes, empty
-/// lines before it included. `scheme` is what the connection speaks. The caller keeps `scanned` with the input and sets it to 0 for each message.
+/// lines before it included. `scheme` is what the connection speaks. The caller keeps `scanned` with the input and sets it to
+/// 0 for each message.
 ///
 /// After an error `head` has the method and the path if they could be read; the rest of it means nothing.
 pub fn parse_request(
