@@ -3,7 +3,7 @@
 //! The fields are this module's own, so a policy cannot reach around the setters: framing, target and status stay the proxy's.
 //! In shadow nothing changes, and the policy need not know.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{cell::Cell, net::SocketAddr, rc::Rc};
 
 use super::headers::{HeaderName, Refused, is_gateways};
 use crate::{
@@ -11,9 +11,10 @@ use crate::{
         rule::RuleInput,
         snapshot::{Api, Service, relative},
     },
+    expression::Datum,
     http::{
         bytes::is_field_value,
-        head::{Fields, RequestHead, ResponseHead},
+        head::{Fields, RequestHead, ResponseHead, Version},
     },
     tls::Identity,
 };
@@ -27,6 +28,8 @@ pub struct Exchange<'a> {
     pub at: At<'a>,
     /// The policy whose turn it is decides, and changes nothing.
     shadow: bool,
+    /// Where random numbers come from that need not be secret.
+    seed: Cell<u64>,
 }
 
 /// Whom the request comes from.
@@ -34,6 +37,8 @@ pub struct Exchange<'a> {
 pub struct Peer<'a> {
     /// The client's end of the connection, or whom a trusted load balancer speaks for.
     pub address: SocketAddr,
+    /// Where the API listens.
+    pub local: SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
     /// Whom the client's certificate names. It was verified: where the port asks for none, or none was shown, nobody.
@@ -57,8 +62,25 @@ impl<'a> Exchange<'a> {
         authentication: &'a mut Authentication,
         peer: Peer<'a>,
         at: At<'a>,
+        seed: u64,
     ) -> Self {
-        Self { request, response, authentication, peer, at, shadow: false }
+        Self { request, response, authentication, peer, at, shadow: false, seed: Cell::new(seed) }
+    }
+
+    /// Random, unique for all one will see, and no secret (splitmix64, twice).
+    pub fn random(&self) -> u128 {
+        let next = || {
+            let seed = self.seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+            self.seed.set(seed);
+            let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        };
+        u128::from(next()) << 64 | u128::from(next())
+    }
+
+    pub fn version(&self) -> Version {
+        self.request.version
     }
 
     pub fn method(&self) -> &[u8] {
@@ -176,7 +198,7 @@ pub struct Authentication {
     client_id: String,
     client_name: String,
     /// Whatever else a policy has found out, such as the claims of a token.
-    properties: Option<Rc<serde_json::Value>>,
+    properties: Option<Rc<Datum>>,
 }
 
 impl Authentication {
@@ -197,7 +219,7 @@ impl Authentication {
         set(&mut self.client_name, name);
     }
 
-    pub fn set_properties(&mut self, properties: Rc<serde_json::Value>) {
+    pub fn set_properties(&mut self, properties: Rc<Datum>) {
         self.properties = Some(properties);
     }
 
@@ -213,7 +235,7 @@ impl Authentication {
         said(&self.client_name)
     }
 
-    pub fn properties(&self) -> Option<&serde_json::Value> {
+    pub fn properties(&self) -> Option<&Datum> {
         self.properties.as_deref()
     }
 }

@@ -7,6 +7,7 @@ pub mod chain;
 pub mod exchange;
 pub mod headers;
 pub mod policy;
+pub mod reading;
 
 pub mod basic_authentication;
 pub mod header_injection;

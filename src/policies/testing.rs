@@ -82,9 +82,14 @@ impl Trial {
 
     /// `base` is how many bytes of the path the API's base takes.
     pub fn with<R>(&mut self, base: usize, run: impl FnOnce(&mut Exchange<'_>) -> R) -> R {
-        let peer = Peer { address: ([192, 0, 2, 1], 40000).into(), scheme: "http", certificate: None };
+        let peer = Peer {
+            address: ([192, 0, 2, 1], 40000).into(),
+            local: ([192, 0, 2, 2], 8081).into(),
+            scheme: "http",
+            certificate: None,
+        };
         let at = At { api: &self.api, base, service: None };
-        run(&mut Exchange::new(&mut self.request, &mut self.response, &mut self.authentication, peer, at))
+        run(&mut Exchange::new(&mut self.request, &mut self.response, &mut self.authentication, peer, at, 1))
     }
 
     /// One policy's turn in the request direction.

@@ -57,7 +57,12 @@ impl Client {
 
     /// As policies see it.
     pub fn as_peer(&self) -> Peer<'_> {
-        Peer { address: self.peer, scheme: self.scheme().name(), certificate: self.certificate() }
+        Peer {
+            address: self.peer,
+            local: self.listener.address,
+            scheme: self.scheme().name(),
+            certificate: self.certificate(),
+        }
     }
 
     /// Who connected to whom, as an upstream is told that wants to know.

@@ -104,7 +104,7 @@ fn decide(
     let peer = client.as_peer();
     let Workspace { request, response, authentication, api_turns, service_turns, captures, path, .. } = workspace;
     if !api.policies.is_empty() {
-        let mut exchange = Exchange::new(request, response, authentication, peer, at);
+        let mut exchange = Exchange::new(request, response, authentication, peer, at, core.random());
         let instances = &serving.api_policies[api_index];
         if let Flow::Respond(answer) =
             chain::run_request(&api.policies, instances, api_turns, &mut exchange, &mut scratch)
@@ -130,7 +130,7 @@ fn decide(
     let service = &snapshot.services[service_index];
     if !service.policies.is_empty() {
         let at = At { service: Some(service), ..at };
-        let mut exchange = Exchange::new(request, response, authentication, peer, at);
+        let mut exchange = Exchange::new(request, response, authentication, peer, at, core.random());
         let instances = &serving.service_policies[service_index];
         if let Flow::Respond(answer) =
             chain::run_request(&service.policies, instances, service_turns, &mut exchange, &mut scratch)

@@ -326,7 +326,7 @@ pub fn run_response_chains(
     let render = |response: &mut ResponseHead, answer: &LocalResponse| render(response, answer, client, call);
     let Workspace { request, response, authentication, api_turns, service_turns, .. } = workspace;
     let at = At { api, base: account.base, service: service.map(|(service, _)| service) };
-    let mut exchange = Exchange::new(request, response, authentication, client.as_peer(), at);
+    let mut exchange = Exchange::new(request, response, authentication, client.as_peer(), at, client.core.random());
     let of_service = service.and_then(|(service, instances)| {
         chain::run_response(&service.policies, instances, service_turns, &mut exchange, &render)
     });
