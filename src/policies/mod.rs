@@ -153,6 +153,16 @@ policies! {
         "dataweave-body-transformation-flex" Inbound;
         "dataweave-headers-transformation-flex" Inbound;
         "dataweave-request-filter-flex" Inbound;
+        "graphql-schema-validation-flex" Inbound;
+        "graphql-operation-limits-flex" Inbound;
+        "graphql-static-query-complexity-flex" Inbound;
+        "graphql-introspection-control-flex" Inbound;
+        "access-block" Inbound;
+        "access-log" Inbound;
+        "sse-logging" Inbound;
+        "script-evaluation-transformation" Inbound;
+        "body-transformation" Inbound;
+        "header-transformation" Inbound;
         "circuit-breaker-flex" Outbound;
         "idle-timeout-flex" Outbound;
         "credential-injection-basic-auth-flex" Outbound;
