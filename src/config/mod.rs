@@ -25,6 +25,7 @@ mod compile;
 pub mod endpoints;
 mod hash;
 pub mod pattern;
+mod port;
 pub mod rule;
 pub mod snapshot;
 mod tls;
