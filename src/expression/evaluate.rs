@@ -84,8 +84,9 @@ impl<'a> Evaluator<'a, '_> {
             Input::Header(name) => context.header(name).into(),
             Input::QueryParams => query_params(context),
             Input::QueryParam(name) => {
-                self.budget.read(At::NOWHERE, context.query_string().map_or(0, str::len))?;
-                context.query_param(name).into()
+                let members = Members::QueryParams(context);
+                self.budget.read(At::NOWHERE, members.work())?;
+                members.get(name)
             }
             Input::Authentication => Value::Object(Members::Authentication(context)),
             Input::Identity(name) => identity(context, *name),
@@ -379,6 +380,9 @@ fn is_list(value: &Value<'_>) -> bool {
     matches!(value, Value::List(_))
 }
 
+/// What writing out a number costs, as if it were so many bytes of a string.
+const WRITTEN_BYTES: usize = 256;
+
 /// How equality sees strings, numbers and booleans.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaves {
@@ -431,6 +435,8 @@ pub(super) fn equal(a: &Value<'_>, b: &Value<'_>, leaves: Leaves, at: At, budget
             Ok(true)
         }
         _ if leaves == Leaves::AsStrings => {
+            // A number may have to be written out for it.
+            budget.read(at, WRITTEN_BYTES)?;
             let (Some(a), Some(b)) = (a.view().scalar_text(), b.view().scalar_text()) else { return Ok(false) };
             budget.read(at, a.len().min(b.len()))?;
             Ok(a == b)
