@@ -117,8 +117,9 @@ async fn identified(connection: &mut Connection) -> bool {
 }
 
 /// Answers a connection that is one too many.
-pub async fn refuse(mut stream: Stream) {
-    let out = respond::minimal(&reject::too_many_connections(), None, &ServerHeader::None, &RequestHead::default());
+pub async fn refuse(core: Rc<Core>, mut stream: Stream) {
+    let answer = reject::too_many_connections();
+    let out = core.with_date(|date| respond::minimal(&answer, date, &ServerHeader::None, &RequestHead::default()));
     let _ = task::timeout(Some(LINGER), async {
         if stream.sender.send(out).await.0.is_ok() {
             stream.sender.finish();

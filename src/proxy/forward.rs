@@ -32,7 +32,7 @@ use crate::{
     http::{
         h1::{
             body::{BodyError, BodyReader},
-            hop::strip_hop_by_hop,
+            hop::strip_response,
             parse::{HeadLimits, ResponseError, ResponseTo, parse_response},
         },
         h2::Code,
@@ -203,7 +203,7 @@ impl Attempt<'_> {
         self.tries.reused.set(lease.reused);
 
         let framing = match workspace.request.body {
-            BodyLength::Chunked => Framing::Chunked,
+            BodyLength::Chunked if workspace.request.content_length.is_none() => Framing::Chunked,
             _ => Framing::Plain,
         };
         let (up, out) = self.ask(&mut lease, workspace, framing)?;
@@ -221,7 +221,9 @@ impl Attempt<'_> {
             Download { attempt: self, to_client: &to_client, watch: &watch, upload: &upload, uploaded: &uploaded };
 
         account.upstream_asked();
-        let is_asked = self.is_asked(&workspace.request, body);
+        // HTTP/1.1 is told all of an empty body in the head, also where HTTP/2 has yet to say that it has ended.
+        let told_empty = matches!(up, Outgoing::Http1(_)) && workspace.request.content_length == Some(0);
+        let is_asked = told_empty || self.is_asked(&workspace.request, body);
         let mut incoming = wire.incoming(body);
         let delivered = if is_asked {
             // The common case: nothing to move at the same time.
@@ -392,6 +394,7 @@ impl Download<'_> {
             Wire::Http2(stream) => self.await_head(stream, workspace).await?,
         }
         account.upstream_answered();
+        client.core.telemetry.upstream_strayed(workspace.response.quirks);
         let status = workspace.response.status;
         if matches!(status, 502..=504) && tries.gateway_error_allowed(&workspace.request.method, self.attempt.replay) {
             return Err(Failure::GatewayError);
@@ -407,14 +410,15 @@ impl Download<'_> {
         let asked_whole = self.uploaded.get();
         let keep_alive =
             workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
-        strip_hop_by_hop(&mut workspace.response.fields);
+        strip_response(&mut workspace.response.fields, status);
+        respond::complete(client, &mut workspace.response, settings);
         respond::run_response_chains(client, workspace, serving, account);
         let out = match upgraded {
             true => respond::switch(self.to_client, workspace),
             false => respond::begin(self.to_client, workspace, framing, keep_alive, &settings.server_header),
         };
 
-        let mut body = BodyReader::new(workspace.response.body, &respond::body_limits(serving));
+        let mut body = BodyReader::of_response(workspace.response.body, &respond::body_limits(serving));
         let direction = Direction {
             watch: self.watch,
             reading: Cell::new((Waiting::Upstream, stream_idle)),
@@ -429,14 +433,16 @@ impl Download<'_> {
             tries.answering.set(true);
         }
         account.client_answered();
-        // A tunnel's bytes are no body.
-        let pumped = match upgraded {
+        // A tunnel's bytes are no body, and what comes behind a 205 is not wanted.
+        let unread = status == 205 && workspace.response.body != BodyLength::None;
+        let pumped = match upgraded || unread {
             true => {
                 tries.answering.set(true);
                 self.to_client.send(out).await.map(|()| 0).map_err(PumpError::Write)
             }
             false => pump(&mut from.incoming(&mut body), self.to_client, pump_framing, out, &direction).await,
         };
+        client.core.telemetry.upstream_strayed(body.quirks());
         match pumped {
             Ok(bytes) => account.bytes_out += bytes,
             Err(error) => {
@@ -449,7 +455,7 @@ impl Download<'_> {
         }
         Ok(Delivered {
             // Bytes that nobody asked for make the connection's next answer doubtful.
-            reusable: upstream_keeps && asked_whole && from.is_quiet() && !upgraded,
+            reusable: upstream_keeps && asked_whole && from.is_quiet() && !upgraded && !unread,
             keep_alive,
             upgraded,
         })
@@ -535,11 +541,12 @@ impl Download<'_> {
     }
 
     async fn pass_interim(&self, workspace: &mut Workspace) -> Result<(), Failure> {
+        self.attempt.client.core.telemetry.upstream_strayed(workspace.response.quirks);
         // HTTP/1.0 has none (RFC 9110 section 15.2).
         if workspace.request.version == Version::Http10 {
             return Ok(());
         }
-        strip_hop_by_hop(&mut workspace.response.fields);
+        strip_response(&mut workspace.response.fields, workspace.response.status);
         let out = respond::interim(self.to_client, workspace);
         // While part of it may be out, nothing else can be said.
         let answering = &self.attempt.tries.answering;
