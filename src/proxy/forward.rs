@@ -469,6 +469,7 @@ impl Download<'_> {
                 Cut::Reset(_) => Failure::Reset { silent: false },
                 Cut::Lost => match from.refusal() {
                     Some(refusal) => Failure::Unavailable(Unavailable::Tls(refusal)),
+                    None if from.speaks_otherwise() => Failure::BadResponseBody { reason: "upstream_speaks_no_http2" },
                     None => Failure::Reset { silent: true },
                 },
                 Cut::Malformed => Failure::BadResponseBody { reason: "bad_upstream_http2" },
