@@ -97,9 +97,6 @@ impl Download<'_> {
                 Err(error) if silent && !self.attempt.tries.reused.get() => {
                     return Err(match HandshakeError::late(&error) {
                         Some(refusal) => Failure::Unavailable(Unavailable::Tls(refusal.failure())),
-                        None if from.speaks_otherwise() => {
-                            Failure::BadResponseBody { reason: "upstream_speaks_no_http2" }
-                        }
                         None => Failure::Reset { silent },
                     });
                 }
