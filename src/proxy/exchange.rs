@@ -6,20 +6,12 @@ use super::{
     account::Account,
     client::Client,
     core::Serving,
-    forward, grpc, headers, reject, respond,
-    route::{self, Chosen},
+    decide::{self, Asked},
+    forward, grpc, respond,
     wire::Wire,
     workspace::Workspace,
 };
-use crate::{
-    config::{
-        rule::{PatternLimit, RuleInput},
-        snapshot::relative,
-    },
-    http::{authority, target},
-    net::task,
-    policies::{At, Exchange, Flow, LocalResponse, chain},
-};
+use crate::{net::task, policies::LocalResponse};
 
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,87 +48,17 @@ pub async fn refuse(client: &Client, wire: &mut Wire<'_>, workspace: &mut Worksp
     respond::local(client, wire, workspace, &serving, &mut account, &answer).await
 }
 
-/// Everything up to the upstream; waits for nothing. On `Ok`, `account` knows API, route and Service, and
-/// `workspace.path` is the path that the upstream sees.
+/// What the connection tells of the request, to those who decide.
 fn decide(
     client: &Client,
     workspace: &mut Workspace,
     serving: &Serving,
     account: &mut Account,
 ) -> Result<(), Rc<LocalResponse>> {
-    let snapshot = &*serving.snapshot;
-    let core = &client.core;
-    workspace.authentication.clear();
-    workspace.api_turns.clear();
-    workspace.service_turns.clear();
-    workspace.response.clear();
-    let (peer, scheme) = (client.peer.ip(), client.scheme().name());
-    let certificate = client.certificate().map(|certificate| &*certificate.forwarded);
-    headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, certificate, &mut workspace.request);
-    let request = &mut workspace.request;
-    match &request.method[..] {
-        b"CONNECT" => {
-            // What follows was meant for somebody else.
-            request.keep_alive = false;
-            return Err(reject::connect().into());
-        }
-        b"OPTIONS" if request.path == b"*" => return Err(reject::options().into()),
-        _ => {}
-    }
-    if target::normalise(&request.path, request.path_is_plain, &mut workspace.path) {
-        std::mem::swap(&mut request.path, &mut workspace.path);
-    }
-    authority::normalise(&mut request.authority);
-    account.identified(request);
-
-    if !client.secured.as_ref().is_none_or(|secured| secured.may_ask(&request.authority)) {
-        return Err(reject::misdirected().into());
-    }
-    let listener = snapshot.listeners.get(client.listener.index.get());
-    let (api_index, base) = listener
-        .and_then(|listener| listener.apis.find(&request.authority, &request.path))
-        .ok_or_else(reject::no_api)?;
-    let api = &snapshot.apis[api_index];
-    account.api = Some(api_index);
-    account.base = base;
-    let mut scratch = serving.scratch.borrow_mut();
-    let at = At { api, base, service: None };
-    let peer = client.as_peer();
-    let Workspace { request, response, authentication, api_turns, service_turns, captures, path, .. } = workspace;
-    if !api.policies.is_empty() {
-        let mut exchange = Exchange::new(request, response, authentication, peer, at, core.random());
-        let instances = &serving.api_policies[api_index];
-        if let Flow::Respond(answer) =
-            chain::run_request(&api.policies, instances, api_turns, &mut exchange, &mut scratch)
-        {
-            return Err(answer);
-        }
-    }
-
-    let input = RuleInput {
-        path: relative(&request.path, base),
-        authority: &request.authority,
-        method: &request.method,
-        fields: &request.fields,
+    let asked = Asked {
+        peer: client.as_peer(),
+        listener: client.listener.index.get(),
+        certificates: client.secured.as_ref().map(|secured| secured.certificates()),
     };
-    let random = core.random() as u32;
-    let chosen = route::choose(api, &input, &mut scratch, captures, random, path);
-    let chosen = chosen.map_err(|PatternLimit| LocalResponse::pattern_limit())?;
-    let Chosen { route, service } = chosen.ok_or_else(reject::no_route)?;
-    account.route = Some(route);
-    let service_index = service.ok_or_else(reject::no_service)?;
-    account.service = Some(service_index);
-
-    let service = &snapshot.services[service_index];
-    if !service.policies.is_empty() {
-        let at = At { service: Some(service), ..at };
-        let mut exchange = Exchange::new(request, response, authentication, peer, at, core.random());
-        let instances = &serving.service_policies[service_index];
-        if let Flow::Respond(answer) =
-            chain::run_request(&service.policies, instances, service_turns, &mut exchange, &mut scratch)
-        {
-            return Err(answer);
-        }
-    }
-    Ok(())
+    decide::decide(&asked, workspace, serving, || client.core.random(), account)
 }
