@@ -137,6 +137,8 @@ mod tests {
         };
         let chain = written.iter().enumerate().map(|(at, (name, config, path))| BoundPolicy {
             name: (*name).to_owned(),
+            reference: (*name).to_owned(),
+            location: Default::default(),
             identity: at as u64,
             policy: compile(name, &testing::node(config), "config", &mut testing::site(), &mut problems),
             rules: rules(path),
