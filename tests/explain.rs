@@ -210,7 +210,7 @@ impl Setting {
             "http://127.0.0.1/api",
             "/nowhere",
         ];
-        const HEADERS: [&str; 8] = [
+        const HEADERS: [&str; 9] = [
             "authorization: Basic YWRhOmxvdmVsYWNl",
             "authorization: Basic YWRtaW46c2VjcmV0",
             "x-forwarded-for: 192.0.2.9",
@@ -219,15 +219,17 @@ impl Setting {
             "connection: close, x-kind",
             "te: trailers",
             "x bad: 1",
+            "max-forwards: 0",
         ];
         let own: Vec<&str> = self.asked.iter().map(|(_, target, _)| target.as_str()).collect();
         let mut asked = Vec::new();
         for (at, target) in own.into_iter().chain(TARGETS).enumerate() {
-            for method in ["GET", "POST", "OPTIONS"] {
+            for method in ["GET", "HEAD", "POST", "OPTIONS", "PRI"] {
                 asked.push((method.to_owned(), target.to_owned(), vec![]));
             }
             let header = |step: usize| HEADERS[(at + step) % HEADERS.len()].to_owned();
             asked.push(("GET".to_owned(), target.to_owned(), vec![header(0), header(1)]));
+            asked.push(("OPTIONS".to_owned(), target.to_owned(), vec![header(3)]));
             asked.push(("DELETE".to_owned(), target.to_owned(), vec![header(2), "Host: API.example.".to_owned()]));
         }
         asked
