@@ -175,10 +175,10 @@ impl Explanation {
             secrets.line(name.as_bytes(), value.trim().as_bytes())
         };
         let request = Request {
-            method: question.method.clone(),
+            method: secrets.text(question.method.as_bytes()),
             scheme: question.scheme.name(),
-            authority: question.authority.clone(),
-            path: path.to_owned(),
+            authority: secrets.text(question.authority.as_bytes()),
+            path: secrets.text(path.as_bytes()),
             query: secrets.query(query.as_bytes()),
             headers: question.headers.iter().map(line).collect(),
             client: question.client.to_string(),
@@ -237,4 +237,31 @@ pub(super) fn changes(before: &Lines, after: &Lines, secrets: Secrets) -> Vec<Ch
         (from != to).then(|| Change { name: secrets.text(name), from: shown(name, &from), to: shown(name, &to) })
     };
     names.iter().filter_map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_parser_will_refuse_is_shown_without_control_characters_and_secrets() {
+        let url = "http://a\x1b[1m:1/\x1b]0;x?token=hunter2";
+        let headers = ["cookie: a=hunter2".to_owned(), "x-a: \x1b[2J".to_owned()];
+        let client = std::net::IpAddr::from([127, 0, 0, 1]);
+        let question = Question::new("G\x1b", url, None, &headers, None, client).expect("it could be sent");
+        let shown = format!("{:?}", Explanation::new(&question, Secrets::Hidden).request);
+        assert!(!shown.contains("\\u{1b}") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn changes_are_told_by_name() {
+        let lines = |lines: &[(&str, &str)]| -> Vec<(Vec<u8>, Vec<u8>)> {
+            lines.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+        };
+        let before = lines(&[("A", "1"), ("b", "1"), ("c", "1")]);
+        let after = lines(&[("a", "1"), ("c", "1"), ("C", "2"), ("d", "3")]);
+        let told = changes(&before, &after, Secrets::Hidden);
+        let told: Vec<String> = told.iter().map(|one| format!("{} {:?} {:?}", one.name, one.from, one.to)).collect();
+        assert_eq!(told, [r#"b ["1"] []"#, r#"c ["1"] ["1", "2"]"#, r#"d [] ["3"]"#]);
+    }
 }
