@@ -46,17 +46,19 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("config", &["app", "cli", "management", "net", "proxy", "worker"]),
-    ("policies", &["app", "cli", "management", "proxy", "worker"]),
+    ("config", &["app", "cli", "explain", "management", "net", "proxy", "worker"]),
+    ("policies", &["app", "cli", "explain", "management", "proxy", "worker"]),
     ("expression", &["app", "cli", "http", "management", "net", "policies", "proxy", "telemetry", "tls", "worker"]),
     // The data plane never imports the management plane.
-    ("proxy", &["app", "cli", "management"]),
+    ("proxy", &["app", "cli", "explain", "management"]),
     ("telemetry", &["app", "cli", "management", "proxy", "worker"]),
-    ("worker", &["app", "cli", "management"]),
+    ("worker", &["app", "cli", "explain", "management"]),
     ("quota", &["app", "cli", "management", "proxy"]),
     ("storage", &["app", "cli", "management", "proxy"]),
     // Only app.rs sees everyone.
     ("management", &["app", "cli", "proxy"]),
+    // Watches the steps of a request, and is asked by the command line alone.
+    ("explain", &["app", "cli", "management", "worker"]),
     ("cli", &["proxy", "worker"]),
 ];
 

@@ -1,6 +1,6 @@
 //! Heads: reading them, editing them, writing them anew.
 
-use std::{hint::black_box, net::IpAddr, sync::Arc};
+use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringway::{
@@ -9,6 +9,7 @@ use ringway::{
         head::{RequestHead, ResponseHead},
         target::Scheme,
     },
+    policies::Peer,
     proxy::{
         core::{Core, Load},
         headers::{arrive, write_upstream_head},
@@ -46,7 +47,12 @@ fn parse(criterion: &mut Criterion) {
 fn edit_and_emit(criterion: &mut Criterion) {
     let snapshot = snapshot(1, 1, |_| "/.*".to_owned());
     let core = Core::new(0, 1, snapshot.clone(), CoreTelemetry::new(0), Arc::new(Load::default()), Arc::default());
-    let peer = IpAddr::from([127, 0, 0, 1]);
+    let peer = Peer {
+        address: ([127, 0, 0, 1], 40_000).into(),
+        local: ([127, 0, 0, 1], 8081).into(),
+        scheme: "http",
+        certificate: None,
+    };
     let service = &*snapshot.services[0];
     let mut group = criterion.benchmark_group("parse_edit_emit");
     for (name, input) in REQUESTS {
@@ -54,7 +60,7 @@ fn edit_and_emit(criterion: &mut Criterion) {
         group.bench_function(format!("request/{name}"), |bencher| {
             bencher.iter(|| {
                 let taken = parse_request(black_box(input), &mut 0, &HEAD_LIMITS, Scheme::Http, &mut head);
-                arrive(&core, &snapshot.settings, peer, "127.0.0.1", "http", None, &mut head);
+                arrive(&snapshot.settings, &peer, "127.0.0.1", || core.random(), &mut head);
                 out.clear();
                 write_upstream_head(&mut out, &head, &head.path, service, &snapshot.settings);
                 taken

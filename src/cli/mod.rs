@@ -6,7 +6,9 @@
 pub mod check;
 pub mod completions;
 pub mod dump;
+pub mod explain;
 pub mod logging;
+pub mod policies;
 pub mod probe;
 mod render;
 pub mod run;
@@ -31,6 +33,10 @@ enum Verb {
     Check(check::CheckArgs),
     /// Print the configuration in its expanded form, secrets redacted
     Dump(dump::DumpArgs),
+    /// Say what would become of a request, step by step, and why
+    Explain(explain::ExplainArgs),
+    /// List the policies there are, which of them work, and what they answer
+    Policies(policies::PoliciesArgs),
     /// Ask a running gateway whether it is alive or ready
     Probe(probe::ProbeArgs),
     /// Print version, commit and the I/O driver that this host gives
@@ -71,6 +77,8 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(args),
         Verb::Check(args) => check::run(&args),
         Verb::Dump(args) => dump::run(&args),
+        Verb::Explain(args) => explain::run(&args),
+        Verb::Policies(args) => policies::run(&args),
         Verb::Probe(args) => probe::run(&args),
         Verb::Version(args) => version::run(&args),
         Verb::Completions(args) => completions::run(&args),

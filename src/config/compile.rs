@@ -197,6 +197,8 @@ impl Compiler<'_> {
         if address.scheme == Scheme::Https && tls.is_none() {
             policies.push(BoundPolicy {
                 name: format!("{}-tls", model.id.name),
+                reference: "tls-outbound".to_owned(),
+                location: location.clone(),
                 identity: Stable::new().text("tls").text(&model.id.to_string()).finish(),
                 policy: Compiled::Broken(format!("{path}: its TLS settings are wrong")),
                 shadow: false,
@@ -225,6 +227,7 @@ impl Compiler<'_> {
         let service = Service {
             namespace: model.id.namespace.clone(),
             name: model.id.name.clone(),
+            location: location.clone(),
             identity: identity.finish(),
             series,
             endpoints,
@@ -353,6 +356,7 @@ impl Compiler<'_> {
         Api {
             namespace: namespace.clone(),
             name: name.clone(),
+            location: model.address.location.clone(),
             base,
             series: (self.intern)(Series::Api { namespace, api: name }),
             policies: self.policies(&model.policies, Owner::Api(&model.id)),
@@ -385,7 +389,9 @@ impl Compiler<'_> {
             },
         };
         let series = Series::Route { namespace: &api.namespace, api: &api.name, route: &model.name };
-        Some(Route { name: model.name.clone(), series: (self.intern)(series), rules, target })
+        // An inline route without rules is all that its Service has.
+        let location = model.written.rules.as_ref().map_or(&model.written.location, Node::location).clone();
+        Some(Route { name: model.name.clone(), location, series: (self.intern)(series), rules, target })
     }
 
     /// Of a chain: what belongs to the connections is none of it.
@@ -516,6 +522,8 @@ impl Compiler<'_> {
         }
         BoundPolicy {
             name: attachment.id.name.clone(),
+            reference: attachment.policy.value.clone(),
+            location: attachment.policy.location.clone(),
             identity: identity.number(site.identity()).finish(),
             policy,
             shadow: attachment.shadow,
@@ -609,7 +617,7 @@ impl Compiler<'_> {
                 );
             }
             match Rule::compile(raw, &mut self.patterns) {
-                Ok(rule) => rules.push(rule),
+                Ok(rule) => rules.push(rule.written_at(node.location())),
                 Err(problems) => {
                     sound = false;
                     for (field, text) in problems {

@@ -25,8 +25,14 @@ impl Environment {
     }
 }
 
+impl<'p> FromIterator<(&'p str, &'p str)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (&'p str, &'p str)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+}
+
 impl<const N: usize> From<[(&str, &str); N]> for Environment {
     fn from(pairs: [(&str, &str); N]) -> Self {
-        Self(pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect())
+        pairs.into_iter().collect()
     }
 }

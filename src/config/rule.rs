@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::pattern::Pattern;
 pub use super::pattern::{Captures, PatternLimit, Scratch};
+use super::{pattern::Pattern, problem::Location};
 use crate::http::{
     bytes::{HOST, is, is_token},
     head::Fields,
@@ -33,6 +33,30 @@ pub struct Rule {
     headers: Vec<(Box<[u8]>, Pattern)>,
     /// What `headers` says of `host`: the same as `host`, which an HTTP/2 client need not send as a header.
     host_header: Option<Pattern>,
+    /// For those who ask why it does not hold.
+    written: Box<Written>,
+}
+
+#[derive(Debug)]
+struct Written {
+    rule: RawRule,
+    location: Location,
+}
+
+/// The first thing that a rule asks for and a request does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misfit<'r> {
+    pub attribute: Attribute<'r>,
+    /// As written.
+    pub pattern: &'r str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribute<'r> {
+    Path,
+    Methods,
+    Host,
+    Header(&'r str),
 }
 
 /// What a rule looks at.
@@ -93,7 +117,43 @@ impl Rule {
         for name in raw.headers.keys().filter(|name| !is_token(name.as_bytes())) {
             problems.push((format!("headers.{name}"), "not a header name".to_owned()));
         }
-        if problems.is_empty() { Ok(Self { path, host, methods, headers, host_header }) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let written = Box::new(Written { rule: raw.clone(), location: Location::default() });
+        Ok(Self { path, host, methods, headers, host_header, written })
+    }
+
+    pub fn written_at(mut self, location: &Location) -> Self {
+        self.written.location = location.clone();
+        self
+    }
+
+    pub fn location(&self) -> &Location {
+        &self.written.location
+    }
+
+    /// Why it does not hold, where it does not.
+    pub fn misfit(&self, input: &RuleInput, scratch: &mut Scratch) -> Result<Option<Misfit<'_>>, PatternLimit> {
+        let RawRule { path, host, methods, headers } = &self.written.rule;
+        let attributes = [
+            (Attribute::Path, path, self.path.is_match(input.path, scratch)?),
+            (Attribute::Methods, methods, self.methods.is_match(input.method, scratch)?),
+            (Attribute::Host, host, host_matches(&self.host, input.authority, scratch)?),
+        ];
+        if let Some(&(attribute, pattern, _)) = attributes.iter().find(|(.., holds)| !holds) {
+            return Ok(Some(Misfit { attribute, pattern: pattern.as_deref().unwrap_or_default() }));
+        }
+        for (name, pattern) in headers {
+            let holds = match self.headers.iter().find(|(known, _)| **known == *name.as_bytes()) {
+                Some((name, pattern)) => header_matches(name, pattern, input.fields, scratch)?,
+                None => self.host_header_matches(input.authority, scratch)?,
+            };
+            if !holds {
+                return Ok(Some(Misfit { attribute: Attribute::Header(name), pattern }));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the request is this rule's; if so, `captures` has what the groups of its path took.
@@ -132,28 +192,33 @@ impl Rule {
 
     fn headers_match(&self, fields: &Fields, scratch: &mut Scratch) -> Result<bool, PatternLimit> {
         for (name, pattern) in &self.headers {
-            let mut values = fields.values(name);
-            let Some(first) = values.next() else { return Ok(false) };
-            let holds = match values.next() {
-                None => pattern.is_match(first, scratch)?,
-                Some(second) => {
-                    let mut joined = scratch.take_joined();
-                    joined.extend_from_slice(first);
-                    for value in [second].into_iter().chain(values) {
-                        joined.push(b',');
-                        joined.extend_from_slice(value);
-                    }
-                    let holds = pattern.is_match(&joined, scratch);
-                    scratch.give_joined(joined);
-                    holds?
-                }
-            };
-            if !holds {
+            if !header_matches(name, pattern, fields, scratch)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
+}
+
+/// All lines of the name, joined.
+fn header_matches(
+    name: &[u8],
+    pattern: &Pattern,
+    fields: &Fields,
+    scratch: &mut Scratch,
+) -> Result<bool, PatternLimit> {
+    let mut values = fields.values(name);
+    let Some(first) = values.next() else { return Ok(false) };
+    let Some(second) = values.next() else { return pattern.is_match(first, scratch) };
+    let mut joined = scratch.take_joined();
+    joined.extend_from_slice(first);
+    for value in [second].into_iter().chain(values) {
+        joined.push(b',');
+        joined.extend_from_slice(value);
+    }
+    let holds = pattern.is_match(&joined, scratch);
+    scratch.give_joined(joined);
+    holds
 }
 
 /// With the port as sent, or without it: a rule that names a host means it on every port.

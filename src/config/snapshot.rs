@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use super::{problem::Problem, rule::Rule, settings::Settings};
+use super::{
+    problem::{Location, Problem},
+    rule::Rule,
+    settings::Settings,
+};
 use crate::{
     http::authority::host,
     policies::Compiled,
@@ -205,6 +209,8 @@ impl Hasher for BaseHasher {
 pub struct Api {
     pub namespace: String,
     pub name: String,
+    /// Of its address.
+    pub location: Location,
     /// As written, for example `/foo/` or `/api` or `/`.
     pub base: String,
     /// Interned for metrics: the same API keeps it over reloads.
@@ -223,6 +229,9 @@ pub struct SeriesId(pub u32);
 pub struct BoundPolicy {
     /// `<api>-<policyName>-<n>` or the binding's name.
     pub name: String,
+    /// What `policyRef.name` says, and where.
+    pub reference: String,
+    pub location: Location,
     /// Hash of its owner, its name, its configuration and what that was compiled with, and of how many such stand before it in
     /// the chain: what cores own of a policy carries over a reload where this is equal, wherever in the chain it stands then.
     pub identity: u64,
@@ -237,6 +246,7 @@ pub struct BoundPolicy {
 pub struct Route {
     /// `<api>-<serviceKey>-route-<n>` or the binding's name.
     pub name: String,
+    pub location: Location,
     pub series: SeriesId,
     /// Empty: matches everything.
     pub rules: Vec<Rule>,
@@ -265,6 +275,8 @@ pub struct Destination {
 pub struct Service {
     pub namespace: String,
     pub name: String,
+    /// Of its address.
+    pub location: Location,
     /// Kind, namespace, name and the hash of the address part: pools and health carry over where this is equal.
     pub identity: u64,
     pub series: SeriesId,

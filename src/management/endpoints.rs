@@ -225,6 +225,7 @@ mod tests {
         Arc::new(Service {
             namespace: "default".to_owned(),
             name: "orders".to_owned(),
+            location: Default::default(),
             identity,
             series: SeriesId(0),
             endpoints: hosts.iter().map(|host| endpoint(host)).collect(),

@@ -290,6 +290,8 @@ pub(super) mod tests {
         let policy = |why: &str| BoundPolicy {
             shadow: false,
             name: "orders-jwt-1".to_owned(),
+            reference: "jwt-validation-flex".to_owned(),
+            location: Default::default(),
             identity: 1,
             policy: Compiled::Broken(why.to_owned()),
             rules: Vec::new(),
@@ -297,6 +299,7 @@ pub(super) mod tests {
         let api = || Api {
             namespace: "default".to_owned(),
             name: "orders".to_owned(),
+            location: Default::default(),
             base: "/".to_owned(),
             series: SeriesId(0),
             policies: broken.map(policy).into_iter().collect(),

@@ -42,6 +42,14 @@ impl Turns {
     }
 }
 
+/// Sees what becomes of each policy of a chain; those who serve look away, which costs nothing.
+pub trait Watcher {
+    /// A policy's turn comes, and its rules hold for the request as it is now, or do not.
+    fn turn(&mut self, _index: usize, _applies: &Result<bool, PatternLimit>, _exchange: &Exchange<'_>) {}
+    /// It has had its turn.
+    fn ran(&mut self, _index: usize, _flow: &Flow, _exchange: &Exchange<'_>) {}
+}
+
 /// The request direction. `chain` and `instances` belong together, and `turns` is empty.
 pub fn run_request(
     chain: &[BoundPolicy],
@@ -49,9 +57,12 @@ pub fn run_request(
     turns: &mut Turns,
     exchange: &mut Exchange<'_>,
     scratch: &mut Scratch,
+    watcher: &mut impl Watcher,
 ) -> Flow {
     for (index, (bound, instance)) in chain.iter().zip(instances).enumerate() {
-        match applies(&bound.rules, exchange, scratch) {
+        let applies = applies(&bound.rules, exchange, scratch);
+        watcher.turn(index, &applies, exchange);
+        match applies {
             Ok(true) => {}
             Ok(false) => continue,
             Err(PatternLimit) => return Flow::respond(LocalResponse::pattern_limit()),
@@ -59,7 +70,9 @@ pub fn run_request(
         turns.0.push((index, instance.begin()));
         let (_, kept) = turns.0.last_mut().expect("it was just pushed");
         exchange.set_shadow(bound.shadow);
-        match instance.on_request(kept, exchange) {
+        let flow = instance.on_request(kept, exchange);
+        watcher.ran(index, &flow, exchange);
+        match flow {
             Flow::Respond(answer) if !bound.shadow => return Flow::Respond(answer),
             Flow::Respond(_) | Flow::Continue => {}
         }
@@ -111,6 +124,9 @@ mod tests {
         policies::{Compiled, compile, testing},
     };
 
+    struct Unwatched;
+    impl Watcher for Unwatched {}
+
     /// A chain of `(name, config, path of its rule or empty)`.
     fn chain(written: &[(&str, &str, &str)]) -> (Vec<BoundPolicy>, Scratch) {
         let mut patterns = 0;
@@ -121,6 +137,8 @@ mod tests {
         };
         let chain = written.iter().enumerate().map(|(at, (name, config, path))| BoundPolicy {
             name: (*name).to_owned(),
+            reference: (*name).to_owned(),
+            location: Default::default(),
             identity: at as u64,
             policy: compile(name, &testing::node(config), "config", &mut testing::site(), &mut problems),
             rules: rules(path),
@@ -136,9 +154,11 @@ mod tests {
         let instances = Instances::default().chain(chain, &Core { id: 0 });
         let mut trial = testing::Trial::new("GET", path, &[]);
         let mut turns = Turns::default();
-        let reason = trial.with(4, |exchange| match run_request(chain, &instances, &mut turns, exchange, scratch) {
-            Flow::Continue => None,
-            Flow::Respond(refusal) => Some(refusal.reason),
+        let reason = trial.with(4, |exchange| {
+            match run_request(chain, &instances, &mut turns, exchange, scratch, &mut Unwatched) {
+                Flow::Continue => None,
+                Flow::Respond(refusal) => Some(refusal.reason),
+            }
         });
         trial.with(4, |exchange| run_response(chain, &instances, &mut turns, exchange, &|_, _| {}));
         assert!(turns.0.is_empty(), "nothing is left to run twice");

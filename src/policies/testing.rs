@@ -66,6 +66,7 @@ impl Trial {
         let api = Api {
             namespace: "default".into(),
             name: "api".into(),
+            location: Default::default(),
             base: String::new(),
             series: SeriesId(0),
             policies: Vec::new(),

@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{client::Client, core::Serving, handshake::Secured};
+use super::{client::Client, core::Serving, decide::Watcher, handshake::Secured};
 use crate::{
     config::settings::AccessLog,
     http::head::{Known, RequestHead},
+    policies::chain,
     telemetry::{
         access_log::{Entry, Format, Tls},
         core::{CoreTelemetry, ExchangeRecord, Method},
@@ -82,14 +83,6 @@ impl Account {
         }
     }
 
-    /// The request as it will go on: its path normalised, its id decided.
-    pub fn identified(&mut self, request: &RequestHead) {
-        if let Some(line) = &mut self.line {
-            line.path.clone_from(&request.path);
-            line.request_id.extend_from_slice(request.fields.known(Known::XRequestId).unwrap_or_default());
-        }
-    }
-
     /// How long ago the head was complete.
     pub fn age(&self) -> Duration {
         self.started.elapsed()
@@ -140,6 +133,30 @@ impl Account {
                 overhead_ns,
             },
         );
+    }
+}
+
+impl chain::Watcher for Account {}
+
+impl Watcher for Account {
+    fn identified(&mut self, request: &RequestHead) {
+        if let Some(line) = &mut self.line {
+            line.path.clone_from(&request.path);
+            line.request_id.extend_from_slice(request.fields.known(Known::XRequestId).unwrap_or_default());
+        }
+    }
+
+    fn api(&mut self, index: usize, base: usize) {
+        self.api = Some(index);
+        self.base = base;
+    }
+
+    fn route(&mut self, index: usize) {
+        self.route = Some(index);
+    }
+
+    fn service(&mut self, index: usize) {
+        self.service = Some(index);
     }
 }
 

@@ -223,6 +223,20 @@ pub struct Serving {
     pub scratch: RefCell<Scratch>,
 }
 
+impl Serving {
+    /// Of no core: to decide by, with nobody to send to.
+    pub fn apart(snapshot: Arc<Snapshot>) -> Self {
+        let (mut policies, core) = (Instances::default(), policies::Core { id: 0 });
+        Self {
+            api_policies: snapshot.apis.iter().map(|api| policies.chain(&api.policies, &core)).collect(),
+            service_policies: snapshot.services.iter().map(|s| policies.chain(&s.policies, &core)).collect(),
+            upstreams: Vec::new(),
+            scratch: RefCell::new(Scratch::new(snapshot.patterns)),
+            snapshot,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Date {
     second: u64,

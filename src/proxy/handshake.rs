@@ -35,10 +35,21 @@ pub struct Secured {
 }
 
 impl Secured {
-    /// Whether this connection may ask for an authority, with a port or without.
+    pub fn certificates(&self) -> Certificates<'_> {
+        Certificates { table: &self.context.table, shown: self.shown }
+    }
+}
+
+/// The certificates of a port, and which of them a client was shown.
+pub struct Certificates<'a> {
+    pub table: &'a Table,
+    pub shown: Shown,
+}
+
+impl Certificates<'_> {
+    /// Whether such a client may ask for an authority, with a port or without.
     pub fn may_ask(&self, authority: &[u8]) -> bool {
-        let table = &self.context.table;
-        table.certificates().len() < 2 || table.may_ask(self.shown, &host(authority))
+        self.table.certificates().len() < 2 || self.table.may_ask(self.shown, &host(authority))
     }
 }
 

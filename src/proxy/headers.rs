@@ -1,8 +1,5 @@
 //! Request headers: what is taken from a client, and what an upstream sees.
 
-use std::net::IpAddr;
-
-use super::core::Core;
 use crate::{
     config::{
         settings::{ForwardClientCert, Settings},
@@ -14,6 +11,7 @@ use crate::{
         h2,
         head::{BodyLength, Fields, Known, KnownSet, RequestHead, Version},
     },
+    policies::Peer,
 };
 
 /// What only a trusted proxy may say. Who may say which certificate was shown is a setting of its own.
@@ -29,22 +27,13 @@ const FORWARDED: KnownSet = KnownSet::of(&[
 /// Removes what ends at this hop and what this client may not say; adds where the request came from, and its id. Policies
 /// see the result.
 ///
-/// `client` is the peer's address as text, `scheme` what it speaks with us, `certificate` what an upstream
-/// may be told of the one it showed.
-pub fn arrive(
-    core: &Core,
-    settings: &Settings,
-    peer: IpAddr,
-    client: &str,
-    scheme: &'static str,
-    certificate: Option<&str>,
-    request: &mut RequestHead,
-) {
+/// `client` is the peer's address as text.
+pub fn arrive(settings: &Settings, peer: &Peer<'_>, client: &str, random: impl Fn() -> u64, request: &mut RequestHead) {
     let takes_trailers = |value| bytes::list(value).any(|option| option.eq_ignore_ascii_case(b"trailers"));
     request.takes_trailers = request.fields.known_values(Known::Te).any(takes_trailers);
     strip_hop_by_hop(&mut request.fields);
     let fields = &mut request.fields;
-    if fields.names().meets(FORWARDED) && !settings.trusted_proxies.contains(peer) {
+    if fields.names().meets(FORWARDED) && !settings.trusted_proxies.contains(peer.address.ip()) {
         fields.retain(|field| !FORWARDED.has(field.known));
     }
     // Whoever the peer is: a proxy vouches for the names that it writes, and passes on the others as its client wrote them.
@@ -52,6 +41,7 @@ pub fn arrive(
     if let Some(name) = &settings.via {
         append_via(fields, request.version, name);
     }
+    let certificate = peer.certificate.map(|identity| &*identity.forwarded);
     forward_certificate(settings.forward_client_cert, certificate, fields);
 
     if fields.known(Known::XForwardedFor).is_none() {
@@ -66,10 +56,10 @@ pub fn arrive(
         fields.set_known(Known::XForwardedFor, b"x-forwarded-for", &addresses);
     }
     if fields.known(Known::XForwardedProto).is_none() {
-        fields.append_known(Known::XForwardedProto, b"x-forwarded-proto", scheme.as_bytes());
+        fields.append_known(Known::XForwardedProto, b"x-forwarded-proto", peer.scheme.as_bytes());
     }
     if !settings.preserve_request_id || fields.known(Known::XRequestId).is_none() {
-        fields.set_known(Known::XRequestId, b"x-request-id", &uuid(core.random(), core.random()));
+        fields.set_known(Known::XRequestId, b"x-request-id", &uuid(random(), random()));
     }
 }
 

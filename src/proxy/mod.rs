@@ -17,6 +17,8 @@ pub mod workspace;
 
 pub mod exchange;
 
+pub mod decide;
+
 pub mod grpc;
 pub mod headers;
 pub mod route;

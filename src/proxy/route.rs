@@ -102,6 +102,7 @@ mod tests {
         };
         let routes = routes.iter().map(|(paths, prefix, service)| Route {
             name: String::new(),
+            location: Default::default(),
             series: SeriesId(0),
             rules: paths.iter().map(&mut compile).collect(),
             target: Target::One(Destination { service: Some(*service), path: prefix.trim_end_matches('/').to_owned() }),
@@ -110,6 +111,7 @@ mod tests {
         let api = Api {
             namespace: "default".into(),
             name: "api".into(),
+            location: Default::default(),
             base: base.into(),
             series: SeriesId(0),
             policies: Vec::new(),

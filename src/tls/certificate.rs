@@ -171,6 +171,12 @@ impl Table {
         self.literal.get(host).or_else(wildcard).copied()
     }
 
+    /// What a client is shown that names a host in its hello, or none.
+    pub fn shown_to(&self, name: Option<&str>) -> Shown {
+        let named = name.and_then(|name| self.of_host(&spelt(name)));
+        Shown { certificate: named.unwrap_or_default(), by_name: named.is_some(), is_fallback: false }
+    }
+
     /// Whether a client that was shown one certificate may ask for this host. It may not where the host is another
     /// certificate's, or where it named a host of this one and asks for a stranger's (RFC 9110 section 15.5.20). With one
     /// certificate there is nothing to confuse.
@@ -183,12 +189,8 @@ impl Table {
 
 impl ResolvesServerCert for Table {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| self.of_host(&spelt(name)));
-        let shown = Shown {
-            certificate: named.unwrap_or_default(),
-            by_name: named.is_some(),
-            is_fallback: hello.cipher_suites().contains(&FALLBACK_SCSV),
-        };
+        let is_fallback = hello.cipher_suites().contains(&FALLBACK_SCSV);
+        let shown = Shown { is_fallback, ..self.shown_to(hello.server_name()) };
         SHOWN.set(Some(shown));
         self.certificates.get(shown.certificate).map(|certificate| certificate.key.clone())
     }

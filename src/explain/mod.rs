@@ -1,0 +1,216 @@
+//! What would become of a request that nobody sends, and why.
+//!
+//! The steps are the proxy's own: the parser of heads, `proxy::decide` and what writes the head that an upstream sees. Here
+//! stands only who watches them and how that is told. Random choices are made from one fixed seed, so that the same question
+//! has the same answer.
+
+mod question;
+pub mod report;
+mod secrets;
+pub mod text;
+mod watch;
+
+use std::{cell::Cell, sync::Arc};
+
+pub use question::Question;
+pub use secrets::Secrets;
+
+use self::{
+    report::{Answer, Explanation, Line, ListenerFound, Outcome, Place, Request, Sent, ServiceFound},
+    watch::Watch,
+};
+use crate::{
+    config::snapshot::{Listener, Service, Snapshot},
+    http::{
+        authority::host,
+        h1::parse::{HeadLimits, parse_request},
+        head::{Fields, RequestHead},
+        target::Scheme,
+    },
+    policies::{LocalResponse, Peer},
+    proxy::{
+        core::Serving,
+        decide::{self, Asked},
+        handshake::Certificates,
+        headers, reject,
+        workspace::Workspace,
+    },
+};
+
+/// Where a client's port would be.
+const CLIENT_PORT: u16 = 40_000;
+
+/// The question's answer. `Err`: it is not one that could be sent.
+pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -> Result<Explanation, String> {
+    let mut told = Explanation::new(question, secrets);
+    let Some((index, listener)) = find_listener(&snapshot, question) else {
+        told.outcome = Outcome::unreachable(format!("nothing listens on port {}", question.port));
+        return Ok(told);
+    };
+    told.listener = Some(ListenerFound {
+        address: listener.address.to_string(),
+        scheme: if listener.tls.is_some() { "https" } else { "http" },
+    });
+    match (question.scheme, &listener.tls) {
+        (Scheme::Https, None) => {
+            told.outcome = Outcome::unreachable("the port speaks http, not https".to_owned());
+            return Ok(told);
+        }
+        (Scheme::Http, Some(_)) => {
+            told.outcome = answered(&reject::plain_on_tls(), "the listener", secrets);
+            return Ok(told);
+        }
+        _ => {}
+    }
+
+    let mut workspace = Workspace::default();
+    workspace.client = question.client.to_canonical().to_string();
+    let limits = &snapshot.settings.limits;
+    let limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
+    let head = question.head();
+    match parse_request(&head, &mut 0, &limits, question.scheme, &mut workspace.request) {
+        Ok(Some(taken)) if taken == head.len() => {}
+        Ok(_) => return Err("the request's head ends before its last line".to_owned()),
+        Err(error) => {
+            told.outcome = answered(&reject::bad_request(&error), &format!("the parser: {error}"), secrets);
+            return Ok(told);
+        }
+    }
+    told.request = Request::of(&workspace.request, question, secrets);
+    let sent = lines(&workspace.request.fields);
+
+    let random = Cell::new(1_u64);
+    let random = || {
+        random.set(random.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f));
+        random.get()
+    };
+    let serving = Serving::apart(snapshot.clone());
+    let asked = Asked {
+        peer: Peer {
+            address: (question.client, CLIENT_PORT).into(),
+            local: listener.address,
+            scheme: question.scheme.name(),
+            certificate: None,
+        },
+        listener: index,
+        certificates: listener.tls.as_ref().map(|context| Certificates {
+            table: &context.table,
+            shown: context.table.shown_to(question.server_name()),
+        }),
+    };
+    let mut watch = Watch::new(&snapshot, secrets);
+    let decided = decide::decide(&asked, &mut workspace, &serving, random, &mut watch);
+    watch.finish(&workspace.request, &mut told);
+    let service = watch.service.map(|index| &*snapshot.services[index]);
+    told.service = service.map(found);
+    match (decided, service) {
+        (Ok(()), Some(service)) => {
+            told.outcome = Outcome::Upstream;
+            told.upstream = Some(upstream(&workspace, service, &snapshot, &sent, secrets));
+        }
+        (Err(answer), _) => told.outcome = answered(&answer, &watch.answers(), secrets),
+        (Ok(()), None) => unreachable!("what was decided has its Service"),
+    }
+    Ok(told)
+}
+
+/// The listener of a port: the one of that address first, then one of all addresses.
+fn find_listener<'s>(snapshot: &'s Snapshot, question: &Question) -> Option<(usize, &'s Listener)> {
+    let of_port = || snapshot.listeners.iter().enumerate().filter(|(_, one)| one.address.port() == question.port);
+    let named = host(question.authority.as_bytes()).parse().ok();
+    of_port()
+        .find(|(_, one)| Some(one.address.ip()) == named)
+        .or_else(|| of_port().find(|(_, one)| one.address.ip().is_unspecified()))
+        .or_else(|| of_port().next())
+}
+
+fn answered(answer: &LocalResponse, by: &str, secrets: Secrets) -> Outcome {
+    let of_policy = answer.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let content_type = answer.content_type.map(|value| (&b"content-type"[..], value.as_bytes()));
+    Outcome::Answered(Answer {
+        status: answer.status,
+        reason: answer.reason,
+        by: by.to_owned(),
+        headers: content_type.into_iter().chain(of_policy).map(|(name, value)| secrets.line(name, value)).collect(),
+        body: String::from_utf8_lossy(&answer.body).into_owned(),
+    })
+}
+
+fn found(service: &Service) -> ServiceFound {
+    ServiceFound {
+        name: service.name.clone(),
+        namespace: service.namespace.clone(),
+        at: Place::of(&service.location),
+        endpoints: service.endpoints.iter().map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port)).collect(),
+    }
+}
+
+/// The request as the upstream sees it, from the very bytes.
+fn upstream(
+    workspace: &Workspace,
+    service: &Service,
+    snapshot: &Snapshot,
+    sent: &[(Vec<u8>, Vec<u8>)],
+    secrets: Secrets,
+) -> Sent {
+    let (request, path, settings) = (&workspace.request, &workspace.path, &snapshot.settings);
+    let asked = headers::upstream_request(request, path, service, settings);
+    let seen = match service.multiplexes {
+        true => {
+            let mut fields = Fields::default();
+            headers::fill_upstream_fields(&mut fields, request);
+            lines(&fields)
+        }
+        false => {
+            let mut head = Vec::new();
+            headers::write_upstream_head(&mut head, request, path, service, settings);
+            written_lines(&head)
+        }
+    };
+    let without_host = |lines: &[(Vec<u8>, Vec<u8>)]| -> Vec<(Vec<u8>, Vec<u8>)> {
+        lines.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(b"host")).cloned().collect()
+    };
+    let (sent, seen) = (without_host(sent), without_host(&seen));
+    Sent {
+        scheme: if service.is_secure() { "https" } else { "http" },
+        protocol: match (service.multiplexes, service.is_secure()) {
+            (true, _) => "HTTP/2",
+            (false, true) => "HTTP/2 or HTTP/1.1",
+            (false, false) => "HTTP/1.1",
+        },
+        method: secrets.text(&request.method),
+        host: secrets.text(asked.authority),
+        path: secrets.text(path),
+        query: secrets.query(&request.query),
+        headers: seen.iter().map(|(name, value)| secrets.line(name, value)).collect(),
+        changes: report::changes(&sent, &seen, secrets),
+    }
+}
+
+fn lines(fields: &Fields) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fields.iter().map(|field| (field.name.to_vec(), field.value.to_vec())).collect()
+}
+
+/// Of a head that we wrote: one line each, `name: value`.
+fn written_lines(head: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let lines = head.split(|&byte| byte == b'\n').skip(1).map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let parted = lines.filter_map(|line| {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        Some((line[..colon].to_vec(), line[colon + 1..].trim_ascii().to_vec()))
+    });
+    parted.collect()
+}
+
+impl Request {
+    fn of(head: &RequestHead, question: &Question, secrets: Secrets) -> Self {
+        Self {
+            method: secrets.text(&head.method),
+            scheme: question.scheme.name(),
+            authority: secrets.text(&head.authority),
+            path: secrets.text(&head.path),
+            query: secrets.query(&head.query),
+            headers: head.fields.iter().map(|field| -> Line { secrets.line(field.name, field.value) }).collect(),
+            client: question.client.to_string(),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Watches a decision being made, and asks of each rule why it did not hold.
+
+use super::{
+    Secrets, lines,
+    report::{ApiFound, Change, Explanation, Goal, Place, PolicyTurn, RouteTurn, Turn, changes},
+};
+use crate::{
+    config::{
+        rule::{Attribute, Misfit, PatternLimit, Rule, RuleInput, Scratch},
+        snapshot::{BoundPolicy, Destination, Route, Snapshot, Target, relative},
+    },
+    http::head::RequestHead,
+    policies::{Authentication, Compiled, Exchange, Flow, chain},
+    proxy::decide,
+};
+
+pub(super) struct Watch<'s> {
+    snapshot: &'s Snapshot,
+    secrets: Secrets,
+    /// Room of its own: watching does not disturb what is watched.
+    scratch: Scratch,
+    api: Option<(usize, usize)>,
+    route: Option<usize>,
+    pub(super) service: Option<usize>,
+    inbound: Vec<PolicyTurn>,
+    outbound: Vec<PolicyTurn>,
+    /// Before the turn that is under way.
+    before: Vec<(Vec<u8>, Vec<u8>)>,
+    known: Option<String>,
+}
+
+impl<'s> Watch<'s> {
+    pub(super) fn new(snapshot: &'s Snapshot, secrets: Secrets) -> Self {
+        Self {
+            snapshot,
+            secrets,
+            scratch: Scratch::new(snapshot.patterns),
+            api: None,
+            route: None,
+            service: None,
+            inbound: Vec::new(),
+            outbound: Vec::new(),
+            before: Vec::new(),
+            known: None,
+        }
+    }
+
+    /// Whose answer it is that ended the decision.
+    pub(super) fn answers(&self) -> String {
+        let ends = |turn: &&PolicyTurn| matches!(turn.what, Turn::Answered | Turn::Broken | Turn::PatternLimit);
+        let policy = self.inbound.iter().chain(&self.outbound).rfind(|turn| ends(turn) && !turn.shadow);
+        match (policy, self.api) {
+            (Some(turn), _) => format!("policy {} ({})", turn.name, turn.at),
+            (None, None) => "the listener".to_owned(),
+            (None, Some(_)) => "routing".to_owned(),
+        }
+    }
+
+    pub(super) fn finish(&mut self, request: &RequestHead, told: &mut Explanation) {
+        let Some((index, base)) = self.api else { return };
+        let api = &self.snapshot.apis[index];
+        told.api = Some(ApiFound {
+            name: api.name.clone(),
+            namespace: api.namespace.clone(),
+            at: Place::of(&api.location),
+            base: if api.base.is_empty() { "/".to_owned() } else { api.base.clone() },
+            path: self.secrets.text(relative(&request.path, base)),
+        });
+        let not_reached = |bound| turn_of(bound, Turn::NotReached, "the request has its answer".to_owned());
+        told.policies = std::mem::take(&mut self.inbound);
+        let rest = api.policies.iter().skip(told.policies.len());
+        told.policies.extend(rest.map(not_reached));
+        let is_over = |turn: &PolicyTurn| matches!(turn.what, Turn::Answered | Turn::PatternLimit | Turn::NotReached);
+        let refused = told.policies.iter().any(|turn| is_over(turn) || turn.what == Turn::Broken && !turn.shadow);
+        if !refused {
+            let input = RuleInput {
+                path: relative(&request.path, base),
+                authority: &request.authority,
+                method: &request.method,
+                fields: &request.fields,
+            };
+            told.routes = self.routes(&api.routes, &input);
+        }
+        told.outbound_policies = std::mem::take(&mut self.outbound);
+        if let Some(service) = self.service {
+            let rest = self.snapshot.services[service].policies.iter().skip(told.outbound_policies.len());
+            told.outbound_policies.extend(rest.map(not_reached));
+        }
+        // Whose answer it is stays known.
+        self.inbound.clone_from(&told.policies);
+        self.outbound.clone_from(&told.outbound_policies);
+    }
+
+    fn routes(&mut self, routes: &[Route], input: &RuleInput) -> Vec<RouteTurn> {
+        let mut over = false;
+        let mut told = Vec::new();
+        for (index, route) in routes.iter().enumerate() {
+            let chosen = self.route == Some(index);
+            let why = match self.rules(&route.rules, input) {
+                _ if over => "an earlier route has the request".to_owned(),
+                Ok((true, why)) if !chosen => {
+                    over = true;
+                    format!("{why}, but the upstream's path would have a dot segment: no route has it")
+                }
+                Ok((_, why)) => why,
+                Err(PatternLimit) => {
+                    over = true;
+                    LIMIT.to_owned()
+                }
+            };
+            over |= chosen;
+            let (name, at) = (route.name.clone(), Place::of(&route.location));
+            told.push(RouteTurn { name, at, chosen, why, to: self.goals(&route.target) });
+        }
+        told
+    }
+
+    fn goals(&self, target: &Target) -> Vec<Goal> {
+        let goal = |weight: u32, destination: &Destination| Goal {
+            service: destination.service.map(|index| self.snapshot.services[index].name.clone()),
+            path: destination.path.clone(),
+            weight,
+        };
+        match target {
+            Target::One(destination) => vec![goal(1, destination)],
+            Target::Weighted { choices, .. } => choices.iter().map(|(weight, to)| goal(*weight, to)).collect(),
+        }
+    }
+
+    /// Whether one of the rules holds, and which, or why none does.
+    fn rules(&mut self, rules: &[Rule], input: &RuleInput) -> Result<(bool, String), PatternLimit> {
+        if rules.is_empty() {
+            return Ok((true, "no rules: every request".to_owned()));
+        }
+        let mut lost = Vec::new();
+        for rule in rules {
+            let line = rule.location().line;
+            match rule.misfit(input, &mut self.scratch)? {
+                None => return Ok((true, format!("the rule on line {line} holds"))),
+                Some(misfit) => lost.push(format!("line {line}: {}", self.lost(&misfit, input))),
+            }
+        }
+        Ok((false, lost.join("; ")))
+    }
+
+    fn lost(&self, misfit: &Misfit<'_>, input: &RuleInput) -> String {
+        let (pattern, secrets) = (misfit.pattern, self.secrets);
+        match misfit.attribute {
+            Attribute::Path => format!("path `{}` is not `{pattern}`", secrets.text(input.path)),
+            Attribute::Methods => format!("method `{}` is not `{pattern}`", secrets.text(input.method)),
+            Attribute::Host => format!("host `{}` is not `{pattern}`", secrets.text(input.authority)),
+            Attribute::Header(name) if name.eq_ignore_ascii_case("host") => {
+                format!("host `{}` is not `{pattern}`", secrets.text(input.authority))
+            }
+            Attribute::Header(name) => {
+                let values: Vec<&[u8]> = input.fields.values(name.as_bytes()).collect();
+                if values.is_empty() {
+                    return format!("there is no header `{name}`");
+                }
+                let value = secrets.value(name.as_bytes(), &values.join(&b','));
+                format!("header {name} `{value}` is not `{}`", secrets.value(name.as_bytes(), pattern.as_bytes()))
+            }
+        }
+    }
+
+    fn turns(&mut self, exchange: &Exchange<'_>) -> &mut Vec<PolicyTurn> {
+        if exchange.at.service.is_some() { &mut self.outbound } else { &mut self.inbound }
+    }
+}
+
+const LIMIT: &str = "a pattern reached its limit: the request is refused";
+
+impl chain::Watcher for Watch<'_> {
+    fn turn(&mut self, index: usize, applies: &Result<bool, PatternLimit>, exchange: &Exchange<'_>) {
+        let bound = match exchange.at.service {
+            Some(service) => &service.policies[index],
+            None => &exchange.at.api.policies[index],
+        };
+        let why = self.rules(&bound.rules, &exchange.rule_input());
+        let (what, why) = match (applies, why) {
+            (Ok(true), Ok((_, why))) => (Turn::Continued, why),
+            (Ok(false), Ok((_, why))) => (Turn::NotApplied, why),
+            (Err(PatternLimit), _) | (_, Err(PatternLimit)) => (Turn::PatternLimit, LIMIT.to_owned()),
+        };
+        self.before = lines(exchange.request_fields());
+        self.known = who(exchange.authentication());
+        self.turns(exchange).push(turn_of(bound, what, why));
+    }
+
+    fn ran(&mut self, _: usize, flow: &Flow, exchange: &Exchange<'_>) {
+        let changed: Vec<Change> = changes(&self.before, &lines(exchange.request_fields()), self.secrets);
+        let client = who(exchange.authentication()).filter(|who| self.known.as_ref() != Some(who));
+        let Some(turn) = self.turns(exchange).last_mut() else { return };
+        (turn.changes, turn.client) = (changed, client);
+        if let Flow::Respond(answer) = flow {
+            let does = if turn.shadow { "would answer" } else { "answers" };
+            let reason = if answer.reason.is_empty() { String::new() } else { format!(" {}", answer.reason) };
+            turn.what = match (turn.what, turn.shadow) {
+                (Turn::Broken, _) => Turn::Broken,
+                (_, true) => Turn::WouldAnswer,
+                (_, false) => Turn::Answered,
+            };
+            turn.why = format!("{}; {does} {}{reason}", turn.why, answer.status);
+        }
+    }
+}
+
+impl decide::Watcher for Watch<'_> {
+    fn identified(&mut self, _: &RequestHead) {}
+
+    fn api(&mut self, index: usize, base: usize) {
+        self.api = Some((index, base));
+    }
+
+    fn route(&mut self, index: usize) {
+        self.route = Some(index);
+    }
+
+    fn service(&mut self, index: usize) {
+        self.service = Some(index);
+    }
+}
+
+/// A broken policy says so as soon as it has a turn.
+fn turn_of(bound: &BoundPolicy, what: Turn, why: String) -> PolicyTurn {
+    let (what, why) = match (&bound.policy, what) {
+        (Compiled::Broken(reason), Turn::Continued) => {
+            (Turn::Broken, format!("{why}; it could not be built: {reason}"))
+        }
+        _ => (what, why),
+    };
+    PolicyTurn {
+        name: bound.name.clone(),
+        policy: bound.reference.clone(),
+        at: Place::of(&bound.location),
+        shadow: bound.shadow,
+        what,
+        why,
+        changes: Vec::new(),
+        client: None,
+    }
+}
+
+/// Whom policies have found the client to be.
+fn who(authentication: &Authentication) -> Option<String> {
+    let named = authentication.principal().or_else(|| authentication.client_name());
+    match (named, authentication.client_id()) {
+        (Some(name), Some(id)) => Some(format!("{name} ({id})")),
+        (one, other) => one.or(other).map(str::to_owned),
+    }
+}

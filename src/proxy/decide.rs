@@ -1,0 +1,174 @@
+//! Deciding an exchange: everything up to the upstream, or to the answer that is the gateway's own.
+//!
+//! It waits for nothing and knows no socket, so that `explain` takes the very same steps for a request that nobody has sent.
+
+use std::rc::Rc;
+
+use super::{
+    core::Serving,
+    handshake::Certificates,
+    headers, reject,
+    route::{self, Chosen},
+    workspace::Workspace,
+};
+use crate::{
+    config::{
+        rule::{PatternLimit, RuleInput},
+        settings::Settings,
+        snapshot::{Snapshot, relative},
+    },
+    http::{
+        authority, bytes,
+        head::{BodyLength, RequestHead},
+        target,
+    },
+    policies::{At, Exchange, Flow, LocalResponse, Peer, chain},
+};
+
+/// Where a request has come, as far as decisions depend on it.
+pub struct Asked<'a> {
+    pub peer: Peer<'a>,
+    /// Index into `Snapshot::listeners`.
+    pub listener: usize,
+    /// Those of the port, where it is served with TLS.
+    pub certificates: Option<Certificates<'a>>,
+}
+
+/// Learns what is found on the way, when it is found: also of a request that is refused later.
+pub trait Watcher: chain::Watcher {
+    /// The path has its one spelling, and the id is decided.
+    fn identified(&mut self, request: &RequestHead);
+    /// Index into the snapshot, and how many bytes of the path its base takes.
+    fn api(&mut self, index: usize, base: usize);
+    fn route(&mut self, index: usize);
+    fn service(&mut self, index: usize);
+}
+
+/// All steps in their order. On `Ok`, the watcher knows API, route and Service, and `workspace.path` is the path that the
+/// upstream sees.
+pub fn decide(
+    asked: &Asked<'_>,
+    workspace: &mut Workspace,
+    serving: &Serving,
+    random: impl Fn() -> u64 + Copy,
+    watcher: &mut impl Watcher,
+) -> Result<(), Rc<LocalResponse>> {
+    let snapshot = &*serving.snapshot;
+    workspace.authentication.clear();
+    workspace.api_turns.clear();
+    workspace.service_turns.clear();
+    arrive(&snapshot.settings, &asked.peer, workspace, random)?;
+    watcher.identified(&workspace.request);
+    if !asked.certificates.as_ref().is_none_or(|own| own.may_ask(&workspace.request.authority)) {
+        return Err(reject::misdirected().into());
+    }
+    let (api_index, base) = find_api(snapshot, asked.listener, &workspace.request).ok_or_else(reject::no_api)?;
+    watcher.api(api_index, base);
+    let api = &snapshot.apis[api_index];
+    let mut scratch = serving.scratch.borrow_mut();
+    let at = At { api, base, service: None };
+    let Workspace { request, response, authentication, api_turns, service_turns, captures, path, .. } = workspace;
+    if !api.policies.is_empty() {
+        // What is left in it is of the exchange before.
+        response.clear();
+        let mut exchange = Exchange::new(request, response, authentication, asked.peer, at, random());
+        let instances = &serving.api_policies[api_index];
+        if let Flow::Respond(answer) =
+            chain::run_request(&api.policies, instances, api_turns, &mut exchange, &mut scratch, watcher)
+        {
+            return Err(answer);
+        }
+    }
+
+    let input = rule_input(request, base);
+    let chosen = route::choose(api, &input, &mut scratch, captures, random() as u32, path);
+    let chosen = chosen.map_err(|PatternLimit| LocalResponse::pattern_limit())?;
+    let Chosen { route, service } = chosen.ok_or_else(reject::no_route)?;
+    watcher.route(route);
+    let service_index = service.ok_or_else(reject::no_service)?;
+    watcher.service(service_index);
+
+    let service = &snapshot.services[service_index];
+    if !service.policies.is_empty() {
+        let at = At { service: Some(service), ..at };
+        response.clear();
+        let mut exchange = Exchange::new(request, response, authentication, asked.peer, at, random());
+        let instances = &serving.service_policies[service_index];
+        if let Flow::Respond(answer) =
+            chain::run_request(&service.policies, instances, service_turns, &mut exchange, &mut scratch, watcher)
+        {
+            return Err(answer);
+        }
+    }
+    Ok(())
+}
+
+/// The request as everything behind here sees it; refused are those that no API could be meant by.
+fn arrive(
+    settings: &Settings,
+    peer: &Peer<'_>,
+    workspace: &mut Workspace,
+    random: impl Fn() -> u64,
+) -> Result<(), LocalResponse> {
+    let request = &mut workspace.request;
+    headers::arrive(settings, peer, &workspace.client, random, request);
+    match &request.method[..] {
+        b"CONNECT" => {
+            // What follows was meant for somebody else.
+            request.keep_alive = false;
+            return Err(reject::connect());
+        }
+        b"PRI" => {
+            // The preface of HTTP/2 and nothing else (RFC 9113 section 11.6): what follows is no HTTP/1.
+            request.keep_alive = false;
+            return Err(reject::reserved_method());
+        }
+        b"TRACE" if request.body != BodyLength::None => return Err(reject::trace_with_body()),
+        b"OPTIONS" | b"TRACE" => go_further(request)?,
+        _ => {}
+    }
+    if target::normalise(&request.path, request.path_is_plain, &mut workspace.path) {
+        std::mem::swap(&mut request.path, &mut workspace.path);
+    }
+    authority::normalise(&mut request.authority);
+    Ok(())
+}
+
+/// Counts `Max-Forwards` down, and answers where this is the last recipient (RFC 9110 section 7.6.2), as for `*`. A value
+/// that is no number means nothing and passes.
+fn go_further(request: &mut RequestHead) -> Result<(), LocalResponse> {
+    const NAME: &[u8] = b"max-forwards";
+    let is_trace = request.method == b"TRACE";
+    if request.path == b"*" {
+        return Err(reject::options());
+    }
+    let left = {
+        let mut values = request.fields.values(NAME);
+        let only = values.next().filter(|_| values.next().is_none());
+        only.and_then(bytes::decimal)
+    };
+    match left {
+        None => Ok(()),
+        Some(0) if is_trace => Err(reject::trace()),
+        Some(0) => Err(reject::options()),
+        Some(left) => {
+            request.fields.set(NAME, (left - 1).to_string().as_bytes());
+            Ok(())
+        }
+    }
+}
+
+/// The API that a normalised request means, and how many bytes of its path the base takes.
+fn find_api(snapshot: &Snapshot, listener: usize, request: &RequestHead) -> Option<(usize, usize)> {
+    snapshot.listeners.get(listener)?.apis.find(&request.authority, &request.path)
+}
+
+/// What the rules of routes look at.
+fn rule_input(request: &RequestHead, base: usize) -> RuleInput<'_> {
+    RuleInput {
+        path: relative(&request.path, base),
+        authority: &request.authority,
+        method: &request.method,
+        fields: &request.fields,
+    }
+}
