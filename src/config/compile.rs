@@ -25,14 +25,14 @@ use super::{
     service_settings,
     settings::Settings,
     snapshot::{
-        Api, ApiIndex, BoundPolicy, Destination, Listener, ProxyProtocolVersion, Route, SeriesId, Service, Snapshot,
-        Target,
+        Api, ApiIndex, BoundPolicy, Destination, Listener, ProxyProtocolVersion, Route, SeriesId, Service,
+        ServiceLimits, Snapshot, Target,
     },
     substitute,
     tls::{Inbound, Outbound, Port, Reading},
 };
 use crate::{
-    policies::{self, Compiled, Role, Site},
+    policies::{self, Compiled, Policy, Role, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
     telemetry::series::Series,
     tls::{ClientContext, ServerContext, TicketKeys},
 };
@@ -180,6 +180,7 @@ impl Compiler<'_> {
                 self.problem(Severity::Error, location, path, text);
                 // What else is wrong with it should be told as well.
                 self.policies(&model.policies, Owner::Service(&model.id));
+                self.limits(model, &mut Vec::new());
                 service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
                 return None;
             }
@@ -204,6 +205,7 @@ impl Compiler<'_> {
                 rules: Vec::new(),
             });
         }
+        let limits = self.limits(model, &mut policies);
         policies.extend(self.policies(&model.policies, Owner::Service(&model.id)));
         let settings = service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
         let mut endpoints = vec![address.endpoint];
@@ -235,6 +237,7 @@ impl Compiler<'_> {
             preserve_host: settings.preserve_host,
             proxy_protocol: settings.proxy_protocol,
             retries: settings.retries,
+            limits,
             health_check: settings.health_check,
             tls,
             policies,
@@ -360,7 +363,11 @@ impl Compiler<'_> {
             Owner::Api(_) => "tls",
             Owner::Service(_) => "tls-outbound",
         };
-        let of_chain = attachments.iter().filter(|attachment| !is_policy(attachment, of_connections));
+        let is_of_chain = |attachment: &&Attachment| {
+            let is_setting = matches!(owner, Owner::Service(_)) && has_role(attachment, Role::Setting);
+            !is_setting && !is_policy(attachment, of_connections)
+        };
+        let of_chain = attachments.iter().filter(is_of_chain);
         let mut chain: Vec<BoundPolicy> = Vec::new();
         for attachment in of_chain {
             let mut bound = self.policy(attachment, owner);
@@ -375,6 +382,77 @@ impl Compiler<'_> {
             chain.push(bound);
         }
         chain
+    }
+
+    /// What the replica may have of a Service: as its policies say, or else its settings. Of a policy that cannot be built
+    /// something that refuses is put into the chain.
+    fn limits(&mut self, model: &ServiceModel, chain: &mut Vec<BoundPolicy>) -> ServiceLimits {
+        let breaker: Option<CircuitBreaker> = self.setting(model, "circuit-breaker-flex", chain);
+        let idle: Option<IdleTimeout> = self.setting(model, "idle-timeout-flex", chain);
+        let Settings { limits, timeouts, circuit_breaker, .. } = self.context.settings;
+        let said = breaker.map(|policy| policy.thresholds).unwrap_or_default().or(*circuit_breaker);
+        // There a 0 is no limit; a threshold of 0 is one.
+        let pending = Some(limits.pending_requests_per_upstream).filter(|limit| *limit > 0);
+        ServiceLimits {
+            connections: said.connections.unwrap_or(limits.connections_per_upstream),
+            pending_requests: said.pending_requests.or(pending).unwrap_or(usize::MAX),
+            requests: said.requests.unwrap_or(usize::MAX),
+            retries: said.retries.unwrap_or(usize::MAX),
+            connection_idle: idle.map_or(timeouts.upstream_connection_idle, |policy| policy.limit),
+        }
+    }
+
+    /// What a policy of this name says of the whole Service: the last one, where there are several.
+    fn setting<P: Policy>(&mut self, model: &ServiceModel, name: &str, chain: &mut Vec<BoundPolicy>) -> Option<P> {
+        let mut said = None;
+        for attachment in model.policies.iter().filter(|attachment| is_policy(attachment, name)) {
+            let written = &attachment.written;
+            let built = self.built::<P>(attachment, Owner::Service(&model.id));
+            if let Some(rules) = &written.rules {
+                let text = "no effect: the policy is of the whole Service";
+                self.problem(Severity::Warning, rules.location(), format!("{}.rules", written.path), text);
+            }
+            let (location, path) = (&attachment.policy.location, format!("{}.policyRef.name", written.path));
+            if attachment.shadow {
+                self.problem(
+                    Severity::Warning,
+                    location,
+                    path,
+                    format!("`{name}` in shadow: the Service is as without it"),
+                );
+                continue;
+            }
+            match built {
+                Ok(policy) => {
+                    if said.replace(policy).is_some() {
+                        let text = format!("another `{name}` of this Service comes before it; this one counts");
+                        self.problem(Severity::Warning, location, path, text);
+                    }
+                }
+                Err(reason) => chain.push(BoundPolicy {
+                    name: attachment.id.name.clone(),
+                    identity: Stable::new().text(name).text(&model.id.to_string()).text(&reason).finish(),
+                    policy: Compiled::Broken(reason),
+                    shadow: false,
+                    rules: Vec::new(),
+                }),
+            }
+        }
+        said
+    }
+
+    /// A policy that is no part of a chain, or why there is none.
+    fn built<P: Policy>(&mut self, attachment: &Attachment, owner: Owner<'_>) -> Result<P, String> {
+        let path = attachment.config_path();
+        let config = attachment.written.config.clone();
+        let config = config.unwrap_or_else(|| Node::empty_map(attachment.policy.location.clone()));
+        let config = substitute::variables(&config, &path, self.context.environment, self.problems);
+        if let Some(reason) = self.misfit(attachment, owner) {
+            return Err(format!("{}: {reason}", attachment.written.path));
+        }
+        let config = config.ok_or_else(|| format!("{path}: an environment variable is not set"))?;
+        let (Owner::Api(id) | Owner::Service(id)) = owner;
+        policies::build(&config, &path, &mut Site::new(id, self.context.contracts), self.problems)
     }
 
     /// What the `tls` policies of an API say of its port.
@@ -491,12 +569,14 @@ impl Compiler<'_> {
         let nobody = Id::new("", "");
         let entry = policies::lookup(&attachment.policy.value);
         let owner = match entry.map(|entry| (entry.role, entry.name)) {
-            Some((Role::Outbound, _) | (Role::Transport, "tls-outbound")) => Owner::Service(&nobody),
+            Some((Role::Outbound | Role::Setting, _) | (Role::Transport, "tls-outbound")) => Owner::Service(&nobody),
             _ => Owner::Api(&nobody),
         };
         match entry.map(|entry| entry.name) {
             Some("tls") => drop(self.transport(attachment, owner, Inbound::read)),
             Some("tls-outbound") => drop(self.transport(attachment, owner, Outbound::read)),
+            Some("circuit-breaker-flex") => drop(self.built::<CircuitBreaker>(attachment, owner)),
+            Some("idle-timeout-flex") => drop(self.built::<IdleTimeout>(attachment, owner)),
             _ => drop(self.policy(attachment, owner)),
         }
     }
@@ -527,7 +607,7 @@ impl Compiler<'_> {
             return Some(text.into());
         }
         let fits = match (entry.role, owner) {
-            (Role::Inbound, Owner::Api(_)) | (Role::Outbound, Owner::Service(_)) => true,
+            (Role::Inbound, Owner::Api(_)) | (Role::Outbound | Role::Setting, Owner::Service(_)) => true,
             (Role::Transport, Owner::Api(_)) => entry.name == "tls",
             (Role::Transport, Owner::Service(_)) => entry.name == "tls-outbound",
             _ => false,
@@ -589,6 +669,10 @@ impl Compiler<'_> {
 /// Whether two APIs answer for a host that is written the same: the more exact one is no clash, it goes first.
 fn hosts_meet(one: &[String], other: &[String]) -> bool {
     one.is_empty() && other.is_empty() || one.iter().any(|host| other.contains(host))
+}
+
+fn has_role(attachment: &Attachment, role: Role) -> bool {
+    policies::lookup(&attachment.policy.value).is_some_and(|entry| entry.role == role)
 }
 
 fn is_policy(attachment: &Attachment, name: &str) -> bool {

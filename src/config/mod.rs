@@ -33,6 +33,7 @@ mod tls;
 pub mod dump;
 
 pub use compile::Intern;
+pub use effective::duration as seconds;
 pub use load::{Loaded, Loader, Outcome};
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
     },
     http::{authority, target},
     net::task,
-    policies::{At, Exchange, Flow, LocalResponse, chain},
+    policies::{At, Exchange, Flow, LocalResponse, Timeouts, chain},
 };
 
 /// What becomes of the connection.
@@ -32,6 +32,7 @@ pub enum After {
 
 pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace) -> After {
     let serving = client.serving();
+    workspace.timeouts = usual_timeouts(&serving);
     let mut account = Account::begin(client, serving.clone(), &workspace.request);
     match decide(client, workspace, &serving, &mut account) {
         Ok(()) => match grpc::timeout(&workspace.request) {
@@ -52,8 +53,15 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
 /// Answers a request that was refused before it could be looked at.
 pub async fn refuse(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace, answer: LocalResponse) -> After {
     let serving = client.serving();
+    workspace.timeouts = usual_timeouts(&serving);
     let mut account = Account::begin(client, serving.clone(), &workspace.request);
     respond::local(client, wire, workspace, &serving, &mut account, &answer).await
+}
+
+/// Those of the replica.
+fn usual_timeouts(serving: &Serving) -> Timeouts {
+    let timeouts = &serving.snapshot.settings.timeouts;
+    Timeouts { response: timeouts.upstream_response, stream_idle: timeouts.stream_idle }
 }
 
 /// Everything up to the upstream; waits for nothing. On `Ok`, `account` knows API, route and Service, and
@@ -102,9 +110,10 @@ fn decide(
     let mut scratch = serving.scratch.borrow_mut();
     let at = At { api, base, service: None };
     let peer = client.as_peer();
-    let Workspace { request, response, authentication, api_turns, service_turns, captures, path, .. } = workspace;
+    let Workspace { request, response, authentication, timeouts, api_turns, service_turns, captures, path, .. } =
+        workspace;
     if !api.policies.is_empty() {
-        let mut exchange = Exchange::new(request, response, authentication, peer, at, core.random());
+        let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, core.random());
         let instances = &serving.api_policies[api_index];
         if let Flow::Respond(answer) =
             chain::run_request(&api.policies, instances, api_turns, &mut exchange, &mut scratch)
@@ -130,7 +139,7 @@ fn decide(
     let service = &snapshot.services[service_index];
     if !service.policies.is_empty() {
         let at = At { service: Some(service), ..at };
-        let mut exchange = Exchange::new(request, response, authentication, peer, at, core.random());
+        let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, core.random());
         let instances = &serving.service_policies[service_index];
         if let Flow::Respond(answer) =
             chain::run_request(&service.policies, instances, service_turns, &mut exchange, &mut scratch)
