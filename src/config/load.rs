@@ -1,10 +1,12 @@
 //! Files to resources, and resources to an outcome: the two calls that `run`, a reload, `check` and `dump` share.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -18,7 +20,7 @@ use super::{
     model::Model,
     node::{BYTES_MAX, documents},
     problem::{Location, Problem, Severity},
-    resources::Resources,
+    resources::{GatewayRingway, Resources},
     settings::Settings,
     snapshot::{SeriesId, Snapshot},
     tls::tickets,
@@ -73,6 +75,12 @@ impl Loader {
         Roots::choose(&self.given, &self.environment)
     }
 
+    /// How long files must have been left alone before a reload, where the environment says so. What is wrong there is a
+    /// problem of each load.
+    pub fn debounce(&self) -> Option<Duration> {
+        effective::debounce(&self.environment).and_then(Result::ok)
+    }
+
     pub fn load(&self) -> Loaded {
         let mut problems = Vec::new();
         let files = self.roots().files(&mut problems);
@@ -119,12 +127,26 @@ impl Loaded {
         let keys = tickets::keys(&self.sections, &self.tickets, &mut files, &mut problems);
         let context = self.context(keys.as_ref(), &files);
         let mut snapshot = compile::compile(&model, &context, generation, hash, intern, &mut problems);
+        problems.extend(self.peers_without_a_port(&snapshot));
         if let Some(everything) = self.resources.with_drafts() {
             problems = self.problems_of(&everything);
         }
         sort(&mut problems, &self.files);
         snapshot.problems.clone_from(&problems);
         Outcome { snapshot, problems }
+    }
+
+    /// Those that may send a PROXY header are named, and no port expects one.
+    fn peers_without_a_port(&self, snapshot: &Snapshot) -> Option<Problem> {
+        let (GatewayRingway { proxy_protocol, .. }, path) = self.sections.section("ringway");
+        let first = proxy_protocol.from?.into_iter().next()?;
+        let expected = snapshot.listeners.iter().any(|listener| listener.proxy_protocol);
+        (!expected && !snapshot.listeners.is_empty()).then(|| Problem {
+            severity: Severity::Warning,
+            location: first.location,
+            path: format!("{path}.proxyProtocol.from"),
+            text: "no effect: no port expects the PROXY protocol".into(),
+        })
     }
 
     /// What a resource with an error has wrong besides, as if the error were not there.
@@ -186,7 +208,8 @@ impl Outcome {
 
 /// A Selector's policy has the same problem at each target: it is told once.
 fn sort(problems: &mut Vec<Problem>, files: &[SourceFile]) {
-    let place = |path: &Arc<PathBuf>| files.iter().position(|file| file.path == *path).unwrap_or(usize::MAX);
+    let places: HashMap<_, _> = files.iter().enumerate().rev().map(|(at, file)| (&file.path, at)).collect();
+    let place = |path: &Arc<PathBuf>| places.get(path).copied().unwrap_or(usize::MAX);
     problems.sort_by_cached_key(|problem| {
         let Location { file, line, column } = &problem.location;
         (place(file), file.clone(), *line, *column, problem.path.clone(), problem.text.clone())

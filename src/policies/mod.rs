@@ -158,6 +158,9 @@ macro_rules! policies {
 }
 
 policies! {
+    "access-block" Inbound;
+    "access-log" Inbound;
+    "body-transformation" Inbound;
     "circuit-breaker-flex" Setting elsewhere;
     "client-id-enforcement-flex" Inbound;
     "cors-flex" Inbound;
@@ -168,8 +171,13 @@ policies! {
     "dataweave-body-transformation-flex" Inbound;
     "dataweave-headers-transformation-flex" Inbound;
     "dataweave-request-filter-flex" Inbound;
+    "graphql-introspection-control-flex" Inbound;
+    "graphql-operation-limits-flex" Inbound;
+    "graphql-schema-validation-flex" Inbound;
+    "graphql-static-query-complexity-flex" Inbound;
     "header-injection-flex" Inbound => header_injection::HeaderInjection;
     "header-removal-flex" Inbound => header_removal::HeaderRemoval;
+    "header-transformation" Inbound;
     "health-check-flex" Inbound;
     "http-basic-authentication-flex" Inbound => basic_authentication::BasicAuthentication;
     "http-caching-flex" Inbound;
@@ -194,9 +202,11 @@ policies! {
     "response-timeout-flex" Inbound => response_timeout::ResponseTimeout;
     "route" Routing elsewhere;
     "route-weighted" Routing elsewhere;
+    "script-evaluation-transformation" Inbound;
     "soap-validation" Inbound;
     "spec-validation-flex" Inbound;
     "spike-control-flex" Inbound;
+    "sse-logging" Inbound;
     "stream-idle-timeout-flex" Inbound => stream_idle_timeout::StreamIdleTimeout;
     "tls" Transport elsewhere;
     "tls-outbound" Transport elsewhere;

@@ -14,7 +14,10 @@ const PUBLISHED: &str = "
     dataweave-body-transformation-flex dataweave-headers-transformation-flex dataweave-request-filter-flex route
     route-weighted tls-outbound circuit-breaker-flex idle-timeout-flex credential-injection-basic-auth-flex
     credential-injection-oauth2-flex credential-injection-api-key-flex jwt-generation-flex native-aws-lambda
-    native-aws-lambda-flex native-aws-signature-flex message-logging-outbound-flex credential-injection-oauth2-obo";
+    native-aws-lambda-flex native-aws-signature-flex message-logging-outbound-flex credential-injection-oauth2-obo
+    graphql-schema-validation-flex graphql-operation-limits-flex graphql-static-query-complexity-flex
+    graphql-introspection-control-flex access-block access-log sse-logging script-evaluation-transformation
+    body-transformation header-transformation";
 
 #[test]
 fn every_published_name_is_known() {

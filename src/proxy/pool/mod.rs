@@ -4,6 +4,7 @@
 //! sharing would cost a lock on every request. An idle connection has a read in flight: when that completes before the
 //! connection is wanted again, the upstream has closed it or sent what nobody asked for, and it is dropped.
 
+mod breaker;
 mod dial;
 mod lease;
 mod unreachable;
@@ -22,7 +23,10 @@ use std::{
 
 use rustls::{ClientConfig, client::UnbufferedClientConnection, pki_types::ServerName};
 
-pub use self::lease::{Carrier, Lease};
+pub use self::{
+    breaker::Shares,
+    lease::{Carrier, Lease},
+};
 use self::{
     dial::{Dial, Dialling},
     lease::Held,
@@ -77,14 +81,6 @@ struct Secure {
     /// For WebSockets: most servers that choose HTTP/2 take them over HTTP/1.1 alone.
     http1: Arc<ClientConfig>,
     name: ServerName<'static>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shares {
-    pub connections: usize,
-    pub pending: usize,
-    pub requests: usize,
-    pub retries: usize,
 }
 
 /// One address of a Service.
@@ -293,28 +289,6 @@ impl Upstream {
             self.wait(waited).await?;
             waited = true;
         }
-    }
-
-    /// Counts a request among those under way until it has its lease, which counts it from then on.
-    fn admit(&self) -> Result<Admitted<'_>, Unavailable> {
-        if self.requests.get() >= self.limits.get().requests {
-            return Err(Unavailable::RequestLimit);
-        }
-        self.requests.set(self.requests.get() + 1);
-        Ok(Admitted(self))
-    }
-
-    /// Whether one more request may be retried.
-    pub fn may_retry(&self) -> bool {
-        self.retries.get() < self.limits.get().retries
-    }
-
-    pub fn retry_begins(&self) {
-        self.retries.set(self.retries.get() + 1);
-    }
-
-    pub fn retry_ends(&self) {
-        self.retries.set(self.retries.get() - 1);
     }
 
     /// Once a second: drops what was closed, or sat too long, or whose client connection is gone.
@@ -653,15 +627,6 @@ impl Backend {
         let links = self.links.borrow();
         let fits = |known: &&Multiplexed| own.is_none_or(|own| is_of(&known.owner, own.client));
         links.iter().filter(fits).find(|known| known.link.may_ask()).map(|known| known.link.clone())
-    }
-}
-
-/// A request without a lease yet; dropped, it has one, or waits, or has failed.
-struct Admitted<'a>(&'a Upstream);
-
-impl Drop for Admitted<'_> {
-    fn drop(&mut self) {
-        self.0.requests.set(self.0.requests.get() - 1);
     }
 }
 
