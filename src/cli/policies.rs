@@ -90,6 +90,7 @@ impl Shown {
                 Role::Outbound => "outbound",
                 Role::Transport => "transport",
                 Role::Routing => "routing",
+                Role::Setting => "setting",
             },
             implemented: entry.implemented,
             page: has_page.then(|| format!("docs/policies/{stem}.md")),

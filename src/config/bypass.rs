@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// These change, count or log what passes; who is not met by them has got nowhere.
-const NO_GUARDS: [&str; 11] = [
+const NO_GUARDS: [&str; 13] = [
     "cors-flex",
     "dataweave-body-transformation-flex",
     "dataweave-headers-transformation-flex",
@@ -27,6 +27,8 @@ const NO_GUARDS: [&str; 11] = [
     "http-caching-flex",
     "message-logging-flex",
     "response-timeout-flex",
+    "response-timeout-flex",
+    "stream-idle-timeout-flex",
     "stream-idle-timeout-flex",
     "tracing-flex",
 ];

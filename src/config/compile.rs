@@ -3,6 +3,8 @@
 //! A policy that cannot be built stands in its chain as one that refuses. Anything else that is wrong is an error of its
 //! document: the piece is left out, and whoever asked decides whether the rest may serve (`Outcome::accept`).
 
+mod limits;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -33,7 +35,7 @@ use super::{
     tls::{Inbound, Outbound, Port, Reading, demands_certificates},
 };
 use crate::{
-    policies::{self, Compiled, Role, Site},
+    policies::{self, Compiled, Role, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
     telemetry::series::Series,
     tls::{ClientContext, ServerContext, TicketKeys},
 };
@@ -179,6 +181,7 @@ impl Compiler<'_> {
                 self.problem(Severity::Error, location, path, text);
                 // What else is wrong with it should be told as well.
                 self.policies(&model.policies, Owner::Service(&model.id));
+                self.limits(model, &mut Vec::new());
                 service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
                 return None;
             }
@@ -205,6 +208,7 @@ impl Compiler<'_> {
                 rules: Vec::new(),
             });
         }
+        let limits = self.limits(model, &mut policies);
         policies.extend(self.policies(&model.policies, Owner::Service(&model.id)));
         let settings = service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
         let mut endpoints = vec![address.endpoint];
@@ -237,6 +241,7 @@ impl Compiler<'_> {
             preserve_host: settings.preserve_host,
             proxy_protocol: settings.proxy_protocol,
             retries: settings.retries,
+            limits,
             health_check: settings.health_check,
             tls,
             policies,
@@ -400,7 +405,11 @@ impl Compiler<'_> {
             Owner::Api(_) => "tls",
             Owner::Service(_) => "tls-outbound",
         };
-        let of_chain = attachments.iter().filter(|attachment| !is_policy(attachment, of_connections));
+        let is_of_chain = |attachment: &&Attachment| {
+            let is_setting = matches!(owner, Owner::Service(_)) && has_role(attachment, Role::Setting);
+            !is_setting && !is_policy(attachment, of_connections)
+        };
+        let of_chain = attachments.iter().filter(is_of_chain);
         let mut chain: Vec<BoundPolicy> = Vec::new();
         for attachment in of_chain {
             let mut bound = self.policy(attachment, owner);
@@ -536,12 +545,14 @@ impl Compiler<'_> {
         let nobody = Id::new("", "");
         let entry = policies::lookup(&attachment.policy.value);
         let owner = match entry.map(|entry| (entry.role, entry.name)) {
-            Some((Role::Outbound, _) | (Role::Transport, "tls-outbound")) => Owner::Service(&nobody),
+            Some((Role::Outbound | Role::Setting, _) | (Role::Transport, "tls-outbound")) => Owner::Service(&nobody),
             _ => Owner::Api(&nobody),
         };
         match entry.map(|entry| entry.name) {
             Some("tls") => drop(self.transport(attachment, owner, Inbound::read)),
             Some("tls-outbound") => drop(self.transport(attachment, owner, Outbound::read)),
+            Some("circuit-breaker-flex") => drop(self.built::<CircuitBreaker>(attachment, owner)),
+            Some("idle-timeout-flex") => drop(self.built::<IdleTimeout>(attachment, owner)),
             _ => drop(self.policy(attachment, owner)),
         }
     }
@@ -572,7 +583,7 @@ impl Compiler<'_> {
             return Some(text.into());
         }
         let fits = match (entry.role, owner) {
-            (Role::Inbound, Owner::Api(_)) | (Role::Outbound, Owner::Service(_)) => true,
+            (Role::Inbound, Owner::Api(_)) | (Role::Outbound | Role::Setting, Owner::Service(_)) => true,
             (Role::Transport, Owner::Api(_)) => entry.name == "tls",
             (Role::Transport, Owner::Service(_)) => entry.name == "tls-outbound",
             _ => false,
@@ -650,6 +661,10 @@ fn secured(model: &Model, environment: &Environment) -> BTreeMap<SocketAddr, Id>
         }
     }
     secured
+}
+
+fn has_role(attachment: &Attachment, role: Role) -> bool {
+    policies::lookup(&attachment.policy.value).is_some_and(|entry| entry.role == role)
 }
 
 fn is_policy(attachment: &Attachment, name: &str) -> bool {

@@ -232,6 +232,12 @@ fn settings_json(settings: &Settings) -> Value {
             "upstreamConnectionIdleSeconds": seconds(timeouts.upstream_connection_idle),
             "upstreamResponseSeconds": seconds(timeouts.upstream_response),
         },
+        "circuitBreaker": {
+            "maxConnections": settings.circuit_breaker.connections,
+            "maxPendingRequests": settings.circuit_breaker.pending_requests,
+            "maxRequests": settings.circuit_breaker.requests,
+            "maxRetries": settings.circuit_breaker.retries,
+        },
         "listeners": { "h2c": settings.h2c },
         "connections": {
             "spread": settings.connections.spread,

@@ -8,8 +8,8 @@ use super::{
     node::{Located, Node, nearest},
     problem::{Location, Problem, Severity},
     resources::{
-        AccessLog, AccessLogFormat, Configuration, GatewayRingway, Probe, ProxyProtocol, Resource, Routing, Section,
-        Timeouts,
+        AccessLog, AccessLogFormat, CircuitBreaker, Configuration, GatewayRingway, Probe, ProxyProtocol, Resource,
+        Routing, Section, Timeouts,
     },
     settings::{self, ForwardClientCert, ServerHeader, Settings, TrustedProxies},
 };
@@ -107,6 +107,14 @@ pub fn settings(sections: &Sections, environment: &Environment, problems: &mut V
         timeouts.upstream_response_seconds,
         &mut known.upstream_response,
     );
+
+    let (breaker, path) = sections.section::<CircuitBreaker>("circuitBreaker");
+    let mut checked = Checked { path, problems };
+    if let Some((field, location, text)) = breaker.thresholds.remark() {
+        checked.problem(Severity::Warning, field, location.clone(), text.into());
+    }
+    settings.circuit_breaker =
+        breaker.thresholds.read(|field, location, text| checked.error(&field, location.clone(), text));
 
     let (routing, _) = sections.section::<Routing>("routing");
     settings.rewrite_host_header = routing.rewrite_host_header.unwrap_or(settings.rewrite_host_header);
@@ -256,11 +264,15 @@ struct Checked<'p> {
 
 impl Checked<'_> {
     fn error(&mut self, field: &str, location: Location, text: String) {
+        self.problem(Severity::Error, field, location, text);
+    }
+
+    fn problem(&mut self, severity: Severity, field: &str, location: Location, text: String) {
         if location.is_nowhere() {
             return;
         }
         let path = format!("{}.{field}", self.path);
-        self.problems.push(Problem { severity: Severity::Error, location, path, text });
+        self.problems.push(Problem { severity, location, path, text });
     }
 
     fn warn(&mut self, field: &str, location: Location, text: String) {

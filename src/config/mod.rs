@@ -34,6 +34,7 @@ mod tls;
 pub mod dump;
 
 pub use compile::Intern;
+pub use effective::duration as seconds;
 pub use load::{Loaded, Loader, Outcome};
 
 #[cfg(test)]

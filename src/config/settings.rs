@@ -72,10 +72,33 @@ pub struct Timeouts {
     pub upstream_response: Option<Duration>,
 }
 
+/// What the replica may have of one Service at a time: `circuitBreaker.thresholds`. What is not said is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Thresholds {
+    pub connections: Option<usize>,
+    pub pending_requests: Option<usize>,
+    pub requests: Option<usize>,
+    pub retries: Option<usize>,
+}
+
+impl Thresholds {
+    /// These, and where they say nothing, others.
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            connections: self.connections.or(others.connections),
+            pending_requests: self.pending_requests.or(others.pending_requests),
+            requests: self.requests.or(others.requests),
+            retries: self.retries.or(others.retries),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub limits: Limits,
     pub timeouts: Timeouts,
+    /// `Configuration.circuitBreaker`: of each Service whose policy does not say.
+    pub circuit_breaker: Thresholds,
     pub h2c: bool,
     pub trusted_proxies: TrustedProxies,
     pub proxy_protocol: ProxyProtocol,
@@ -194,6 +217,7 @@ impl Default for Settings {
                 upstream_connection_idle: seconds(60),
                 upstream_response: seconds(15),
             },
+            circuit_breaker: Thresholds::default(),
             h2c: true,
             trusted_proxies: TrustedProxies::private(),
             proxy_protocol: ProxyProtocol { enabled: false, from: TrustedProxies::everybody() },

@@ -291,6 +291,7 @@ pub struct Service {
     /// Every connection begins with this header, and is one client connection's own.
     pub proxy_protocol: Option<ProxyProtocolVersion>,
     pub retries: Retries,
+    pub limits: ServiceLimits,
     pub health_check: Option<HealthCheck>,
     /// How connections to it are secured.
     pub tls: Option<Arc<ClientContext>>,
@@ -331,6 +332,21 @@ pub struct Retries {
     pub reset: bool,
     pub gateway_error: bool,
     pub budget_percent: u32,
+}
+
+/// What the replica may have of one Service at a time, and how long a connection may wait for its next request. A change of these
+/// leaves connections as they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceLimits {
+    /// `usize::MAX` is no limit, here and below.
+    pub connections: usize,
+    /// Requests that wait for a connection.
+    pub pending_requests: usize,
+    /// Requests that have one, or for which it is being made.
+    pub requests: usize,
+    /// Requests that are being retried.
+    pub retries: usize,
+    pub connection_idle: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -219,7 +219,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::config::snapshot::{LoadBalancing, Retries, SeriesId};
+    use crate::config::snapshot::{LoadBalancing, Retries, SeriesId, ServiceLimits};
 
     fn service(identity: u64, hosts: &[&str]) -> Arc<Service> {
         Arc::new(Service {
@@ -240,6 +240,13 @@ mod tests {
                 reset: false,
                 gateway_error: false,
                 budget_percent: 20,
+            },
+            limits: ServiceLimits {
+                connections: 1,
+                pending_requests: 1,
+                requests: 1,
+                retries: 1,
+                connection_idle: None,
             },
             health_check: None,
             tls: None,

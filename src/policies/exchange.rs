@@ -3,7 +3,7 @@
 //! The fields are this module's own, so a policy cannot reach around the setters: framing, target and status stay the proxy's.
 //! In shadow nothing changes, and the policy need not know.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
 
 use super::headers::{HeaderName, Refused, is_gateways};
 use crate::{
@@ -24,6 +24,7 @@ pub struct Exchange<'a> {
     request: &'a mut RequestHead,
     response: &'a mut ResponseHead,
     authentication: &'a mut Authentication,
+    timeouts: &'a mut Timeouts,
     pub peer: Peer<'a>,
     pub at: At<'a>,
     /// The policy whose turn it is decides, and changes nothing.
@@ -60,11 +61,12 @@ impl<'a> Exchange<'a> {
         request: &'a mut RequestHead,
         response: &'a mut ResponseHead,
         authentication: &'a mut Authentication,
+        timeouts: &'a mut Timeouts,
         peer: Peer<'a>,
         at: At<'a>,
         seed: u64,
     ) -> Self {
-        Self { request, response, authentication, peer, at, shadow: false, seed: Cell::new(seed) }
+        Self { request, response, authentication, timeouts, peer, at, shadow: false, seed: Cell::new(seed) }
     }
 
     /// Random, unique for all one will see, and no secret (splitmix64, twice).
@@ -135,6 +137,21 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// How long the upstream may take to answer, once it has the whole request; `None`: any time. What is said in the request
+    /// direction counts, for every try.
+    pub fn set_response_timeout(&mut self, limit: Option<Duration>) {
+        if !self.shadow {
+            self.timeouts.response = limit;
+        }
+    }
+
+    /// How long no byte may move in either direction; `None`: any time.
+    pub fn set_stream_idle_timeout(&mut self, limit: Option<Duration>) {
+        if !self.shadow {
+            self.timeouts.stream_idle = limit;
+        }
+    }
+
     /// What rules look at, as the request is now.
     pub fn rule_input(&self) -> RuleInput<'_> {
         RuleInput {
@@ -189,6 +206,13 @@ impl Headers<'_> {
         }
         Ok(())
     }
+}
+
+/// The time limits of one exchange: the replica's, until a policy says otherwise. `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    pub response: Option<Duration>,
+    pub stream_idle: Option<Duration>,
 }
 
 /// Who the client is, as far as policies have found out. Lives with a connection, so that its buffers are reused.

@@ -10,14 +10,19 @@ pub mod policy;
 pub mod reading;
 
 pub mod basic_authentication;
+pub mod circuit_breaker;
 pub mod header_injection;
 pub mod header_removal;
+pub mod idle_timeout;
+pub mod response_timeout;
+pub mod seconds;
+pub mod stream_idle_timeout;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use exchange::{At, Authentication, Exchange, Headers, Peer};
+pub use exchange::{At, Authentication, Exchange, Headers, Peer, Timeouts};
 pub use policy::{Answers, ConfigError, Core, Fault, Flow, LocalResponse, Policy, Site, Turn};
 
 use std::{rc::Rc, sync::Arc};
@@ -36,6 +41,8 @@ pub enum Role {
     Outbound,
     /// Part of a listener or of a Service's connections, not of a chain.
     Transport,
+    /// Bound to a Service: what is true of all its connections and requests, not of a chain.
+    Setting,
     /// Part of an ApiInstance's routes, not of a chain.
     Routing,
 }
@@ -154,7 +161,7 @@ policies! {
     "access-block" Inbound;
     "access-log" Inbound;
     "body-transformation" Inbound;
-    "circuit-breaker-flex" Outbound;
+    "circuit-breaker-flex" Setting elsewhere;
     "client-id-enforcement-flex" Inbound;
     "cors-flex" Inbound;
     "credential-injection-api-key-flex" Outbound;
@@ -174,7 +181,7 @@ policies! {
     "health-check-flex" Inbound;
     "http-basic-authentication-flex" Inbound => basic_authentication::BasicAuthentication;
     "http-caching-flex" Inbound;
-    "idle-timeout-flex" Outbound;
+    "idle-timeout-flex" Setting elsewhere;
     "injection-protection-flex" Inbound;
     "ip-allowlist-flex" Inbound;
     "ip-blocklist-flex" Inbound;
@@ -192,7 +199,7 @@ policies! {
     "openidconnect-access-token-enforcement-flex" Inbound;
     "rate-limiting-flex" Inbound;
     "rate-limiting-sla-based-flex" Inbound;
-    "response-timeout-flex" Inbound;
+    "response-timeout-flex" Inbound => response_timeout::ResponseTimeout;
     "route" Routing elsewhere;
     "route-weighted" Routing elsewhere;
     "script-evaluation-transformation" Inbound;
@@ -200,7 +207,7 @@ policies! {
     "spec-validation-flex" Inbound;
     "spike-control-flex" Inbound;
     "sse-logging" Inbound;
-    "stream-idle-timeout-flex" Inbound;
+    "stream-idle-timeout-flex" Inbound => stream_idle_timeout::StreamIdleTimeout;
     "tls" Transport elsewhere;
     "tls-outbound" Transport elsewhere;
     "tracing-flex" Inbound;
@@ -237,7 +244,12 @@ fn broken(severity: Severity, config: &Node, path: &str, text: String, problems:
 }
 
 /// The policy, or why there is none.
-fn build<P: Policy>(config: &Node, path: &str, site: &mut Site<'_>, problems: &mut Vec<Problem>) -> Result<P, String> {
+pub fn build<P: Policy>(
+    config: &Node,
+    path: &str,
+    site: &mut Site<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<P, String> {
     let found = problems.len();
     let written = config.deserialize_as::<P::Config>(Severity::Policy, path, problems);
     let whole = written.is_some();

@@ -1,8 +1,8 @@
 //! What the tests of policies share: heads, exchanges and configurations from a few words.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{At, Authentication, Exchange, Peer, Policy, Site, Turn};
+use super::{At, Authentication, Exchange, Peer, Policy, Site, Timeouts, Turn};
 use crate::{
     config::{
         node::Node,
@@ -51,6 +51,8 @@ pub struct Trial {
     pub request: RequestHead,
     pub response: ResponseHead,
     pub authentication: Authentication,
+    /// A minute, until a policy says otherwise.
+    pub timeouts: Timeouts,
     api: Api,
 }
 
@@ -73,7 +75,9 @@ impl Trial {
             routes: Vec::new(),
         };
         let response = ResponseHead { status: 200, ..ResponseHead::default() };
-        Self { request, response, authentication: Authentication::default(), api }
+        let minute = Some(Duration::from_secs(60));
+        let timeouts = Timeouts { response: minute, stream_idle: minute };
+        Self { request, response, authentication: Authentication::default(), timeouts, api }
     }
 
     pub fn answered(mut self, status: u16, lines: &[(&str, &str)]) -> Self {
@@ -90,7 +94,8 @@ impl Trial {
             certificate: None,
         };
         let at = At { api: &self.api, base, service: None };
-        run(&mut Exchange::new(&mut self.request, &mut self.response, &mut self.authentication, peer, at, 1))
+        let Self { request, response, authentication, timeouts, .. } = self;
+        run(&mut Exchange::new(request, response, authentication, timeouts, peer, at, 1))
     }
 
     /// One policy's turn in the request direction.

@@ -53,6 +53,7 @@ fn the_documentation_lists_the_table() {
             Role::Inbound => "inbound",
             Role::Outbound => "outbound",
             Role::Transport => "transport",
+            Role::Setting => "setting",
             Role::Routing => "routing",
         };
         format!("{} | {role} | {}", entry.name, if entry.implemented { "works" } else { "not implemented yet" })

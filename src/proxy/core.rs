@@ -23,7 +23,7 @@ use crate::{
     config::{
         endpoints::EndpointTable,
         rule::Scratch,
-        snapshot::{Service, Snapshot},
+        snapshot::{Service, ServiceLimits, Snapshot},
     },
     http::h2::{HeaderMemory, Limits},
     policies::{self, Instance, chain::Instances},
@@ -295,10 +295,8 @@ impl Core {
     /// Takes over a snapshot: requests that begin from now on see it. Pools of unchanged Services stay.
     pub fn serve(&self, snapshot: Arc<Snapshot>) {
         self.header_memory.set_max(snapshot.settings.limits.h2.header_memory_per_core);
-        let shares = self.shares(&snapshot);
         let h2_limits = h2::upstream_limits(&snapshot.settings);
-        let upstreams: Vec<_> =
-            snapshot.services.iter().map(|service| self.upstream(service, shares, h2_limits)).collect();
+        let upstreams: Vec<_> = snapshot.services.iter().map(|service| self.upstream(service, h2_limits)).collect();
         let policy_core = policies::Core { id: self.id };
         let mut policies = self.policies.borrow_mut();
         let serving = Serving {
@@ -337,10 +335,7 @@ impl Core {
 
     /// Once a second.
     pub fn sweep(&self) {
-        let idle_timeout = self.serving().snapshot.settings.timeouts.upstream_connection_idle;
-        for upstream in self.upstreams.borrow().values() {
-            upstream.sweep(idle_timeout);
-        }
+        self.upstreams.borrow().values().for_each(Upstream::sweep);
         self.gone.borrow_mut().retain(|listener| !listener.is_long_gone());
     }
 
@@ -368,22 +363,25 @@ impl Core {
         write(&date.text)
     }
 
-    fn upstream(&self, service: &Service, shares: Shares, h2_limits: Limits) -> Rc<Upstream> {
+    fn upstream(&self, service: &Service, h2_limits: Limits) -> Rc<Upstream> {
+        let shares = self.shares(&service.limits);
         let mut upstreams = self.upstreams.borrow_mut();
         let new = || {
             let (random, memory) = (self.random() as u32, self.header_memory.clone());
             Upstream::new(self.telemetry.clone(), shares, random, service, memory)
         };
         let upstream = upstreams.entry(service.identity).or_insert_with(new);
-        upstream.set_limits(shares, h2_limits);
+        upstream.set_limits(shares, service.limits.connection_idle, h2_limits);
         upstream.clone()
     }
 
-    fn shares(&self, snapshot: &Snapshot) -> Shares {
-        let limits = &snapshot.settings.limits;
+    fn shares(&self, limits: &ServiceLimits) -> Shares {
+        let share = |limit| share(limit, self.cores, self.id);
         Shares {
-            connections: share(limits.connections_per_upstream, self.cores, self.id),
-            pending: share(limits.pending_requests_per_upstream, self.cores, self.id),
+            connections: share(limits.connections),
+            pending: share(limits.pending_requests),
+            requests: share(limits.requests),
+            retries: share(limits.retries),
         }
     }
 
@@ -402,10 +400,10 @@ impl Core {
     }
 }
 
-/// One core's part of a replica's limit: the parts add up to it, but each core has at least one. 0 is no limit.
+/// One core's part of a replica's limit: the parts add up to it, but each core has at least one of a limit that is not 0.
 fn share(limit: usize, cores: usize, id: usize) -> usize {
     match limit {
-        0 => usize::MAX,
+        0 | usize::MAX => limit,
         _ => (limit / cores + usize::from(id < limit % cores)).max(1),
     }
 }
@@ -457,6 +455,6 @@ mod tests {
     #[test]
     fn shares_cover_the_limit() {
         assert_eq!((0..3).map(|id| share(1024, 3, id)).sum::<usize>(), 1024);
-        assert_eq!((share(1, 8, 7), share(10, 1, 0), share(0, 2, 0)), (1, 10, usize::MAX));
+        assert_eq!((share(1, 8, 7), share(10, 1, 0), share(0, 2, 0), share(usize::MAX, 2, 1)), (1, 10, 0, usize::MAX));
     }
 }

@@ -67,11 +67,12 @@ pub fn decide(
     let api = &snapshot.apis[api_index];
     let mut scratch = serving.scratch.borrow_mut();
     let at = At { api, base, service: None };
-    let Workspace { request, response, authentication, api_turns, service_turns, captures, path, .. } = workspace;
+    let Workspace { request, response, authentication, timeouts, api_turns, service_turns, captures, path, .. } =
+        workspace;
     if !api.policies.is_empty() {
         // What is left in it is of the exchange before.
         response.clear();
-        let mut exchange = Exchange::new(request, response, authentication, asked.peer, at, random());
+        let mut exchange = Exchange::new(request, response, authentication, timeouts, asked.peer, at, random());
         let instances = &serving.api_policies[api_index];
         if let Flow::Respond(answer) =
             chain::run_request(&api.policies, instances, api_turns, &mut exchange, &mut scratch, watcher)
@@ -92,7 +93,7 @@ pub fn decide(
     if !service.policies.is_empty() {
         let at = At { service: Some(service), ..at };
         response.clear();
-        let mut exchange = Exchange::new(request, response, authentication, asked.peer, at, random());
+        let mut exchange = Exchange::new(request, response, authentication, timeouts, asked.peer, at, random());
         let instances = &serving.service_policies[service_index];
         if let Flow::Respond(answer) =
             chain::run_request(&service.policies, instances, service_turns, &mut exchange, &mut scratch, watcher)

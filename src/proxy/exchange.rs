@@ -11,7 +11,10 @@ use super::{
     wire::Wire,
     workspace::Workspace,
 };
-use crate::{net::task, policies::LocalResponse};
+use crate::{
+    net::task,
+    policies::{LocalResponse, Timeouts},
+};
 
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,7 @@ pub enum After {
 
 pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace) -> After {
     let serving = client.serving();
+    workspace.timeouts = usual_timeouts(&serving);
     let mut account = Account::begin(client, serving.clone(), &workspace.request);
     match decide(client, workspace, &serving, &mut account) {
         Ok(()) => match grpc::timeout(&workspace.request) {
@@ -44,8 +48,15 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
 /// Answers a request that was refused before it could be looked at.
 pub async fn refuse(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace, answer: LocalResponse) -> After {
     let serving = client.serving();
+    workspace.timeouts = usual_timeouts(&serving);
     let mut account = Account::begin(client, serving.clone(), &workspace.request);
     respond::local(client, wire, workspace, &serving, &mut account, &answer).await
+}
+
+/// Those of the replica.
+fn usual_timeouts(serving: &Serving) -> Timeouts {
+    let timeouts = &serving.snapshot.settings.timeouts;
+    Timeouts { response: timeouts.upstream_response, stream_idle: timeouts.stream_idle }
 }
 
 /// What the connection tells of the request, to those who decide.

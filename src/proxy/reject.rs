@@ -95,7 +95,7 @@ pub fn too_many_connections() -> LocalResponse {
 
 pub fn unavailable(error: &Unavailable) -> LocalResponse {
     let body = match error {
-        Unavailable::Overflow => "upstream overflow",
+        Unavailable::Overflow | Unavailable::RequestLimit => "upstream overflow",
         Unavailable::NoHealthyEndpoint => "no healthy upstream",
         Unavailable::NoWebSocket => "upstream without websockets",
         _ => "upstream connect error",

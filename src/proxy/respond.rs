@@ -300,7 +300,7 @@ pub async fn deliver(
     let to = wire.outgoing();
     let mut out = begin(&to, workspace, framing, keep_alive, &serving.snapshot.settings.server_header);
     account.client_answered();
-    client.deadline.set(serving.snapshot.settings.timeouts.stream_idle);
+    client.deadline.set(workspace.timeouts.stream_idle);
     let sent = client
         .deadline
         .guard(async {
@@ -364,9 +364,10 @@ pub fn run_response_chains(
     }
     let call = grpc::is_call(&workspace.request);
     let render = |response: &mut ResponseHead, answer: &LocalResponse| render(response, answer, client, call);
-    let Workspace { request, response, authentication, api_turns, service_turns, .. } = workspace;
+    let Workspace { request, response, authentication, timeouts, api_turns, service_turns, .. } = workspace;
     let at = At { api, base: account.base, service: service.map(|(service, _)| service) };
-    let mut exchange = Exchange::new(request, response, authentication, client.as_peer(), at, client.core.random());
+    let (peer, random) = (client.as_peer(), client.core.random());
+    let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, random);
     let of_service = service.and_then(|(service, instances)| {
         chain::run_response(&service.policies, instances, service_turns, &mut exchange, &render)
     });

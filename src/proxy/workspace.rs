@@ -13,7 +13,7 @@ use std::{
 use crate::{
     config::rule::Captures,
     http::head::{Fields, RequestHead, ResponseHead},
-    policies::{Authentication, chain::Turns},
+    policies::{Authentication, Timeouts, chain::Turns},
 };
 
 /// Spare ones that a core keeps: some MiB at the most.
@@ -30,6 +30,8 @@ pub struct Workspace {
     pub request: RequestHead,
     pub response: ResponseHead,
     pub authentication: Authentication,
+    /// Of the exchange: set when it begins, and by its policies.
+    pub timeouts: Timeouts,
     pub captures: Captures,
     pub api_turns: Turns,
     pub service_turns: Turns,

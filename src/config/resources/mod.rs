@@ -21,7 +21,7 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 pub use api_instance::{ApiInstance, InlineRoute, InlineService};
-pub use configuration::{Configuration, Probe, ProxyProtocol, Routing, Section, Timeouts};
+pub use configuration::{CircuitBreaker, Configuration, Probe, ProxyProtocol, Routing, Section, Thresholds, Timeouts};
 pub use contract::Contract;
 pub use extension::Extension;
 pub use policy::{DestinationRef, InlinePolicy, PolicyRef, RoutePolicy, WeightedRoutePolicy};

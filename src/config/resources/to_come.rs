@@ -169,21 +169,6 @@ pub struct TracingLabel {
 }
 
 #[derive(Deserialize)]
-pub struct CircuitBreaker {
-    thresholds: Option<Thresholds>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Thresholds {
-    max_connections: Option<u32>,
-    max_pending_requests: Option<u32>,
-    max_requests: Option<u32>,
-    max_retries: Option<u32>,
-    max_connection_pools: Option<u32>,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DefaultTls {
     outbound_policy_calls: Option<Tls>,

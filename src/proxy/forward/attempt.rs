@@ -4,7 +4,7 @@ use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
 use super::{Failure, response::Download, tries::Tries};
 use crate::{
-    config::{settings::Timeouts, snapshot::Service},
+    config::snapshot::Service,
     http::{
         h1::body::BodyReader,
         head::{BodyLength, RequestHead, Version},
@@ -15,6 +15,7 @@ use crate::{
         buffer::SMALL_ROOM,
         task::{Either, join_until},
     },
+    policies::Timeouts,
     proxy::{
         account::Account,
         body::Held,
@@ -60,7 +61,8 @@ impl Attempt<'_> {
         body: &mut BodyReader,
     ) -> Result<After, Failure> {
         let settings = &self.serving.snapshot.settings;
-        let timeouts = &settings.timeouts;
+        // Policies have said what they want by now.
+        let (timeouts, Timeouts { response, stream_idle }) = (&settings.timeouts, workspace.timeouts);
         let service_index = account.service.expect("a decided exchange has its Service");
         let upstream = &self.serving.upstreams[service_index];
         let told = self.service.proxy_protocol.map(|version| (version.into(), self.client.told(wire)));
@@ -68,7 +70,7 @@ impl Attempt<'_> {
         let to_client = wire.outgoing();
         let watch = Watch::new(&self.client.deadline, &to_client, &self.client.listener);
 
-        let response_wait = response_wait(timeouts);
+        let response_wait = response_wait(response, stream_idle);
         watch.wait_for(response_wait.0, response_wait.1);
         // Each wait in a block of its own, and what is waited for pinned in it: so they take turns in one place of this
         // future, which would else keep room for all of them, and for the copies of those that are handed on.
@@ -94,11 +96,11 @@ impl Attempt<'_> {
         let multiplexes = matches!(up, Outgoing::Http2(_));
         let most = settings.limits.retry_body_bytes;
         self.held.keep_up_to(self.tries.keeps(multiplexes, &workspace.request.method, most));
-        let waits_for_client = (Waiting::ClientBody, shorter(timeouts.request_body_idle, timeouts.stream_idle));
+        let waits_for_client = (Waiting::ClientBody, shorter(timeouts.request_body_idle, stream_idle));
         let upload = Direction {
             watch: &watch,
             reading: Cell::new(waits_for_client),
-            writing: (Waiting::Upstream, timeouts.stream_idle),
+            writing: (Waiting::Upstream, stream_idle),
             begun: &Cell::new(false),
             held: Some(self.held),
             ends: false,
@@ -163,7 +165,7 @@ impl Attempt<'_> {
 
         if delivered.upgraded {
             // Boxed: most exchanges are none, and need no room for it.
-            return Ok(Box::pin(tunnel::run(wire, lease, &watch, timeouts.stream_idle, account)).await);
+            return Ok(Box::pin(tunnel::run(wire, lease, &watch, stream_idle, account)).await);
         }
         if delivered.reusable && up.is_settled() {
             // Bytes behind an answer that has no body are most likely still on their way.
@@ -236,8 +238,7 @@ fn ending(request: &RequestHead, wire: &Wire<'_>) -> After {
 }
 
 /// The response time-out, or the stream's idle time-out where that comes first.
-fn response_wait(timeouts: &Timeouts) -> Wait {
-    let (response, idle) = (timeouts.upstream_response, timeouts.stream_idle);
+fn response_wait(response: Option<Duration>, idle: Option<Duration>) -> Wait {
     match shorter(response, idle) {
         limit if limit == response => (Waiting::Response, limit),
         limit => (Waiting::ResponseIdle, limit),

@@ -68,7 +68,7 @@ pub async fn forward(
     let limits = respond::body_limits(serving);
     let mut body = BodyReader::new(workspace.request.body, &limits);
     let held = Held::new(&client.core, serving.snapshot.settings.limits.buffered_bytes_per_core);
-    let tries = Tries::new(&client.core, service);
+    let tries = Tries::new(&client.core, service, &serving.upstreams[service_index]);
     loop {
         let progress = Progress::default();
         let attempt = Attempt { client, serving, service, held: &held, tries: &tries, progress: &progress };
@@ -77,7 +77,7 @@ pub async fn forward(
             Err(failure) => failure,
         };
         let again = held.is_whole().then(|| {
-            let response_time = serving.snapshot.settings.timeouts.upstream_response;
+            let response_time = workspace.timeouts.response;
             tries.again(&failure, &workspace.request.method, response_time.is_none_or(|limit| account.age() < limit))
         });
         match again.flatten() {

@@ -45,7 +45,7 @@ impl Download<'_> {
     ) -> Result<Delivered, Failure> {
         let Attempt { client, serving, tries, held, progress, .. } = self.attempt;
         let settings = &serving.snapshot.settings;
-        let stream_idle = settings.timeouts.stream_idle;
+        let stream_idle = workspace.timeouts.stream_idle;
         match &mut from {
             Wire::Http1(stream) => self.read_head(&mut stream.receiver, workspace).await?,
             Wire::Http2(stream) => self.await_head(stream, workspace).await?,

@@ -9,7 +9,7 @@ use crate::{
     proxy::{
         body::Held,
         core::Core,
-        pool::{Reuse, Unavailable},
+        pool::{Reuse, Unavailable, Upstream},
     },
 };
 
@@ -17,6 +17,7 @@ use crate::{
 pub(super) struct Tries<'a> {
     core: Rc<Core>,
     service: &'a Service,
+    upstream: &'a Upstream,
     left: Cell<u32>,
     /// A pooled connection turned out stale: the next try dials.
     fresh: Cell<bool>,
@@ -42,10 +43,11 @@ const UNPROCESSED_MAX: u32 = 3;
 const RETRIES_MIN: u64 = 3;
 
 impl<'a> Tries<'a> {
-    pub(super) fn new(core: &Rc<Core>, service: &'a Service) -> Self {
+    pub(super) fn new(core: &Rc<Core>, service: &'a Service, upstream: &'a Upstream) -> Self {
         Self {
             core: core.clone(),
             service,
+            upstream,
             left: Cell::new(service.retries.attempts),
             fresh: Cell::new(false),
             unprocessed: Cell::new(0),
@@ -97,6 +99,7 @@ impl<'a> Tries<'a> {
         self.left.set(self.left.get() - 1);
         if !self.counted.replace(true) {
             self.core.retries.set(self.core.retries.get() + 1);
+            self.upstream.retry_begins();
         }
         Some(Again::Retry)
     }
@@ -105,11 +108,12 @@ impl<'a> Tries<'a> {
         self.service.retries.gateway_error && is_idempotent(method) && held.is_whole() && self.affordable()
     }
 
-    /// Within the attempts of this exchange and the budget of this core.
+    /// Within the attempts of this exchange, the budget of this core and the threshold of the Service.
     fn affordable(&self) -> bool {
         let open = self.core.telemetry.requests_open.value();
         let budget = (open * u64::from(self.service.retries.budget_percent) / 100).max(RETRIES_MIN);
-        self.left.get() > 0 && (self.counted.get() || u64::from(self.core.retries.get()) < budget)
+        let has_room = || u64::from(self.core.retries.get()) < budget && self.upstream.may_retry();
+        self.left.get() > 0 && (self.counted.get() || has_room())
     }
 }
 
@@ -117,6 +121,7 @@ impl Drop for Tries<'_> {
     fn drop(&mut self) {
         if self.counted.get() {
             self.core.retries.set(self.core.retries.get() - 1);
+            self.upstream.retry_ends();
         }
     }
 }

@@ -77,6 +77,7 @@ const HELD: &str = "only giving it back takes the connection, and consumes the l
 impl Drop for Lease {
     fn drop(&mut self) {
         self.backend.active.set(self.backend.active.get() - 1);
+        self.upstream.requests.set(self.upstream.requests.get() - 1);
         match self.held.take() {
             Some(Held::Http1(_)) => self.upstream.closed(),
             // Its place is free for the next.

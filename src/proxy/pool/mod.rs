@@ -4,6 +4,7 @@
 //! sharing would cost a lock on every request. An idle connection has a read in flight: when that completes before the
 //! connection is wanted again, the upstream has closed it or sent what nobody asked for, and it is dropped.
 
+mod breaker;
 mod dial;
 mod lease;
 mod unreachable;
@@ -22,7 +23,10 @@ use std::{
 
 use rustls::{ClientConfig, client::UnbufferedClientConnection, pki_types::ServerName};
 
-pub use self::lease::{Carrier, Lease};
+pub use self::{
+    breaker::Shares,
+    lease::{Carrier, Lease},
+};
 use self::{
     dial::{Dial, Dialling},
     lease::Held,
@@ -51,6 +55,12 @@ pub struct Upstream {
     backends: RefCell<Rc<[Rc<Backend>]>>,
     /// This core's share of the replica's limits.
     limits: Cell<Shares>,
+    /// How long a connection may wait for its next request.
+    idle_timeout: Cell<Option<Duration>>,
+    /// Those that have a connection, or for which it is being made.
+    requests: Cell<usize>,
+    /// Those of them that are being retried.
+    retries: Cell<usize>,
     turn: Cell<usize>,
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
@@ -71,12 +81,6 @@ struct Secure {
     /// For WebSockets: most servers that choose HTTP/2 take them over HTTP/1.1 alone.
     http1: Arc<ClientConfig>,
     name: ServerName<'static>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shares {
-    pub connections: usize,
-    pub pending: usize,
 }
 
 /// One address of a Service.
@@ -149,6 +153,8 @@ pub enum Unavailable {
     NoHealthyEndpoint,
     /// Too many requests wait for a connection already.
     Overflow,
+    /// As many requests are under way as may be.
+    RequestLimit,
     Connect(io::Error),
     ConnectTimeout,
     /// It speaks HTTP/2, and takes no WebSockets over it (RFC 8441).
@@ -177,6 +183,9 @@ impl Upstream {
             telemetry,
             backends: RefCell::new(Rc::default()),
             limits: Cell::new(limits),
+            idle_timeout: Cell::new(None),
+            requests: Cell::new(0),
+            retries: Cell::new(0),
             // A random start, or all cores and replicas would begin with the same address.
             turn: Cell::new(random as usize),
             open: Cell::new(0),
@@ -189,8 +198,9 @@ impl Upstream {
         })
     }
 
-    pub fn set_limits(&self, limits: Shares, h2_limits: Limits) {
+    pub fn set_limits(&self, limits: Shares, idle_timeout: Option<Duration>, h2_limits: Limits) {
         self.limits.set(limits);
+        self.idle_timeout.set(idle_timeout);
         self.h2_limits.set(h2_limits);
         while self.has_unpromised() && !self.waiting.borrow().is_empty() {
             self.call_next();
@@ -242,15 +252,17 @@ impl Upstream {
         let mut waited = false;
         loop {
             // Who failed to use what it was called for passes the call on.
-            let backend = self.choose(balancing, random, unreachable).inspect_err(|_| {
+            let pass_on = |_: &Unavailable| {
                 if waited {
                     self.call_next();
                 }
-            })?;
+            };
+            let backend = self.choose(balancing, random, unreachable).inspect_err(pass_on)?;
             if reuse != Reuse::None
                 && let Some(link) = backend.link_with_room(own)
                 && (!http1 || link.takes_websockets())
             {
+                let _admitted = self.admit().inspect_err(pass_on)?;
                 self.telemetry.reuses.increment();
                 return Ok(self.lease(Held::Http2(link, None), backend, true, own));
             }
@@ -258,7 +270,9 @@ impl Upstream {
                 backend.dial.done().await;
                 continue;
             }
-            if waited || self.called.get() == 0 || self.has_unpromised() {
+            // Who finds no connection and no room for one waits, and is none of those under way.
+            if (waited || self.called.get() == 0 || self.has_unpromised()) && self.has_room() {
+                let _admitted = self.admit().inspect_err(pass_on)?;
                 if let Some(stream) = self.take_idle(&backend, reuse, own) {
                     self.telemetry.reuses.increment();
                     return Ok(self.lease(Held::Http1(stream), backend, true, own));
@@ -278,9 +292,9 @@ impl Upstream {
     }
 
     /// Once a second: drops what was closed, or sat too long, or whose client connection is gone.
-    pub fn sweep(self: &Rc<Self>, idle_timeout: Option<Duration>) {
+    pub fn sweep(self: &Rc<Self>) {
         let ping_looks = self.h2_limits.get().ping_after.map(|after| after.as_secs() as u32);
-        let sweeps_max = idle_timeout.map_or(u32::MAX, |timeout| (timeout.as_secs() as u32).max(1));
+        let sweeps_max = self.idle_timeout.get().map_or(u32::MAX, |timeout| (timeout.as_secs() as u32).max(1));
         for backend in self.backends.borrow().clone().iter() {
             let mut idle = backend.idle.borrow_mut();
             let before = idle.len();
@@ -456,6 +470,7 @@ impl Upstream {
 
     fn lease(self: &Rc<Self>, held: Held, backend: Rc<Backend>, reused: bool, own: Option<Own<'_>>) -> Lease {
         backend.active.set(backend.active.get() + 1);
+        self.requests.set(self.requests.get() + 1);
         let owner = own.map(|own| Rc::downgrade(own.client));
         Lease { held: Some(held), backend, upstream: self.clone(), reused, owner }
     }
@@ -483,6 +498,12 @@ impl Upstream {
         })
         .await;
         Ok(())
+    }
+
+    /// Whether a connection is free, or may be made, with or without closing an idle one.
+    fn has_room(&self) -> bool {
+        self.open.get() < self.limits.get().connections
+            || self.backends.borrow().iter().any(|backend| !backend.idle.borrow().is_empty())
     }
 
     /// Whether there is room for one more than those who were called.
@@ -652,6 +673,7 @@ impl Unavailable {
             Self::NoEndpoint => "upstream_no_endpoint",
             Self::NoHealthyEndpoint => "upstream_unhealthy",
             Self::Overflow => "upstream_overflow",
+            Self::RequestLimit => "upstream_request_limit",
             Self::ConnectTimeout => "upstream_connect_timeout",
             Self::NoWebSocket => "upstream_no_websocket",
             Self::Tls(failure) => failure.reason(),

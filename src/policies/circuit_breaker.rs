@@ -1,0 +1,91 @@
+//! Circuit breaker: what the replica may have of a Service at a time, so that one that is slow does not hold everything.
+//!
+//! The limits are of the Service, whichever API asks it: so they are read with it, and no chain runs this. The proxy counts.
+
+use serde::Deserialize;
+
+use super::{ConfigError, Core, Fault, Policy, Site};
+use crate::config::{resources::Thresholds as Written, settings::Thresholds};
+
+/// As the operator writes it; the same as `Configuration.circuitBreaker`.
+#[derive(Deserialize)]
+pub struct Config {
+    #[serde(default)]
+    thresholds: Written,
+}
+
+#[derive(Debug)]
+pub struct CircuitBreaker {
+    pub thresholds: Thresholds,
+}
+
+impl Policy for CircuitBreaker {
+    type Config = Config;
+    type State = ();
+    type PerExchange = ();
+
+    fn remarks(Config { thresholds }: &Config) -> Vec<Fault> {
+        let mut remarks: Vec<_> =
+            thresholds.remark().map(|(field, _, text)| Fault::at(field, text)).into_iter().collect();
+        if thresholds.is_empty() {
+            remarks.push(Fault::at("", "no threshold that has an effect: nothing is limited by it"));
+        }
+        remarks
+    }
+
+    fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {
+        let mut error = ConfigError::default();
+        let thresholds = config.thresholds.read(|field, _, text| error.add(Fault::at(field, text)));
+        error.or(Self { thresholds })
+    }
+
+    fn state(&self, _: &Core) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policies::testing;
+
+    #[test]
+    fn thresholds_are_read_one_by_one() {
+        let read = |config| testing::compile::<CircuitBreaker>(config).expect("valid").thresholds;
+        assert_eq!(
+            read("thresholds: {maxConnections: 10, maxPendingRequests: 0, maxRequests: '20', maxRetries: 0}"),
+            Thresholds { connections: Some(10), pending_requests: Some(0), requests: Some(20), retries: Some(0) }
+        );
+        assert_eq!(read("{}"), Thresholds::default());
+        let some = Thresholds { connections: Some(1), ..Thresholds::default() };
+        let others = Thresholds { connections: Some(2), retries: Some(3), ..Thresholds::default() };
+        assert_eq!(some.or(others), Thresholds { connections: Some(1), retries: Some(3), ..Thresholds::default() });
+    }
+
+    #[test]
+    fn what_has_no_effect_is_remarked() {
+        let nothing = "config: no threshold that has an effect: nothing is limited by it";
+        let pools = "config.thresholds.maxConnectionPools: no effect: a Service has one pool on each core";
+        assert_eq!(testing::remarks::<CircuitBreaker>("{}"), [nothing]);
+        assert_eq!(testing::remarks::<CircuitBreaker>("thresholds: {maxConnectionPools: 2}"), [pools, nothing]);
+        assert_eq!(testing::remarks::<CircuitBreaker>("thresholds: {maxConnectionPools: 2, maxRetries: 1}"), [pools]);
+    }
+
+    #[test]
+    fn every_fault_is_reported() {
+        let faults = testing::faults::<CircuitBreaker>;
+        assert_eq!(
+            faults("thresholds: {maxConnections: 0, maxPendingRequests: 10000001, maxRequests: 0}"),
+            [
+                "config.thresholds.maxConnections: expected 1 to 10000000",
+                "config.thresholds.maxPendingRequests: expected 0 to 10000000",
+                "config.thresholds.maxRequests: expected 1 to 10000000",
+            ]
+        );
+        assert_eq!(
+            faults("thresholds: {maxRetries: -1}"),
+            ["config.thresholds.maxRetries: expected a whole number, 0 or more"]
+        );
+        assert_eq!(faults("thresholds: {maxRetries: 1.5}"), ["config.thresholds.maxRetries: expected a whole number"]);
+        assert_eq!(faults("thresholds: {maxRetries: many}"), ["config.thresholds.maxRetries: expected a whole number"]);
+        assert_eq!(faults("thresholds: [1]"), ["config.thresholds: expected a map, found a list"]);
+    }
+}
