@@ -9,9 +9,11 @@ pub mod headers;
 pub mod policy;
 pub mod reading;
 
+pub mod access_block;
 pub mod basic_authentication;
 pub mod header_injection;
 pub mod header_removal;
+pub mod ip_lists;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -151,6 +153,7 @@ macro_rules! policies {
 }
 
 policies! {
+    "access-block" Inbound => access_block::AccessBlock;
     "circuit-breaker-flex" Outbound;
     "client-id-enforcement-flex" Inbound;
     "cors-flex" Inbound;
@@ -168,8 +171,8 @@ policies! {
     "http-caching-flex" Inbound;
     "idle-timeout-flex" Outbound;
     "injection-protection-flex" Inbound;
-    "ip-allowlist-flex" Inbound;
-    "ip-blocklist-flex" Inbound;
+    "ip-allowlist-flex" Inbound => ip_lists::IpAllowlist;
+    "ip-blocklist-flex" Inbound => ip_lists::IpBlocklist;
     "json-threat-protection-flex" Inbound;
     "jwt-generation-flex" Outbound;
     "jwt-validation-flex" Inbound;

@@ -14,7 +14,8 @@ const PUBLISHED: &str = "
     dataweave-body-transformation-flex dataweave-headers-transformation-flex dataweave-request-filter-flex route
     route-weighted tls-outbound circuit-breaker-flex idle-timeout-flex credential-injection-basic-auth-flex
     credential-injection-oauth2-flex credential-injection-api-key-flex jwt-generation-flex native-aws-lambda
-    native-aws-lambda-flex native-aws-signature-flex message-logging-outbound-flex credential-injection-oauth2-obo";
+    native-aws-lambda-flex native-aws-signature-flex message-logging-outbound-flex credential-injection-oauth2-obo
+    access-block";
 
 #[test]
 fn every_published_name_is_known() {
