@@ -11,6 +11,7 @@ pub mod reading;
 
 pub mod access_block;
 pub mod basic_authentication;
+pub mod cors;
 pub mod header_injection;
 pub mod header_removal;
 pub mod ip_lists;
@@ -156,7 +157,7 @@ policies! {
     "access-block" Inbound => access_block::AccessBlock;
     "circuit-breaker-flex" Outbound;
     "client-id-enforcement-flex" Inbound;
-    "cors-flex" Inbound;
+    "cors-flex" Inbound => cors::Cors;
     "credential-injection-api-key-flex" Outbound;
     "credential-injection-basic-auth-flex" Outbound;
     "credential-injection-oauth2-flex" Outbound;
