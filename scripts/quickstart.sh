@@ -8,14 +8,14 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 
 port=${PORT:-8081} upstream_port=${UPSTREAM_PORT:-28080} management=${MANAGEMENT:-127.0.0.1:9998}
-binary=${CARGO_TARGET_DIR:-target}/release/ringway
+binary=${CARGO_TARGET_DIR:-target}/quick/ringway
 work=$PWD/target/quickstart-$port
 config=configs/quickstart
 
 fail() { echo "error: $*" >&2; exit 1; }
 taken() { (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null; }
 
-[[ -x $binary ]] || fail "$binary is not there: build it with \`cargo build --release\`"
+[[ -x $binary ]] || fail "$binary is not there: build it with \`make quick\`"
 mkdir -p "$work"
 
 taken "$port" && fail "port $port is taken: choose another with \`make run PORT=8082\`"

@@ -108,7 +108,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     let loader = Loader::new(options.config.clone(), Environment::of_process());
     // Before the first reading: what changes in between is read again.
     let (files, named) = tokio::sync::watch::channel(Vec::new());
-    let mut changes = watch::start(loader.roots().paths, named);
+    let mut changes = watch::start(loader.roots().paths, named, loader.debounce().unwrap_or(watch::QUIET));
     let first = match Read::files(&loader, 1, options.allow_partial) {
         Ok(read) => read,
         Err(problems) => {

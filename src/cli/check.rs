@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_problem_shows_its_place_and_its_line() {
-        let (text, errors) = report("  address: http://0.0.0.0:9998\n  policeis: []\n", false);
+        let (text, errors) = report("  address: http://0.0.0.0:9998\n  rinwgay: {}\n", false);
         assert_eq!(errors, 1);
         assert_eq!(
             text,
@@ -131,9 +131,9 @@ mod tests {
   |
 6 |   address: http://0.0.0.0:9998
   |            ^
-warning: a.yaml:7:3: a.spec.policeis: unknown key, did you mean `policies`?
+warning: a.yaml:7:3: a.spec.rinwgay: unknown key, did you mean `ringway`?
   |
-7 |   policeis: []
+7 |   rinwgay: {}
   |   ^
 failed in 1 file: 1 error, 1 warning
 "

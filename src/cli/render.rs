@@ -25,7 +25,9 @@ pub fn problem(problem: &Problem, fatal: bool, files: &[SourceFile], colour: boo
     let file = files.iter().find(|file| file.path == location.file);
     let line = location.line.checked_sub(1).and_then(|index| file?.text.lines().nth(index as usize));
     if let Some(line) = line {
-        let (shown, caret) = excerpt(line, location.column.saturating_sub(1) as usize);
+        // Of a list of names with values, `key` is the name.
+        let is_name = problem.path.ends_with("].key");
+        let (shown, caret) = excerpt(line, location.column.saturating_sub(1) as usize, is_name);
         let number = location.line.to_string();
         let gutter = " ".repeat(number.len());
         let bar = paint("34", "|");
@@ -36,9 +38,9 @@ pub fn problem(problem: &Problem, fatal: bool, files: &[SourceFile], colour: boo
 }
 
 /// The part of a line around a column, and where in it the caret stands.
-fn excerpt(line: &str, column: usize) -> (String, usize) {
+fn excerpt(line: &str, column: usize, key_is_name: bool) -> (String, usize) {
     // A terminal obeys control characters, and a tab is as wide as it likes.
-    let line: Vec<char> = redacted(line).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: Vec<char> = redacted(line, key_is_name).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let caret = column.min(line.len());
     let start = if caret < WIDTH_MAX { 0 } else { caret - WIDTH_MAX / 2 };
     let shown: String = line[start..].iter().take(WIDTH_MAX).collect();
@@ -47,11 +49,16 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
 
 /// The line up to the value of its first sensitive key. A line without a key may be the rest of a password or of a PEM block:
 /// nothing of it.
-fn redacted(line: &str) -> String {
+fn redacted(line: &str, key_is_name: bool) -> String {
     let indent = &line[..line.len() - line.trim_start().len()];
     let item = line.trim_start().strip_prefix("- ");
-    // A log output's header is an item `Authorization Basic ...`.
-    if item.map(str::trim).is_some_and(names_credential) || (item.is_none() && !line.contains(':')) {
+    // A log output's header is an item `Authorization Basic ...`; a name alone is none.
+    if let Some((name, _)) = item.and_then(|item| item.trim().split_once(' '))
+        && names_credential(name.trim_start_matches(['"', '\'']))
+    {
+        return format!("{indent}- {name} {REDACTED}");
+    }
+    if item.is_none() && !line.contains(':') {
         return format!("{indent}{REDACTED}");
     }
     if let Some(at) = line.find("://").filter(|at| line[*at..].contains('@')) {
@@ -63,7 +70,7 @@ fn redacted(line: &str) -> String {
         let value = line[at + 1..].trim();
         // The values of header policies are secret unless they are expressions.
         let secret = is_sensitive(key) || (key.eq_ignore_ascii_case("value") && !value.contains("#["));
-        let names_one = key.eq_ignore_ascii_case("key") && line.contains("value");
+        let names_one = key.eq_ignore_ascii_case("key") && (key_is_name || line.contains("value"));
         if secret && !names_one && !matches!(value, "" | "|" | ">" | "|-" | ">-") {
             return format!("{}: {REDACTED}", &line[..at]);
         }
@@ -91,28 +98,33 @@ mod tests {
             ("    MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "    ***"),
             ("      hunter2", "      ***"),
             ("  - item", "  - item"),
-            ("  - Authorization Basic abc", "  ***"),
+            ("  - Authorization Basic abc", "  - Authorization ***"),
+            ("  - 'Authorization Basic abc'", "  - 'Authorization ***"),
+            ("  - X-Api-Key", "  - X-Api-Key"),
+            ("  - key: x-token", "  - key: ***"),
             ("  address: http://ada:hunter2@host", "  address: http://***"),
             ("é: {\u{feff}password: hunter2}", "é: {\u{feff}password: ***"),
         ] {
-            assert_eq!(redacted(line).trim_end_matches(" "), shown, "{line}");
+            assert_eq!(redacted(line, false).trim_end_matches(" "), shown, "{line}");
         }
+        assert_eq!(redacted("  - key: bad name", true), "  - key: bad name");
+        assert_eq!(redacted("  - {key: bad name, value: v}", true), "  - {key: bad name, value: ***");
     }
 
     #[test]
     fn the_caret_stays_within_what_is_shown() {
-        assert_eq!(excerpt("\ta: b\x1b[31m", 1), (" a: b [31m".into(), 1));
+        assert_eq!(excerpt("\ta: b\x1b[31m", 1, false), (" a: b [31m".into(), 1));
         let long = "x: y ".repeat(100);
-        let (shown, caret) = excerpt(&long, 300);
+        let (shown, caret) = excerpt(&long, 300, false);
         assert!(shown.len() <= WIDTH_MAX && caret <= shown.len());
-        assert_eq!(excerpt("a:", 9), ("a:".into(), 2));
+        assert_eq!(excerpt("a:", 9, false), ("a:".into(), 2));
     }
 
     proptest! {
         /// Lines come from files that are not even YAML.
         #[test]
         fn any_line_can_be_shown(line in "([ -~]|\\PC){0,40}: ?\\PC{0,200}", column in 0usize..300) {
-            let (shown, caret) = excerpt(&line, column);
+            let (shown, caret) = excerpt(&line, column, true);
             prop_assert!(shown.chars().count() <= WIDTH_MAX && caret <= WIDTH_MAX);
         }
     }

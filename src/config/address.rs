@@ -117,13 +117,6 @@ pub fn host_pattern(text: &str) -> Result<String, String> {
     Ok(host)
 }
 
-/// The base of one API is a segment-prefix of the other's, so that one port cannot serve both.
-pub fn bases_clash(one: &str, other: &str) -> bool {
-    let (one, other) = (one.trim_end_matches('/'), other.trim_end_matches('/'));
-    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
-    long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 impl Scheme {
     fn default_port(self) -> Option<u16> {
         match self {
@@ -318,21 +311,6 @@ mod tests {
         assert_eq!(endpoint("[::1]:80"), Ok(Endpoint { host: "::1".into(), port: 80 }));
         for text in ["host", "http://host:80", "host:80/", "[::1]", ":80", ""] {
             assert!(endpoint(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn bases_clash_by_segments() {
-        for (one, other, clash) in [
-            ("/cats", "/cats/dogs", true),
-            ("/cats/", "/cats", true),
-            ("/cats", "/catsdogs", false),
-            ("", "/x", true),
-            ("/", "", true),
-            ("/a/b", "/a/c", false),
-        ] {
-            assert_eq!(bases_clash(one, other), clash, "{one} {other}");
-            assert_eq!(bases_clash(other, one), clash, "{other} {one}");
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    address::{ListenAddress, Scheme, ServiceAddress, bases_clash, host_pattern},
+    address::{ListenAddress, Scheme, ServiceAddress, host_pattern},
     bypass,
     environment::Environment,
     expand::CORS,
@@ -19,6 +19,7 @@ use super::{
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel, Written},
     node::{Located, Node, nearest},
     pattern::oddity_of_path,
+    port::{Occupant, Occupied},
     problem::{Location, Problem, Severity},
     resources::{Contract, Extension, Id, Resource, Secret},
     rule::{RawRule, Rule, Scratch, methods_in_lower_case},
@@ -29,7 +30,7 @@ use super::{
         Target,
     },
     substitute,
-    tls::{Inbound, Outbound, Port, Reading},
+    tls::{Inbound, Outbound, Port, Reading, demands_certificates},
 };
 use crate::{
     policies::{self, Compiled, Role, Site},
@@ -70,6 +71,7 @@ pub fn compile(
         patterns: 0,
         services: HashMap::new(),
         taken: BTreeMap::new(),
+        secured: secured(model, context.environment),
         proxy_protocol: BTreeMap::new(),
         files: context.files.to_vec(),
         intern,
@@ -92,9 +94,10 @@ pub fn compile(
             continue;
         };
         listeners.entry(address.socket).or_default().insert(&hosts, &address.base, apis.len());
-        if address.scheme == Scheme::Https {
+        if compiler.is_https(&address) {
             let (port, _) = ports.entry(address.socket).or_insert_with(|| (Port::default(), api));
             compiler.inbound_tls(api, port);
+            compiler.tls_on_http(api, &address);
         } else {
             compiler.no_tls(api);
         }
@@ -105,6 +108,7 @@ pub fn compile(
     for attachment in &model.orphans {
         compiler.orphan(attachment);
     }
+    compiler.guard(&model.guarded, &mut listeners);
     let mut contexts = BTreeMap::new();
     for (socket, (port, api)) in ports {
         match port.context(socket, context.tickets, compiler.problems) {
@@ -139,19 +143,14 @@ struct Compiler<'c> {
     /// Index into the snapshot, and the path of the service's address.
     services: HashMap<Id, (usize, String)>,
     /// What each port serves already.
-    taken: BTreeMap<SocketAddr, Vec<Taken>>,
+    taken: BTreeMap<SocketAddr, Occupied>,
+    /// Ports that are served with TLS although an address says http, and the API with the policy that wants it.
+    secured: BTreeMap<SocketAddr, Id>,
     /// What an API says first about PROXY protocol on its port, and which one.
     proxy_protocol: BTreeMap<SocketAddr, (bool, Id)>,
     /// Certificates and keys that were read, and whatever else a snapshot is made of besides its documents.
     files: Vec<PathBuf>,
     intern: Intern<'c>,
-}
-
-struct Taken {
-    scheme: Scheme,
-    base: String,
-    hosts: Vec<String>,
-    api: Id,
 }
 
 struct CompiledService {
@@ -272,24 +271,59 @@ impl Compiler<'_> {
             self.problem(Severity::Error, location, path, "the port is that of the probe");
             return None;
         }
+        let https = self.is_https(&address);
         let taken = self.taken.entry(address.socket).or_default();
-        let clash = taken.iter().find_map(|other| {
-            if bases_clash(&other.base, &address.base) && hosts_meet(&other.hosts, hosts) {
-                Some(format!("the base path clashes with that of ApiInstance `{}` on the same port", other.api))
-            } else if other.scheme != address.scheme {
-                Some(format!("ApiInstance `{}` uses the port for {}", other.api, other.scheme))
-            } else {
-                None
+        let clash = taken.clash(&address.base, hosts);
+        // Of what stands in the way the first is told; all of a port are served alike.
+        let other = taken.first().filter(|other| other.https != https);
+        let text = match (clash, other) {
+            (Some(clash), other) if other.is_none_or(|other| other.api == clash.api) => {
+                format!("the base path clashes with that of ApiInstance `{}` on the same port", clash.api)
             }
-        });
-        if let Some(text) = clash {
-            self.problem(Severity::Error, location, path, text);
-            return None;
+            (_, Some(other)) => {
+                let scheme = if other.https { Scheme::Https } else { Scheme::Http };
+                format!("ApiInstance `{}` uses the port for {scheme}", other.api)
+            }
+            _ => {
+                taken.add(&address.base, hosts, Occupant { https, api: api.id.clone() });
+                self.proxy_protocol(api, address.socket);
+                return Some(address);
+            }
+        };
+        self.problem(Severity::Error, location, path, text);
+        None
+    }
+
+    /// Whether its port is served with TLS: what an address says is not all.
+    fn is_https(&self, address: &ListenAddress) -> bool {
+        address.scheme == Scheme::Https || self.secured.contains_key(&address.socket)
+    }
+
+    /// An address that says http, on a port that is served with TLS.
+    fn tls_on_http(&mut self, api: &ApiModel, address: &ListenAddress) {
+        let Some(by) = self.secured.get(&address.socket).filter(|_| address.scheme == Scheme::Http) else { return };
+        let text = if *by == api.id {
+            "the address says http, but a `tls` policy is bound to it: the port is for TLS alone; write https".into()
+        } else {
+            format!(
+                "the address says http, but the `tls` policy of ApiInstance `{by}` is for the same port: it is for TLS alone; write https"
+            )
+        };
+        let path = format!("{}.spec.address", api.id.name);
+        self.problem(Severity::Warning, &api.address.location, path, text);
+    }
+
+    /// Takes away the ports on which an API that has errors demands client certificates: nobody is served there without.
+    fn guard(&mut self, guarded: &[(Id, Located<String>)], listeners: &mut BTreeMap<SocketAddr, ApiIndex>) {
+        for (api, address) in guarded {
+            let Ok(ListenAddress { socket, .. }) = ListenAddress::parse(&address.value) else { continue };
+            let shared = self.taken.get(&socket).is_some_and(|taken| taken.iter().any(|other| other.api != *api));
+            if shared && listeners.remove(&socket).is_some() {
+                let text = "it demands client certificates and has errors: its port is not opened for others either";
+                let path = format!("{}.spec.address", api.name);
+                self.problem(Severity::Error, &address.location, path, text);
+            }
         }
-        let (base, hosts) = (address.base.clone(), hosts.to_vec());
-        taken.push(Taken { scheme: address.scheme, base, hosts, api: api.id.clone() });
-        self.proxy_protocol(api, address.socket);
-        Some(address)
     }
 
     /// The header comes before anything tells which API is meant, so those of a port cannot differ.
@@ -387,11 +421,14 @@ impl Compiler<'_> {
         }
     }
 
-    /// An address without TLS: such a policy has nothing to do there.
+    /// An address without TLS, where a Selector's policy has nothing to do.
     fn no_tls(&mut self, api: &ApiModel) {
         for attachment in api.policies.iter().filter(|attachment| is_policy(attachment, "tls")) {
             let path = format!("{}.policyRef.name", attachment.written.path);
-            let text = "the address is http: the policy has no effect";
+            let text = format!(
+                "the address of ApiInstance `{}` is http: this policy of a Selector has no effect on it",
+                api.id
+            );
             self.problem(Severity::Warning, &attachment.policy.location, path, text);
         }
     }
@@ -590,9 +627,25 @@ impl Compiler<'_> {
     }
 }
 
-/// Whether two APIs answer for a host that is written the same: the more exact one is no clash, it goes first.
-fn hosts_meet(one: &[String], other: &[String]) -> bool {
-    one.is_empty() && other.is_empty() || one.iter().any(|host| other.contains(host))
+/// The ports that an API's `tls` policy turns to TLS although its address says http: one that was given to this API does, and
+/// one that a Selector gave to many where it demands client certificates. Plain text is never served where one must be shown.
+fn secured(model: &Model, environment: &Environment) -> BTreeMap<SocketAddr, Id> {
+    let wants = |attachment: &Attachment| {
+        let demands = || {
+            attachment.refused
+                || attachment.written.config.as_ref().is_some_and(|config| demands_certificates(config, environment))
+        };
+        is_policy(attachment, "tls") && (!attachment.selected || demands())
+    };
+    let mut secured = BTreeMap::new();
+    for api in model.apis.iter().filter(|api| api.policies.iter().any(wants)) {
+        if let Ok(address) = ListenAddress::parse(&api.address.value)
+            && address.scheme == Scheme::Http
+        {
+            secured.entry(address.socket).or_insert_with(|| api.id.clone());
+        }
+    }
+    secured
 }
 
 fn is_policy(attachment: &Attachment, name: &str) -> bool {

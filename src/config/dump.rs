@@ -246,6 +246,7 @@ fn settings_json(settings: &Settings) -> Value {
             ServerHeader::None => "".into(),
             ServerHeader::Remove => false.into(),
         },
+        "via": &settings.via,
         "forwardClientCert": format!("{:?}", settings.forward_client_cert),
         "rewriteHostHeader": settings.rewrite_host_header,
         "preserveRequestId": settings.preserve_request_id,

@@ -13,6 +13,7 @@ use super::{
     },
     settings::{self, ForwardClientCert, ServerHeader, Settings, TrustedProxies},
 };
+use crate::http::{authority::Authority, bytes};
 
 /// A day. Longer waits are taken for a mistake in the unit.
 const SECONDS_MAX: f64 = 86_400.0;
@@ -59,6 +60,9 @@ impl Sections {
                 }
                 if section.to_come {
                     warn("not implemented yet".into());
+                }
+                if section.name == "resourceLimits" {
+                    warn("no effect: as many resources are loaded as there are".into());
                 }
                 if merged.contains_key(section.name) {
                     warn("set by an earlier Configuration as well; this one counts".into());
@@ -120,6 +124,10 @@ pub fn settings(sections: &Sections, environment: &Environment, problems: &mut V
 }
 
 fn probe_port(probe: Probe, mut checked: Checked<'_>) -> Option<u16> {
+    if let Some(path) = probe.path.filter(|path| path.value.trim_end_matches('/') != "/probes") {
+        let text = "no effect: the paths are /probes/readiness and /probes/liveness";
+        checked.warn("path", path.location, text.into());
+    }
     let port = probe.port.unwrap_or(Located { value: PROBE_PORT, location: Location::default() });
     if !probe.enabled.unwrap_or(true) {
         return None;
@@ -207,6 +215,14 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
             checked.error("serverHeader", name.location, "not a header value".into());
         }
     }
+    if let Some(name) = ringway.via.filter(|name| !name.value.is_empty()) {
+        // `host[:port]` or a pseudonym (RFC 9110 section 7.6.3).
+        let is_host = |text: &str| Authority::parse(text.as_bytes()).is_some();
+        match bytes::is_token(name.value.as_bytes()) || is_host(&name.value) {
+            true => settings.via = Some(name.value),
+            false => checked.error("via", name.location, "expected a name, or a host and port".into()),
+        }
+    }
     settings.access_log = ringway.access_log.and_then(access_log);
 }
 
@@ -245,6 +261,11 @@ impl Checked<'_> {
         }
         let path = format!("{}.{field}", self.path);
         self.problems.push(Problem { severity: Severity::Error, location, path, text });
+    }
+
+    fn warn(&mut self, field: &str, location: Location, text: String) {
+        let path = format!("{}.{field}", self.path);
+        self.problems.push(Problem { severity: Severity::Warning, location, path, text });
     }
 
     fn count(
@@ -299,6 +320,9 @@ fn from_environment(settings: &mut Settings, environment: &Environment, problems
         });
     variables.seconds(&["FLEX_UPSTREAM_RESPONSE_TIMEOUT_SECONDS"], |time| timeouts.upstream_response = non_zero(time));
     variables.seconds(&["FLEX_SERVICE_ENVOY_DRAIN_TIME"], |time| timeouts.drain = time);
+    if let Some(Err(text)) = debounce(environment) {
+        variables.error(DEBOUNCE, text);
+    }
     variables.switch("FLEX_PRESERVE_EXTERNAL_REQUEST_ID", |on| settings.preserve_request_id = on);
     variables.switch("FLEX_REWRITE_HOST_HEADER", |on| settings.rewrite_host_header = on);
     variables.forward_client_cert("FLEX_FORWARD_CLIENT_CERT_DETAILS", &mut settings.forward_client_cert);
@@ -307,6 +331,41 @@ fn from_environment(settings: &mut Settings, environment: &Environment, problems
             settings.server_header = ServerHeader::Remove;
         }
     });
+}
+
+const DEBOUNCE: &str = "FLEX_SYNC_DEBOUNCE_TIME";
+
+/// How long files must have been left alone before they are read again. It holds from the start of the process on.
+pub fn debounce(environment: &Environment) -> Option<Result<Duration, String>> {
+    let text = environment.filled(DEBOUNCE)?.trim();
+    let expected = || "expected a duration such as `5s`, `500ms` or `1m30s`".to_owned();
+    Some(written_duration(text).ok_or_else(expected).and_then(duration))
+}
+
+/// Seconds of a number alone, or of numbers with their units as Go writes them.
+fn written_duration(text: &str) -> Option<f64> {
+    let number = |text: &str| {
+        let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        text.parse::<f64>().ok().filter(|_| plain)
+    };
+    if let Some(seconds) = number(text) {
+        return Some(seconds);
+    }
+    let (mut rest, mut seconds) = (text, 0.0);
+    while !rest.is_empty() {
+        let (digits, behind) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic())?);
+        let (unit, behind) = behind.split_at(behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len()));
+        let factor = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        seconds += number(digits)? * factor;
+        rest = behind;
+    }
+    Some(seconds)
 }
 
 fn non_zero(time: Duration) -> Option<Duration> {
@@ -478,6 +537,26 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn the_pause_before_a_reload_is_a_duration() {
+        let seconds = |text| {
+            let found = debounce(&Environment::from([(DEBOUNCE, text)]));
+            found.map(|time| time.map(|time| time.as_secs_f64()))
+        };
+        for (text, expected) in
+            [("5s", 5.0), (" 500ms ", 0.5), ("1m30s", 90.0), ("1.5s", 1.5), ("7", 7.0), ("0", 0.0), ("1h", 3600.0)]
+        {
+            assert_eq!(seconds(text), Some(Ok(expected)), "{text}");
+        }
+        assert_eq!(seconds(""), None);
+        for text in ["soon", "5 s", "-5s", "s", "5x", "5s5", "inf", "1e3s", "9".repeat(400).as_str()] {
+            assert!(matches!(seconds(text), Some(Err(_))), "{text}");
+        }
+        let (_, problems) = effective("  timeouts: {}\n", Environment::from([(DEBOUNCE, "soon")]));
+        let text = "FLEX_SYNC_DEBOUNCE_TIME: expected a duration such as `5s`, `500ms` or `1m30s`";
+        assert_eq!(problems, [text]);
     }
 
     #[test]

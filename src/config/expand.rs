@@ -12,14 +12,20 @@ use super::{
         ApiInstance, DestinationRef, Id, InlineRoute, InlineService, Kind, PolicyBinding, PolicyRef, RefusedBinding,
         Resource, Resources, RoutePolicy, Selector, ServiceRingway, TargetRef, WeightedRoutePolicy,
     },
-    substitute,
+    substitute, tls,
 };
 use crate::policies::{self, Role};
 
 /// Everything in its expanded form, sorted; what has no effect or cannot be right becomes a problem.
 pub fn expand(resources: &Resources, environment: &Environment, problems: &mut Vec<Problem>) -> Model {
-    let mut expansion =
-        Expansion { resources, environment, problems, model: Model::default(), services: HashMap::new() };
+    let mut expansion = Expansion {
+        resources,
+        environment,
+        problems,
+        model: Model::default(),
+        apis: HashMap::new(),
+        services: HashMap::new(),
+    };
     for service in &resources.services {
         expansion.add_service(ServiceModel {
             id: service.id.clone(),
@@ -33,21 +39,45 @@ pub fn expand(resources: &Resources, environment: &Environment, problems: &mut V
     for api in &resources.apis {
         expansion.api(api);
     }
+    let refused = resources.refused_apis().filter(|api| demands_certificates(&api.spec, environment));
+    expansion.model.guarded = refused.map(|api| (api.id.clone(), api.spec.address.clone())).collect();
     for binding in &resources.bindings {
         expansion.binding(binding);
     }
     for binding in &resources.refused_bindings {
         expansion.refused_binding(binding);
     }
+    for contract in &resources.contracts {
+        let path = format!("{}.spec", contract.id.name);
+        let text = "no policy reads contracts: not implemented yet";
+        expansion.problem(Severity::Warning, &contract.location, path, text);
+    }
     let Expansion { mut model, .. } = expansion;
     for api in &mut model.apis {
         api.policies.sort_by(|one, other| rank(one).cmp(&rank(other)));
         api.routes.sort_by_key(|route| (route.order, route.position));
+        // What has errors may say elsewhere than where it is read which requests a route takes.
+        if !resources.refused.contains(&(Kind::ApiInstance, api.id.clone())) {
+            unreachable_routes(api, problems);
+        }
     }
     for service in &mut model.services {
         service.policies.sort_by(|one, other| rank(one).cmp(&rank(other)));
     }
     model
+}
+
+/// Warns of routes that no request gets to.
+fn unreachable_routes(api: &ApiModel, problems: &mut Vec<Problem>) {
+    let mut warn = |location: &Location, path: String, text: String| {
+        problems.push(Problem { severity: Severity::Warning, location: location.clone(), path, text });
+    };
+    let mut routes = api.routes.iter();
+    let Some(first) = routes.find(|route| take_everything(route.written.rules.as_ref())) else { return };
+    for route in routes {
+        let text = format!("no request gets here: route `{}` ahead of it takes every one", first.name);
+        warn(&route.written.location, route.written.path.clone(), text);
+    }
 }
 
 /// CORS first, then by order; inline policies in list order ahead of the bindings of their order, those by identity.
@@ -64,6 +94,8 @@ struct Expansion<'r> {
     environment: &'r Environment,
     problems: &'r mut Vec<Problem>,
     model: Model,
+    /// Where in the model an API is.
+    apis: HashMap<Id, usize>,
     /// Where in the model a service is.
     services: HashMap<Id, usize>,
 }
@@ -79,6 +111,8 @@ enum Target {
 #[derive(Default)]
 struct Found {
     targets: Vec<Target>,
+    /// By a Selector.
+    selected: bool,
     /// The reference is wrong, and these are what it may have meant.
     guessed: bool,
 }
@@ -105,6 +139,7 @@ impl Expansion<'_> {
 
     fn api(&mut self, api: &Resource<ApiInstance>) {
         let index = self.model.apis.len();
+        self.apis.insert(api.id.clone(), index);
         self.model.apis.push(ApiModel {
             id: api.id.clone(),
             labels: api.labels.clone(),
@@ -129,6 +164,7 @@ impl Expansion<'_> {
                 order: DEFAULT_ORDER,
                 inline_at: Some(at),
                 shadow: policy.ringway.is_shadow(),
+                selected: false,
                 refused: false,
             };
             if is_route(&attachment.policy.value) {
@@ -150,13 +186,14 @@ impl Expansion<'_> {
     ) -> usize {
         let id = Id::new(&api.id.namespace, &format!("{}-{key}", api.id.name));
         let path = format!("{}.spec.services.{key}", api.id.name);
+        let policies = self.outbound_policies(&id, service, &path);
         self.add_service(ServiceModel {
             id: id.clone(),
             labels: BTreeMap::new(),
             address: service.address.clone(),
             path: path.clone(),
             ringway: ServiceRingway::default(),
-            policies: Vec::new(),
+            policies,
         });
         let all = [InlineRoute::default()];
         let routes = if service.routes.is_empty() { &all[..] } else { &service.routes };
@@ -181,10 +218,37 @@ impl Expansion<'_> {
         place + routes.len()
     }
 
+    /// The policies of one service of the inline form. What is none of a Service is refused where it is compiled.
+    fn outbound_policies(&mut self, service: &Id, inline: &InlineService, path: &str) -> Vec<Attachment> {
+        let mut attachments = Vec::with_capacity(inline.policies.len());
+        for (at, policy) in inline.policies.iter().enumerate() {
+            let path = format!("{path}.policies[{at}]");
+            attachments.push(Attachment {
+                written: self.written(path, &policy.policy_ref, &policy.config, &policy.rules),
+                kind: Kind::Service.name(),
+                id: Id::new(
+                    &service.namespace,
+                    &format!("{}-{}-{}", service.name, policy.policy_ref.name.value, at + 1),
+                ),
+                policy: policy.policy_ref.name.clone(),
+                order: DEFAULT_ORDER,
+                inline_at: Some(at),
+                shadow: policy.ringway.is_shadow(),
+                selected: false,
+                refused: false,
+            });
+        }
+        attachments
+    }
+
     fn binding(&mut self, binding: &Resource<PolicyBinding>) {
         let spec = &binding.spec;
         let found = self.targets(&binding.id, &binding.location, &spec.target_ref);
         let path = format!("{}.spec", binding.id.name);
+        if spec.order.is_some() && is_of_connections(&spec.policy_ref.name.value) {
+            let text = "no effect: the policy is of connections, not of a chain";
+            self.problem(Severity::Warning, &spec.policy_ref.name.location, format!("{path}.order"), text);
+        }
         let written = self.written(path, &spec.policy_ref, &spec.config, &spec.rules);
         let attachment = Attachment {
             written,
@@ -194,6 +258,7 @@ impl Expansion<'_> {
             order: spec.order.unwrap_or(DEFAULT_ORDER),
             inline_at: None,
             shadow: spec.ringway.is_shadow(),
+            selected: found.selected,
             refused: found.guessed,
         };
         if found.targets.is_empty() && !is_route(&attachment.policy.value) {
@@ -217,7 +282,8 @@ impl Expansion<'_> {
             return;
         }
         let RefusedBinding { id, location, policy, target_ref, rules } = binding;
-        for target in self.targets(id, location, target_ref).targets {
+        let Found { targets, selected, .. } = self.targets(id, location, target_ref);
+        for target in targets {
             let policies = match target {
                 Target::Api(index) => &mut self.model.apis[index].policies,
                 Target::Service(index) => &mut self.model.services[index].policies,
@@ -236,6 +302,7 @@ impl Expansion<'_> {
                 order: DEFAULT_ORDER,
                 inline_at: None,
                 shadow: false,
+                selected,
                 refused: true,
             });
         }
@@ -253,6 +320,12 @@ impl Expansion<'_> {
         if let Some(misplaced) = &policy.config {
             let text = "belongs beside `policyRef`, not within it";
             self.problem(Severity::Warning, misplaced.location(), format!("{path}.policyRef.config"), text);
+        }
+        if let Some(rules) = rules
+            && is_of_connections(&policy.name.value)
+        {
+            let text = "no effect: the policy is of connections, and holds for every request on them";
+            self.problem(Severity::Warning, rules.location(), format!("{path}.rules"), text);
         }
         Written { path, location, config, config_key, rules: rules.clone() }
     }
@@ -278,11 +351,11 @@ impl Expansion<'_> {
             return Found::default();
         };
         let id = Id::new(target.namespace.as_deref().unwrap_or(&binding.namespace), &name.value);
-        if apis && let Some(index) = self.model.apis.iter().position(|api| api.id == id) {
-            return Found { targets: vec![Target::Api(index)], guessed };
+        if apis && let Some(&index) = self.apis.get(&id) {
+            return Found { targets: vec![Target::Api(index)], selected: false, guessed };
         }
         if services && let Some(&index) = self.services.get(&id) {
-            return Found { targets: vec![Target::Service(index)], guessed };
+            return Found { targets: vec![Target::Service(index)], selected: false, guessed };
         }
         let refused = |wanted, kind| wanted && self.resources.refused.contains(&(kind, id.clone()));
         if !refused(apis, Kind::ApiInstance) && !refused(services, Kind::Service) {
@@ -322,7 +395,7 @@ impl Expansion<'_> {
             let text = "nothing has these labels: the policy has no effect";
             self.problem(Severity::Warning, location, format!("{path}.selector"), text);
         }
-        Found { targets, guessed }
+        Found { targets, selected: true, guessed }
     }
 
     /// A `route` or `route-weighted` policy.
@@ -405,6 +478,32 @@ impl Expansion<'_> {
             String::new()
         })
     }
+}
+
+/// Whether one of its own `tls` policies demands client certificates.
+fn demands_certificates(api: &ApiInstance, environment: &Environment) -> bool {
+    let is_tls = |name: &str| policies::lookup(name).is_some_and(|entry| entry.name == "tls");
+    let mut tls = api.policies.iter().filter(|policy| is_tls(&policy.policy_ref.name.value));
+    tls.any(|policy| {
+        let config = policy.config.as_ref().or(policy.policy_ref.config.as_ref());
+        config.is_some_and(|config| tls::demands_certificates(config, environment))
+    })
+}
+
+/// `tls` and `tls-outbound`.
+fn is_of_connections(policy: &str) -> bool {
+    policies::lookup(policy).is_some_and(|entry| entry.role == Role::Transport)
+}
+
+/// Whether rules leave no request to a route behind them. A pattern that says so in another way is not recognised.
+fn take_everything(rules: Option<&Node>) -> bool {
+    const PATHS: [&str; 6] = [".*", "(.*)", "/.*", "/(.*)", "(/.*)", "(/)(.*)"];
+    let any = |rule: &Node| {
+        let [entry] = rule.entries() else { return rule.is_null() || rule.is_map() && rule.entries().is_empty() };
+        let path = entry.key.eq_ignore_ascii_case("path").then(|| entry.value.as_str()).flatten();
+        path.is_some_and(|path| PATHS.contains(&path))
+    };
+    rules.is_none_or(|rules| rules.is_null() || rules.is_list() && (rules.iter().len() == 0 || rules.iter().any(any)))
 }
 
 fn is_route(policy: &str) -> bool {

@@ -1,10 +1,12 @@
 //! Files to resources, and resources to an outcome: the two calls that `run`, a reload, `check` and `dump` share.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -71,6 +73,12 @@ impl Loader {
     /// What to watch. A directory that is made later counts, so it is asked again on each load.
     pub fn roots(&self) -> Roots {
         Roots::choose(&self.given, &self.environment)
+    }
+
+    /// How long files must have been left alone before a reload, where the environment says so. What is wrong there is a
+    /// problem of each load.
+    pub fn debounce(&self) -> Option<Duration> {
+        effective::debounce(&self.environment).and_then(Result::ok)
     }
 
     pub fn load(&self) -> Loaded {
@@ -186,7 +194,8 @@ impl Outcome {
 
 /// A Selector's policy has the same problem at each target: it is told once.
 fn sort(problems: &mut Vec<Problem>, files: &[SourceFile]) {
-    let place = |path: &Arc<PathBuf>| files.iter().position(|file| file.path == *path).unwrap_or(usize::MAX);
+    let places: HashMap<_, _> = files.iter().enumerate().rev().map(|(at, file)| (&file.path, at)).collect();
+    let place = |path: &Arc<PathBuf>| places.get(path).copied().unwrap_or(usize::MAX);
     problems.sort_by_cached_key(|problem| {
         let Location { file, line, column } = &problem.location;
         (place(file), file.clone(), *line, *column, problem.path.clone(), problem.text.clone())

@@ -26,6 +26,7 @@ mod compile;
 pub mod endpoints;
 pub mod hash;
 pub mod pattern;
+mod port;
 pub mod rule;
 pub mod snapshot;
 mod tls;

@@ -21,6 +21,9 @@ pub struct Model {
     /// In the order of the files.
     pub apis: Vec<ApiModel>,
     pub services: Vec<ServiceModel>,
+    /// Addresses of APIs that have errors and ask for client certificates: where the good documents may serve, their ports
+    /// may not do without.
+    pub guarded: Vec<(Id, Located<String>)>,
     /// Policies without a target: they have no effect, but may have mistakes.
     pub orphans: Vec<Attachment>,
 }
@@ -61,6 +64,8 @@ pub struct Attachment {
     pub inline_at: Option<usize>,
     /// `ringway.mode: shadow`.
     pub shadow: bool,
+    /// A Selector found the target: nobody has named it.
+    pub selected: bool,
     /// Its document has an error. Where the good documents may serve all the same, it refuses what it was to govern.
     pub refused: bool,
 }

@@ -61,6 +61,12 @@ fn endpoints(written: &[Located<String>], checked: &mut Checked<'_>) -> Vec<Endp
 }
 
 fn retries(written: &resources::Retries, checked: &mut Checked<'_>) -> Retries {
+    // What is ahead of an error, the error says.
+    if written.attempts.as_ref().is_none_or(|attempts| attempts.value == 0)
+        && let Some(budget) = written.budget_percent.as_ref().filter(|budget| budget.value <= 100)
+    {
+        checked.warn("retries", &budget.location, "no effect without `attempts`: nothing is tried again".into());
+    }
     let on = |reason| match &written.on {
         Some(reasons) => reasons.contains(&reason),
         None => reason == RetryOn::ConnectFailure,
@@ -108,6 +114,11 @@ impl Checked<'_> {
     fn error(&mut self, field: &str, location: &Location, text: String) {
         let (path, location) = (format!("{}.{field}", self.path), location.clone());
         self.problems.push(Problem { severity: Severity::Error, location, path, text });
+    }
+
+    fn warn(&mut self, field: &str, location: &Location, text: String) {
+        let (path, location) = (format!("{}.{field}", self.path), location.clone());
+        self.problems.push(Problem { severity: Severity::Warning, location, path, text });
     }
 
     fn number(

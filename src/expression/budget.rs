@@ -2,7 +2,7 @@
 
 use super::{EvaluationError, Fault, tree::At};
 
-/// Steps of one evaluation: each node, each item looked at, each 64 bytes of a string read. About a millisecond.
+/// Steps of one evaluation: each node, each item looked at, each 64 bytes of a string read. Some milliseconds at worst.
 pub const STEPS_MAX: u32 = 200_000;
 /// Bytes of new strings and lists in one evaluation: a payload of 1 MiB with words around it fits.
 pub const OUTPUT_BYTES_MAX: usize = 2 << 20;

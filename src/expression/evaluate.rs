@@ -42,9 +42,9 @@ impl<'a> Evaluator<'a, '_> {
                 value
             }
             Node::Call(function, arguments, at) => call::call(self, *function, arguments, *at)?,
-            Node::Join(operands, at) => self.join(operands, *at)?,
-            Node::And(operands, at) => self.until(operands, *at, "`and`", false)?,
-            Node::Or(operands, at) => self.until(operands, *at, "`or`", true)?,
+            Node::Join(operands) => self.join(operands)?,
+            Node::And(operands) => self.until(operands, "`and`", false)?,
+            Node::Or(operands) => self.until(operands, "`or`", true)?,
             Node::Remove(operands, at) => {
                 let [left, right] = &**operands;
                 let (left, right) = (self.value(left)?, self.value(right)?);
@@ -84,8 +84,9 @@ impl<'a> Evaluator<'a, '_> {
             Input::Header(name) => context.header(name).into(),
             Input::QueryParams => query_params(context),
             Input::QueryParam(name) => {
-                self.budget.read(At::NOWHERE, context.query_string().map_or(0, str::len))?;
-                context.query_param(name).into()
+                let members = Members::QueryParams(context);
+                self.budget.read(At::NOWHERE, members.work())?;
+                members.get(name)
             }
             Input::Authentication => Value::Object(Members::Authentication(context)),
             Input::Identity(name) => identity(context, *name),
@@ -102,9 +103,9 @@ impl<'a> Evaluator<'a, '_> {
     }
 
     /// `and` ends at the first false, `or` at the first true.
-    fn until(&mut self, operands: &'a [Node], at: At, what: &'static str, end: bool) -> Outcome<Value<'a>> {
-        for operand in operands {
-            if self.condition(operand, at, what)? == end {
+    fn until(&mut self, operands: &'a [(Node, At)], what: &'static str, end: bool) -> Outcome<Value<'a>> {
+        for (operand, at) in operands {
+            if self.condition(operand, *at, what)? == end {
                 return Ok(Value::Boolean(end));
             }
         }
@@ -233,8 +234,8 @@ impl<'a> Evaluator<'a, '_> {
     }
 
     /// `++`: arrays with arrays, all else as text. The first operand decides; a body can be either, and asks the second.
-    fn join(&mut self, operands: &'a [Node], at: At) -> Outcome<Value<'a>> {
-        let [first, second, others @ ..] = operands else { return Ok(Value::Null) };
+    fn join(&mut self, operands: &'a [(Node, At)]) -> Outcome<Value<'a>> {
+        let [(first, first_at), (second, second_at), others @ ..] = operands else { return Ok(Value::Null) };
         let (first, second) = (self.value(first)?, self.value(second)?);
         let joins_lists = match &first {
             Value::List(_) => true,
@@ -243,20 +244,20 @@ impl<'a> Evaluator<'a, '_> {
         };
         if joins_lists {
             let mut items = Vec::new();
-            self.add_items(&mut items, first, at)?;
-            self.add_items(&mut items, second, at)?;
-            for operand in others {
+            self.add_items(&mut items, first, *first_at)?;
+            self.add_items(&mut items, second, *second_at)?;
+            for (operand, at) in others {
                 let value = self.value(operand)?;
-                self.add_items(&mut items, value, at)?;
+                self.add_items(&mut items, value, *at)?;
             }
             return Ok(Value::List(List::Items(items)));
         }
         let mut text = String::new();
-        self.add_text(&mut text, first, at)?;
-        self.add_text(&mut text, second, at)?;
-        for operand in others {
+        self.add_text(&mut text, first, *first_at)?;
+        self.add_text(&mut text, second, *second_at)?;
+        for (operand, at) in others {
             let value = self.value(operand)?;
-            self.add_text(&mut text, value, at)?;
+            self.add_text(&mut text, value, *at)?;
         }
         Ok(Value::String(Cow::Owned(text)))
     }
@@ -379,6 +380,9 @@ fn is_list(value: &Value<'_>) -> bool {
     matches!(value, Value::List(_))
 }
 
+/// What writing out a number costs, as if it were so many bytes of a string.
+const WRITTEN_BYTES: usize = 256;
+
 /// How equality sees strings, numbers and booleans.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaves {
@@ -431,6 +435,8 @@ pub(super) fn equal(a: &Value<'_>, b: &Value<'_>, leaves: Leaves, at: At, budget
             Ok(true)
         }
         _ if leaves == Leaves::AsStrings => {
+            // A number may have to be written out for it.
+            budget.read(at, WRITTEN_BYTES)?;
             let (Some(a), Some(b)) = (a.view().scalar_text(), b.view().scalar_text()) else { return Ok(false) };
             budget.read(at, a.len().min(b.len()))?;
             Ok(a == b)

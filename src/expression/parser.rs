@@ -73,6 +73,7 @@ impl<'t> Parser<'t, '_> {
     /// The loosest level: `++`, `--`, `default` and functions written between their arguments.
     fn expression(&mut self) -> Outcome<Parsed> {
         self.enter()?;
+        let start = At(self.peek().at);
         let mut left = self.or()?;
         loop {
             let token = self.peek();
@@ -88,6 +89,7 @@ impl<'t> Parser<'t, '_> {
                 name => Some(self.between(name, at)?),
             };
             self.at += 1;
+            let right_start = At(self.peek().at);
             let right = self.or()?;
             self.remark_binding(word, at, left.bare, right.bare);
             let depth = left.depth.max(right.depth);
@@ -97,13 +99,16 @@ impl<'t> Parser<'t, '_> {
                 (Some(function), _, node) => {
                     Parsed::above(Node::Call(function, vec![node, right.node], position), depth, at, None)?
                 }
-                (None, "++", Node::Join(mut operands, first)) => {
-                    operands.push(right.node);
+                (None, "++", Node::Join(mut operands)) => {
+                    operands.push((right.node, right_start));
                     // The chain stays one node; only a deeper operand makes it deeper.
                     let depth = (left_depth - 1).max(right_depth);
-                    Parsed::above(Node::Join(operands, first), depth, at, None)?
+                    Parsed::above(Node::Join(operands), depth, at, None)?
                 }
-                (None, "++", node) => Parsed::above(Node::Join(vec![node, right.node], position), depth, at, None)?,
+                (None, "++", node) => {
+                    let operands = vec![(node, start), (right.node, right_start)];
+                    Parsed::above(Node::Join(operands), depth, at, None)?
+                }
                 (None, "--", node) => {
                     Parsed::above(Node::Remove(Box::new([node, right.node]), position), depth, at, None)?
                 }
@@ -138,21 +143,23 @@ impl<'t> Parser<'t, '_> {
         &mut self,
         word: &'static str,
         operand: fn(&mut Self) -> Outcome<Parsed>,
-        node: fn(Vec<Node>, At) -> Node,
+        node: fn(Vec<(Node, At)>) -> Node,
     ) -> Outcome<Parsed> {
+        let start = At(self.peek().at);
         let first = operand(self)?;
         let at = self.peek().at;
         if !self.take_name(word) {
             return Ok(first);
         }
         let mut depth = first.depth;
-        let mut operands = vec![first.node];
+        let mut operands = vec![(first.node, start)];
         loop {
+            let start = At(self.peek().at);
             let next = operand(self)?;
             depth = depth.max(next.depth);
-            operands.push(next.node);
+            operands.push((next.node, start));
             if !self.take_name(word) {
-                return Parsed::above(node(operands, At(at)), depth, at, Some(word));
+                return Parsed::above(node(operands), depth, at, Some(word));
             }
         }
     }

@@ -31,9 +31,10 @@ pub(super) enum Node {
     Select(Box<Node>, Vec<Step>),
     Call(Function, Vec<Node>, At),
     /// Two or more operands: a chain is one node, so its length costs no depth and one allocation.
-    Join(Vec<Node>, At),
-    And(Vec<Node>, At),
-    Or(Vec<Node>, At),
+    /// With the place of each.
+    Join(Vec<(Node, At)>),
+    And(Vec<(Node, At)>),
+    Or(Vec<(Node, At)>),
     Remove(Box<[Node; 2]>, At),
     Default(Box<[Node; 2]>),
     Equal(Box<[Node; 2]>, bool),
@@ -172,9 +173,9 @@ impl Display for Node {
                 separated(f, arguments, |f, argument| write!(f, "{argument}"), ", ")?;
                 f.write_char(')')
             }
-            Self::Join(operands, _) => separated(f, operands, operand, " ++ "),
-            Self::And(operands, _) => separated(f, operands, operand, " and "),
-            Self::Or(operands, _) => separated(f, operands, operand, " or "),
+            Self::Join(operands) => separated(f, operands, |f, (node, _)| operand(f, node), " ++ "),
+            Self::And(operands) => separated(f, operands, |f, (node, _)| operand(f, node), " and "),
+            Self::Or(operands) => separated(f, operands, |f, (node, _)| operand(f, node), " or "),
             Self::Remove(operands, _) => separated(f, &operands[..], operand, " -- "),
             Self::Default(operands) => separated(f, &operands[..], operand, " default "),
             Self::Equal(operands, negated) => {

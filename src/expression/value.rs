@@ -338,7 +338,8 @@ impl<'a> Members<'a> {
         match self {
             Self::Owned(entries) => entries.len() * LOOK_BYTES,
             Self::Element(element) => element.children.len() * LOOK_BYTES,
-            Self::QueryParams(context) => context.query_string().map_or(0, str::len),
+            // A parameter may have two bytes, and each name is decoded.
+            Self::QueryParams(context) => context.query_string().map_or(0, str::len) * LOOK_BYTES,
             _ => 0,
         }
     }

@@ -25,10 +25,10 @@ use tokio::{
 use super::supervise;
 use crate::config::discovery::{is_hidden, is_yaml};
 
-/// A burst of events is over when nothing came for this long,
-const QUIET: Duration = Duration::from_millis(200);
-/// or when it has lasted this long.
-const BURST_MAX: Duration = Duration::from_secs(2);
+/// A burst of events is over when nothing came for this long, unless `FLEX_SYNC_DEBOUNCE_TIME` says otherwise,
+pub const QUIET: Duration = Duration::from_millis(200);
+/// or when it has lasted this many times as long.
+const BURST_PAUSES: u32 = 10;
 const POLL: Duration = Duration::from_secs(2);
 /// Beside inotify: a network file system does not tell what another machine changed.
 const POLL_BESIDE: Duration = Duration::from_secs(60);
@@ -38,12 +38,12 @@ const DIRECTORIES_MAX: usize = 4096;
 
 /// Watches files and directories, existing or not, and beside them the files that the configuration in force names. The
 /// receiver gets one message per change, and at most one waits.
-pub fn start(paths: Vec<PathBuf>, named: watch::Receiver<Vec<PathBuf>>) -> mpsc::Receiver<()> {
+pub fn start(paths: Vec<PathBuf>, named: watch::Receiver<Vec<PathBuf>>, quiet: Duration) -> mpsc::Receiver<()> {
     let (sender, changes) = mpsc::channel(1);
     let mut seen = Scan::of(&paths).files;
     supervise::spawn("configuration watch", move || {
         // After a panic the comparison starts with nothing: one reload too many, none too few.
-        run(paths.clone(), named.clone(), std::mem::take(&mut seen), sender.clone())
+        run(paths.clone(), named.clone(), quiet, std::mem::take(&mut seen), sender.clone())
     });
     changes
 }
@@ -51,6 +51,7 @@ pub fn start(paths: Vec<PathBuf>, named: watch::Receiver<Vec<PathBuf>>) -> mpsc:
 async fn run(
     paths: Vec<PathBuf>,
     mut named: watch::Receiver<Vec<PathBuf>>,
+    quiet: Duration,
     mut seen: Files,
     changes: mpsc::Sender<()>,
 ) {
@@ -92,13 +93,13 @@ async fn run(
                     seen.entry(path).or_insert(stamp);
                 }
             }
-            () = next(&mut events, watches.is_some()) => {}
+            () = next(&mut events, watches.is_some(), quiet) => {}
         }
     }
 }
 
 /// Returns after the next burst of events, or after the time between two looks.
-async fn next(events: &mut mpsc::Receiver<()>, watching: bool) {
+async fn next(events: &mut mpsc::Receiver<()>, watching: bool, quiet: Duration) {
     if !watching {
         return sleep(POLL).await;
     }
@@ -107,8 +108,8 @@ async fn next(events: &mut mpsc::Receiver<()>, watching: bool) {
         Ok(None) => return sleep(POLL).await, // inotify's thread has gone
         Err(_) => return,
     }
-    let end = Instant::now() + BURST_MAX;
-    while let Ok(Some(())) = timeout_at(end.min(Instant::now() + QUIET), events.recv()).await {}
+    let end = Instant::now() + BURST_PAUSES * quiet;
+    while let Ok(Some(())) = timeout_at(end.min(Instant::now() + quiet), events.recv()).await {}
 }
 
 fn say_polling(error: &notify::Error) {
@@ -288,7 +289,7 @@ mod tests {
     async fn saving_renaming_and_deleting_are_changes() {
         let at = directory();
         let file = at.path().join("api.yaml");
-        let mut changes = start(vec![at.path().to_owned()], nothing());
+        let mut changes = start(vec![at.path().to_owned()], nothing(), QUIET);
         write(&file, "a").expect("room");
         one_change(&mut changes).await;
         write(at.path().join("new"), "b").expect("room");
@@ -308,8 +309,8 @@ mod tests {
         }
         symlink("..1", root.join("..data")).expect("room");
         symlink("..data/api.yaml", root.join("api.yaml")).expect("room");
-        let mut directories = start(vec![root.to_owned()], nothing());
-        let mut single = start(vec![root.join("api.yaml")], nothing());
+        let mut directories = start(vec![root.to_owned()], nothing(), QUIET);
+        let mut single = start(vec![root.join("api.yaml")], nothing(), QUIET);
         symlink("..2", root.join("..data_tmp")).expect("room");
         rename(root.join("..data_tmp"), root.join("..data")).expect("the same file system");
         one_change(&mut directories).await;
@@ -320,7 +321,7 @@ mod tests {
     async fn a_directory_created_later_is_watched() {
         let at = directory();
         let path = at.path().join("conf.d");
-        let mut changes = start(vec![path.clone()], nothing());
+        let mut changes = start(vec![path.clone()], nothing(), QUIET);
         create_dir_all(path.join("custom/deep")).expect("room");
         write(path.join("custom/deep/api.yml"), "a").expect("room");
         one_change(&mut changes).await;
@@ -359,8 +360,8 @@ mod tests {
             }
         });
         let began = Instant::now();
-        next(&mut events, true).await;
-        assert!(began.elapsed() >= BURST_MAX && began.elapsed() < BURST_MAX + QUIET);
+        next(&mut events, true, QUIET).await;
+        assert!(began.elapsed() >= BURST_PAUSES * QUIET && began.elapsed() <= (BURST_PAUSES + 1) * QUIET);
         noise.abort();
     }
 }

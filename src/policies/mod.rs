@@ -155,6 +155,8 @@ macro_rules! policies {
 
 policies! {
     "access-block" Inbound => access_block::AccessBlock;
+    "access-log" Inbound;
+    "body-transformation" Inbound;
     "circuit-breaker-flex" Outbound;
     "client-id-enforcement-flex" Inbound;
     "cors-flex" Inbound => cors::Cors;
@@ -165,8 +167,13 @@ policies! {
     "dataweave-body-transformation-flex" Inbound;
     "dataweave-headers-transformation-flex" Inbound;
     "dataweave-request-filter-flex" Inbound;
+    "graphql-introspection-control-flex" Inbound;
+    "graphql-operation-limits-flex" Inbound;
+    "graphql-schema-validation-flex" Inbound;
+    "graphql-static-query-complexity-flex" Inbound;
     "header-injection-flex" Inbound => header_injection::HeaderInjection;
     "header-removal-flex" Inbound => header_removal::HeaderRemoval;
+    "header-transformation" Inbound;
     "health-check-flex" Inbound;
     "http-basic-authentication-flex" Inbound => basic_authentication::BasicAuthentication;
     "http-caching-flex" Inbound;
@@ -191,9 +198,11 @@ policies! {
     "response-timeout-flex" Inbound;
     "route" Routing elsewhere;
     "route-weighted" Routing elsewhere;
+    "script-evaluation-transformation" Inbound;
     "soap-validation" Inbound;
     "spec-validation-flex" Inbound;
     "spike-control-flex" Inbound;
+    "sse-logging" Inbound;
     "stream-idle-timeout-flex" Inbound;
     "tls" Transport elsewhere;
     "tls-outbound" Transport elsewhere;

@@ -15,7 +15,9 @@ const PUBLISHED: &str = "
     route-weighted tls-outbound circuit-breaker-flex idle-timeout-flex credential-injection-basic-auth-flex
     credential-injection-oauth2-flex credential-injection-api-key-flex jwt-generation-flex native-aws-lambda
     native-aws-lambda-flex native-aws-signature-flex message-logging-outbound-flex credential-injection-oauth2-obo
-    access-block";
+    graphql-schema-validation-flex graphql-operation-limits-flex graphql-static-query-complexity-flex
+    graphql-introspection-control-flex access-block access-log sse-logging script-evaluation-transformation
+    body-transformation header-transformation";
 
 #[test]
 fn every_published_name_is_known() {

@@ -16,7 +16,11 @@ use crate::{
         rule::{PatternLimit, RuleInput},
         snapshot::relative,
     },
-    http::{authority, target},
+    http::{
+        authority, bytes,
+        head::{BodyLength, RequestHead},
+        target,
+    },
     net::task,
     policies::{At, Exchange, Flow, LocalResponse, chain},
 };
@@ -80,7 +84,13 @@ fn decide(
             request.keep_alive = false;
             return Err(reject::connect().into());
         }
-        b"OPTIONS" if request.path == b"*" => return Err(reject::options().into()),
+        b"PRI" => {
+            // The preface of HTTP/2 and nothing else (RFC 9113 section 11.6): what follows is no HTTP/1.
+            request.keep_alive = false;
+            return Err(reject::reserved_method().into());
+        }
+        b"TRACE" if request.body != BodyLength::None => return Err(reject::trace_with_body().into()),
+        b"OPTIONS" | b"TRACE" => go_further(request)?,
         _ => {}
     }
     if target::normalise(&request.path, request.path_is_plain, &mut workspace.path) {
@@ -139,4 +149,28 @@ fn decide(
         }
     }
     Ok(())
+}
+
+/// Counts `Max-Forwards` down, and answers where this is the last recipient (RFC 9110 section 7.6.2), as for `*`. A value
+/// that is no number means nothing and passes.
+fn go_further(request: &mut RequestHead) -> Result<(), LocalResponse> {
+    const NAME: &[u8] = b"max-forwards";
+    let is_trace = request.method == b"TRACE";
+    if request.path == b"*" {
+        return Err(reject::options());
+    }
+    let left = {
+        let mut values = request.fields.values(NAME);
+        let only = values.next().filter(|_| values.next().is_none());
+        only.and_then(bytes::decimal)
+    };
+    match left {
+        None => Ok(()),
+        Some(0) if is_trace => Err(reject::trace()),
+        Some(0) => Err(reject::options()),
+        Some(left) => {
+            request.fields.set(NAME, (left - 1).to_string().as_bytes());
+            Ok(())
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub const DEPTH_MAX: usize = 64;
 
 /// Bytes of all values, copies for aliases included.
 const VALUE_BYTES_MAX: usize = 2 * BYTES_MAX;
+/// Bytes that may be read again for the sake of tabs behind a colon.
+const AGAIN_BYTES_MAX: usize = 64 << 20;
 /// Documents that are not YAML; behind the last of them the file is not read.
 const SYNTAX_ERRORS_MAX: usize = 100;
 
@@ -39,7 +41,7 @@ pub fn documents(file: &Arc<PathBuf>, text: &str, problems: &mut Vec<Problem>) -
     let text = without_invisible(text);
     let mut rest: &str = &text;
     for _ in 0..SYNTAX_ERRORS_MAX {
-        let Err(Stop { marker, text }) = builder.read(rest) else { break };
+        let Err(Stop { marker, text }) = builder.read_with_tabs(rest) else { break };
         builder.problem(marker, text);
         builder.abandon();
         if builder.nodes > NODES_MAX || builder.bytes > VALUE_BYTES_MAX {
@@ -112,6 +114,31 @@ impl<'p> Builder<'p> {
             sound: true,
             nodes: 0,
             bytes: 0,
+        }
+    }
+
+    /// The parser takes no tab between a colon and a word, which is YAML all the same (production 80, `s-separate-in-line`).
+    /// Where one stops it, it reads again with a space in its place. Where what follows is a list or a map of its own the space
+    /// is as wrong as the tab was.
+    fn read_with_tabs(&mut self, text: &str) -> Result<(), Stop> {
+        let mut text = Cow::Borrowed(text);
+        let (documents, problems, nodes, bytes) = (self.documents.len(), self.problems.len(), self.nodes, self.bytes);
+        let mut budget = AGAIN_BYTES_MAX;
+        loop {
+            let stop = match self.read(&text) {
+                Err(stop) if stop.text.ends_with(TAB_BEHIND_COLON) => stop,
+                result => return result,
+            };
+            let Some(better) = without_tabs_before(&text, stop.marker.index()) else { return Err(stop) };
+            if budget < better.len() {
+                return Err(stop);
+            }
+            budget -= better.len();
+            text = Cow::Owned(better);
+            self.abandon();
+            self.documents.truncate(documents);
+            self.problems.truncate(problems);
+            (self.nodes, self.bytes) = (nodes, bytes);
         }
     }
 
@@ -261,6 +288,20 @@ impl<'p> Builder<'p> {
         self.root = None;
         self.sound = true;
     }
+}
+
+/// What the parser says of it.
+const TAB_BEHIND_COLON: &str = "':' must be followed by a valid YAML whitespace";
+
+/// The text with spaces for the tabs that end at this character. `None`: there are none.
+fn without_tabs_before(text: &str, index: usize) -> Option<String> {
+    let end = text.char_indices().nth(index).map_or(text.len(), |(at, _)| at);
+    let begin = text[..end].trim_end_matches([' ', '\t']).len();
+    if !text[begin..end].contains('\t') {
+        return None;
+    }
+    let spaces = " ".repeat(end - begin);
+    Some([&text[..begin], &spaces, &text[end..]].concat())
 }
 
 /// What lies behind a broken document: from the first `---` after its error on, with the number of lines passed.

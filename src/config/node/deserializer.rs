@@ -111,7 +111,11 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_str(self.scalar("a string")?.text()).map_err(|error: Error| error.at(self.node))
+        let scalar = self.scalar("a string")?;
+        if let Some((written, read)) = scalar.converted() {
+            self.reading.converted(self.node, written, read);
+        }
+        visitor.visit_str(scalar.text()).map_err(|error: Error| error.at(self.node))
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

@@ -6,6 +6,7 @@
 mod build;
 mod capture;
 mod deserializer;
+mod misplaced;
 mod reader;
 mod scalar;
 mod stand_in;

@@ -8,7 +8,7 @@ use std::{cell::RefCell, collections::HashSet, fmt};
 
 use serde::de::{self, DeserializeOwned};
 
-use super::{Entry, Location, Node, Problem, Severity, Value, deserializer::Reader};
+use super::{Entry, Location, Node, Problem, Severity, Value, deserializer::Reader, misplaced::misplaced};
 
 /// Errors reported for one section; whoever made more will be told after these.
 const ERRORS_MAX: usize = 100;
@@ -61,6 +61,8 @@ struct Found {
     missing: Vec<(*const Node, &'static str)>,
     /// Keys already warned about.
     warned: HashSet<*const Entry>,
+    /// Values already warned about.
+    converted: HashSet<*const Node>,
 }
 
 impl Reading<'_> {
@@ -95,12 +97,29 @@ impl Reading<'_> {
             return;
         }
         drop(found);
+        if let Some(text) = misplaced(&entry.key, fields) {
+            return self.at_key(self.severity, entry, parent, text);
+        }
+        if std::ptr::eq(parent, self.root) && self.path.ends_with("config") && entry.key.eq_ignore_ascii_case("rules") {
+            let text = "belongs beside `config`: within it the policy would apply to every request";
+            return self.at_key(self.severity, entry, parent, text.into());
+        }
         let meant = nearest(&entry.key, fields.iter().copied());
         let text = match meant {
             Some(name) => format!("unknown key, did you mean `{name}`?"),
             None => "unknown key, ignored".to_owned(),
         };
         self.at_key(Severity::Warning, entry, parent, text);
+    }
+
+    /// Warns of a text that is not what one sees. Both words are of a handful: they are no secrets.
+    pub(super) fn converted(&self, node: &Node, written: &str, read: &str) {
+        if !self.found.borrow_mut().converted.insert(node) {
+            return;
+        }
+        let text = format!("`{written}` without quotes is a boolean in YAML, and reads as `{read}`");
+        let (path, location) = (self.path_of(node), node.location.clone());
+        self.found.borrow_mut().problems.push(Problem { severity: Severity::Warning, location, path, text });
     }
 
     /// One field under two spellings.

@@ -57,6 +57,11 @@ impl Scalar {
         }
     }
 
+    /// As it is written and as a string field reads it, where the two are not the same.
+    pub fn converted(&self) -> Option<(&str, &str)> {
+        (self.text() != self.text).then(|| (self.text.as_str(), self.text()))
+    }
+
     pub fn as_bool(&self) -> Option<bool> {
         bool_of(self.text.trim())
     }

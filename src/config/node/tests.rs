@@ -54,13 +54,47 @@ fn section(text: &str) -> Section {
 
 #[test]
 fn keys_match_in_any_case_and_scalars_convert() {
-    let read = section("NAME: 8088\nPort: \"443\"\nison: yes\nData: {X-Key: on, n: 1.10}\nlevel: INFO\nitems:\n");
+    let read = section("NAME: 8088\nPort: \"443\"\nison: yes\nData: {X-Key: true, n: 1.10}\nlevel: INFO\nitems:\n");
     assert_eq!(read.name, "8088");
     assert_eq!(read.port, 443);
     assert!(read.is_on);
     assert_eq!(read.data, BTreeMap::from([("X-Key".into(), "true".into()), ("n".into(), "1.10".into())]));
     assert_eq!(read.level, Some(Level::Info));
     assert!(read.items.is_empty());
+}
+
+#[test]
+fn a_text_that_is_not_what_one_sees_is_warned_of_once() {
+    let (value, problems) =
+        read::<Section>("name: yes\nport: 1\nisOn: on\ndata: {a: off, b: 'off', yes: x}\nextra: 1\n");
+    assert_eq!(value.expect("only warnings").name, "true");
+    assert_eq!(
+        problems,
+        [
+            "f.yaml:5:1: s.extra: unknown key, ignored",
+            "f.yaml:1:7: s.name: `yes` without quotes is a boolean in YAML, and reads as `true`",
+            "f.yaml:4:11: s.data.a: `off` without quotes is a boolean in YAML, and reads as `false`",
+        ]
+    );
+}
+
+#[test]
+fn a_tab_behind_a_colon_is_a_space_and_no_indentation() {
+    for (text, sound) in [
+        ("name:\tx\nport:\t\t7 # c\nextra:\t{a:\tb}\n", true),
+        ("a: |\n  b:\tc\n", true),
+        ("a: 'b:\tc'\n", true),
+        ("a:\tb: c\n", false),
+        ("a:\t- b\n", false),
+        ("a:\n\tb: c\n", false),
+    ] {
+        let (nodes, problems) = parse(text);
+        assert_eq!(problems.is_empty(), sound, "{text:?}: {problems:?}");
+        assert_eq!(nodes.len(), usize::from(sound), "{text:?}");
+    }
+    let (nodes, _) = parse("a: |\n  b:\tc\nd:\te\n---\nf:\tg\n");
+    let texts: Vec<_> = nodes.iter().map(|node| node.to_json().to_string()).collect();
+    assert_eq!(texts, [r#"{"a":"b:\tc\n","d":"e"}"#, r#"{"f":"g"}"#]);
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub struct InlineService {
     /// None: one route that takes everything.
     #[serde(default)]
     pub routes: Vec<InlineRoute>,
+    /// Outbound ones, in the order in which requests meet them.
+    #[serde(default)]
+    pub policies: Vec<InlinePolicy>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -88,7 +88,7 @@ pub struct Probe {
     pub enabled: Option<bool>,
     pub port: Option<Located<u16>>,
     /// Accepted; the paths are `/probes/...`, as documented.
-    pub path: Option<String>,
+    pub path: Option<Located<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

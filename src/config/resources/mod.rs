@@ -14,7 +14,7 @@ mod service;
 mod to_come;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
 };
 
@@ -57,7 +57,7 @@ impl fmt::Display for Id {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     ApiInstance,
     Service,
@@ -117,6 +117,8 @@ pub struct Resources {
     /// What can be read of bindings with errors. Where the good documents may serve, their targets must not do without them.
     pub refused_bindings: Vec<RefusedBinding>,
     documents: usize,
+    /// What was added. Without it each resource would be compared with all of its kind.
+    known: HashSet<(Kind, Id)>,
 }
 
 /// A PolicyBinding with an error, which still says what it was to govern.
@@ -253,8 +255,9 @@ impl Resources {
             list(self.drafts.get_or_insert_default()).extend(draft);
             return self.refuse(kind, id, Some(&envelope.spec));
         };
+        let second = !self.known.insert((kind, id.clone()));
         let resources = list(self);
-        if let Some(earlier) = resources.iter().position(|resource| resource.id == id) {
+        if second && let Some(earlier) = resources.iter().position(|resource| resource.id == id) {
             let first = resources.remove(earlier).location;
             let text = format!(
                 "a second {} `{id}`; the first is at {}:{}:{}, and this one takes its place",
@@ -280,6 +283,11 @@ impl Resources {
         Some(all)
     }
 
+    /// What can be read of ApiInstances with errors.
+    pub fn refused_apis(&self) -> impl Iterator<Item = &Resource<ApiInstance>> {
+        self.drafts.iter().flat_map(|drafts| &drafts.apis)
+    }
+
     fn refuse(&mut self, kind: Kind, id: Id, spec: Option<&Node>) {
         if let (Kind::PolicyBinding, Some(spec)) = (kind, spec) {
             let policy = spec.get("policyRef").and_then(|policy| policy.get("name")).and_then(Node::as_str);
@@ -298,11 +306,8 @@ impl Resources {
 
 /// In the order written, and one of each identity.
 fn join<T: Clone>(good: &mut Vec<Resource<T>>, drafts: &[Resource<T>]) {
-    for draft in drafts {
-        if !good.iter().any(|resource| resource.id == draft.id) {
-            good.push(draft.clone());
-        }
-    }
+    let mut known: HashSet<Id> = good.iter().map(|resource| resource.id.clone()).collect();
+    good.extend(drafts.iter().filter(|draft| known.insert(draft.id.clone())).cloned());
     good.sort_by_key(|resource| resource.position);
 }
 

@@ -15,6 +15,7 @@ pub struct GatewayRingway {
     pub listeners: Listeners,
     pub trusted_proxies: Option<Vec<Located<String>>>,
     pub server_header: Option<Located<String>>,
+    pub via: Option<Located<String>>,
     pub forward_client_cert: Option<ForwardClientCert>,
     pub access_log: Option<AccessLog>,
     pub proxy_protocol: ProxyProtocolPeers,

@@ -49,7 +49,8 @@ fn a_selector_binds_across_namespaces_by_label() {
             "automated",
             "targetRef:\n  kind: Selector\n  selector: {kind: ApiInstance, labels: {public: yes}}\npolicyRef: {name: header-removal-flex}\nconfig: {outboundHeaders: [server]}",
         );
-    let snapshot = clean(&text);
+    let (snapshot, problems) = load(&text);
+    assert!(problems.iter().all(|problem| problem.contains(" without quotes is a boolean in YAML")), "{problems:?}");
     let bound: Vec<_> = snapshot.apis.iter().map(|api| (api.name.as_str(), api.policies.len())).collect();
     assert_eq!(bound, [("a", 1), ("b", 1), ("c", 0)]);
     // One binding at two APIs keeps two states.

@@ -253,6 +253,15 @@ impl Reading<'_> {
         // An empty list names none in place of the defaults.
         let suites_12 = ciphers.as_ref().filter(|ciphers| !ciphers.is_empty()).map(|ciphers| self.ciphers(ciphers));
         let (lowest, highest) = (lowest?, highest?);
+        if let Some(first) = ciphers.iter().flatten().next()
+            && lowest == Version::Tls13
+        {
+            self.warn(
+                &first.location,
+                "ciphers",
+                "only TLS 1.3 is spoken, whose ciphers are fixed: the list has no effect",
+            );
+        }
         if lowest > highest {
             let at = max.as_ref().or(min.as_ref()).map_or(location, |written| &written.location);
             self.error(at, "maxversion", "lower than minversion");

@@ -10,9 +10,11 @@ use super::{
 };
 use crate::{
     config::{
+        environment::Environment,
         hash::Stable,
         node::{Located, Node},
         problem::{Location, Problem, Severity},
+        substitute,
     },
     tls::{Anchors, Certificate, ClientCertificates, ServerContext, ServerSettings, TicketKeys},
 };
@@ -79,6 +81,13 @@ impl Inbound {
         let suites = suites_12.as_ref().map(|suites| suites.iter().map(|suite| suite.suite()).collect::<Vec<_>>());
         format!("{min:?} {max:?} {suites:?} {alpn:?} {}", self.demands)
     }
+}
+
+/// Whether a policy as it is written demands client certificates, whatever else is wrong with it. What cannot be read does.
+pub fn demands_certificates(config: &Node, environment: &Environment) -> bool {
+    let Some(written) = config.get("requireClientCertificate") else { return false };
+    let written = substitute::variables(written, "", environment, &mut Vec::new());
+    written.and_then(|written| written.deserialize::<bool>("", &mut Vec::new())) != Some(false)
 }
 
 fn clients(required: bool, roots: Option<Arc<Anchors>>) -> Option<ClientCertificates> {

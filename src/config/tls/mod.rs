@@ -8,7 +8,7 @@ pub mod inbound;
 pub mod outbound;
 pub mod tickets;
 
-pub use inbound::{Inbound, Port};
+pub use inbound::{Inbound, Port, demands_certificates};
 pub use outbound::Outbound;
 
 use std::{

@@ -58,6 +58,14 @@ impl Outbound {
         let (trust, trusted) = if written.skip_validation {
             let text = "the upstream's certificate is NOT checked: anybody on the way can read and change everything";
             reading.warn(location, "skipValidation", text);
+            for (field, written) in [
+                ("trustedCA", written.trusted_ca.as_ref().map(|pem| &pem.location)),
+                ("trustedCAFile", written.trusted_ca_file.as_ref().map(|path| &path.location)),
+            ] {
+                if let Some(location) = written {
+                    reading.warn(location, field, "nothing is checked by it: `skipValidation` is true");
+                }
+            }
             (Trust::Nobody, String::new())
         } else {
             match reading.trust(&written.trusted_ca, &written.trusted_ca_file).ok()? {
