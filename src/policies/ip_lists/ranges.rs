@@ -1,7 +1,8 @@
-//! A set of addresses: sorted ranges that do not touch, and a binary search.
+//! A set of addresses: sorted ranges that do not touch, and a search that reads sixteen of their ends at a time.
 //!
 //! Networks overlap and nest; merged into ranges they do neither, so one search tells membership, and 100,000 entries take
-//! 0.8 MB of IPv4 or 3.2 MB of IPv6. Lower and upper ends lie apart: a search walks over the lower ones only.
+//! 0.8 MB of IPv4 or 3.3 MB of IPv6. A binary search waits for memory at every step of seventeen; here are five steps, and what
+//! one step compares arrives together.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -32,12 +33,16 @@ impl Ranges {
     }
 }
 
-/// Ranges with both ends inclusive; `firsts[i]` and `lasts[i]` belong together, and both rise.
+/// Ranges with both ends inclusive, in rising order.
 #[derive(Debug, Default)]
 struct Sorted<N> {
-    firsts: Box<[N]>,
+    /// The lower ends, then every sixteenth of these, and so on up to one block.
+    levels: Vec<Box<[N]>>,
+    /// The upper end of each range.
     lasts: Box<[N]>,
 }
+
+const BLOCK: usize = 16;
 
 impl<N: Copy + Ord> Sorted<N> {
     /// `next` is the number behind one, if there is one.
@@ -53,12 +58,24 @@ impl<N: Copy + Ord> Sorted<N> {
                 }
             }
         }
-        Self { firsts: firsts.into(), lasts: lasts.into() }
+        let mut levels: Vec<Box<[N]>> = vec![firsts.into()];
+        while let Some(level) = levels.last().filter(|level| level.len() > BLOCK) {
+            let above = level.iter().step_by(BLOCK).copied().collect();
+            levels.push(above);
+        }
+        Self { levels, lasts: lasts.into() }
     }
 
     fn contains(&self, number: N) -> bool {
-        let behind = self.firsts.partition_point(|first| *first <= number);
-        behind.checked_sub(1).is_some_and(|at| number <= self.lasts[at])
+        let mut at = 0;
+        for level in self.levels.iter().rev() {
+            let block = level[at * BLOCK..].iter().take(BLOCK);
+            let below = block.filter(|first| **first <= number).count();
+            // None, where the number is below all: that shows at the top.
+            let Some(behind) = below.checked_sub(1) else { return false };
+            at = at * BLOCK + behind;
+        }
+        self.lasts.get(at).is_some_and(|last| number <= *last)
     }
 }
 
@@ -206,7 +223,7 @@ mod tests {
     #[test]
     fn networks_that_overlap_or_touch_are_one() {
         let entries = ["10.0.0.0/9", "10.128.0.0/9", "10.1.2.3", "11", "12.0.0.0/31", "12.0.0.3", "0.0.0.0"];
-        assert_eq!(ranges(&entries).v4.firsts.len(), 3);
+        assert_eq!(ranges(&entries).v4.lasts.len(), 3);
         check(&entries, &["10.200.0.1", "12.0.0.1", "12.0.0.3", "0.0.0.0"], &["12.0.0.2", "9.255.255.255", "0.0.0.1"]);
         check(&["0.0.0.0/0", "255.255.255.255", "1.2.3.4"], &["255.255.255.255"], &[]);
     }
@@ -268,11 +285,12 @@ mod tests {
     fn a_hundred_thousand_entries_are_small() {
         let v4 = (0..100_000u32).map(|at| Network::v4(Ipv4Addr::from_bits(at * 4096), 30));
         let v6 = (0..100_000u128).map(|at| Network::v6(Ipv6Addr::from_bits(at << 64), 80));
-        let bytes = |Ranges { v4, v6 }: &Ranges| {
-            size_of_val(&*v4.firsts) + size_of_val(&*v4.lasts) + size_of_val(&*v6.firsts) + size_of_val(&*v6.lasts)
-        };
-        assert_eq!(bytes(&Ranges::new(v4)), 800_000);
-        assert_eq!(bytes(&Ranges::new(v6)), 3_200_000);
+        fn bytes<N>(Sorted { levels, lasts }: &Sorted<N>) -> usize {
+            levels.iter().map(|level| size_of_val(&**level)).sum::<usize>() + size_of_val(&**lasts)
+        }
+        let bytes = |Ranges { v4, v6 }: &Ranges| bytes(v4) + bytes(v6);
+        assert_eq!(bytes(&Ranges::new(v4)), 826_672);
+        assert_eq!(bytes(&Ranges::new(v6)), 3_306_688);
     }
 
     proptest! {
