@@ -60,7 +60,12 @@ pub fn snapshot(apis: usize, routes: usize, route: impl Fn(usize) -> String) -> 
             text += &format!("        - rules: [{{path: '{}'}}]\n", route(number));
         }
     }
-    let loaded = Loaded::from_texts(&[("apis.yaml", &text)], Environment::default());
+    compiled(&text)
+}
+
+/// What the gateway makes of one file.
+pub fn compiled(text: &str) -> Arc<Snapshot> {
+    let loaded = Loaded::from_texts(&[("apis.yaml", text)], Environment::default());
     let mut series = 0;
     let outcome = loaded.compile(1, &mut |_| {
         series += 1;

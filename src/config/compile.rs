@@ -526,6 +526,10 @@ impl Compiler<'_> {
             policy = Compiled::Broken(format!("{}.rules: a rule is wrong", written.path));
             Vec::new()
         });
+        if let Some(node) = written.rules.as_ref().filter(|_| cors && !rules.is_empty()) {
+            let text = "without effect: cors-flex applies to every request of its API";
+            self.problem(Severity::Warning, node.location(), format!("{}.rules", written.path), text);
+        }
         if let Some(config) = config {
             identity = identity.text(&config.to_json().to_string());
         }

@@ -9,11 +9,14 @@ pub mod headers;
 pub mod policy;
 pub mod reading;
 
+pub mod access_block;
 pub mod basic_authentication;
 pub mod circuit_breaker;
+pub mod cors;
 pub mod header_injection;
 pub mod header_removal;
 pub mod idle_timeout;
+pub mod ip_lists;
 pub mod response_timeout;
 pub mod seconds;
 pub mod stream_idle_timeout;
@@ -158,12 +161,12 @@ macro_rules! policies {
 }
 
 policies! {
-    "access-block" Inbound;
+    "access-block" Inbound => access_block::AccessBlock;
     "access-log" Inbound;
     "body-transformation" Inbound;
     "circuit-breaker-flex" Setting elsewhere;
     "client-id-enforcement-flex" Inbound;
-    "cors-flex" Inbound;
+    "cors-flex" Inbound => cors::Cors;
     "credential-injection-api-key-flex" Outbound;
     "credential-injection-basic-auth-flex" Outbound;
     "credential-injection-oauth2-flex" Outbound;
@@ -183,8 +186,8 @@ policies! {
     "http-caching-flex" Inbound;
     "idle-timeout-flex" Setting elsewhere;
     "injection-protection-flex" Inbound;
-    "ip-allowlist-flex" Inbound;
-    "ip-blocklist-flex" Inbound;
+    "ip-allowlist-flex" Inbound => ip_lists::IpAllowlist;
+    "ip-blocklist-flex" Inbound => ip_lists::IpBlocklist;
     "json-threat-protection-flex" Inbound;
     "jwt-generation-flex" Outbound;
     "jwt-validation-flex" Inbound;

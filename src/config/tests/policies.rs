@@ -32,7 +32,7 @@ fn cors_runs_first_whatever_its_order_and_rules_say() {
     let (snapshot, problems) = load(&text);
     assert_eq!(chain(&snapshot), ["cors", "one"]);
     assert!(snapshot.apis[0].policies[0].rules.is_empty());
-    assert_eq!(problems, ["warning: cors.spec.policyRef.name: `cors`: not implemented yet"]);
+    assert_eq!(problems, ["warning: cors.spec.rules: without effect: cors-flex applies to every request of its API"]);
 }
 
 #[test]
