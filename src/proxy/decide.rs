@@ -57,7 +57,6 @@ pub fn decide(
     workspace.authentication.clear();
     workspace.api_turns.clear();
     workspace.service_turns.clear();
-    workspace.response.clear();
     arrive(&snapshot.settings, &asked.peer, workspace, random)?;
     watcher.identified(&workspace.request);
     if !asked.certificates.as_ref().is_none_or(|own| own.may_ask(&workspace.request.authority)) {
@@ -70,6 +69,8 @@ pub fn decide(
     let at = At { api, base, service: None };
     let Workspace { request, response, authentication, api_turns, service_turns, captures, path, .. } = workspace;
     if !api.policies.is_empty() {
+        // What is left in it is of the exchange before.
+        response.clear();
         let mut exchange = Exchange::new(request, response, authentication, asked.peer, at, random());
         let instances = &serving.api_policies[api_index];
         if let Flow::Respond(answer) =
@@ -90,6 +91,7 @@ pub fn decide(
     let service = &snapshot.services[service_index];
     if !service.policies.is_empty() {
         let at = At { service: Some(service), ..at };
+        response.clear();
         let mut exchange = Exchange::new(request, response, authentication, asked.peer, at, random());
         let instances = &serving.service_policies[service_index];
         if let Flow::Respond(answer) =
