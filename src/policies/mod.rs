@@ -10,6 +10,7 @@ pub mod policy;
 pub mod reading;
 
 pub mod basic_authentication;
+pub mod client_id_enforcement;
 pub mod header_injection;
 pub mod header_removal;
 #[cfg(test)]
@@ -155,7 +156,7 @@ policies! {
     "access-log" Inbound;
     "body-transformation" Inbound;
     "circuit-breaker-flex" Outbound;
-    "client-id-enforcement-flex" Inbound;
+    "client-id-enforcement-flex" Inbound => client_id_enforcement::ClientIdEnforcement;
     "cors-flex" Inbound;
     "credential-injection-api-key-flex" Outbound;
     "credential-injection-basic-auth-flex" Outbound;
@@ -258,7 +259,11 @@ fn build<P: Policy>(config: &Node, path: &str, site: &mut Site<'_>, problems: &m
     for remark in P::remarks(&written) {
         push(Severity::Warning, remark);
     }
-    let policy = P::compile(written, site).map_err(|error| {
+    let compiled = P::compile(written, site);
+    for remark in site.take_remarks() {
+        push(Severity::Warning, remark);
+    }
+    let policy = compiled.map_err(|error| {
         for fault in error.faults {
             push(if fault.not_implemented { Severity::Warning } else { Severity::Policy }, fault);
         }
