@@ -128,7 +128,7 @@ fn ringway_json(ringway: &ServiceRingway) -> Value {
         "preserveHost": ringway.preserve_host,
         "retries": {
             "attempts": ringway.retries.attempts.as_ref().map(|attempts| attempts.value),
-            "on": ringway.retries.on.as_ref().map(|reasons| reasons.iter().map(on).collect::<Vec<_>>()),
+            "on": ringway.retries.on.as_ref().map(|reasons| reasons.value.iter().map(on).collect::<Vec<_>>()),
             "budgetPercent": ringway.retries.budget_percent.as_ref().map(|percent| percent.value),
         },
         "healthCheck": ringway.health_check.as_ref().map(|check| json!({

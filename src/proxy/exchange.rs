@@ -73,7 +73,6 @@ fn decide(
     workspace.authentication.clear();
     workspace.api_turns.clear();
     workspace.service_turns.clear();
-    workspace.response.clear();
     let (peer, scheme) = (client.peer.ip(), client.scheme().name());
     let certificate = client.certificate().map(|certificate| &*certificate.forwarded);
     headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, certificate, &mut workspace.request);
@@ -111,10 +110,11 @@ fn decide(
     account.base = base;
     let mut scratch = serving.scratch.borrow_mut();
     let at = At { api, base, service: None };
-    let peer = client.as_peer();
     let Workspace { request, response, authentication, api_turns, service_turns, captures, path, .. } = workspace;
     if !api.policies.is_empty() {
-        let mut exchange = Exchange::new(request, response, authentication, peer, at, core.random());
+        // What is left in it is of the exchange before.
+        response.clear();
+        let mut exchange = Exchange::new(request, response, authentication, client.as_peer(), at, core.random());
         let instances = &serving.api_policies[api_index];
         if let Flow::Respond(answer) =
             chain::run_request(&api.policies, instances, api_turns, &mut exchange, &mut scratch)
@@ -140,7 +140,8 @@ fn decide(
     let service = &snapshot.services[service_index];
     if !service.policies.is_empty() {
         let at = At { service: Some(service), ..at };
-        let mut exchange = Exchange::new(request, response, authentication, peer, at, core.random());
+        response.clear();
+        let mut exchange = Exchange::new(request, response, authentication, client.as_peer(), at, core.random());
         let instances = &serving.service_policies[service_index];
         if let Flow::Respond(answer) =
             chain::run_request(&service.policies, instances, service_turns, &mut exchange, &mut scratch)

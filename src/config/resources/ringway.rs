@@ -157,7 +157,7 @@ pub enum ProxyProtocolVersion {
 #[serde(rename_all = "camelCase", default)]
 pub struct Retries {
     pub attempts: Option<Located<u32>>,
-    pub on: Option<Vec<RetryOn>>,
+    pub on: Option<Located<Vec<RetryOn>>>,
     pub budget_percent: Option<Located<u32>>,
 }
 
