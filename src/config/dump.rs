@@ -8,7 +8,7 @@ use super::{
     load::Loaded,
     model::{ApiModel, Attachment, Model, ROUTER_ORDER, RouteModel, ServiceModel, Written},
     node::{Node, nearest},
-    resources::{Id, LoadBalancing, RetryOn, ServiceRingway},
+    resources::{ClientSecret, Id, LoadBalancing, RetryOn, ServiceRingway},
     settings::{ServerHeader, Settings, TrustedProxies},
 };
 
@@ -63,7 +63,11 @@ fn contracts(loaded: &Loaded) -> Vec<Value> {
             "name": contract.id.name,
             "namespace": contract.id.namespace,
             "apiId": spec.api_id.value,
-            "client": { "id": spec.client.id, "name": spec.client.name, "secret": spec.client.secret },
+            "client": {
+                "id": spec.client.id,
+                "name": spec.client.name,
+                "secret": spec.client.secret.as_ref().map(ClientSecret::identity),
+            },
             "sla": spec.sla.as_ref().map(|sla| json!({
                 "id": sla.id,
                 "name": sla.name,

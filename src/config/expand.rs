@@ -9,8 +9,8 @@ use super::{
     node::{Located, Node},
     problem::{Location, Problem, Severity},
     resources::{
-        ApiInstance, DestinationRef, Id, InlineRoute, InlineService, Kind, PolicyBinding, PolicyRef, RefusedBinding,
-        Resource, Resources, RoutePolicy, Selector, ServiceRingway, TargetRef, WeightedRoutePolicy,
+        ApiInstance, Contract, DestinationRef, Id, InlineRoute, InlineService, Kind, PolicyBinding, PolicyRef,
+        RefusedBinding, Resource, Resources, RoutePolicy, Selector, ServiceRingway, TargetRef, WeightedRoutePolicy,
     },
     substitute, tls,
 };
@@ -48,9 +48,7 @@ pub fn expand(resources: &Resources, environment: &Environment, problems: &mut V
         expansion.refused_binding(binding);
     }
     for contract in &resources.contracts {
-        let path = format!("{}.spec", contract.id.name);
-        let text = "no policy reads contracts: not implemented yet";
-        expansion.problem(Severity::Warning, &contract.location, path, text);
+        expansion.contract(contract);
     }
     let Expansion { mut model, .. } = expansion;
     for api in &mut model.apis {
@@ -273,6 +271,21 @@ impl Expansion<'_> {
                 Target::Api(index) => self.model.apis[index].policies.push(attachment),
                 Target::Service(index) => self.model.services[index].policies.push(attachment),
             }
+        }
+    }
+
+    /// What of a contract has no effect.
+    fn contract(&mut self, contract: &Resource<Contract>) {
+        let Contract { api_id, sla, .. } = &contract.spec;
+        let api = Id::new(&contract.id.namespace, &api_id.value);
+        if !self.apis.contains_key(&api) && !self.resources.refused.contains(&(Kind::ApiInstance, api.clone())) {
+            let path = format!("{}.spec.apiId", contract.id.name);
+            self.problem(Severity::Warning, &api_id.location, path, format!("no ApiInstance `{api}`: no effect"));
+        }
+        if sla.is_some() {
+            let path = format!("{}.spec.sla", contract.id.name);
+            let text = "the limits do not hold: not implemented yet";
+            self.problem(Severity::Warning, &contract.location, path, text);
         }
     }
 

@@ -82,7 +82,7 @@ impl Policy for BasicAuthentication {
 }
 
 /// What follows `Basic `. Two `authorization` lines could be read differently behind us: they count as none.
-fn sole_credentials(fields: &Fields) -> Option<&[u8]> {
+pub(super) fn sole_credentials(fields: &Fields) -> Option<&[u8]> {
     let mut values = fields.known_values(Known::Authorization);
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (scheme, rest) = value.split_at_checked(5)?;

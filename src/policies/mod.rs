@@ -12,6 +12,7 @@ pub mod reading;
 pub mod access_block;
 pub mod basic_authentication;
 pub mod circuit_breaker;
+pub mod client_id_enforcement;
 pub mod cors;
 pub mod header_injection;
 pub mod header_removal;
@@ -165,7 +166,7 @@ policies! {
     "access-log" Inbound;
     "body-transformation" Inbound;
     "circuit-breaker-flex" Setting elsewhere;
-    "client-id-enforcement-flex" Inbound;
+    "client-id-enforcement-flex" Inbound => client_id_enforcement::ClientIdEnforcement;
     "cors-flex" Inbound => cors::Cors;
     "credential-injection-api-key-flex" Outbound;
     "credential-injection-basic-auth-flex" Outbound;
@@ -273,7 +274,11 @@ pub fn build<P: Policy>(
     for remark in P::remarks(&written) {
         push(Severity::Warning, remark);
     }
-    let policy = P::compile(written, site).map_err(|error| {
+    let compiled = P::compile(written, site);
+    for remark in site.take_remarks() {
+        push(Severity::Warning, remark);
+    }
+    let policy = compiled.map_err(|error| {
         for fault in error.faults {
             push(if fault.not_implemented { Severity::Warning } else { Severity::Policy }, fault);
         }

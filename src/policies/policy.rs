@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::Exchange;
 use crate::config::{
     hash::Stable,
-    resources::{Contract, Id, Resource},
+    resources::{ClientSecret, Contract, Id, Resource},
 };
 
 /// One policy, in four lifetimes: as written, compiled and shared by all cores, one core's own state, and what it keeps of
@@ -66,11 +66,12 @@ pub struct Site<'s> {
     pub owner: &'s Id,
     contracts: &'s [Resource<Contract>],
     identity: Stable,
+    remarks: Vec<Fault>,
 }
 
 impl<'s> Site<'s> {
     pub fn new(owner: &'s Id, contracts: &'s [Resource<Contract>]) -> Self {
-        Self { owner, contracts, identity: Stable::new() }
+        Self { owner, contracts, identity: Stable::new(), remarks: Vec::new() }
     }
 
     /// The clients that this API has. A policy that reads them is another one when they change.
@@ -81,12 +82,21 @@ impl<'s> Site<'s> {
         };
         for Contract { client, sla, .. } in self.contracts.iter().filter(is_ours).map(|contract| &contract.spec) {
             // The client shows its id alone; what else counts is hashed beside it, and kept nowhere.
-            let secret = client.secret.as_deref().unwrap_or_default();
+            let secret = client.secret.as_ref().map(ClientSecret::identity).unwrap_or_default();
             let name = client.name.as_deref().unwrap_or_default();
             let identity = std::mem::take(&mut self.identity);
-            self.identity = identity.text(&client.id).text(secret).text(name).text(&format!("{sla:?}"));
+            self.identity = identity.text(&client.id).text(&secret).text(name).text(&format!("{sla:?}"));
         }
         self.contracts.iter().filter(is_ours).map(|contract| &contract.spec)
+    }
+
+    /// As [`Policy::remarks`], where only the rest of the configuration tells.
+    pub fn remark(&mut self, remark: Fault) {
+        self.remarks.push(remark);
+    }
+
+    pub(super) fn take_remarks(&mut self) -> Vec<Fault> {
+        std::mem::take(&mut self.remarks)
     }
 
     /// A hash of what was handed out.

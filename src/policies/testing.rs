@@ -1,13 +1,17 @@
 //! What the tests of policies share: heads, exchanges and configurations from a few words.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use super::{At, Authentication, Exchange, Peer, Policy, Site, Timeouts, Turn};
 use crate::{
     config::{
-        node::Node,
-        problem::Problem,
-        resources::Id,
+        node::{Located, Node},
+        problem::{Location, Problem},
+        resources::{Client, ClientSecret, Contract, Id, Resource},
         snapshot::{Api, SeriesId},
     },
     http::head::{Fields, RequestHead, ResponseHead},
@@ -26,6 +30,14 @@ pub fn compile<P: Policy>(config: &str) -> Result<P, Vec<String>> {
     super::build(&node(config), "config", &mut site(), &mut problems).map_err(|_| texts(&problems))
 }
 
+/// The policy of an API with these clients, and what is remarked on it.
+pub fn compile_with<P: Policy>(config: &str, clients: Vec<Client>) -> Result<(P, Vec<String>), Vec<String>> {
+    let (owner, contracts) = (Id::new("default", "api"), contracts(clients));
+    let mut problems = Vec::new();
+    let policy = super::build(&node(config), "config", &mut Site::new(&owner, &contracts), &mut problems);
+    policy.map(|policy| (policy, texts(&problems))).map_err(|_| texts(&problems))
+}
+
 pub fn faults<P: Policy + std::fmt::Debug>(config: &str) -> Vec<String> {
     compile::<P>(config).expect_err("faults")
 }
@@ -41,9 +53,25 @@ fn texts(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(|problem| format!("{}: {}", problem.path, problem.text)).collect()
 }
 
+/// An API with one client.
 pub fn site() -> Site<'static> {
-    static OWNER: std::sync::LazyLock<Id> = std::sync::LazyLock::new(|| Id::new("default", "api"));
-    Site::new(&OWNER, &[])
+    static OWNER: LazyLock<Id> = LazyLock::new(|| Id::new("default", "api"));
+    static CONTRACTS: LazyLock<Vec<Resource<Contract>>> = LazyLock::new(|| {
+        let secret = Some(ClientSecret::Plain("secret".into()));
+        contracts(vec![Client { id: "client".into(), secret, name: None }])
+    });
+    Site::new(&OWNER, &CONTRACTS)
+}
+
+fn contracts(clients: Vec<Client>) -> Vec<Resource<Contract>> {
+    let contract = |client: Client| Resource {
+        id: Id::new("default", &client.id),
+        labels: BTreeMap::new(),
+        location: Location::default(),
+        position: 0,
+        spec: Contract { api_id: Located { value: "api".into(), location: Location::default() }, client, sla: None },
+    };
+    clients.into_iter().map(contract).collect()
 }
 
 /// One exchange, to try policies on.

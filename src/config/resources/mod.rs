@@ -22,7 +22,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 pub use api_instance::{ApiInstance, InlineRoute, InlineService};
 pub use configuration::{CircuitBreaker, Configuration, Probe, ProxyProtocol, Routing, Section, Thresholds, Timeouts};
-pub use contract::Contract;
+pub use contract::{Client, Contract, Secret as ClientSecret, SecretHash};
 pub use extension::Extension;
 pub use policy::{DestinationRef, InlinePolicy, PolicyRef, RoutePolicy, WeightedRoutePolicy};
 pub use policy_binding::{PolicyBinding, Selector, TargetRef};

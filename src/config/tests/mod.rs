@@ -448,6 +448,7 @@ fn every_kind_is_read() {
         "not implemented yet",
         "documented for gateway.mulesoft.com/v1beta1; read all the same",
         "as many resources are loaded as there are",
+        "no effect",
     ];
     assert_eq!(kinds, expected.map(Some).into(), "{problems:#?}");
 }

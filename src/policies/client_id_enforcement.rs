@@ -1,0 +1,368 @@
+//! Client id enforcement: lets in the clients that have a contract with the API, who show an id and, as a rule, a secret.
+//!
+//! What a request shows is compared as a salted hash, in constant time, also where nobody has the id: how long a refusal takes
+//! does not say which ids there are.
+
+use std::{borrow::Cow, cell::RefCell, collections::HashMap, fmt, rc::Rc};
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde::Deserialize;
+
+use super::{
+    Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn,
+    basic_authentication::sole_credentials,
+    reading::{Reading, template},
+};
+use crate::{
+    config::resources::{ClientSecret, SecretHash},
+    expression::{Bindings, Format, Template},
+    http::head::Fields,
+};
+
+const MISSING: Answers = Answers { status: 401, reason: "client_id_missing", when: "the request shows no client id" };
+const INVALID: Answers =
+    Answers { status: 401, reason: "client_invalid", when: "no client has the id, or the secret is not the client's" };
+const UNKNOWN: Answers = Answers {
+    status: 503,
+    reason: "contracts_missing",
+    when: "the API has no contract, so that no client could be let in",
+};
+
+/// As the operator writes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    #[serde(default, rename = "credentialsOriginHasHttpBasicAuthenticationHeader")]
+    origin: Origin,
+    #[serde(default = "default_client_id")]
+    client_id_expression: String,
+    /// Absent: secrets are not compared.
+    client_secret_expression: Option<String>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Origin {
+    HttpBasicAuthenticationHeader,
+    #[default]
+    CustomExpression,
+}
+
+fn default_client_id() -> String {
+    "#[attributes.headers['client_id']]".into()
+}
+
+pub struct ClientIdEnforcement {
+    credentials: Credentials,
+    clients: HashMap<Box<str>, Client>,
+    /// The secret of ids that no client has: nothing is equal to it.
+    nobodys: SecretHash,
+}
+
+/// Where a request shows who it is from.
+#[expect(clippy::large_enum_variant, reason = "there is one for each policy, not for each request")]
+enum Credentials {
+    Basic,
+    Expressions { id: Template, secret: Option<Template> },
+}
+
+struct Client {
+    name: Box<str>,
+    secret: Option<SecretHash>,
+}
+
+/// Neither ids nor secrets.
+impl fmt::Debug for ClientIdEnforcement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientIdEnforcement").field("clients", &self.clients.len()).finish_non_exhaustive()
+    }
+}
+
+/// The refusals, made once, and memory that requests need in turn.
+pub struct State {
+    missing: Rc<LocalResponse>,
+    invalid: Rc<LocalResponse>,
+    unknown: Rc<LocalResponse>,
+    scratch: RefCell<Scratch>,
+}
+
+#[derive(Default)]
+struct Scratch {
+    decoded: Vec<u8>,
+    salted: Vec<u8>,
+}
+
+impl Policy for ClientIdEnforcement {
+    type Config = Config;
+    type State = State;
+    type PerExchange = ();
+
+    const ANSWERS: &'static [Answers] = &[MISSING, INVALID, UNKNOWN];
+
+    fn remarks(config: &Config) -> Vec<Fault> {
+        let unchecked = config.origin == Origin::CustomExpression && config.client_secret_expression.is_none();
+        let text = "without `clientSecretExpression` no secret is checked: a client id alone lets a request pass";
+        unchecked.then(|| Fault::at("", text)).into_iter().collect()
+    }
+
+    fn compile(config: Config, site: &mut Site<'_>) -> Result<Self, ConfigError> {
+        let mut error = ConfigError::default();
+        let credentials = match config.origin {
+            Origin::HttpBasicAuthenticationHeader => Some(Credentials::Basic),
+            Origin::CustomExpression => {
+                let id = expression("clientIdExpression", &config.client_id_expression, &mut error);
+                let secret = config.client_secret_expression.as_deref();
+                let secret = secret.map(|text| expression("clientSecretExpression", text, &mut error));
+                id.map(|id| Credentials::Expressions { id, secret: secret.flatten() })
+            }
+        };
+        let Some(credentials) = credentials.filter(|_| error.faults.is_empty()) else { return Err(error) };
+        let mut policy = Self { credentials, clients: HashMap::new(), nobodys: SecretHash::of("") };
+        policy.take_clients(site);
+        Ok(policy)
+    }
+
+    fn state(&self, _: &Core) -> State {
+        let basic = matches!(self.credentials, Credentials::Basic);
+        let challenge = if basic { "Basic realm=\"mule-realm\"" } else { "Client-ID-Enforcement" };
+        let refusal = |text, answer: Answers| LocalResponse::error_json(answer.status, text, answer.reason);
+        let challenged = |text, answer| Rc::new(refusal(text, answer).with_header("www-authenticate", challenge));
+        State {
+            missing: challenged("Client ID is not present", MISSING),
+            invalid: challenged("Invalid Client", INVALID),
+            unknown: Rc::new(refusal("The clients of this API are not known.", UNKNOWN)),
+            scratch: RefCell::default(),
+        }
+    }
+
+    fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        let State { missing, invalid, unknown, scratch } = turn.state;
+        if self.clients.is_empty() {
+            return Flow::Respond(unknown.clone());
+        }
+        let Scratch { decoded, salted } = &mut *scratch.borrow_mut();
+        let found = match &self.credentials {
+            Credentials::Basic => match basic(exchange.request_fields(), decoded) {
+                Some((id, secret)) => self.find(id, Some(secret), salted),
+                None => return Flow::Respond(missing.clone()),
+            },
+            Credentials::Expressions { id, secret } => {
+                let reading = Reading::request(exchange);
+                let Some(id) = shown(id, &reading) else { return Flow::Respond(missing.clone()) };
+                let secret = secret.as_ref().and_then(|secret| shown(secret, &reading));
+                self.find(&id, secret.as_deref(), salted)
+            }
+        };
+        match found {
+            Some((id, client)) => {
+                exchange.authenticate(|authentication| authentication.set_client(id, &client.name));
+                Flow::Continue
+            }
+            None => Flow::Respond(invalid.clone()),
+        }
+    }
+}
+
+impl ClientIdEnforcement {
+    fn take_clients(&mut self, site: &mut Site<'_>) {
+        for contract in site.contracts() {
+            let client = &contract.client;
+            if self.clients.contains_key(&*client.id) {
+                let text = format!("client `{}` has several contracts with this API: the first counts", client.id);
+                site.remark(Fault::at("", text));
+                continue;
+            }
+            if client.secret.is_none() && self.compares_secrets() {
+                let text = format!("the contract of client `{}` has no secret: its requests are refused", client.id);
+                site.remark(Fault::at("", text));
+            }
+            let name = client.name.as_deref().unwrap_or_default().into();
+            let secret = client.secret.as_ref().map(ClientSecret::hashed);
+            self.clients.insert(client.id.as_str().into(), Client { name, secret });
+        }
+        if self.clients.is_empty() {
+            site.remark(Fault::at("", "this API has no contract: every request is refused with 503"));
+        }
+    }
+
+    fn compares_secrets(&self) -> bool {
+        !matches!(self.credentials, Credentials::Expressions { secret: None, .. })
+    }
+
+    /// The client whose id this is, if its secret, where that counts, is this one.
+    fn find(&self, id: &str, secret: Option<&str>, salted: &mut Vec<u8>) -> Option<(&str, &Client)> {
+        let found = self.clients.get_key_value(id).map(|(id, client)| (&**id, client));
+        if !self.compares_secrets() {
+            return found;
+        }
+        let known = found.and_then(|(_, client)| client.secret.as_ref());
+        let is_right = known.unwrap_or(&self.nobodys).is_of(secret?.as_bytes(), salted);
+        found.filter(|_| known.is_some() && is_right)
+    }
+}
+
+/// Literal text would be one id for all requests, or one secret that none need show.
+fn expression(field: &str, text: &str, error: &mut ConfigError) -> Option<Template> {
+    let bindings = Bindings::request().with_payload(&[Format::Json, Format::Xml]);
+    let template = template(field, text, &bindings, error)?;
+    if let Template::Literal(_) = template {
+        error.add(Fault::at(field, "must be an expression in `#[` and `]`"));
+        return None;
+    }
+    Some(template)
+}
+
+/// What fails, or is not one piece of text, is not shown.
+fn shown<'a>(template: &'a Template, reading: &'a Reading<'_, '_>) -> Option<Cow<'a, str>> {
+    let text = template.evaluate(reading).ok()?.into_text().ok()?;
+    (!text.is_empty()).then_some(text)
+}
+
+/// Id and secret of `Authorization: Basic`.
+fn basic<'d>(fields: &Fields, decoded: &'d mut Vec<u8>) -> Option<(&'d str, &'d str)> {
+    decoded.clear();
+    BASE64.decode_vec(sole_credentials(fields)?, decoded).ok()?;
+    let (id, secret) = std::str::from_utf8(decoded).ok()?.split_once(':')?;
+    (!id.is_empty()).then_some((id, secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::resources::Client as Party, policies::testing};
+
+    const BASIC: &str = "{credentialsOriginHasHttpBasicAuthenticationHeader: httpBasicAuthenticationHeader}";
+    const BOTH: &str = "{clientSecretExpression: \"#[attributes.headers['client_secret']]\"}";
+
+    fn parties() -> Vec<Party> {
+        let party = |id: &str, secret: Option<&str>, name: Option<&str>| Party {
+            id: id.into(),
+            secret: secret.map(|secret| ClientSecret::Plain(secret.into())),
+            name: name.map(str::to_owned),
+        };
+        let mut parties = vec![party("mobile", Some("a:b"), Some("Mobile")), party("open", None, None)];
+        parties
+            .push(Party { secret: Some(ClientSecret::Hash(SecretHash::of("hashed"))), ..party("batch", None, None) });
+        // The empty secret is nobody's.
+        parties.push(Party { secret: Some(ClientSecret::Hash(SecretHash::of(""))), ..party("hollow", None, None) });
+        parties
+    }
+
+    fn compile(config: &str, parties: Vec<Party>) -> (ClientIdEnforcement, Vec<String>) {
+        testing::compile_with(config, parties).expect("valid")
+    }
+
+    /// `expected` is the client's id and name, or the reason of the refusal.
+    fn check(config: &str, sent: &[(&str, &str)], expected: Result<(&str, Option<&str>), &str>) {
+        let (policy, _) = compile(config, parties());
+        let mut trial = testing::Trial::new("GET", "/", sent);
+        let state = policy.state(&Core { id: 0 });
+        let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
+        let reason = match &flow {
+            Flow::Continue => Ok(()),
+            Flow::Respond(response) => Err(response.reason),
+        };
+        let authentication = &trial.authentication;
+        let client = authentication.client_id().map(|id| (id, authentication.client_name()));
+        assert_eq!(reason.map(|()| client.expect("a client")), expected, "{sent:?}");
+        assert_eq!(client.is_some(), expected.is_ok(), "{sent:?}");
+    }
+
+    #[test]
+    fn who_has_a_contract_passes() {
+        let mobile = Ok(("mobile", Some("Mobile")));
+        check("{}", &[("client_id", "mobile")], mobile);
+        check("{}", &[("Client_Id", "open")], Ok(("open", None)));
+        check(BOTH, &[("client_id", "mobile"), ("client_secret", "a:b")], mobile);
+        check(BOTH, &[("client_id", "batch"), ("client_secret", "hashed")], Ok(("batch", None)));
+        let basic = |pair: &str| format!("bAsIc  {}", BASE64.encode(pair));
+        check(BASIC, &[("authorization", &basic("mobile:a:b"))], mobile);
+        check(BASIC, &[("authorization", &basic("batch:hashed"))], Ok(("batch", None)));
+    }
+
+    #[test]
+    fn who_has_none_does_not() {
+        let (missing, invalid) = (Err("client_id_missing"), Err("client_invalid"));
+        check("{}", &[], missing);
+        check("{}", &[("client_id", "")], missing);
+        check("{}", &[("client_id", "Mobile")], invalid);
+        check("{}", &[("client_id", "mobile"), ("client_id", "mobile")], invalid);
+        check(BOTH, &[("client_secret", "a:b")], missing);
+        for secret in ["a", "a:c", "a:b ", "A:B", "", "hashed"] {
+            check(BOTH, &[("client_id", "mobile"), ("client_secret", secret)], invalid);
+            check(BOTH, &[("client_id", "open"), ("client_secret", secret)], invalid);
+            check(BOTH, &[("client_id", "nobody"), ("client_secret", secret)], invalid);
+        }
+        check(BOTH, &[("client_id", "mobile")], invalid);
+        check(BOTH, &[("client_id", "hollow")], invalid);
+        check("{clientIdExpression: \"#['a' ++ attributes.headers['x']]\"}", &[], missing);
+        check("{clientIdExpression: '#[attributes.headers]'}", &[], missing);
+    }
+
+    #[test]
+    fn basic_credentials_are_strict() {
+        let (missing, invalid) = (Err("client_id_missing"), Err("client_invalid"));
+        for value in ["Basic", "Basic mobile:a:b", "Bearer bW9iaWxlOmE6Yg==", "Basic bW9iaWxlOmE6Yg", "Basic bW9iaWxl"]
+        {
+            check(BASIC, &[("authorization", value)], missing);
+        }
+        let basic = |pair: &[u8]| format!("Basic {}", BASE64.encode(pair));
+        check(BASIC, &[], missing);
+        check(BASIC, &[("client_id", "mobile")], missing);
+        check(BASIC, &[("authorization", &basic(b":a:b"))], missing);
+        check(BASIC, &[("authorization", &basic(b"mobile:\xff"))], missing);
+        check(BASIC, &[("authorization", &basic(b"mobile:a"))], invalid);
+        check(BASIC, &[("authorization", &basic(b"mobile:"))], invalid);
+        check(BASIC, &[("authorization", &basic(b"open:"))], invalid);
+        let right = basic(b"mobile:a:b");
+        check(BASIC, &[("authorization", &right), ("authorization", &right)], missing);
+    }
+
+    #[test]
+    fn without_contracts_nobody_passes() {
+        let (policy, remarks) = compile(BOTH, Vec::new());
+        assert_eq!(remarks, ["config: this API has no contract: every request is refused with 503"]);
+        let mut trial = testing::Trial::new("GET", "/", &[("client_id", ""), ("client_secret", "")]);
+        let state = policy.state(&Core { id: 0 });
+        let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
+        assert!(matches!(flow, Flow::Respond(answer) if (answer.status, answer.reason) == (503, "contracts_missing")));
+    }
+
+    #[test]
+    fn what_will_surprise_is_said() {
+        let twice = || [parties(), parties()].concat().into_iter().filter(|party| party.id == "open").collect();
+        let several = "config: client `open` has several contracts with this API: the first counts";
+        assert_eq!(
+            compile(BASIC, twice()).1,
+            ["config: the contract of client `open` has no secret: its requests are refused", several]
+        );
+        let unchecked =
+            "config: without `clientSecretExpression` no secret is checked: a client id alone lets a request pass";
+        assert_eq!(compile("{}", twice()).1, [unchecked, several]);
+    }
+
+    #[test]
+    fn what_is_no_expression_is_refused() {
+        let faults = |config| testing::faults::<ClientIdEnforcement>(config);
+        assert_eq!(
+            faults("{clientIdExpression: mobile, clientSecretExpression: ''}"),
+            [
+                "config.clientIdExpression: must be an expression in `#[` and `]`",
+                "config.clientSecretExpression: must be an expression in `#[` and `]`"
+            ]
+        );
+        assert_eq!(
+            faults("{clientIdExpression: '#[payload.client_id]', clientSecretExpression: '#[1]'}"),
+            ["config.clientIdExpression: expressions that read the payload: not implemented yet"]
+        );
+        assert_eq!(
+            faults("{credentialsOriginHasHttpBasicAuthenticationHeader: basic, clientSecretExpression: '#[1]'}").len(),
+            1
+        );
+    }
+
+    #[test]
+    fn neither_ids_nor_secrets_are_shown() {
+        assert_eq!(format!("{:?}", compile("{}", parties()).0), "ClientIdEnforcement { clients: 4, .. }");
+    }
+}
