@@ -24,6 +24,13 @@ pub fn template(field: &str, text: &str, bindings: &Bindings, error: &mut Config
     }
 }
 
+/// What `check` says of a field whose expression compiles.
+pub fn remarks(field: &str, text: &str, bindings: &Bindings) -> Vec<Fault> {
+    let template = Template::compile(text, bindings);
+    let remarks = template.as_ref().map(Template::remarks).unwrap_or_default();
+    remarks.iter().map(|remark| Fault::at(field, format!("{}, at byte {}", remark.text, remark.position + 1))).collect()
+}
+
 /// An exchange as expressions read it: `attributes` of its request, or of its response.
 pub struct Reading<'e, 'x> {
     exchange: &'e Exchange<'x>,

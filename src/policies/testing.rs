@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{At, Authentication, Exchange, Peer, Policy, Site, Turn};
+use super::{At, Authentication, Core, Exchange, Peer, Policy, Site, Turn};
 use crate::{
     config::{
         node::Node,
@@ -92,14 +92,16 @@ impl Trial {
         run(&mut Exchange::new(&mut self.request, &mut self.response, &mut self.authentication, peer, at, 1))
     }
 
-    /// One policy's turn in the request direction.
-    pub fn ask<P: Policy<State = (), PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
-        self.with(0, |exchange| policy.on_request(Turn { state: &(), kept: &mut () }, exchange))
+    /// One policy's turn in the request direction, with a state of its own.
+    pub fn ask<P: Policy<PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
+        let state = policy.state(&Core { id: 0 });
+        self.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange))
     }
 
     /// And in the response direction.
-    pub fn answer<P: Policy<State = (), PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
-        self.with(0, |exchange| policy.on_response(Turn { state: &(), kept: &mut () }, exchange))
+    pub fn answer<P: Policy<PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
+        let state = policy.state(&Core { id: 0 });
+        self.with(0, |exchange| policy.on_response(Turn { state: &state, kept: &mut () }, exchange))
     }
 }
 
