@@ -4,12 +4,15 @@
 //! [`Exchange`], which the proxy builds; policies know nothing of the proxy.
 
 pub mod chain;
+pub mod credentials;
 pub mod exchange;
 pub mod headers;
 pub mod policy;
 pub mod reading;
 
 pub mod basic_authentication;
+pub mod credential_injection_api_key;
+pub mod credential_injection_basic_auth;
 pub mod header_injection;
 pub mod header_removal;
 #[cfg(test)]
@@ -157,8 +160,8 @@ policies! {
     "circuit-breaker-flex" Outbound;
     "client-id-enforcement-flex" Inbound;
     "cors-flex" Inbound;
-    "credential-injection-api-key-flex" Outbound;
-    "credential-injection-basic-auth-flex" Outbound;
+    "credential-injection-api-key-flex" Outbound => credential_injection_api_key::CredentialInjectionApiKey;
+    "credential-injection-basic-auth-flex" Outbound => credential_injection_basic_auth::CredentialInjectionBasicAuth;
     "credential-injection-oauth2-flex" Outbound;
     "credential-injection-oauth2-obo" Outbound;
     "dataweave-body-transformation-flex" Inbound;
