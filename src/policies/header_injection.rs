@@ -356,7 +356,7 @@ mod tests {
                 .iter()
                 .map(|fault| fault.split_once(": ").expect("a place").0)
                 .collect::<Vec<_>>(),
-            ["config.inboundHeaders[0].value", "config.inboundHeaders[1].key"]
+            ["config.inboundHeaders[1].value", "config.inboundHeaders[0].value", "config.inboundHeaders[1].key"]
         );
         assert_eq!(
             faults(r##"{"outboundHeaders": [{"key": "a", "value": "#[payload.x]"}]}"##),
