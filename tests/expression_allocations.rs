@@ -1,38 +1,15 @@
 //! Evaluating selectors, comparisons and conditions allocates nothing; only a new string does, once.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    borrow::Cow,
-    cell::Cell,
-};
+#[path = "support/allocations.rs"]
+mod allocations;
 
+use std::borrow::Cow;
+
+use allocations::counted;
 use ringway::{
     expression::{Bindings, Context, Datum, Expression, Format, Payload, Value, join},
     http::head::Fields,
 };
-
-/// Counts the allocations of the thread that asks.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: the system's allocator does the work; counting touches no memory of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 struct Exchange {
     headers: Fields,
@@ -96,9 +73,7 @@ fn only_new_strings_are_allocated() {
         (1, "upper(attributes.headers.host)"),
     ] {
         let expression = Expression::compile(text, &bindings).expect(text);
-        let before = ALLOCATIONS.get();
-        let value = expression.evaluate(&exchange).expect(text);
-        let counted = ALLOCATIONS.get() - before;
+        let (counted, value) = counted(|| expression.evaluate(&exchange).expect(text));
         assert!(!value.is_null(), "{text} is null");
         assert_eq!(counted, allocations, "{text}");
     }
