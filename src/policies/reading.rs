@@ -70,7 +70,7 @@ impl<'e, 'x> Reading<'e, 'x> {
         (!self.of_response).then(|| read(self.exchange))
     }
 
-    /// What the request was routed by: HTTP/2 says it elsewhere, and an absolute target goes before the header.
+    /// In the spelling that routes saw; HTTP/2 says it elsewhere than in a field.
     fn host(&self) -> Option<Cow<'e, str>> {
         self.asked(|exchange| text(exchange.authority())).filter(|host| !host.is_empty())
     }
@@ -276,9 +276,9 @@ mod tests {
         };
         // In HTTP/2 it is `:authority`, and no field.
         check(&mut with("a.test", &[]), false, &[(HOST, "a.test"), (HEADERS, r#"{"host": String("a.test")}"#)]);
-        // A target in absolute form goes before the field.
-        let mut absolute = with("a.test", &[("Host", "b.test"), ("x", "1")]);
-        check(&mut absolute, false, &[(HOST, "a.test"), (HEADERS, r#"{"x": String("1"), "host": String("a.test")}"#)]);
+        // A field is as the client wrote it.
+        let mut spelt = with("a.test", &[("Host", "A.TEST."), ("x", "1")]);
+        check(&mut spelt, false, &[(HOST, "a.test"), (HEADERS, r#"{"x": String("1"), "host": String("a.test")}"#)]);
         // HTTP/1.0 may say none.
         check(&mut with("", &[]), false, &[(HOST, ""), (HEADERS, "{}")]);
     }
