@@ -54,7 +54,7 @@ bench-wrk: build ## CPU per request beside nginx, interleaved, with wrk (ROUNDS,
 	@scripts/bench-wrk.sh
 
 .PHONY: bench
-bench: tools ## Microbenchmarks: heads, routes, chunks, expressions, addresses (BENCH="--bench route")
+bench: tools ## Microbenchmarks: heads, routes, chunks, policies, expressions, addresses (BENCH="--bench route")
 	$(CARGO) bench --locked -p ringway-bench $(BENCH)
 
 .PHONY: bench-callgrind

@@ -279,7 +279,8 @@ fn redact(value: &mut Value, sensitive: &HashSet<String>) {
             for (key, value) in entries {
                 let hidden = match (&name, key.as_str()) {
                     (Some(_), "key") => false,
-                    (Some(name), "value") => is_sensitive(name) || names_credential(name),
+                    // Nobody knows what a computed name becomes.
+                    (Some(name), "value") => is_sensitive(name) || names_credential(name) || name.contains("#["),
                     _ => is_sensitive(key) || sensitive.contains(&key.to_ascii_lowercase()),
                 };
                 if hidden { hide(value, sensitive) } else { redact(value, sensitive) }
@@ -322,7 +323,8 @@ pub fn is_sensitive(key: &str) -> bool {
     ];
     const WHOLE: [&str; 3] = ["key", "textkey", "certificate"];
     // Their values name a secret or time it, and are none.
-    const SHOWN: [&str; 7] = [
+    const SHOWN: [&str; 8] = [
+        "customclientsecretheader",
         "tokenfetchtimeout",
         "tokenendpoint",
         "validatedtokenttl",

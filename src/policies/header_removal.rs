@@ -119,13 +119,9 @@ mod tests {
     /// What is left of the headers of a request, and of those of a response.
     fn check(config: &str, request: &[&str], response: &[&str]) {
         let policy = testing::compile::<HeaderRemoval>(config).expect("valid");
-        let state = policy.state(&Core { id: 0 });
         let lines = SENT.map(|name| (name, "value"));
         let mut trial = testing::Trial::new("GET", "/", &lines).answered(200, &lines);
-        let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
-        assert!(matches!(flow, Flow::Continue));
-        let flow = trial.with(0, |exchange| policy.on_response(Turn { state: &state, kept: &mut () }, exchange));
-        assert!(matches!(flow, Flow::Continue));
+        assert!(matches!([trial.ask(&policy), trial.answer(&policy)], [Flow::Continue, Flow::Continue]));
         let names = |fields: &Fields| testing::lines(fields).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(names(&trial.request.fields), request, "{config}");
         assert_eq!(names(&trial.response.fields), response, "{config}");

@@ -25,7 +25,17 @@ pub fn is_gateways(name: &[u8]) -> bool {
     name.len() <= 17 && GATEWAYS.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
 }
 
-/// The name of a header that a policy may write: a token, and none of the gateway's own. Keeps its case.
+/// Whether some upstream may read the two as one name: CGI and its heirs have `_` for `-`, and some make that of every sign.
+pub fn is_like(name: &[u8], other: &[u8]) -> bool {
+    let same = |(one, other): (&u8, &u8)| match one.is_ascii_alphanumeric() {
+        true => one.eq_ignore_ascii_case(other),
+        false => !other.is_ascii_alphanumeric(),
+    };
+    name.len() == other.len() && name.iter().zip(other).all(same)
+}
+
+/// The name of a header that a policy may write: a token, and none that is, or may be read as, one of the gateway's own. Keeps
+/// its case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderName(Box<[u8]>);
 
@@ -38,7 +48,7 @@ impl HeaderName {
         if bytes.len() > NAME_BYTES_MAX {
             return Err(BadName::TooLong);
         }
-        if is_gateways(bytes) {
+        if GATEWAYS.iter().any(|own| is_like(own.as_bytes(), bytes)) {
             return Err(BadName::Gateways);
         }
         Ok(Self(bytes.into()))
@@ -63,3 +73,36 @@ pub enum BadName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a header value")]
 pub struct Refused;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_read_as_a_gateways_name_is_one() {
+        for (name, expected) in [
+            ("x-a", None),
+            ("client_id", None),
+            ("Authorization", None),
+            ("x-host", None),
+            ("", Some(BadName::NoToken)),
+            ("a b", Some(BadName::NoToken)),
+            ("a:", Some(BadName::NoToken)),
+            ("\u{e4}", Some(BadName::NoToken)),
+            ("Host", Some(BadName::Gateways)),
+            ("Content-Length", Some(BadName::Gateways)),
+            ("content_length", Some(BadName::Gateways)),
+            ("Transfer.Encoding", Some(BadName::Gateways)),
+            ("keep_alive", Some(BadName::Gateways)),
+        ] {
+            assert_eq!(HeaderName::new(name).err(), expected, "{name}");
+        }
+        assert_eq!(HeaderName::new(&"n".repeat(257)), Err(BadName::TooLong));
+    }
+
+    #[test]
+    fn signs_are_alike_and_letters_in_any_case() {
+        assert!(is_like(b"X-Api-Key", b"x_api.key") && is_like(b"client_id", b"Client-ID"));
+        assert!(!is_like(b"x-api-key", b"x-api-key2") && !is_like(b"x-api-key", b"xxapi-key"));
+    }
+}

@@ -4,6 +4,7 @@
 //! [`Exchange`], which the proxy builds; policies know nothing of the proxy.
 
 pub mod chain;
+pub mod credentials;
 pub mod exchange;
 pub mod headers;
 pub mod policy;
@@ -14,6 +15,8 @@ pub mod basic_authentication;
 pub mod circuit_breaker;
 pub mod client_id_enforcement;
 pub mod cors;
+pub mod credential_injection_api_key;
+pub mod credential_injection_basic_auth;
 pub mod header_injection;
 pub mod header_removal;
 pub mod idle_timeout;
@@ -168,8 +171,8 @@ policies! {
     "circuit-breaker-flex" Setting elsewhere;
     "client-id-enforcement-flex" Inbound => client_id_enforcement::ClientIdEnforcement;
     "cors-flex" Inbound => cors::Cors;
-    "credential-injection-api-key-flex" Outbound;
-    "credential-injection-basic-auth-flex" Outbound;
+    "credential-injection-api-key-flex" Outbound => credential_injection_api_key::CredentialInjectionApiKey;
+    "credential-injection-basic-auth-flex" Outbound => credential_injection_basic_auth::CredentialInjectionBasicAuth;
     "credential-injection-oauth2-flex" Outbound;
     "credential-injection-oauth2-obo" Outbound;
     "dataweave-body-transformation-flex" Inbound;

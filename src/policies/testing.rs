@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{At, Authentication, Exchange, Peer, Policy, Site, Timeouts, Turn};
+use super::{At, Authentication, Core, Exchange, Peer, Policy, Site, Timeouts, Turn};
 use crate::{
     config::{
         node::{Located, Node},
@@ -126,14 +126,16 @@ impl Trial {
         run(&mut Exchange::new(request, response, authentication, timeouts, peer, at, 1))
     }
 
-    /// One policy's turn in the request direction.
-    pub fn ask<P: Policy<State = (), PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
-        self.with(0, |exchange| policy.on_request(Turn { state: &(), kept: &mut () }, exchange))
+    /// One policy's turn in the request direction, with a state of its own.
+    pub fn ask<P: Policy<PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
+        let state = policy.state(&Core { id: 0 });
+        self.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange))
     }
 
     /// And in the response direction.
-    pub fn answer<P: Policy<State = (), PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
-        self.with(0, |exchange| policy.on_response(Turn { state: &(), kept: &mut () }, exchange))
+    pub fn answer<P: Policy<PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
+        let state = policy.state(&Core { id: 0 });
+        self.with(0, |exchange| policy.on_response(Turn { state: &state, kept: &mut () }, exchange))
     }
 }
 

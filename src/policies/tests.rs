@@ -142,11 +142,11 @@ fn a_bad_configuration_says_where() {
         "inboundHeaders:\n  - key: a b\n    value: v\n  - key: c\n    value: '#[payload]'\n",
         &[
             "Policy 2:10 .inboundHeaders[0].key not a header name",
-            "Warning 5:12 .inboundHeaders[1].value expressions in `#[...]`: not implemented yet",
+            "Warning 5:12 .inboundHeaders[1].value expressions that read the payload: not implemented yet",
         ],
         Some(
             "api.spec.policies[0].config.inboundHeaders[0].key: not a header name; \
-             api.spec.policies[0].config.inboundHeaders[1].value: expressions in `#[...]`: not implemented yet",
+             api.spec.policies[0].config.inboundHeaders[1].value: expressions that read the payload: not implemented yet",
         ),
     );
 }
@@ -160,9 +160,16 @@ fn the_examples_have_no_problems() {
         let stem = entry.name.strip_suffix("-flex").unwrap_or(entry.name);
         let path = root.join(format!("configs/policies/{stem}/gateway.yaml"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let document = node(&text);
-        let policies = document.get("spec").and_then(|spec| spec.get("policies")).expect("policies");
-        for policy in policies.iter() {
+        let documents = Node::parse(&std::sync::Arc::new(path.clone()), &text, &mut Vec::new());
+        let specs = documents.iter().filter_map(|document| document.get("spec"));
+        // Bound inline, or by a PolicyBinding.
+        let bound = specs.flat_map(|spec| match spec.get("policies") {
+            Some(policies) => policies.iter().collect::<Vec<_>>(),
+            None => vec![spec],
+        });
+        let bound: Vec<&Node> = bound.filter(|bound| bound.get("policyRef").is_some()).collect();
+        assert!(!bound.is_empty(), "{}: policies", path.display());
+        for policy in bound {
             let name = policy.get("policyRef").and_then(|reference| reference.get("name")).and_then(Node::as_str);
             let mut problems = Vec::new();
             let config = policy.get("config").expect("a config");
