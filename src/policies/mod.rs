@@ -12,6 +12,7 @@ pub mod reading;
 pub mod basic_authentication;
 pub mod header_injection;
 pub mod header_removal;
+pub mod jwt;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -180,7 +181,7 @@ policies! {
     "ip-blocklist-flex" Inbound;
     "json-threat-protection-flex" Inbound;
     "jwt-generation-flex" Outbound;
-    "jwt-validation-flex" Inbound;
+    "jwt-validation-flex" Inbound => jwt::JwtValidation;
     "ldap-authentication-flex" Inbound;
     "message-logging-flex" Inbound;
     "message-logging-outbound-flex" Outbound;
