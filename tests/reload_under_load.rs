@@ -11,7 +11,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -30,8 +30,12 @@ const LIMIT: Duration = Duration::from_secs(30);
 const REQUEST: &[u8] = b"GET /orders HTTP/1.1\r\nHost: a.test\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
+/// One load at a time: two would measure how the machine shares its cores out between them.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn no_request_fails_over_reloads() {
+    let _alone = ALONE.lock();
     for driver in drivers() {
         let mut bench = Bench::start(&driver, "reload");
         let load = Load::start(bench.address, false);
@@ -47,6 +51,7 @@ fn no_request_fails_over_reloads() {
 
 #[test]
 fn no_accepted_request_fails_in_a_drain() {
+    let _alone = ALONE.lock();
     for driver in drivers() {
         let mut bench = Bench::start(&driver, "drain");
         let load = Load::start(bench.address, true);

@@ -124,7 +124,7 @@ fn ringway_json(ringway: &ServiceRingway) -> Value {
         "preserveHost": ringway.preserve_host,
         "retries": {
             "attempts": ringway.retries.attempts.as_ref().map(|attempts| attempts.value),
-            "on": ringway.retries.on.as_ref().map(|reasons| reasons.iter().map(on).collect::<Vec<_>>()),
+            "on": ringway.retries.on.as_ref().map(|reasons| reasons.value.iter().map(on).collect::<Vec<_>>()),
             "budgetPercent": ringway.retries.budget_percent.as_ref().map(|percent| percent.value),
         },
         "healthCheck": ringway.health_check.as_ref().map(|check| json!({
@@ -246,6 +246,7 @@ fn settings_json(settings: &Settings) -> Value {
             ServerHeader::None => "".into(),
             ServerHeader::Remove => false.into(),
         },
+        "via": &settings.via,
         "forwardClientCert": format!("{:?}", settings.forward_client_cert),
         "rewriteHostHeader": settings.rewrite_host_header,
         "preserveRequestId": settings.preserve_request_id,

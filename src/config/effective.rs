@@ -13,6 +13,7 @@ use super::{
     },
     settings::{self, ForwardClientCert, ServerHeader, Settings, TrustedProxies},
 };
+use crate::http::{authority::Authority, bytes};
 
 /// A day. Longer waits are taken for a mistake in the unit.
 const SECONDS_MAX: f64 = 86_400.0;
@@ -212,6 +213,14 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
             settings.server_header = ServerHeader::Name(name.value);
         } else {
             checked.error("serverHeader", name.location, "not a header value".into());
+        }
+    }
+    if let Some(name) = ringway.via.filter(|name| !name.value.is_empty()) {
+        // `host[:port]` or a pseudonym (RFC 9110 section 7.6.3).
+        let is_host = |text: &str| Authority::parse(text.as_bytes()).is_some();
+        match bytes::is_token(name.value.as_bytes()) || is_host(&name.value) {
+            true => settings.via = Some(name.value),
+            false => checked.error("via", name.location, "expected a name, or a host and port".into()),
         }
     }
     settings.access_log = ringway.access_log.and_then(access_log);

@@ -20,7 +20,7 @@ use super::{
     model::Model,
     node::{BYTES_MAX, documents},
     problem::{Location, Problem, Severity},
-    resources::Resources,
+    resources::{GatewayRingway, Resources},
     settings::Settings,
     snapshot::{SeriesId, Snapshot},
     tls::tickets,
@@ -127,12 +127,26 @@ impl Loaded {
         let keys = tickets::keys(&self.sections, &self.tickets, &mut files, &mut problems);
         let context = self.context(keys.as_ref(), &files);
         let mut snapshot = compile::compile(&model, &context, generation, hash, intern, &mut problems);
+        problems.extend(self.peers_without_a_port(&snapshot));
         if let Some(everything) = self.resources.with_drafts() {
             problems = self.problems_of(&everything);
         }
         sort(&mut problems, &self.files);
         snapshot.problems.clone_from(&problems);
         Outcome { snapshot, problems }
+    }
+
+    /// Those that may send a PROXY header are named, and no port expects one.
+    fn peers_without_a_port(&self, snapshot: &Snapshot) -> Option<Problem> {
+        let (GatewayRingway { proxy_protocol, .. }, path) = self.sections.section("ringway");
+        let first = proxy_protocol.from?.into_iter().next()?;
+        let expected = snapshot.listeners.iter().any(|listener| listener.proxy_protocol);
+        (!expected && !snapshot.listeners.is_empty()).then(|| Problem {
+            severity: Severity::Warning,
+            location: first.location,
+            path: format!("{path}.proxyProtocol.from"),
+            text: "no effect: no port expects the PROXY protocol".into(),
+        })
     }
 
     /// What a resource with an error has wrong besides, as if the error were not there.

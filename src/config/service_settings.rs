@@ -62,13 +62,15 @@ fn endpoints(written: &[Located<String>], checked: &mut Checked<'_>) -> Vec<Endp
 
 fn retries(written: &resources::Retries, checked: &mut Checked<'_>) -> Retries {
     // What is ahead of an error, the error says.
-    if written.attempts.as_ref().is_none_or(|attempts| attempts.value == 0)
-        && let Some(budget) = written.budget_percent.as_ref().filter(|budget| budget.value <= 100)
-    {
-        checked.warn("retries", &budget.location, "no effect without `attempts`: nothing is tried again".into());
+    if written.attempts.as_ref().is_none_or(|attempts| attempts.value == 0) {
+        let budget = written.budget_percent.as_ref().filter(|budget| budget.value <= 100);
+        let on = written.on.as_ref().map(|on| &on.location);
+        if let Some(location) = on.or(budget.map(|budget| &budget.location)) {
+            checked.warn("retries", location, "no effect without `attempts`: nothing is tried again".into());
+        }
     }
     let on = |reason| match &written.on {
-        Some(reasons) => reasons.contains(&reason),
+        Some(reasons) => reasons.value.contains(&reason),
         None => reason == RetryOn::ConnectFailure,
     };
     Retries {

@@ -81,6 +81,8 @@ pub struct Settings {
     pub proxy_protocol: ProxyProtocol,
     pub connections: Connections,
     pub server_header: ServerHeader,
+    /// The name for this gateway in `via`; without one there is no `via` of ours.
+    pub via: Option<String>,
     pub forward_client_cert: ForwardClientCert,
     /// `routing.rewriteHostHeader`: the upstream sees its own authority (default) or the client's.
     pub rewrite_host_header: bool,
@@ -197,6 +199,7 @@ impl Default for Settings {
             proxy_protocol: ProxyProtocol { enabled: false, from: TrustedProxies::everybody() },
             connections: Connections { spread: true, max_requests: 0, max_age: None },
             server_header: ServerHeader::Default,
+            via: None,
             forward_client_cert: ForwardClientCert::Sanitize,
             rewrite_host_header: true,
             preserve_request_id: false,

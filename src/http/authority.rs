@@ -60,7 +60,16 @@ fn is_host(host: &[u8]) -> bool {
 /// Brings an authority to its one spelling: in lower case, without a dot at the end of its host or zeros ahead of its port,
 /// an IPv6 address as RFC 5952 wants it. Returns whether it was another.
 pub fn normalise(authority: &mut Vec<u8>) -> bool {
-    let upper_case = authority.iter().fold(false, |upper, byte| upper | byte.is_ascii_uppercase());
+    // Nearly all are in their one spelling: told in one pass, without a search for anything.
+    let (mut upper_case, mut odd, mut before) = (false, false, 0);
+    for &byte in authority.iter() {
+        upper_case |= byte.is_ascii_uppercase();
+        odd |= byte == b'[' || before == b'.' && byte == b':' || before == b':' && byte == b'0';
+        before = byte;
+    }
+    if !(upper_case || odd || before == b'.') {
+        return false;
+    }
     if upper_case {
         authority.make_ascii_lowercase();
     }

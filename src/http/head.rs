@@ -5,6 +5,8 @@
 
 use std::{fmt, ops::Range};
 
+use super::quirks::Quirks;
+
 /// Names the gateway itself asks for. Everything else is `Other` and found by its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -17,6 +19,7 @@ pub enum Known {
     Expect,
     Forwarded,
     Host,
+    Http2Settings,
     KeepAlive,
     /// A framing field's name with `_` for `-`: CGI and its heirs read `Content_Length` as `Content-Length`.
     Lookalike,
@@ -59,6 +62,7 @@ impl Known {
             12 if begins(name, b"x-request-id") => Self::XRequestId,
             13 if begins(name, b"authorization") => Self::Authorization,
             14 if begins(name, b"content-length") => Self::ContentLength,
+            14 if begins(name, b"http2-settings") => Self::Http2Settings,
             15 if begins(name, b"x-forwarded-for") => Self::XForwardedFor,
             16 if begins(name, b"proxy-connection") => Self::ProxyConnection,
             16 if begins(name, b"x-forwarded-host") => Self::XForwardedHost,
@@ -78,8 +82,8 @@ impl Known {
     }
 }
 
-/// Whether a token begins, in any case, with these letters and `-`. Setting one bit makes a letter lower-case, and makes no
-/// other byte of a token a letter or `-`.
+/// Whether a token begins, in any case, with these letters, digits and `-`. Setting one bit makes a letter lower-case, and
+/// makes no other byte of a token one of these.
 #[inline]
 fn begins<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
     let Some(mut beginning) = token.first_chunk::<N>().copied() else { return false };
@@ -133,6 +137,10 @@ impl KnownSet {
 
     pub const fn has(self, known: Known) -> bool {
         self.0 & 1 << known as u32 != 0
+    }
+
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
     }
 
     /// Whether they have a name in common.
@@ -416,6 +424,8 @@ pub struct RequestHead {
     pub version: Version,
     pub fields: Fields,
     pub body: BodyLength,
+    /// `Content-Length` as sent: of 0 where there is no body, or where HTTP/2 has not ended the message yet.
+    pub content_length: Option<u64>,
     /// The client will reuse the connection (RFC 9112 section 9.3).
     pub keep_alive: bool,
     /// `Expect: 100-continue` on a request with a body (RFC 9110 section 10.1.1).
@@ -437,6 +447,8 @@ pub struct ResponseHead {
     pub keep_alive: bool,
     /// `Content-Length` as sent, also where no body follows (HEAD, 304).
     pub content_length: Option<u64>,
+    /// Where it strays from the grammar.
+    pub quirks: Quirks,
 }
 
 impl RequestHead {
@@ -449,6 +461,7 @@ impl RequestHead {
         self.fields.clear();
         self.version = Version::Http11;
         self.body = BodyLength::None;
+        self.content_length = None;
         self.keep_alive = false;
         self.expects_continue = false;
         self.takes_trailers = false;
@@ -464,5 +477,6 @@ impl ResponseHead {
         self.body = BodyLength::None;
         self.keep_alive = false;
         self.content_length = None;
+        self.quirks = Quirks::default();
     }
 }

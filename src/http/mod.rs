@@ -7,4 +7,5 @@ pub mod authority;
 pub mod bytes;
 pub mod h1;
 pub mod h2;
+pub mod quirks;
 pub mod websocket;

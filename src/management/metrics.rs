@@ -265,6 +265,14 @@ fn connections(page: &mut Page, sum: &CoreCopy, cores: &BTreeMap<usize, Core>) {
     }
     let mut family = page.family(
         Kind::Counter,
+        "ringway_upstream_quirks_total",
+        "Upstream answers that were read although they stray from the grammar of HTTP.",
+    );
+    for (kind, count) in sum.upstream_quirks.iter() {
+        family.sample(&[("kind", kind)], count);
+    }
+    let mut family = page.family(
+        Kind::Counter,
         "ringway_tls_handshakes_total",
         "TLS handshakes of clients: `full`, `resumed`, or why there was none.",
     );

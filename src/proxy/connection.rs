@@ -117,10 +117,11 @@ async fn identified(connection: &mut Connection) -> bool {
 }
 
 /// Answers a connection that is one too many, in the protocol that its port is served with.
-pub async fn refuse(mut stream: Stream, is_tls: bool) {
+pub async fn refuse(core: Rc<Core>, mut stream: Stream, is_tls: bool) {
+    let answer = reject::too_many_connections();
     let out = match is_tls {
         true => alert(INTERNAL_ERROR),
-        false => respond::minimal(&reject::too_many_connections(), None, &ServerHeader::None, &RequestHead::default()),
+        false => core.with_date(|date| respond::minimal(&answer, date, &ServerHeader::None, &RequestHead::default())),
     };
     let _ = task::timeout(Some(LINGER), async {
         if stream.sender.send(out).await.0.is_ok() {

@@ -16,7 +16,11 @@ use crate::{
         rule::{PatternLimit, RuleInput},
         snapshot::relative,
     },
-    http::{authority, target},
+    http::{
+        authority, bytes,
+        head::{BodyLength, RequestHead},
+        target,
+    },
     net::task,
     policies::{At, Exchange, Flow, LocalResponse, chain},
 };
@@ -69,7 +73,6 @@ fn decide(
     workspace.authentication.clear();
     workspace.api_turns.clear();
     workspace.service_turns.clear();
-    workspace.response.clear();
     let (peer, scheme) = (client.peer.ip(), client.scheme().name());
     let certificate = client.certificate().map(|certificate| &*certificate.forwarded);
     headers::arrive(core, &snapshot.settings, peer, &workspace.client, scheme, certificate, &mut workspace.request);
@@ -80,7 +83,13 @@ fn decide(
             request.keep_alive = false;
             return Err(reject::connect().into());
         }
-        b"OPTIONS" if request.path == b"*" => return Err(reject::options().into()),
+        b"PRI" => {
+            // The preface of HTTP/2 and nothing else (RFC 9113 section 11.6): what follows is no HTTP/1.
+            request.keep_alive = false;
+            return Err(reject::reserved_method().into());
+        }
+        b"TRACE" if request.body != BodyLength::None => return Err(reject::trace_with_body().into()),
+        b"OPTIONS" | b"TRACE" => go_further(request)?,
         _ => {}
     }
     if target::normalise(&request.path, request.path_is_plain, &mut workspace.path) {
@@ -101,10 +110,11 @@ fn decide(
     account.base = base;
     let mut scratch = serving.scratch.borrow_mut();
     let at = At { api, base, service: None };
-    let peer = client.as_peer();
     let Workspace { request, response, authentication, api_turns, service_turns, captures, path, .. } = workspace;
     if !api.policies.is_empty() {
-        let mut exchange = Exchange::new(request, response, authentication, peer, at, core.random());
+        // What is left in it is of the exchange before.
+        response.clear();
+        let mut exchange = Exchange::new(request, response, authentication, client.as_peer(), at, core.random());
         let instances = &serving.api_policies[api_index];
         if let Flow::Respond(answer) =
             chain::run_request(&api.policies, instances, api_turns, &mut exchange, &mut scratch)
@@ -130,7 +140,8 @@ fn decide(
     let service = &snapshot.services[service_index];
     if !service.policies.is_empty() {
         let at = At { service: Some(service), ..at };
-        let mut exchange = Exchange::new(request, response, authentication, peer, at, core.random());
+        response.clear();
+        let mut exchange = Exchange::new(request, response, authentication, client.as_peer(), at, core.random());
         let instances = &serving.service_policies[service_index];
         if let Flow::Respond(answer) =
             chain::run_request(&service.policies, instances, service_turns, &mut exchange, &mut scratch)
@@ -139,4 +150,28 @@ fn decide(
         }
     }
     Ok(())
+}
+
+/// Counts `Max-Forwards` down, and answers where this is the last recipient (RFC 9110 section 7.6.2), as for `*`. A value
+/// that is no number means nothing and passes.
+fn go_further(request: &mut RequestHead) -> Result<(), LocalResponse> {
+    const NAME: &[u8] = b"max-forwards";
+    let is_trace = request.method == b"TRACE";
+    if request.path == b"*" {
+        return Err(reject::options());
+    }
+    let left = {
+        let mut values = request.fields.values(NAME);
+        let only = values.next().filter(|_| values.next().is_none());
+        only.and_then(bytes::decimal)
+    };
+    match left {
+        None => Ok(()),
+        Some(0) if is_trace => Err(reject::trace()),
+        Some(0) => Err(reject::options()),
+        Some(left) => {
+            request.fields.set(NAME, (left - 1).to_string().as_bytes());
+            Ok(())
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::settings::ServerHeader,
     http::{authority::host, head::RequestHead},
     net::{
-        Stream,
+        Buffer, Stream,
         tls::{Facts, HandshakeError, Side},
     },
     proxy::reject,
@@ -98,7 +98,11 @@ pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerCon
         Ok(Err(error)) => {
             deadline.set(Some(LINGER));
             let plain = matches!(error, HandshakeError::NotTls) && stream.receiver.buffered()[0].is_ascii_uppercase();
-            let _ = deadline.guard(say_why(stream, plain)).await;
+            let words = plain.then(|| {
+                let answer = reject::plain_on_tls();
+                core.with_date(|date| respond::minimal(&answer, date, &ServerHeader::None, &RequestHead::default()))
+            });
+            let _ = deadline.guard(say_why(stream, words)).await;
             tracing::debug!("{peer} at {}: {error}", listener.address);
             error.label()
         }
@@ -126,12 +130,11 @@ impl Drop for UnderWay<'_> {
 
 /// Lets a client hear why it was refused: an alert, which it has been sent, or words where it speaks HTTP without TLS. One
 /// that is still sending would lose both to a reset.
-async fn say_why(stream: &mut Stream, plain: bool) {
-    if plain {
-        let out = respond::minimal(&reject::plain_on_tls(), None, &ServerHeader::None, &RequestHead::default());
-        if stream.sender.send(out).await.0.is_err() {
-            return;
-        }
+async fn say_why(stream: &mut Stream, words: Option<Buffer>) {
+    if let Some(out) = words
+        && stream.sender.send(out).await.0.is_err()
+    {
+        return;
     }
     stream.sender.finish();
     read_on(&mut stream.receiver).await;

@@ -12,7 +12,7 @@ use crate::{
         bytes,
         h1::{emit, hop::strip_hop_by_hop},
         h2,
-        head::{BodyLength, Fields, Known, KnownSet, RequestHead},
+        head::{BodyLength, Fields, Known, KnownSet, RequestHead, Version},
     },
 };
 
@@ -49,6 +49,9 @@ pub fn arrive(
     }
     // Whoever the peer is: a proxy vouches for the names that it writes, and passes on the others as its client wrote them.
     fields.remove_known(Known::XLookalike);
+    if let Some(name) = &settings.via {
+        append_via(fields, request.version, name);
+    }
     forward_certificate(settings.forward_client_cert, certificate, fields);
 
     if fields.known(Known::XForwardedFor).is_none() {
@@ -68,6 +71,16 @@ pub fn arrive(
     if !settings.preserve_request_id || fields.known(Known::XRequestId).is_none() {
         fields.set_known(Known::XRequestId, b"x-request-id", &uuid(core.random(), core.random()));
     }
+}
+
+/// Says what this message has come through, in a line of its own (RFC 9110 section 7.6.3).
+pub fn append_via(fields: &mut Fields, version: Version, name: &str) {
+    let version = match version {
+        Version::Http10 => "1.0 ",
+        Version::Http11 => "1.1 ",
+        Version::Http2 => "2.0 ",
+    };
+    fields.append(b"via", [version, name].concat().as_bytes());
 }
 
 fn forward_certificate(setting: ForwardClientCert, certificate: Option<&str>, fields: &mut Fields) {
@@ -117,6 +130,10 @@ pub fn write_upstream_head(
             emit::decimal(out, length);
             out.extend_from_slice(b"\r\n");
         }
+        // What is known to be empty stays so, also where HTTP/2 has yet to say that it has ended.
+        BodyLength::None | BodyLength::Chunked if request.content_length.is_some() && !request.websocket => {
+            emit::field(out, b"content-length", b"0")
+        }
         BodyLength::Chunked => emit::field(out, b"transfer-encoding", b"chunked"),
         // Where a method is about its body, a server wants to know that there is none (RFC 9110 section 8.6).
         BodyLength::None if matches!(&request.method[..], b"POST" | b"PUT" | b"PATCH") => {
@@ -160,7 +177,7 @@ pub fn fill_upstream_fields(fields: &mut Fields, request: &RequestHead) {
             _ => fields.append_lower_case(field.name, field.value),
         }
     }
-    if let BodyLength::Length(length) = request.body {
+    if let Some(length) = request.content_length.filter(|_| !request.websocket) {
         let mut text = Vec::with_capacity(20);
         emit::decimal(&mut text, length);
         fields.append_known(Known::ContentLength, b"content-length", &text);

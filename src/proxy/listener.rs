@@ -197,7 +197,7 @@ pub fn admit(core: &Rc<Core>, open: &Rc<OpenListener>, accepted: Accepted) {
     let limit = core.serving().snapshot.settings.limits.connections_per_core;
     if limit != 0 && core.load.connections() >= limit {
         core.telemetry.connections_refused.increment();
-        task::spawn(connection::refuse(stream, open.context(core).is_some()));
+        task::spawn(connection::refuse(core.clone(), stream, open.context(core).is_some()));
     } else {
         let counted = client::Open::new(core.clone());
         task::spawn(connection::serve(counted, core.clone(), open.clone(), stream, peer));

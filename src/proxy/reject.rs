@@ -53,7 +53,24 @@ pub fn connect() -> LocalResponse {
     empty(405, "connect_refused").with_header("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
 }
 
-/// `OPTIONS *` asks about the server as a whole (RFC 9110 section 9.3.7): answered here, no upstream is asked.
+/// PRI: nobody's method.
+pub fn reserved_method() -> LocalResponse {
+    empty(400, "bad_method")
+}
+
+/// TRACE asks for its own head; a body can only be meant for somebody who reads it as the next request (RFC 9110 section
+/// 9.3.8).
+pub fn trace_with_body() -> LocalResponse {
+    empty(400, "trace_with_body")
+}
+
+/// TRACE that is to go no further: what is asked for would be an echo of what clients keep secret.
+pub fn trace() -> LocalResponse {
+    empty(405, "trace_refused").with_header("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+}
+
+/// `OPTIONS *` asks about the server as a whole (RFC 9110 section 9.3.7): answered here, no upstream is asked; and so is
+/// one that is to go no further.
 pub fn options() -> LocalResponse {
     empty(200, "").with_header("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
 }

@@ -7,12 +7,12 @@ use super::{
     client::Client,
     core::Serving,
     exchange::After,
-    grpc, reject,
+    grpc, headers, reject,
     wire::{Outgoing, Wire},
     workspace::Workspace,
 };
 use crate::{
-    config::settings::ServerHeader,
+    config::settings::{ServerHeader, Settings},
     http::{
         h1::{
             body::{BodyLimits, BodyReader, Step},
@@ -32,6 +32,8 @@ pub enum ClientFraming {
     /// No body; the length, where one was told, is of the body that a GET would have had.
     None(Option<u64>),
     Length(u64),
+    /// HTTP/2: no byte, and then perhaps trailers.
+    Empty,
     /// The end is marked: by a last chunk, or in HTTP/2 by a flag.
     Chunked,
     UntilClose,
@@ -42,6 +44,7 @@ impl ClientFraming {
     fn length(self) -> Option<u64> {
         match self {
             Self::Length(length) | Self::None(Some(length)) => Some(length),
+            Self::Empty => Some(0),
             Self::None(None) | Self::Chunked | Self::UntilClose => None,
         }
     }
@@ -54,17 +57,49 @@ impl ClientFraming {
 /// The framing for this client of what an upstream sends with `length`.
 pub fn client_framing(response: &ResponseHead, request: &RequestHead) -> ClientFraming {
     match response.body {
+        // RFC 9110 section 8.6: these never have the field, whatever was asked.
+        BodyLength::None if matches!(response.status, 100..=199 | 204) => ClientFraming::None(None),
+        // Section 15.3.6: no content, and HTTP/1.1 must be told so.
+        _ if response.status == 205 => no_content(request),
         BodyLength::None if request.method == b"HEAD" || response.status == 304 => {
             ClientFraming::None(response.content_length)
         }
-        BodyLength::None if matches!(response.status, 100..=199 | 204) => ClientFraming::None(None),
         // Its end is marked, and no length was said: gRPC's answers that are trailers alone have none.
         BodyLength::None if request.version == Version::Http2 => ClientFraming::None(response.content_length),
         BodyLength::None => ClientFraming::Length(0),
         BodyLength::Length(length) => ClientFraming::Length(length),
+        BodyLength::Chunked if response.content_length.is_some() => match request.version {
+            Version::Http2 => ClientFraming::Empty,
+            Version::Http10 | Version::Http11 => ClientFraming::Length(0),
+        },
         BodyLength::Chunked | BodyLength::UntilClose if request.version == Version::Http10 => ClientFraming::UntilClose,
         BodyLength::Chunked | BodyLength::UntilClose => ClientFraming::Chunked,
     }
+}
+
+fn no_content(request: &RequestHead) -> ClientFraming {
+    match request.method == b"HEAD" {
+        true => ClientFraming::None(Some(0)),
+        false => ClientFraming::Length(0),
+    }
+}
+
+/// Adds what every response has that is relayed: `date`, where its upstream sent none (RFC 9110 section 6.6.1), and `via`,
+/// where it is wanted. Policies see both.
+pub fn complete(client: &Client, response: &mut ResponseHead, settings: &Settings) {
+    if response.status < 200 {
+        return;
+    }
+    if !response.fields.names().has(Known::Date) {
+        append_date(client, response);
+    }
+    if let Some(name) = &settings.via {
+        headers::append_via(&mut response.fields, response.version, name);
+    }
+}
+
+fn append_date(client: &Client, response: &mut ResponseHead) {
+    client.core.with_date(|date| response.fields.append_known(Known::Date, b"date", date.as_bytes()));
 }
 
 /// Begins the answer to a client: the returned bytes go before the body. A stream of HTTP/2 has taken its head already.
@@ -85,6 +120,8 @@ pub fn begin(
         Outgoing::Http2(stream) => {
             let scratch = &mut workspace.scratch;
             scratch.clear();
+            // Speaks of a connection of HTTP/1.1 (RFC 9113 section 8.2.2).
+            workspace.response.fields.remove_known(Known::Upgrade);
             each_field(&workspace.response, server, |name, value| scratch.append_lower_case(name, value));
             append_length(scratch, framing);
             stream.respond(workspace.response.status, scratch, !framing.has_body());
@@ -165,7 +202,11 @@ fn write_head(
     } else if framing == ClientFraming::Chunked {
         emit::field(out, b"transfer-encoding", b"chunked");
     }
+    // What to upgrade to is said to this connection, and `connection` says so (RFC 9110 section 7.8).
+    let is_upgrade = response.status == 426 && response.fields.known(Known::Upgrade).is_some();
     match (keep_alive, client) {
+        (false, _) if is_upgrade => emit::field(out, b"connection", b"close, upgrade"),
+        (true, Version::Http11) if is_upgrade => emit::field(out, b"connection", b"upgrade"),
         (false, _) => emit::field(out, b"connection", b"close"),
         // An HTTP/1.0 client closes unless it is told (RFC 9112 section C.2.2).
         (true, Version::Http10) => emit::field(out, b"connection", b"keep-alive"),
@@ -225,9 +266,7 @@ fn render(response: &mut ResponseHead, answer: &LocalResponse, client: &Client, 
         true => grpc::fill(response, answer),
         false => fill_response(response, answer),
     }
-    if !response.fields.names().has(Known::Date) {
-        client.core.with_date(|date| response.fields.append_known(Known::Date, b"date", date.as_bytes()));
-    }
+    append_date(client, response);
 }
 
 /// Sends an answer of the gateway's own whose head lies in the workspace, as policies have left it.
@@ -254,6 +293,7 @@ pub async fn deliver(
     let framing = match answer.status {
         _ if grpc::is_call(&workspace.request) => ClientFraming::None(None),
         204 | 304 => ClientFraming::None(None),
+        205 => no_content(&workspace.request),
         _ if workspace.request.method == b"HEAD" => ClientFraming::None(Some(answer.body.len() as u64)),
         _ => ClientFraming::Length(answer.body.len() as u64),
     };
@@ -341,7 +381,7 @@ pub async fn refuse_connection(client: &Client, sender: &Sender, request: &Reque
     account.status = answer.status;
     account.reason = answer.reason;
     let settings = &serving.snapshot.settings;
-    let out = client.core.with_date(|date| minimal(&answer, Some(date), &settings.server_header, request));
+    let out = client.core.with_date(|date| minimal(&answer, date, &settings.server_header, request));
     account.bytes_out = answer.body.len() as u64;
     account.client_answered();
     client.deadline.set(settings.timeouts.request_head);
@@ -349,12 +389,10 @@ pub async fn refuse_connection(client: &Client, sender: &Sender, request: &Reque
 }
 
 /// A whole HTTP/1.1 answer that ends its connection.
-pub fn minimal(answer: &LocalResponse, date: Option<&str>, server: &ServerHeader, request: &RequestHead) -> Buffer {
+pub fn minimal(answer: &LocalResponse, date: &str, server: &ServerHeader, request: &RequestHead) -> Buffer {
     let mut response = ResponseHead::default();
     fill_response(&mut response, answer);
-    if let Some(date) = date {
-        response.fields.append_known(Known::Date, b"date", date.as_bytes());
-    }
+    response.fields.append_known(Known::Date, b"date", date.as_bytes());
     let mut head = Vec::with_capacity(256);
     let framing = ClientFraming::Length(answer.body.len() as u64);
     write_head(&mut head, &response, framing, Version::Http11, false, server);

@@ -10,6 +10,7 @@ use std::{
 
 use super::{access_log::Lines, histogram::Histogram, series};
 use crate::config::snapshot::SeriesId;
+use crate::http::quirks::Quirks;
 
 /// APIs whose histograms one step of a copy takes: about 400 KB, some tens of microseconds.
 const APIS_PER_COPY_STEP: usize = 64;
@@ -203,6 +204,7 @@ pub struct CoreTelemetry {
     pub tls_handshakes_open: Gauge,
     h2_connection_errors: RefCell<Reasons>,
     h2_stream_errors: RefCell<Reasons>,
+    upstream_quirks: RefCell<Reasons>,
 }
 
 impl CoreTelemetry {
@@ -230,6 +232,7 @@ impl CoreTelemetry {
             tls_handshakes_open: Gauge::default(),
             h2_connection_errors: RefCell::default(),
             h2_stream_errors: RefCell::default(),
+            upstream_quirks: RefCell::default(),
         }
     }
 
@@ -260,6 +263,15 @@ impl CoreTelemetry {
     /// A stream was reset before it became a request.
     pub fn h2_stream_failed(&self, reason: &'static str) {
         self.h2_stream_errors.borrow_mut().add(reason, 1);
+    }
+
+    /// An upstream's answer was read although it strays from the grammar.
+    #[inline]
+    pub fn upstream_strayed(&self, quirks: Quirks) {
+        if !quirks.is_empty() {
+            let mut counts = self.upstream_quirks.borrow_mut();
+            quirks.iter().for_each(|quirk| counts.add(quirk.as_str(), 1));
+        }
     }
 
     /// All at once, for cores with few APIs and for tests.
@@ -299,6 +311,7 @@ impl CoreTelemetry {
             tls_handshakes_open: self.tls_handshakes_open.value(),
             h2_connection_errors: self.h2_connection_errors.borrow().clone(),
             h2_stream_errors: self.h2_stream_errors.borrow().clone(),
+            upstream_quirks: self.upstream_quirks.borrow().clone(),
             exchanges: Exchanges {
                 apis: Vec::with_capacity(exchanges.apis.len()),
                 routes: exchanges.routes.clone(),
@@ -418,6 +431,7 @@ pub struct CoreCopy {
     pub tls_handshakes_open: u64,
     pub h2_connection_errors: Reasons,
     pub h2_stream_errors: Reasons,
+    pub upstream_quirks: Reasons,
     pub exchanges: Exchanges,
 }
 
@@ -447,6 +461,7 @@ impl CoreCopy {
         self.tls_handshakes_open += other.tls_handshakes_open;
         self.h2_connection_errors.merge(&other.h2_connection_errors);
         self.h2_stream_errors.merge(&other.h2_stream_errors);
+        self.upstream_quirks.merge(&other.upstream_quirks);
         self.exchanges.merge(&other.exchanges);
     }
 }
@@ -454,6 +469,8 @@ impl CoreCopy {
 fn status_class(status: u16) -> usize {
     match status / 100 {
         class @ 1..=5 => class as usize - 1,
+        // As if it were one (RFC 9110 section 15).
+        6..=9 => 4,
         _ => STATUS_CLASSES.len() - 1,
     }
 }
@@ -561,7 +578,7 @@ mod tests {
     fn no_status_and_odd_statuses_have_a_class() {
         assert_eq!(
             [0, 99, 100, 204, 599, 600, 999].map(|status| STATUS_CLASSES[status_class(status)]),
-            ["none", "none", "1xx", "2xx", "5xx", "none", "none"]
+            ["none", "none", "1xx", "2xx", "5xx", "5xx", "5xx"]
         );
     }
 

@@ -15,6 +15,7 @@ pub struct GatewayRingway {
     pub listeners: Listeners,
     pub trusted_proxies: Option<Vec<Located<String>>>,
     pub server_header: Option<Located<String>>,
+    pub via: Option<Located<String>>,
     pub forward_client_cert: Option<ForwardClientCert>,
     pub access_log: Option<AccessLog>,
     pub proxy_protocol: ProxyProtocolPeers,
@@ -156,7 +157,7 @@ pub enum ProxyProtocolVersion {
 #[serde(rename_all = "camelCase", default)]
 pub struct Retries {
     pub attempts: Option<Located<u32>>,
-    pub on: Option<Vec<RetryOn>>,
+    pub on: Option<Located<Vec<RetryOn>>>,
     pub budget_percent: Option<Located<u32>>,
 }
 

@@ -21,6 +21,10 @@ pub fn keys(
 ) -> Option<Arc<TicketKeys>> {
     let (GatewayRingway { tls, .. }, path) = sections.section("ringway");
     if tls.tickets == Some(false) {
+        if let Some(file) = tls.ticket_keys_file {
+            let (path, text) = (format!("{path}.tls.ticketKeysFile"), "no effect: `tickets` is false".to_owned());
+            problems.push(Problem { severity: Severity::Warning, location: file.location, path, text });
+        }
         return None;
     }
     let Some(file) = tls.ticket_keys_file else { return Some(own.clone()) };

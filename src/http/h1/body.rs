@@ -2,7 +2,8 @@
 //!
 //! Payload is never copied; the caller is told where in its buffer it lies. Chunk framing is read byte by byte and nothing
 //! of it is kept, so a chunk that drips in costs linear time and no memory. The grammar is the RFC's without its optional
-//! white space: where a chunk ends must not depend on who reads it.
+//! white space: where a chunk ends must not depend on who reads it. A response may stray from it where that is read alike by
+//! all: see [`Quirk`].
 //!
 //! ```text
 //! 1a;name=value CRLF <26 bytes> CRLF ... 0 CRLF trailers CRLF
@@ -12,6 +13,7 @@
 use super::parse::{FieldError, check_bytes, fields};
 use crate::http::bytes;
 use crate::http::head::{BodyLength, FieldRef, Fields, Known};
+use crate::http::quirks::{Quirk, Quirks};
 
 /// As many hexadecimal digits as 64 bits have. Leading zeros are legal, an endless run of them is not.
 const SIZE_DIGITS_MAX: u8 = 16;
@@ -84,7 +86,10 @@ pub enum Step {
 pub struct BodyReader {
     state: State,
     limits: BodyLimits,
+    /// Also of white space and zeros that a size does not need.
     extension_bytes: usize,
+    is_lenient: bool,
+    quirks: Quirks,
     /// Trailer lines as they came; empty for most bodies.
     trailer_block: Vec<u8>,
     trailers: Fields,
@@ -99,6 +104,10 @@ enum State {
     Size {
         size: u64,
         digits: u8,
+    },
+    /// White space behind a size.
+    SizeSpace {
+        size: u64,
     },
     Extension {
         size: u64,
@@ -125,6 +134,8 @@ enum Extension {
     Quoted,
     QuotedPair,
     QuotedEnd,
+    /// Not understood; it ends with its line.
+    Skipped,
 }
 
 impl BodyReader {
@@ -135,7 +146,25 @@ impl BodyReader {
             BodyLength::Chunked => State::Size { size: 0, digits: 0 },
             BodyLength::UntilClose => State::UntilClose,
         };
-        Self { state, limits: *limits, extension_bytes: 0, trailer_block: Vec::new(), trailers: Fields::default() }
+        Self {
+            state,
+            limits: *limits,
+            extension_bytes: 0,
+            is_lenient: false,
+            quirks: Quirks::default(),
+            trailer_block: Vec::new(),
+            trailers: Fields::default(),
+        }
+    }
+
+    /// Of an upstream's response, which may have quirks.
+    pub fn of_response(length: BodyLength, limits: &BodyLimits) -> Self {
+        Self { is_lenient: true, ..Self::new(length, limits) }
+    }
+
+    /// What it had until now.
+    pub fn quirks(&self) -> Quirks {
+        self.quirks
     }
 
     /// Reads on. After an error the connection is of no more use, and neither is this reader.
@@ -214,16 +243,36 @@ impl BodyReader {
     fn after(&mut self, byte: u8) -> Result<State, BodyError> {
         Ok(match self.state {
             State::Size { size, digits } => match (byte as char).to_digit(16) {
-                Some(digit) if digits < SIZE_DIGITS_MAX => {
+                Some(digit) if digits < SIZE_DIGITS_MAX || self.is_lenient => {
+                    if digits >= SIZE_DIGITS_MAX {
+                        self.count_extension_byte()?;
+                        self.quirks.add(Quirk::ChunkSizeZeros);
+                    }
                     // Not above 63 bits: some peers' sizes are signed.
                     let size = size.checked_mul(16).map(|size| size + u64::from(digit));
                     let size = size.filter(|&size| size <= i64::MAX as u64).ok_or(BodyError::ChunkSize)?;
-                    State::Size { size, digits: digits + 1 }
+                    State::Size { size, digits: digits.saturating_add(1) }
                 }
                 None if byte == b'\r' && digits > 0 => State::SizeLf { size },
                 None if byte == b';' && digits > 0 => {
                     self.count_extension_byte()?;
                     State::Extension { size, at: Extension::NameStart }
+                }
+                None if is_space(byte) && digits > 0 && self.is_lenient => {
+                    self.count_extension_byte()?;
+                    self.quirks.add(Quirk::ChunkSizeSpace);
+                    State::SizeSpace { size }
+                }
+                _ => return Err(BodyError::ChunkSize),
+            },
+            State::SizeSpace { size } => match byte {
+                b'\r' => State::SizeLf { size },
+                b';' | b' ' | b'\t' => {
+                    self.count_extension_byte()?;
+                    match byte {
+                        b';' => State::Extension { size, at: Extension::NameStart },
+                        _ => State::SizeSpace { size },
+                    }
                 }
                 _ => return Err(BodyError::ChunkSize),
             },
@@ -234,7 +283,11 @@ impl BodyReader {
             }
             State::Extension { size, at } => {
                 self.count_extension_byte()?;
-                State::Extension { size, at: at.after(byte).ok_or(BodyError::ChunkExtension)? }
+                match at.after(byte) {
+                    Some(at) => State::Extension { size, at },
+                    None if self.is_lenient => self.skip_extension(size, byte)?,
+                    None => return Err(BodyError::ChunkExtension),
+                }
             }
             State::SizeLf { size } => match (byte, size) {
                 (b'\n', 0) => State::Trailers,
@@ -246,6 +299,17 @@ impl BodyReader {
             State::DataCr | State::DataLf => return Err(BodyError::ChunkEnd),
             state @ (State::Done | State::Length(_) | State::UntilClose | State::Data(_) | State::Trailers) => state,
         })
+    }
+
+    /// An extension that is not understood is ignored (RFC 9112 section 7.1.1); where its line ends nobody doubts.
+    fn skip_extension(&mut self, size: u64, byte: u8) -> Result<State, BodyError> {
+        self.quirks.add(Quirk::ChunkExtension);
+        match byte {
+            b'\r' => Ok(State::SizeLf { size }),
+            0x7f => Err(BodyError::ChunkExtension),
+            b'\t' | b' '.. => Ok(State::Extension { size, at: Extension::Skipped }),
+            _ => Err(BodyError::ChunkExtension),
+        }
     }
 
     fn count_extension_byte(&mut self) -> Result<(), BodyError> {
@@ -281,6 +345,10 @@ impl BodyReader {
         }
         Ok(taken)
     }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 impl Extension {

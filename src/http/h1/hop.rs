@@ -9,6 +9,8 @@ use crate::http::head::{FieldRef, Fields, Known, KnownSet};
 const HOP_BY_HOP: KnownSet = KnownSet::of(&[
     Known::Connection,
     Known::ContentLength,
+    // Of an upgrade to HTTP/2 that RFC 9113 has taken away (section 3.1).
+    Known::Http2Settings,
     Known::KeepAlive,
     // These speak to the next proxy, and that is us.
     Known::ProxyAuthenticate,
@@ -20,9 +22,28 @@ const HOP_BY_HOP: KnownSet = KnownSet::of(&[
     Known::Upgrade,
 ]);
 
+/// What a response of this status says to its recipient in a field that else ends here: what to upgrade to (RFC 9110 section
+/// 15.5.22), and how to authenticate (section 15.5.8).
+const fn meant(status: u16) -> KnownSet {
+    match status {
+        407 => KnownSet::of(&[Known::ProxyAuthenticate]),
+        426 => KnownSet::of(&[Known::Upgrade]),
+        _ => KnownSet::of(&[]),
+    }
+}
+
+/// Removes what ends here from a response.
+pub fn strip_response(fields: &mut Fields, status: u16) {
+    strip(fields, HOP_BY_HOP.without(meant(status)));
+}
+
 /// Removes the hop-by-hop fields, those that `Connection` names, and `Content-Length`, which is written anew from the
 /// parsed body length. `Trailer` stays: trailers are passed on.
 pub fn strip_hop_by_hop(fields: &mut Fields) {
+    strip(fields, HOP_BY_HOP);
+}
+
+fn strip(fields: &mut Fields, ends_here: KnownSet) {
     let mut nominated = Vec::new();
     for value in fields.known_values(Known::Connection) {
         // `keep-alive`, `close` and their like name nothing that would need a list.
@@ -31,8 +52,8 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
             nominated.push(b',');
         }
     }
-    if fields.names().meets(HOP_BY_HOP) {
-        fields.retain(|field| !HOP_BY_HOP.has(field.known));
+    if fields.names().meets(ends_here) {
+        fields.retain(|field| !ends_here.has(field.known));
     }
     if !nominated.is_empty() {
         fields.retain(|field| {

@@ -8,6 +8,7 @@ use crate::http::{
     bytes,
     h1::body::{changes_framing, may_be_trailer},
     head::{BodyLength, Fields, Known, RequestHead, ResponseHead, Version},
+    quirks::{Quirk, Quirks},
     target::check_path,
 };
 
@@ -59,6 +60,7 @@ pub struct Incoming {
     pub request: RequestHead,
     pub status: u16,
     pub content_length: Option<u64>,
+    quirks: Quirks,
     pub verdict: Option<Verdict>,
     /// Bytes of the fields, with their overhead, kept or not.
     pub size: usize,
@@ -107,7 +109,11 @@ impl Incoming {
                 self.push(start, &field, Known::Other);
             }
             Kind::Pseudo(pseudo) => self.pseudo(pseudo, start, field.name_len),
-            Kind::ConnectionSpecific | Kind::Lookalike | Kind::BadName => {}
+            Kind::Lookalike => {
+                self.quirks.add(Quirk::FramingLookalike);
+                self.request.fields.writer().truncate(start);
+            }
+            Kind::ConnectionSpecific | Kind::BadName => {}
         }
     }
 
@@ -148,7 +154,8 @@ impl Incoming {
                 is_wrong.then_some("bad_pseudo_field")
             }
             Kind::ConnectionSpecific => Some("connection_specific_field"),
-            Kind::Lookalike => Some("framing_lookalike"),
+            // Nobody reads a response's fields as CGI does: there it is left out.
+            Kind::Lookalike => (self.form != Form::Response).then_some("framing_lookalike"),
             Kind::BadName => Some("bad_field_name"),
         }
     }
@@ -190,9 +197,12 @@ impl Incoming {
             }
             Pseudo::Protocol => self.protocol_is_websocket = value.eq_ignore_ascii_case(b"websocket"),
             Pseudo::Status => match *value {
-                [hundreds @ b'1'..=b'5', tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => {
+                [hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => {
                     let digit = |byte: u8| u16::from(byte - b'0');
                     self.status = digit(hundreds) * 100 + digit(tens) * 10 + digit(ones);
+                    if self.status > 599 {
+                        self.quirks.add(Quirk::StatusAbove599);
+                    }
                 }
                 _ => self.verdict = Some(Verdict::Malformed("bad_status")),
             },
@@ -284,6 +294,7 @@ impl Incoming {
             return Ok(());
         }
         request.body = body_length(end, self.content_length);
+        request.content_length = self.content_length;
         if end && self.content_length.is_some_and(|length| length > 0) {
             return Err(Malformed("content_length_mismatch"));
         }
@@ -293,7 +304,7 @@ impl Incoming {
         if !known || expectations.next().is_some() {
             return Err(Verdict::Refuse(417, "unknown_expectation"));
         }
-        request.expects_continue = expects.is_some() && !end;
+        request.expects_continue = expects.is_some() && !end && self.content_length != Some(0);
         Ok(())
     }
 
@@ -327,6 +338,7 @@ impl Incoming {
         into.status = self.status;
         into.version = Version::Http2;
         into.content_length = self.content_length;
+        into.quirks = self.quirks;
         into.body = if has_body { body_length(end, self.content_length) } else { BodyLength::None };
         into.keep_alive = true;
     }
@@ -345,6 +357,7 @@ fn is_method(method: &[u8]) -> bool {
     !method.is_empty() && method.len() <= METHOD_BYTES_MAX && bytes::all(method, bytes::METHOD)
 }
 
+/// A message that says it is empty, and has not ended, may still bring trailers.
 fn body_length(end: bool, content_length: Option<u64>) -> BodyLength {
     match content_length {
         _ if end => BodyLength::None,

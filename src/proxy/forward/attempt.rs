@@ -87,7 +87,7 @@ impl Attempt<'_> {
         self.tries.reused.set(lease.reused);
 
         let framing = match workspace.request.body {
-            BodyLength::Chunked => Framing::Chunked,
+            BodyLength::Chunked if workspace.request.content_length.is_none() => Framing::Chunked,
             _ => Framing::Plain,
         };
         let (up, out) = self.ask(&mut lease, workspace)?;
@@ -106,7 +106,9 @@ impl Attempt<'_> {
         let download = Download { attempt: self, to_client: &to_client, watch: &watch, upload: &upload };
 
         account.upstream_asked();
-        let is_asked = self.is_asked(&workspace.request, body);
+        // HTTP/1.1 is told all of an empty body in the head, also where HTTP/2 has yet to say that it has ended.
+        let told_empty = !multiplexes && workspace.request.content_length == Some(0);
+        let is_asked = told_empty || self.is_asked(&workspace.request, body);
         let mut incoming = wire.incoming(body);
         let delivered = if is_asked {
             // The common case: nothing to move at the same time.

@@ -4,7 +4,7 @@ use super::{Failure, response::Download};
 use crate::{
     http::{
         h1::{
-            hop::strip_hop_by_hop,
+            hop::strip_response,
             parse::{HeadLimits, ResponseError, ResponseTo, parse_response},
         },
         h2::Code,
@@ -36,6 +36,7 @@ impl Download<'_> {
                 Cut::Reset(_) => Failure::Reset { silent: false },
                 Cut::Lost => match from.refusal() {
                     Some(refusal) => Failure::Unavailable(Unavailable::Tls(refusal)),
+                    None if from.speaks_otherwise() => Failure::BadResponseBody { reason: "upstream_speaks_no_http2" },
                     None => Failure::Reset { silent },
                 },
                 Cut::Malformed => Failure::BadResponseBody { reason: "bad_upstream_http2" },
@@ -108,11 +109,12 @@ impl Download<'_> {
     }
 
     async fn pass_interim(&self, workspace: &mut Workspace) -> Result<(), Failure> {
+        self.attempt.client.core.telemetry.upstream_strayed(workspace.response.quirks);
         // HTTP/1.0 has none (RFC 9110 section 15.2).
         if workspace.request.version == Version::Http10 {
             return Ok(());
         }
-        strip_hop_by_hop(&mut workspace.response.fields);
+        strip_response(&mut workspace.response.fields, workspace.response.status);
         let out = respond::interim(self.to_client, workspace);
         // While part of it may be out, nothing else can be said.
         let answering = &self.attempt.progress.answering;

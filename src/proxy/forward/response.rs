@@ -4,7 +4,10 @@ use std::cell::Cell;
 
 use super::{Failure, attempt::Attempt};
 use crate::{
-    http::h1::{body::BodyReader, hop::strip_hop_by_hop},
+    http::{
+        h1::{body::BodyReader, hop::strip_response},
+        head::BodyLength,
+    },
     proxy::{
         account::Account,
         pump::{Direction, Framing, PumpError, pump},
@@ -48,6 +51,7 @@ impl Download<'_> {
             Wire::Http2(stream) => self.await_head(stream, workspace).await?,
         }
         account.upstream_answered();
+        client.core.telemetry.upstream_strayed(workspace.response.quirks);
         let status = workspace.response.status;
         if matches!(status, 502..=504) && tries.gateway_error_allowed(&workspace.request.method, held) {
             return Err(Failure::GatewayError);
@@ -63,7 +67,8 @@ impl Download<'_> {
         let asked_whole = progress.asked_whole.get();
         let keep_alive =
             workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
-        strip_hop_by_hop(&mut workspace.response.fields);
+        strip_response(&mut workspace.response.fields, status);
+        respond::complete(client, &mut workspace.response, settings);
         if let Some(answer) = respond::run_response_chains(client, workspace, serving, account) {
             return Err(Failure::Refused(answer));
         }
@@ -73,7 +78,7 @@ impl Download<'_> {
             false => respond::begin(self.to_client, workspace, framing, keep_alive, &settings.server_header),
         };
 
-        let mut body = BodyReader::new(workspace.response.body, &respond::body_limits(serving));
+        let mut body = BodyReader::of_response(workspace.response.body, &respond::body_limits(serving));
         let direction = Direction {
             watch: self.watch,
             reading: Cell::new((Waiting::Upstream, stream_idle)),
@@ -88,14 +93,16 @@ impl Download<'_> {
             progress.answering.set(true);
         }
         account.client_answered();
-        // A tunnel's bytes are no body.
-        let pumped = match upgraded {
+        // A tunnel's bytes are no body, and what comes behind a 205 is not wanted.
+        let unread = status == 205 && workspace.response.body != BodyLength::None;
+        let pumped = match upgraded || unread {
             true => {
                 progress.answering.set(true);
                 self.to_client.send(out).await.map(|()| 0).map_err(PumpError::Write)
             }
             false => pump(&mut from.incoming(&mut body), self.to_client, pump_framing, out, &direction).await,
         };
+        client.core.telemetry.upstream_strayed(body.quirks());
         match pumped {
             Ok(bytes) => account.bytes_out += bytes,
             Err(error) => {
@@ -108,7 +115,7 @@ impl Download<'_> {
         }
         Ok(Delivered {
             // Bytes that nobody asked for make the connection's next answer doubtful.
-            reusable: upstream_keeps && asked_whole && from.is_quiet() && !upgraded,
+            reusable: upstream_keeps && asked_whole && from.is_quiet() && !upgraded && !unread,
             keep_alive,
             upgraded,
         })

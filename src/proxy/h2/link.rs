@@ -61,6 +61,8 @@ pub struct Link {
     settling: RefCell<Vec<Waker>>,
     /// The peer ended the connection behind the TLS handshake, before it had said anything.
     refusal: Cell<Option<Failure>>,
+    /// What the peer said first was no SETTINGS frame.
+    speaks_otherwise: Cell<bool>,
     /// What ends the connection whatever it waits for, and who is to see it.
     failure: Cell<Option<ConnectionError>>,
     driver: RefCell<Option<Waker>>,
@@ -96,6 +98,7 @@ impl Link {
             settled: Cell::new(false),
             settling: RefCell::default(),
             refusal: Cell::new(None),
+            speaks_otherwise: Cell::new(false),
             failure: Cell::new(None),
             driver: RefCell::default(),
             sending_since: Cell::new(None),
@@ -260,6 +263,10 @@ impl Link {
         self.refusal.get()
     }
 
+    pub fn speaks_otherwise(&self) -> bool {
+        self.speaks_otherwise.get()
+    }
+
     pub fn wake_writer(&self) {
         if (self.over.get() || self.protocol.borrow().wants_output())
             && let Some(waker) = self.writer.take()
@@ -277,7 +284,10 @@ impl Link {
                 self.dispatch(on);
                 match taken {
                     Ok(taken) => receiver.consume(taken),
-                    Err(error) => return End::Refused(error),
+                    Err(error) => {
+                        self.speaks_otherwise.set(!self.settled.get());
+                        return End::Refused(error);
+                    }
                 }
                 poll_fn(|context| self.poll_may_receive(context)).await;
                 let filled = receiver.fill().await;

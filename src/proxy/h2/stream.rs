@@ -196,6 +196,11 @@ impl Stream {
         self.shared.link.refusal()
     }
 
+    /// The connection is gone since its peer spoke something else from the start.
+    pub fn speaks_otherwise(&self) -> bool {
+        self.shared.link.speaks_otherwise()
+    }
+
     /// Ends the stream in both directions, in the middle of whatever it was doing.
     pub fn reset(&self) {
         if self.alive().is_ok() {

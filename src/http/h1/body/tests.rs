@@ -45,6 +45,69 @@ fn refused(input: &str, error: impl Into<BodyError>) {
     assert_eq!(read(BodyLength::Chunked, input.as_bytes(), &bytewise).err(), error, "{input:?}");
 }
 
+/// A response's chunks: what they hold and which quirks they have; byte by byte as well.
+fn of_response(input: &str) -> Result<(String, Vec<Quirk>), BodyError> {
+    let mut results = [Vec::new(), (1..input.len()).collect()].map(|cuts: Vec<usize>| {
+        let mut reader = BodyReader::of_response(BodyLength::Chunked, &LIMITS);
+        let (mut payload, mut at) = (Vec::new(), 0);
+        for end in cuts.into_iter().chain([input.len()]) {
+            while at < end {
+                match reader.step(&input.as_bytes()[at..end])? {
+                    Step::NeedMore { consumed } | Step::Done { consumed } => at += consumed,
+                    Step::Data { start, len } => {
+                        payload.extend_from_slice(&input.as_bytes()[at + start..at + start + len]);
+                        at += start + len;
+                    }
+                }
+            }
+        }
+        assert!(reader.is_done(), "{input:?}");
+        Ok((String::from_utf8(payload).unwrap(), reader.quirks().iter().collect()))
+    });
+    let [whole, pieces] = &mut results;
+    assert_eq!(whole, pieces, "{input:?}");
+    std::mem::replace(whole, Err(Truncated))
+}
+
+#[test]
+fn a_response_may_stray_where_nobody_doubts_the_end() {
+    use Quirk::*;
+    for (input, quirks) in [
+        ("2\r\nok\r\n0\r\n\r\n", &[][..]),
+        ("2;a=\"b;c\"\r\nok\r\n0;d\r\n\r\n", &[]),
+        ("2  \r\nok\r\n0\t\r\n\r\n", &[ChunkSizeSpace]),
+        ("2 ;a\r\nok\r\n0\r\n\r\n", &[ChunkSizeSpace]),
+        ("2 ; a = b \r\nok\r\n0\r\n\r\n", &[ChunkExtension, ChunkSizeSpace]),
+        ("2;\r\nok\r\n0\r\n\r\n", &[ChunkExtension]),
+        ("2;a=(b)\r\nok\r\n0\r\n\r\n", &[ChunkExtension]),
+        ("2;\u{e9}\"\r\nok\r\n0\r\n\r\n", &[ChunkExtension]),
+        ("00000000000000000002\r\nok\r\n0\r\n\r\n", &[ChunkSizeZeros]),
+    ] {
+        assert_eq!(of_response(input), Ok(("ok".to_owned(), quirks.to_vec())), "{input:?}");
+    }
+    for (input, error) in [
+        (" 2\r\nok\r\n", ChunkSize),
+        ("2 2\r\nok\r\n", ChunkSize),
+        ("2 x\r\nok\r\n", ChunkSize),
+        ("0x2\r\nok\r\n", ChunkSize),
+        ("\r\nok\r\n", ChunkSize),
+        ("2\nok\r\n", ChunkSize),
+        ("2 \nok\r\n", ChunkSize),
+        ("2;a\nok\r\n", BodyError::ChunkExtension),
+        ("2;a\0\r\nok\r\n", BodyError::ChunkExtension),
+        ("2;a\x7f\r\nok\r\n", BodyError::ChunkExtension),
+        ("2;(\rx", ChunkSize),
+        ("2\r\nok\n0\r\n\r\n", ChunkEnd),
+        ("2                 \r\n", ChunkExtensionsTooLong),
+        ("0000000000000000000000000000000002\r\n", ChunkExtensionsTooLong),
+        ("8000000000000000\r\n", ChunkSize),
+        ("10000000000000000\r\n", ChunkSize),
+        ("00fffffffffffffff0\r\n", ChunkSize),
+    ] {
+        assert_eq!(of_response(input), Err(error), "{input:?}");
+    }
+}
+
 #[test]
 fn known_lengths() {
     let mut reader = BodyReader::new(BodyLength::Length(5), &LIMITS);

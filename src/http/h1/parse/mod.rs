@@ -7,6 +7,8 @@
 mod request;
 mod response;
 
+mod lenient;
+
 pub(super) mod fields;
 mod framing;
 

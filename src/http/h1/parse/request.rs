@@ -300,6 +300,7 @@ fn read_framing(head: &mut RequestHead) -> Result<(), RequestError> {
         None | Some(0) => BodyLength::None,
         Some(length) => BodyLength::Length(length),
     };
+    head.content_length = framing.content_length;
     head.keep_alive = framing.keep_alive;
     head.websocket = framing.websocket && head.method == b"GET" && head.body == BodyLength::None;
 

@@ -1,9 +1,9 @@
 //! A response head: `version SP status [SP reason]`, fields, and what follows from them.
 //!
 //! An upstream is not trusted either: a response that two readers could end at different places lets one client's answer
-//! become another's.
+//! become another's. What has one reading only, though the grammar has no place for it, is read by `lenient`.
 
-use super::{FieldError, FramingError, HeadLimits, check_bytes, fields, find_end, framing::Framing};
+use super::{FieldError, FramingError, HeadLimits, check_bytes, fields, framing::Framing, lenient};
 use crate::http::bytes;
 use crate::http::head::{BodyLength, ResponseHead, Version};
 
@@ -30,6 +30,10 @@ pub enum ResponseError {
     LengthWithoutBody,
     #[error("an upgrade that nobody asked for")]
     UnsolicitedUpgrade,
+    #[error("a record of TLS, where plain HTTP was to come")]
+    Tls,
+    #[error("a frame of HTTP/2, where HTTP/1 was to come")]
+    Http2,
 }
 
 impl ResponseError {
@@ -47,6 +51,8 @@ impl ResponseError {
             Self::Framing(error) => error.reason(),
             Self::LengthWithoutBody => "length_without_body",
             Self::UnsolicitedUpgrade => "unsolicited_upgrade",
+            Self::Tls => "upstream_speaks_tls",
+            Self::Http2 => "upstream_speaks_http2",
         }
     }
 }
@@ -62,7 +68,7 @@ pub fn parse_response(
     const BEGINNING: &[u8] = b"HTTP/1.";
     let common = input.len().min(BEGINNING.len());
     if input[..common] != BEGINNING[..common] {
-        return Err(ResponseError::StatusLine);
+        return Err(lenient::other_protocol(input));
     }
     if *scanned == 0
         && let Ok(Some(taken)) = read_whole(input, limits, request, head)
@@ -70,20 +76,22 @@ pub fn parse_response(
         return Ok(Some(taken));
     }
     let searched = *scanned;
-    let Some(end) = find_end(input, 0, scanned) else {
+    let Some(end) = lenient::find_end(input, scanned) else {
         if input.len() >= limits.head_bytes_max() {
             return Err(ResponseError::HeadTooLarge);
         }
-        check_bytes(input, searched)?;
+        lenient::check_beginning(input, searched, limits)?;
         return Ok(None);
     };
     let message = &input[..end];
     if message.len() > limits.head_bytes_max() {
         return Err(ResponseError::HeadTooLarge);
     }
-    // First, so that a head with several faults is refused for this one.
-    check_bytes(message, 0)?;
-    read_whole(message, limits, request, head)
+    match read_whole(message, limits, request, head) {
+        Ok(Some(taken)) => Ok(Some(taken)),
+        // Both end at the first empty line: they cannot differ in that.
+        _ => lenient::read(message, limits, request, head).map(|()| Some(end)),
+    }
 }
 
 /// Reads a head that is all there, in one go. `None`: it is not, or it is too large.
@@ -96,36 +104,46 @@ fn read_whole(
     head.clear();
     let Some(lf) = bytes::find::<b'\n'>(input) else { return Ok(None) };
     let (line, block) = input.split_at(lf + 1);
-    read_status_line(line, head)?;
+    read_status_line(line, STATUS_HUNDREDS_MAX, head)?;
     let Some(block_len) = fields::parse(block, limits.header_count, &mut head.fields)? else { return Ok(None) };
     let len = line.len() + block_len;
     if len > limits.head_bytes_max() {
         return Ok(None);
     }
     check_bytes(&input[..len], 0)?;
-    read_framing(request, head)?;
+    let framing = Framing::of(&head.fields, head.version)?;
+    apply_framing(framing, request, head)?;
     Ok(Some(len))
 }
 
+/// The first digit of the last status that RFC 9110 knows (section 15).
+const STATUS_HUNDREDS_MAX: u8 = b'5';
+
 /// The reason phrase is free text and is dropped; its absence is common, and so is that of the space before it.
-fn read_status_line(line: &[u8], head: &mut ResponseHead) -> Result<(), ResponseError> {
+pub(super) fn read_status_line(line: &[u8], hundreds_max: u8, head: &mut ResponseHead) -> Result<(), ResponseError> {
     let (version, rest) = line.split_at_checked(b"HTTP/1.1 ".len()).ok_or(ResponseError::StatusLine)?;
     head.version = match version {
         b"HTTP/1.1 " => Version::Http11,
         b"HTTP/1.0 " => Version::Http10,
         _ => return Err(ResponseError::StatusLine),
     };
-    let &[hundreds @ b'1'..=b'5', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' ' | b'\r', ..] = rest else {
+    let &[hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' ' | b'\r', ..] = rest else {
         return Err(ResponseError::StatusLine);
     };
+    if hundreds > hundreds_max {
+        return Err(ResponseError::StatusLine);
+    }
     let digit = |byte: u8| u16::from(byte - b'0');
     head.status = digit(hundreds) * 100 + digit(tens) * 10 + digit(ones);
     Ok(())
 }
 
 /// RFC 9112 section 6.3. The gateway never sends CONNECT, so its case is not among these.
-fn read_framing(request: ResponseTo, head: &mut ResponseHead) -> Result<(), ResponseError> {
-    let framing = Framing::of(&head.fields, head.version)?;
+pub(super) fn apply_framing(
+    framing: Framing,
+    request: ResponseTo,
+    head: &mut ResponseHead,
+) -> Result<(), ResponseError> {
     head.content_length = framing.content_length;
 
     let never_has_body = matches!(head.status, 100..=199 | 204);

@@ -136,7 +136,9 @@ proptest! {
     #[test]
     fn httparse_reads_a_response_we_accept_as_we_do(input in head_like(STATUS_LINES)) {
         let mut head = ResponseHead::default();
-        if let Ok(Some(taken)) = parse_response(&input, &mut 0, &LIMITS, ResponseTo::Upgrade, &mut head) {
+        let taken = parse_response(&input, &mut 0, &LIMITS, ResponseTo::Upgrade, &mut head);
+        // What has quirks was written anew before it was read.
+        if let Ok(Some(taken)) = taken && head.quirks.is_empty() {
             let mut headers = [httparse::EMPTY_HEADER; 32];
             let mut oracle = httparse::Response::new(&mut headers);
             prop_assert_eq!(oracle.parse(&input), Ok(httparse::Status::Complete(taken)));
