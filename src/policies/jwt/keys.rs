@@ -42,8 +42,10 @@ impl Key {
         }
     }
 
+    /// A public key in its place would let everybody sign who has it.
     fn from_secret(secret: &str, algorithms: &[Algorithm]) -> Result<Self, String> {
-        if secret.contains("-----BEGIN ") {
+        let is_public = pem(secret).is_ok_and(|der| SubjectPublicKeyInfo::from_der(&der).is_ok());
+        if is_public || secret.contains("-----BEGIN ") {
             return Err("a secret is expected, and this is a key in PEM".to_owned());
         }
         Self::from_bytes(secret.as_bytes(), algorithms)

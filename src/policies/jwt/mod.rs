@@ -31,7 +31,7 @@ use self::{
     token::Verified,
 };
 use super::{
-    Answers, ConfigError, Core, Exchange, Fault, Flow, Policy, Site, Turn,
+    Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn,
     reading::{Reading, template},
 };
 use crate::{
@@ -237,9 +237,11 @@ impl Policy for JwtValidation {
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
-        // A clock before 1970 is no clock: nothing has begun yet, and what must have does not pass.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.decide(turn.state, exchange, now)
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => self.decide(turn.state, exchange, since.as_secs()),
+            // By a clock before 1970 nothing would ever expire.
+            Err(_) => Flow::respond(LocalResponse::failed_policy()),
+        }
     }
 }
 

@@ -242,6 +242,10 @@ fn keys_that_cannot_be_meant_are_faults() {
             "textKey: a secret is expected, and this is a key in PEM",
         ),
         (
+            format!("{{textKey: '{der}', signingMethod: hmac}}"),
+            "textKey: a secret is expected, and this is a key in PEM",
+        ),
+        (
             format!("{{textKey: {SECRET}, signingMethod: hmac, signingKeyLength: 128}}"),
             "signingKeyLength: must be 256, 384 or 512",
         ),
