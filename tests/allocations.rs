@@ -16,7 +16,7 @@ use ringway::{
     http::head::{Fields, RequestHead, ResponseHead},
     policies::{
         At, Authentication, Core, Exchange, Flow, Peer, Timeouts,
-        chain::{Instances, Turns, Watcher, run_request, run_response},
+        chain::{Instances, Turns, Unwatched, run_request, run_response},
     },
 };
 
@@ -33,11 +33,6 @@ struct Passing {
     /// What it may allocate: new strings of expressions.
     allocations: usize,
 }
-
-/// Nobody looks on.
-struct Unwatched;
-
-impl Watcher for Unwatched {}
 
 /// A client of the API, as a document.
 const CLIENT: &str = "---\napiVersion: gateway.mulesoft.com/v1alpha1\nkind: Contract\nmetadata: {name: c}\nspec: {apiId: a, \

@@ -10,8 +10,8 @@ use ringway::{
     config::rule::Scratch,
     http::head::{RequestHead, ResponseHead},
     policies::{
-        At, Authentication, Core, Exchange, Flow, Peer,
-        chain::{Instances, Turns, run_request},
+        At, Authentication, Core, Exchange, Flow, Peer, Timeouts,
+        chain::{Instances, Turns, Unwatched, run_request},
         ip_lists::ranges::{Network, Ranges, first_address},
     },
 };
@@ -81,6 +81,7 @@ fn policy(criterion: &mut Criterion) {
     let (mut turns, mut scratch) = (Turns::default(), Scratch::new(snapshot.patterns));
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
     let mut authentication = Authentication::default();
+    let mut timeouts = Timeouts { response: None, stream_idle: None };
     request.method = b"GET".to_vec();
     request.path = b"/".to_vec();
     for (name, value) in [
@@ -103,8 +104,9 @@ fn policy(criterion: &mut Criterion) {
     group.bench_function("policy_with_100000", |bencher| {
         bencher.iter(|| {
             turns.clear();
-            let mut exchange = Exchange::new(&mut request, &mut response, &mut authentication, peer, at, 1);
-            let flow = run_request(&api.policies, &instances, &mut turns, &mut exchange, &mut scratch);
+            let mut exchange =
+                Exchange::new(&mut request, &mut response, &mut authentication, &mut timeouts, peer, at, 1);
+            let flow = run_request(&api.policies, &instances, &mut turns, &mut exchange, &mut scratch, &mut Unwatched);
             assert!(matches!(black_box(flow), Flow::Continue));
         });
     });

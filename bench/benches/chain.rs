@@ -12,8 +12,8 @@ use ringway::{
     },
     http::head::{Fields, RequestHead, ResponseHead},
     policies::{
-        At, Authentication, Core, Exchange, Flow, Peer,
-        chain::{Instances, Turns, run_request, run_response},
+        At, Authentication, Core, Exchange, Flow, Peer, Timeouts,
+        chain::{Instances, Turns, Unwatched, run_request, run_response},
     },
 };
 
@@ -141,13 +141,14 @@ impl<'s> OneCore<'s> {
         };
         self.authentication.clear();
         let at = At { api, base: 0, service: None };
-        let mut exchange = Exchange::new(request, response, &mut self.authentication, peer, at, 1);
+        let mut timeouts = Timeouts { response: None, stream_idle: None };
+        let mut exchange = Exchange::new(request, response, &mut self.authentication, &mut timeouts, peer, at, 1);
         let [of_api, of_service] = &mut self.turns;
         for (chain, instances, turns) in [
             (&api.policies, &self.instances[0], &mut *of_api),
             (&service.policies, &self.instances[1], &mut *of_service),
         ] {
-            let flow = run_request(chain, instances, turns, &mut exchange, &mut self.scratch);
+            let flow = run_request(chain, instances, turns, &mut exchange, &mut self.scratch, &mut Unwatched);
             assert!(matches!(flow, Flow::Continue));
         }
         for (chain, instances, turns) in

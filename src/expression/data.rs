@@ -21,6 +21,11 @@ impl Datum {
     pub fn from_json(text: &str) -> Option<Self> {
         json::parse(text)
     }
+
+    /// The same, and none where an object has a name twice: others may read the other value.
+    pub fn from_json_without_repetition(text: &str) -> Option<Self> {
+        json::parse_without_repetition(text)
+    }
 }
 
 /// A number and its digits as somebody wrote them: joined to a string, `1.50` stays `1.50`.

@@ -9,19 +9,28 @@ use super::{
 
 /// A whole document. None where it is malformed, deeper than [`DEPTH_MAX`] or has more than [`NODES_MAX`] values.
 pub(super) fn parse(text: &str) -> Option<Datum> {
-    let mut parser = Parser { text, at: 0, nodes: NODES_MAX };
-    let datum = parser.value(0)?;
-    parser.space();
-    (parser.at == text.len()).then_some(datum)
+    Parser { text, at: 0, nodes: NODES_MAX, may_repeat: true }.document()
+}
+
+/// The same, and none where an object has a name twice.
+pub(super) fn parse_without_repetition(text: &str) -> Option<Datum> {
+    Parser { text, at: 0, nodes: NODES_MAX, may_repeat: false }.document()
 }
 
 struct Parser<'t> {
     text: &'t str,
     at: usize,
     nodes: usize,
+    may_repeat: bool,
 }
 
 impl Parser<'_> {
+    fn document(mut self) -> Option<Datum> {
+        let datum = self.value(0)?;
+        self.space();
+        (self.at == self.text.len()).then_some(datum)
+    }
+
     fn value(&mut self, depth: usize) -> Option<Datum> {
         self.nodes = self.nodes.checked_sub(1)?;
         self.space();
@@ -56,7 +65,10 @@ impl Parser<'_> {
             entries.push((name, self.value(depth + 1)?));
             self.space();
             if self.take(b'}') {
-                return Some(Datum::Object(Object::new(entries)));
+                let written = entries.len();
+                let object = Object::new(entries);
+                let is_whole = self.may_repeat || object.entries().len() == written;
+                return is_whole.then_some(Datum::Object(object));
             }
             if !self.take(b',') {
                 return None;

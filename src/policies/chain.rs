@@ -50,6 +50,11 @@ pub trait Watcher {
     fn ran(&mut self, _index: usize, _flow: &Flow, _exchange: &Exchange<'_>) {}
 }
 
+/// Nobody looks on.
+pub struct Unwatched;
+
+impl Watcher for Unwatched {}
+
 /// The request direction. `chain` and `instances` belong together, and `turns` is empty.
 pub fn run_request(
     chain: &[BoundPolicy],
@@ -123,9 +128,6 @@ mod tests {
         config::rule::RawRule,
         policies::{Compiled, compile, testing},
     };
-
-    struct Unwatched;
-    impl Watcher for Unwatched {}
 
     /// A chain of `(name, config, path of its rule or empty)`.
     fn chain(written: &[(&str, &str, &str)]) -> (Vec<BoundPolicy>, Scratch) {

@@ -21,6 +21,7 @@ pub mod header_injection;
 pub mod header_removal;
 pub mod idle_timeout;
 pub mod ip_lists;
+pub mod jwt;
 pub mod response_timeout;
 pub mod seconds;
 pub mod stream_idle_timeout;
@@ -194,7 +195,7 @@ policies! {
     "ip-blocklist-flex" Inbound => ip_lists::IpBlocklist;
     "json-threat-protection-flex" Inbound;
     "jwt-generation-flex" Outbound;
-    "jwt-validation-flex" Inbound;
+    "jwt-validation-flex" Inbound => jwt::JwtValidation;
     "ldap-authentication-flex" Inbound;
     "message-logging-flex" Inbound;
     "message-logging-outbound-flex" Outbound;

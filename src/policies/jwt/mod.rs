@@ -1,0 +1,443 @@
+//! Bearer tokens (RFC 7519): a request passes with a token that the operator's key has signed and whose claims hold.
+//!
+//! The configuration fixes key and algorithms; a token decides nothing about how it is checked. One that was verified is
+//! remembered by its core, so that its signature costs once; its claims are looked at for each request.
+
+pub mod algorithm;
+mod cache;
+mod claims;
+mod keys;
+mod refusal;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::Deserialize;
+
+use self::{
+    algorithm::Algorithm,
+    cache::Cache,
+    claims::{Claims, Custom},
+    keys::Key,
+    refusal::{Refusal, Refusals},
+    token::Verified,
+};
+use super::{
+    Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn,
+    reading::{Reading, template},
+};
+use crate::{
+    config::{node::Node, resources::Contract},
+    expression::{Bindings, Format, Template, Value},
+    http::head::{Fields, Known},
+};
+
+/// As the operator writes it. What does not apply is not looked at: published files carry every field.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Config {
+    jwt_origin: Origin,
+    jwt_expression: String,
+    signing_method: Method,
+    signing_key_length: u32,
+    jwt_key_origin: KeyOrigin,
+    text_key: Option<String>,
+    custom_key_expression: Option<String>,
+    jwks_url: Option<String>,
+    jwks_service_time_to_live: u32,
+    jwks_service_connection_timeout: u32,
+    validate_aud_claim: bool,
+    mandatory_aud_claim: bool,
+    supported_audiences: String,
+    mandatory_exp_claim: bool,
+    mandatory_nbf_claim: bool,
+    validate_custom_claim: bool,
+    mandatory_custom_claims: Vec<Claim>,
+    non_mandatory_custom_claims: Vec<Claim>,
+    skip_client_id_validation: bool,
+    client_id_expression: String,
+    claims_to_headers: Option<Node>,
+    ringway: Ringway,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            jwt_origin: Origin::default(),
+            jwt_expression: "#[attributes.headers['jwt']]".to_owned(),
+            signing_method: Method::default(),
+            signing_key_length: 256,
+            jwt_key_origin: KeyOrigin::default(),
+            text_key: None,
+            custom_key_expression: None,
+            jwks_url: None,
+            jwks_service_time_to_live: 60,
+            jwks_service_connection_timeout: 10_000,
+            validate_aud_claim: false,
+            mandatory_aud_claim: false,
+            supported_audiences: String::new(),
+            mandatory_exp_claim: false,
+            mandatory_nbf_claim: false,
+            validate_custom_claim: false,
+            mandatory_custom_claims: Vec::new(),
+            non_mandatory_custom_claims: Vec::new(),
+            skip_client_id_validation: true,
+            client_id_expression: "#[vars.claimSet.client_id]".to_owned(),
+            claims_to_headers: None,
+            ringway: Ringway::default(),
+        }
+    }
+}
+
+#[derive(Deserialize, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+enum Origin {
+    #[default]
+    HttpBearerAuthenticationHeader,
+    CustomExpression,
+}
+
+#[derive(Deserialize, Default, Clone, Copy, PartialEq)]
+#[serde(rename_all = "camelCase")]
+enum Method {
+    #[default]
+    Rsa,
+    Hmac,
+    Es,
+    None,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "camelCase")]
+enum KeyOrigin {
+    #[default]
+    Text,
+    Jwks,
+    CustomExpression,
+}
+
+#[derive(Deserialize)]
+struct Claim {
+    key: String,
+    value: String,
+}
+
+/// Settings of our own.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Ringway {
+    /// Names of JOSE, in place of method and length.
+    algorithms: Vec<String>,
+}
+
+#[derive(Debug)]
+pub struct JwtValidation {
+    /// Where the token stands; none for `authorization`.
+    origin: Option<Template>,
+    /// None where signatures are not checked.
+    key: Option<Key>,
+    claims: Claims,
+    /// None where any client may come.
+    clients: Option<Clients>,
+}
+
+/// Who may come, by the id that is read from the token.
+#[derive(Debug)]
+struct Clients {
+    id: Template,
+    /// Names by ids.
+    contracted: HashMap<Box<str>, Box<str>>,
+}
+
+pub struct State {
+    refusals: Refusals,
+    verified: RefCell<Cache>,
+}
+
+/// A request that passes: its token and, where clients are checked, the client's id and name.
+type Admitted<'p> = (Rc<Verified>, Option<(&'p str, &'p str)>);
+
+impl Policy for JwtValidation {
+    type Config = Config;
+    type State = State;
+    type PerExchange = ();
+
+    const ANSWERS: &'static [Answers] = &[
+        refusal::MISSING,
+        refusal::NOT_BEARER,
+        refusal::UNPARSABLE,
+        refusal::UNVERIFIED,
+        refusal::CLAIMS,
+        refusal::CLIENT,
+    ];
+
+    fn remarks(config: &Config) -> Vec<Fault> {
+        let mut remarks = Vec::new();
+        let mut remark = |is_so: bool, field: &str, text: &str| {
+            if is_so {
+                remarks.push(Fault::at(field, text));
+            }
+        };
+        let unchecked = config.signing_method == Method::None && config.ringway.algorithms.is_empty();
+        remark(unchecked, "signingMethod", "signatures are not checked: anybody can make up a token");
+        let endless = !config.mandatory_exp_claim;
+        remark(endless, "mandatoryExpClaim", "a token without `exp` never expires; `true` refuses such");
+        let nobody = config.validate_aud_claim && audiences(&config.supported_audiences).next().is_none();
+        remark(nobody, "supportedAudiences", "is empty: every token with an `aud` is refused");
+        let half = config.mandatory_aud_claim && !config.validate_aud_claim;
+        remark(half, "mandatoryAudClaim", "`aud` must be there, and may be any: `validateAudClaim` is false");
+        let lists = !(config.mandatory_custom_claims.is_empty() && config.non_mandatory_custom_claims.is_empty());
+        let idle = lists && !config.validate_custom_claim;
+        remark(idle, "validateCustomClaim", "is false: the lists of custom claims are not looked at");
+        remarks
+    }
+
+    fn compile(config: Config, site: &mut Site<'_>) -> Result<Self, ConfigError> {
+        let mut error = ConfigError::default();
+        let claims_to_headers = config.claims_to_headers.as_ref();
+        if claims_to_headers.is_some_and(|list| !list.is_null() && (!list.is_list() || list.iter().next().is_some())) {
+            error.add(Fault::not_implemented("claimsToHeaders", "claims as headers"));
+        }
+        let origin = match config.jwt_origin {
+            Origin::HttpBearerAuthenticationHeader => None,
+            Origin::CustomExpression => expression("jwtExpression", &config.jwt_expression, &request(), &mut error),
+        };
+        let key = key(&config, &mut error);
+        let custom = |field: &str, claims: Vec<Claim>, error: &mut ConfigError| {
+            let claims = if config.validate_custom_claim { claims } else { Vec::new() };
+            claims.into_iter().enumerate().filter_map(|(at, claim)| custom(field, at, claim, error)).collect()
+        };
+        let claims = Claims {
+            exp_mandatory: config.mandatory_exp_claim,
+            nbf_mandatory: config.mandatory_nbf_claim,
+            aud_mandatory: config.mandatory_aud_claim,
+            audiences: config
+                .validate_aud_claim
+                .then(|| audiences(&config.supported_audiences).map(Box::from).collect()),
+            mandatory: custom("mandatoryCustomClaims", config.mandatory_custom_claims, &mut error),
+            others: custom("nonMandatoryCustomClaims", config.non_mandatory_custom_claims, &mut error),
+        };
+        let clients = match config.skip_client_id_validation {
+            true => None,
+            false => clients(&config.client_id_expression, site, &mut error),
+        };
+        error.or(Self { origin, key, claims, clients })
+    }
+
+    fn state(&self, _: &Core) -> State {
+        State { refusals: Refusals::new(), verified: RefCell::default() }
+    }
+
+    fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => self.decide(turn.state, exchange, since.as_secs()),
+            // By a clock before 1970 nothing would ever expire.
+            Err(_) => Flow::respond(LocalResponse::failed_policy()),
+        }
+    }
+}
+
+impl JwtValidation {
+    fn decide(&self, state: &State, exchange: &mut Exchange<'_>, now: u64) -> Flow {
+        match self.admit(state, exchange, now) {
+            Ok((token, client)) => {
+                exchange.authenticate(|authentication| {
+                    authentication.set_properties(token.properties());
+                    if let Some((id, name)) = client {
+                        authentication.set_client(id, name);
+                    }
+                });
+                Flow::Continue
+            }
+            Err(refusal) => Flow::Respond(state.refusals.answer(refusal)),
+        }
+    }
+
+    fn admit(&self, state: &State, exchange: &Exchange<'_>, now: u64) -> Result<Admitted<'_>, Refusal> {
+        let Some(origin) = &self.origin else {
+            return self.admit_token(state, bearer(exchange.request_fields())?, exchange, now);
+        };
+        let reading = Reading::request(exchange);
+        match origin.evaluate(&reading) {
+            // What it looks in may be missing too, and then there is no value.
+            Ok(Value::Null) | Err(_) => Err(Refusal::NoToken),
+            Ok(value) => {
+                let token = value.into_text().map_err(|_| Refusal::NotText)?;
+                if token.is_empty() {
+                    return Err(Refusal::NoToken);
+                }
+                self.admit_token(state, token.as_bytes(), exchange, now)
+            }
+        }
+    }
+
+    fn admit_token(
+        &self,
+        state: &State,
+        token: &[u8],
+        exchange: &Exchange<'_>,
+        now: u64,
+    ) -> Result<Admitted<'_>, Refusal> {
+        let known = state.verified.borrow_mut().find(token);
+        let is_new = known.is_none();
+        let verified = match known {
+            Some(verified) => verified,
+            None => Rc::new(token::verify(token, self.key.as_ref())?),
+        };
+        let checked = self.claims.check(&verified, exchange, now);
+        if checked == Err(Refusal::Expired) && !is_new {
+            state.verified.borrow_mut().remove(token);
+        }
+        checked?;
+        let client = self.clients.as_ref().map(|clients| clients.find(&verified, exchange)).transpose()?;
+        if is_new {
+            state.verified.borrow_mut().add(&verified);
+        }
+        Ok((verified, client))
+    }
+}
+
+impl Clients {
+    fn find(&self, token: &Verified, exchange: &Exchange<'_>) -> Result<(&str, &str), Refusal> {
+        let claims = |_: &str| Value::from(token.claims());
+        let reading = Reading::request(exchange).with_variables(&claims);
+        let id = self.id.evaluate(&reading).and_then(Value::into_text).map_err(|_| Refusal::Client)?;
+        let (id, name) = self.contracted.get_key_value(&*id).ok_or(Refusal::Client)?;
+        Ok((id, name))
+    }
+}
+
+/// What follows `Bearer `. Two `authorization` lines could be read differently behind us: they count as none.
+fn bearer(fields: &Fields) -> Result<&[u8], Refusal> {
+    let mut values = fields.known_values(Known::Authorization);
+    let value = values.next().ok_or(Refusal::NoToken)?;
+    if values.next().is_some() {
+        return Err(Refusal::NotBearer);
+    }
+    match value.strip_prefix(b"Bearer") {
+        Some(b"" | b" ") => Err(Refusal::BearerMalformed),
+        Some([b' ', token @ ..]) => Ok(token),
+        _ => Err(Refusal::NotBearer),
+    }
+}
+
+fn audiences(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|audience| !audience.is_empty())
+}
+
+/// None where signatures are not checked, and where something is wrong.
+fn key(config: &Config, error: &mut ConfigError) -> Option<Key> {
+    let algorithms = algorithms(config, error)?;
+    match config.jwt_key_origin {
+        KeyOrigin::Text => {
+            let text = config.text_key.as_deref().unwrap_or_default();
+            if text.trim().is_empty() {
+                error.add(Fault::at("textKey", "must not be empty"));
+                return None;
+            }
+            let key = Key::from_text(text, &algorithms);
+            key.map_err(|text| error.add(Fault::at("textKey", text))).ok()
+        }
+        KeyOrigin::Jwks => {
+            if config.jwks_url.as_deref().unwrap_or_default().trim().is_empty() {
+                error.add(Fault::at("jwksUrl", "must not be empty"));
+            }
+            for (field, value) in [
+                ("jwksServiceTimeToLive", config.jwks_service_time_to_live),
+                ("jwksServiceConnectionTimeout", config.jwks_service_connection_timeout),
+            ] {
+                if value == 0 {
+                    error.add(Fault::at(field, "must be at least 1"));
+                }
+            }
+            error.add(Fault::not_implemented("jwtKeyOrigin", "keys from a `jwksUrl`"));
+            None
+        }
+        KeyOrigin::CustomExpression => {
+            if config.custom_key_expression.as_deref().unwrap_or_default().trim().is_empty() {
+                error.add(Fault::at("customKeyExpression", "must not be empty"));
+            }
+            error.add(Fault::not_implemented("jwtKeyOrigin", "keys from an expression"));
+            None
+        }
+    }
+}
+
+fn algorithms(config: &Config, error: &mut ConfigError) -> Option<Vec<Algorithm>> {
+    if !config.ringway.algorithms.is_empty() {
+        let mut found = Vec::new();
+        for (at, name) in config.ringway.algorithms.iter().enumerate() {
+            match Algorithm::named(name) {
+                Some(algorithm) if found.contains(&algorithm) => {}
+                Some(algorithm) => found.push(algorithm),
+                None => {
+                    let names: Vec<&str> = Algorithm::ALL.iter().map(|(name, _)| *name).collect();
+                    let text = format!("`{name}` is none of {}", names.join(", "));
+                    error.add(Fault::at(format!("ringway.algorithms[{at}]"), text));
+                }
+            }
+        }
+        return (!found.is_empty()).then_some(found);
+    }
+    let prefix = match config.signing_method {
+        Method::None => return None,
+        Method::Rsa => "RS",
+        Method::Hmac => "HS",
+        Method::Es => "ES",
+    };
+    let algorithm = Algorithm::named(&format!("{prefix}{}", config.signing_key_length));
+    if algorithm.is_none() {
+        let lengths = if config.signing_method == Method::Es { "256 or 384" } else { "256, 384 or 512" };
+        error.add(Fault::at("signingKeyLength", format!("must be {lengths}")));
+    }
+    Some(vec![algorithm?])
+}
+
+fn custom(list: &str, at: usize, claim: Claim, error: &mut ConfigError) -> Option<Custom> {
+    if claim.key.is_empty() {
+        error.add(Fault::at(format!("{list}[{at}].key"), "must not be empty"));
+    }
+    let value = template(&format!("{list}[{at}].value"), &claim.value, &bindings(), error)?;
+    Some(Custom { name: claim.key.into(), value })
+}
+
+fn clients(text: &str, site: &mut Site<'_>, error: &mut ConfigError) -> Option<Clients> {
+    let id = expression("clientIdExpression", text, &bindings(), error);
+    let entry = |contract: &Contract| {
+        let Contract { client, .. } = contract;
+        (client.id.as_str().into(), client.name.as_deref().unwrap_or_default().into())
+    };
+    let contracted: HashMap<_, _> = site.contracts().map(entry).collect();
+    if contracted.is_empty() {
+        let text = "must be true: no Contract names a client of this API, so that every request would be refused";
+        error.add(Fault::at("skipClientIdValidation", text));
+    }
+    Some(Clients { id: id?, contracted })
+}
+
+/// What expressions about a genuine token may read.
+fn bindings() -> Bindings {
+    request().with_variables(&["claimSet"])
+}
+
+/// The payload is known, so that reading it is what is not there yet and no error.
+fn request() -> Bindings {
+    Bindings::request().with_payload(&[Format::Json, Format::Text])
+}
+
+/// A field that takes nothing but an expression.
+fn expression(field: &str, text: &str, bindings: &Bindings, error: &mut ConfigError) -> Option<Template> {
+    let template = template(field, text, bindings, error)?;
+    if matches!(template, Template::Literal(_)) {
+        error.add(Fault::at(field, "an expression stands in `#[` and `]`"));
+    }
+    Some(template)
+}
