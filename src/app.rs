@@ -409,9 +409,10 @@ impl Gateway {
     async fn drain(self, ending: Ending, signals: &mut Signals) -> ExitCode {
         let (delay, limit) = self.drain;
         service_manager::stopping();
-        tracing::info!("draining: accepting for {delay:?} more, then at most {limit:?} for what is under way");
         self.status.drain();
         self.tell(|| Command::Drain(Drain::Announced));
+        // Said once the cores know: who reads it may rely on it.
+        tracing::info!("draining: accepting for {delay:?} more, then at most {limit:?} for what is under way");
         let forced = tokio::select! {
             again = signals.end() => Some(again),
             () = tokio::time::sleep(delay) => None,

@@ -60,16 +60,11 @@ fn is_host(host: &[u8]) -> bool {
 /// Brings an authority to its one spelling: in lower case, without a dot at the end of its host or zeros ahead of its port,
 /// an IPv6 address as RFC 5952 wants it. Returns whether it was another.
 pub fn normalise(authority: &mut Vec<u8>) -> bool {
-    // Nearly all are in their one spelling: told in one pass, without a search for anything.
-    let (mut upper_case, mut odd, mut before) = (false, false, 0);
-    for &byte in authority.iter() {
-        upper_case |= byte.is_ascii_uppercase();
-        odd |= byte == b'[' || before == b'.' && byte == b':' || before == b':' && byte == b'0';
-        before = byte;
-    }
-    if !(upper_case || odd || before == b'.') {
+    // Nearly all are in it, and cost no search for anything.
+    if bytes::all(authority, bytes::PLAIN_AUTHORITY) && ends_plainly(authority) {
         return false;
     }
+    let upper_case = authority.iter().any(u8::is_ascii_uppercase);
     if upper_case {
         authority.make_ascii_lowercase();
     }
@@ -93,6 +88,17 @@ pub fn normalise(authority: &mut Vec<u8>) -> bool {
         changed = true;
     }
     changed
+}
+
+/// No dot at the end of the host, and no zero ahead of the port, which has five digits at the most.
+fn ends_plainly(authority: &[u8]) -> bool {
+    let digits = authority.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    match authority[..authority.len() - digits] {
+        // An IPv4 address, or a name that ends with digits.
+        [.., last] if last != b':' => digits > 0 || last != b'.',
+        [.., host_end, b':'] => host_end != b'.' && digits > 0 && authority[authority.len() - digits] != b'0',
+        _ => digits > 0,
+    }
 }
 
 /// The host of an authority in its one spelling, as certificates name it: in lower case, without brackets, port and the dot at

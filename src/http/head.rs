@@ -85,7 +85,7 @@ impl Known {
 /// Whether a token begins, in any case, with these letters, digits and `-`. Setting one bit makes a letter lower-case, and
 /// makes no other byte of a token one of these.
 #[inline]
-fn begins<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
+pub(in crate::http) fn begins<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
     let Some(mut beginning) = token.first_chunk::<N>().copied() else { return false };
     for byte in &mut beginning {
         *byte |= 0x20;

@@ -267,11 +267,17 @@ impl CoreTelemetry {
 
     /// An upstream's answer was read although it strays from the grammar.
     #[inline]
+    #[inline]
     pub fn upstream_strayed(&self, quirks: Quirks) {
         if !quirks.is_empty() {
-            let mut counts = self.upstream_quirks.borrow_mut();
-            quirks.iter().for_each(|quirk| counts.add(quirk.as_str(), 1));
+            self.count_quirks(quirks);
         }
+    }
+
+    #[cold]
+    fn count_quirks(&self, quirks: Quirks) {
+        let mut counts = self.upstream_quirks.borrow_mut();
+        quirks.iter().for_each(|quirk| counts.add(quirk.as_str(), 1));
     }
 
     /// All at once, for cores with few APIs and for tests.

@@ -4,7 +4,7 @@
 //! proxy before it has set, so a nomination never removes a field that someone's decision may rest on.
 
 use crate::http::bytes;
-use crate::http::head::{FieldRef, Fields, Known, KnownSet};
+use crate::http::head::{FieldRef, Fields, Known, KnownSet, begins};
 
 const HOP_BY_HOP: KnownSet = KnownSet::of(&[
     Known::Connection,
@@ -63,8 +63,13 @@ fn strip(fields: &mut Fields, ends_here: KnownSet) {
 }
 
 fn is_usual_option(option: &[u8]) -> bool {
-    const USUAL: [&[u8]; 4] = [b"keep-alive", b"close", b"upgrade", b"te"];
-    USUAL.iter().any(|usual| option.eq_ignore_ascii_case(usual))
+    match option.len() {
+        2 => begins(option, b"te"),
+        5 => begins(option, b"close"),
+        7 => begins(option, b"upgrade"),
+        10 => begins(option, b"keep-alive"),
+        _ => false,
+    }
 }
 
 /// Fields that mean the same to every recipient, or that identify the client; `Connection` cannot remove them.

@@ -95,7 +95,9 @@ impl Attempt<'_> {
         let (up, out) = self.ask(&mut lease, workspace)?;
         let multiplexes = matches!(up, Outgoing::Http2(_));
         let most = settings.limits.retry_body_bytes;
-        self.held.keep_up_to(self.tries.keeps(multiplexes, &workspace.request.method, most));
+        if workspace.request.body != BodyLength::None {
+            self.held.keep_up_to(self.tries.keeps(multiplexes, &workspace.request.method, most));
+        }
         let waits_for_client = (Waiting::ClientBody, shorter(timeouts.request_body_idle, stream_idle));
         let upload = Direction {
             watch: &watch,
