@@ -267,7 +267,6 @@ impl CoreTelemetry {
 
     /// An upstream's answer was read although it strays from the grammar.
     #[inline]
-    #[inline]
     pub fn upstream_strayed(&self, quirks: Quirks) {
         if !quirks.is_empty() {
             self.count_quirks(quirks);
