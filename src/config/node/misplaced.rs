@@ -8,6 +8,10 @@ use super::reader::nearest;
 /// What a rule may hold.
 const ATTRIBUTES: [&str; 4] = ["path", "host", "methods", "headers"];
 
+/// What stands in the `spec` of some kind and decides what is taken or protected.
+const OF_SPEC: [&str; 9] =
+    ["address", "config", "policies", "policy", "policyRef", "routes", "rules", "services", "targetRef"];
+
 /// Why a section with these fields must not have this key.
 pub(super) fn misplaced(key: &str, fields: &[&str]) -> Option<String> {
     let is = |name: &str| key.eq_ignore_ascii_case(name);
@@ -36,6 +40,12 @@ pub(super) fn misplaced(key: &str, fields: &[&str]) -> Option<String> {
         Place::RouteConfig if meant == Some("destinationPath") => {
             "unknown key, did you mean `destinationPath`? Without it nothing would be put ahead of the path".into()
         }
+        Place::Item if !has("policyRef") && (is("policies") || is("policy")) => {
+            "belongs in the service, or beside `services`: here nothing would be protected".into()
+        }
+        Place::Reference if is("labels") && has("selector") => {
+            "belongs in `selector`: here every target would be taken".into()
+        }
         Place::Reference if is("rules") => "belongs one level up: here every request would be taken".into(),
         Place::Reference if is("destinationPath") => {
             "belongs one level up: here nothing would be put ahead of the path".into()
@@ -48,6 +58,13 @@ pub(super) fn misplaced(key: &str, fields: &[&str]) -> Option<String> {
         }
         Place::Service | Place::Api if meant == Some("policies") || is("policy") => {
             "unknown key, did you mean `policies`? Without them nothing would be protected".into()
+        }
+        Place::Api if is("destinationPath") => {
+            "belongs in `config` of a route: here nothing would be put ahead of the path".into()
+        }
+        Place::Api if is("hosts") => "belongs in `ringway`: here every host would be answered".into(),
+        Place::Envelope if OF_SPEC.iter().any(|name| is(name)) => {
+            "belongs in `spec`: here it would decide nothing".into()
         }
         Place::Api if is("routes") || is("rules") => "belongs in a service: here it would decide nothing".into(),
         _ => return None,
@@ -66,6 +83,8 @@ enum Place {
     /// A service of the inline form.
     Service,
     Api,
+    /// A whole document.
+    Envelope,
 }
 
 /// Sections are known by their fields.
@@ -81,6 +100,8 @@ fn place(fields: &[&str]) -> Option<Place> {
         Place::Service
     } else if has(&["address", "services"]) {
         Place::Api
+    } else if has(&["apiVersion", "metadata", "spec"]) {
+        Place::Envelope
     } else if has(&["name", "namespace", "kind"]) {
         Place::Reference
     } else {

@@ -91,7 +91,7 @@ pub fn of_path(text: &str) -> Spelt<'_> {
 
 /// A character that a path never has as it is, but may have as an escape.
 fn is_escaped(char: char) -> bool {
-    !char.is_ascii() || matches!(char, '"' | '<' | '>' | '^' | '`' | '{' | '|' | '}')
+    !char.is_ascii() || matches!(char, ' ' | '"' | '<' | '>' | '^' | '`' | '{' | '|' | '}')
 }
 
 fn digit(token: Option<&Token<'_>>) -> Option<char> {
