@@ -111,6 +111,9 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
         (Err(answer), _) => told.outcome = answered(&answer, &watch.answers(), secrets),
         (Ok(()), None) => unreachable!("what was decided has its Service"),
     }
+    if secrets == Secrets::Hidden {
+        told.hide_injected();
+    }
     Ok(told)
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Question, Secrets};
-use crate::config::problem::Location;
+use crate::config::{dump::REDACTED, problem::Location};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -159,6 +159,15 @@ pub struct Sent {
     pub changes: Vec<Change>,
 }
 
+impl Change {
+    fn hide(&mut self) {
+        // What is hidden already keeps what is shown of it, such as a scheme.
+        for value in self.from.iter_mut().chain(&mut self.to).filter(|value| !value.ends_with(REDACTED)) {
+            *value = REDACTED.to_owned();
+        }
+    }
+}
+
 /// A header that is not as it was. No value is no such header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
@@ -168,6 +177,26 @@ pub struct Change {
 }
 
 impl Explanation {
+    /// Hides what policies that inject credentials have written, whatever its header is called.
+    pub(super) fn hide_injected(&mut self) {
+        let injects = |turn: &&mut PolicyTurn| turn.policy.starts_with("credential-injection");
+        let mut names = Vec::new();
+        for turn in self.policies.iter_mut().chain(&mut self.outbound_policies).filter(injects) {
+            for change in &mut turn.changes {
+                change.hide();
+                names.push(change.name.to_ascii_lowercase());
+            }
+        }
+        let Some(sent) = &mut self.upstream else { return };
+        let is_injected = |name: &str| names.contains(&name.to_ascii_lowercase());
+        sent.changes.iter_mut().filter(|change| is_injected(&change.name)).for_each(Change::hide);
+        for line in sent.headers.iter_mut().filter(|line| is_injected(&line.name)) {
+            if !line.value.ends_with(REDACTED) {
+                line.value = REDACTED.to_owned();
+            }
+        }
+    }
+
     pub(super) fn new(question: &Question, secrets: Secrets) -> Self {
         let (path, query) = question.target.split_at(question.target.find('?').unwrap_or(question.target.len()));
         let line = |text: &String| {
