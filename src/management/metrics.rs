@@ -14,11 +14,14 @@ use super::{
     status::{Reached, View},
     supervise,
 };
-use crate::config::snapshot::Snapshot;
-use crate::telemetry::{
-    core::{CoreCopy, Method, STATUS_CLASSES, StatusCounts},
-    histogram::Histogram,
-    series::{Labels, Names},
+use crate::{
+    config::snapshot::Snapshot,
+    http::method::Method,
+    telemetry::{
+        core::{CoreCopy, STATUS_CLASSES, StatusCounts},
+        histogram::Histogram,
+        series::{Labels, Names},
+    },
 };
 
 /// Two scrapes closer than this share one busy ratio: a shorter time says little.

@@ -10,73 +10,10 @@ use std::{
 
 use super::{access_log::Lines, histogram::Histogram, series};
 use crate::config::snapshot::SeriesId;
-use crate::http::quirks::Quirks;
+use crate::http::{method::Method, quirks::Quirks};
 
 /// APIs whose histograms one step of a copy takes: about 400 KB, some tens of microseconds.
 const APIS_PER_COPY_STEP: usize = 64;
-
-/// Methods that have a number of their own; the rest is `_OTHER`, as a client may invent any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Delete,
-    Options,
-    Patch,
-    Trace,
-    Connect,
-    #[default]
-    Other,
-}
-
-impl Method {
-    pub const ALL: [Self; 10] = [
-        Self::Get,
-        Self::Head,
-        Self::Post,
-        Self::Put,
-        Self::Delete,
-        Self::Options,
-        Self::Patch,
-        Self::Trace,
-        Self::Connect,
-        Self::Other,
-    ];
-
-    /// Methods are case-sensitive (RFC 9110 section 9.1).
-    pub fn of(method: &[u8]) -> Self {
-        match method {
-            b"GET" => Self::Get,
-            b"HEAD" => Self::Head,
-            b"POST" => Self::Post,
-            b"PUT" => Self::Put,
-            b"DELETE" => Self::Delete,
-            b"OPTIONS" => Self::Options,
-            b"PATCH" => Self::Patch,
-            b"TRACE" => Self::Trace,
-            b"CONNECT" => Self::Connect,
-            _ => Self::Other,
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Delete => "DELETE",
-            Self::Options => "OPTIONS",
-            Self::Patch => "PATCH",
-            Self::Trace => "TRACE",
-            Self::Connect => "CONNECT",
-            Self::Other => "_OTHER",
-        }
-    }
-}
 
 /// Index of a status in [`StatusCounts`]: 1xx to 5xx, and what is no status (the client left before there was one).
 pub const STATUS_CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
