@@ -29,7 +29,7 @@ pub mod pattern;
 mod port;
 pub mod rule;
 pub mod snapshot;
-mod tls;
+pub mod tls;
 
 pub mod dump;
 

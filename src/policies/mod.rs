@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod credentials;
 pub mod exchange;
+pub mod fields;
 pub mod headers;
 pub mod policy;
 pub mod reading;
@@ -31,6 +32,7 @@ mod testing;
 mod tests;
 
 pub use exchange::{At, Authentication, Exchange, Headers, Peer, Timeouts};
+pub use fields::{Category, Described, Field};
 pub use policy::{Answers, ConfigError, Core, Fault, Flow, LocalResponse, Policy, Site, Turn};
 
 use std::{rc::Rc, sync::Arc};
@@ -38,6 +40,7 @@ use std::{rc::Rc, sync::Arc};
 use crate::config::{
     node::{Node, nearest},
     problem::{Location, Problem, Severity},
+    resources, tls,
 };
 
 /// What a name of the table is for.
@@ -62,21 +65,24 @@ pub struct Entry {
     pub role: Role,
     /// It works today; otherwise a file that uses it loads and its requests get 503.
     pub implemented: bool,
+    /// Its `config`, where it works.
+    pub described: Option<Described>,
     /// One list, of a policy of a chain: what it may answer itself.
     pub answers: &'static [&'static [Answers]],
 }
 
 /// Makes the closed `enum`s, the table of names and everything that asks which policy it has. One line for each name:
-/// `"name" Role => file::Type;` for a policy of a chain, `"name" Role elsewhere;` for what is read outside of chains, and
-/// `"name" Role;` for a name to come.
+/// `"name" Role => file::Type;` for a policy of a chain, `"name" Role elsewhere DESCRIBED;` for what is read outside of chains,
+/// and `"name" Role;` for a name to come.
 macro_rules! policies {
-    ($($name:literal $role:ident $(=> $file:ident::$policy:ident)? $($elsewhere:ident)?;)*) => {
+    ($($name:literal $role:ident $(=> $file:ident::$policy:ident)? $(elsewhere $elsewhere:expr)?;)*) => {
         /// Every name of the reference, in alphabetical order.
         pub static TABLE: &[Entry] = &[
             $(Entry {
                 name: $name,
                 role: Role::$role,
                 implemented: !concat!($(stringify!($policy),)? $(stringify!($elsewhere),)?).is_empty(),
+                described: [$(Some(Described::of::<$file::$policy>()),)? $(Some($elsewhere),)? None][0],
                 answers: &[$(<$file::$policy as Policy>::ANSWERS)?],
             },)*
         ];
@@ -169,7 +175,7 @@ policies! {
     "access-block" Inbound => access_block::AccessBlock;
     "access-log" Inbound;
     "body-transformation" Inbound;
-    "circuit-breaker-flex" Setting elsewhere;
+    "circuit-breaker-flex" Setting elsewhere Described::of::<circuit_breaker::CircuitBreaker>();
     "client-id-enforcement-flex" Inbound => client_id_enforcement::ClientIdEnforcement;
     "cors-flex" Inbound => cors::Cors;
     "credential-injection-api-key-flex" Outbound => credential_injection_api_key::CredentialInjectionApiKey;
@@ -189,7 +195,7 @@ policies! {
     "health-check-flex" Inbound;
     "http-basic-authentication-flex" Inbound => basic_authentication::BasicAuthentication;
     "http-caching-flex" Inbound;
-    "idle-timeout-flex" Setting elsewhere;
+    "idle-timeout-flex" Setting elsewhere Described::of::<idle_timeout::IdleTimeout>();
     "injection-protection-flex" Inbound;
     "ip-allowlist-flex" Inbound => ip_lists::IpAllowlist;
     "ip-blocklist-flex" Inbound => ip_lists::IpBlocklist;
@@ -208,18 +214,29 @@ policies! {
     "rate-limiting-flex" Inbound;
     "rate-limiting-sla-based-flex" Inbound;
     "response-timeout-flex" Inbound => response_timeout::ResponseTimeout;
-    "route" Routing elsewhere;
-    "route-weighted" Routing elsewhere;
+    "route" Routing elsewhere resources::ROUTE;
+    "route-weighted" Routing elsewhere resources::ROUTE_WEIGHTED;
     "script-evaluation-transformation" Inbound;
     "soap-validation" Inbound;
     "spec-validation-flex" Inbound;
     "spike-control-flex" Inbound;
     "sse-logging" Inbound;
     "stream-idle-timeout-flex" Inbound => stream_idle_timeout::StreamIdleTimeout;
-    "tls" Transport elsewhere;
-    "tls-outbound" Transport elsewhere;
+    "tls" Transport elsewhere tls::inbound::DESCRIBED;
+    "tls-outbound" Transport elsewhere tls::outbound::DESCRIBED;
     "tracing-flex" Inbound;
     "xml-threat-protection-flex" Inbound;
+}
+
+impl Entry {
+    /// The end of an exchange that it is for: what it is bound to.
+    pub fn is_of_service(&self) -> bool {
+        match self.role {
+            Role::Inbound | Role::Routing => false,
+            Role::Outbound | Role::Setting => true,
+            Role::Transport => self.name == "tls-outbound",
+        }
+    }
 }
 
 /// Finds a name as written in a file: the table's own, the same with or without `-flex`, or `tls-inbound` for `tls`.

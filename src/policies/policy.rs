@@ -4,7 +4,7 @@ use std::{borrow::Cow, rc::Rc};
 
 use serde::de::DeserializeOwned;
 
-use super::Exchange;
+use super::{Category, Exchange, Field};
 use crate::config::{
     hash::Stable,
     resources::{ClientSecret, Contract, Id, Resource},
@@ -20,6 +20,10 @@ pub trait Policy: Sized {
     /// From the request to its end: at most [`KEPT_BYTES_MAX`] bytes, `()` for most.
     type PerExchange: Default;
 
+    /// What it is for. One that works says so: a test asks.
+    const CATEGORY: Option<Category> = None;
+    /// What people are told of `Config`; a test compares the two.
+    const FIELDS: &'static [Field] = &[];
     /// What it may answer itself; its page lists the same.
     const ANSWERS: &'static [Answers] = &[];
 

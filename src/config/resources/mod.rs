@@ -24,7 +24,7 @@ pub use api_instance::{ApiInstance, InlineRoute, InlineService};
 pub use configuration::{CircuitBreaker, Configuration, Probe, ProxyProtocol, Routing, Section, Thresholds, Timeouts};
 pub use contract::{Client, Contract, Secret as ClientSecret, SecretHash};
 pub use extension::Extension;
-pub use policy::{DestinationRef, InlinePolicy, PolicyRef, RoutePolicy, WeightedRoutePolicy};
+pub use policy::{DestinationRef, InlinePolicy, PolicyRef, ROUTE, ROUTE_WEIGHTED, RoutePolicy, WeightedRoutePolicy};
 pub use policy_binding::{PolicyBinding, Selector, TargetRef};
 pub use ringway::{
     AccessLog, AccessLogFormat, ApiRingway, GatewayRingway, HealthCheck, LoadBalancing, ProxyProtocolVersion, Retries,
