@@ -28,6 +28,7 @@ pub mod hash;
 pub mod pattern;
 mod port;
 pub mod rule;
+pub mod schema;
 pub mod snapshot;
 pub mod tls;
 
