@@ -15,8 +15,8 @@ use ringway::{
     },
     http::head::{Fields, RequestHead, ResponseHead},
     policies::{
-        At, Authentication, Core, Exchange, Flow, Peer, Timeouts,
-        chain::{Instances, Turns, Unwatched, run_request, run_response},
+        At, Authentication, Core, Exchange, Peer, Timeouts,
+        chain::{Instances, Next, Turns, Unwatched, run_request, run_response},
     },
 };
 
@@ -187,12 +187,12 @@ fn what_passes_allocates_nothing() {
                     Exchange::new(&mut request, &mut response, &mut authentication, &mut timeouts, peer, at, 1);
                 for ((chain, instances), turns) in chains.iter().zip(&mut turns) {
                     let chain: &[BoundPolicy] = chain;
-                    let flow = run_request(chain, instances, turns, &mut exchange, &mut scratch, &mut Unwatched);
-                    assert!(matches!(flow, Flow::Continue), "{}", passing.name);
+                    let next = run_request(chain, instances, turns, &mut exchange, &mut scratch, None, &mut Unwatched);
+                    assert!(matches!(next, Next::Done), "{}", passing.name);
                 }
                 for ((chain, instances), turns) in chains.iter().zip(&mut turns).rev() {
-                    let answered = run_response(chain, instances, turns, &mut exchange, &|_, _| {});
-                    assert!(answered.is_none(), "{}", passing.name);
+                    let answered = run_response(chain, instances, turns, &mut exchange, &mut None, &|_, _| {});
+                    assert!(matches!(answered, Next::Done), "{}", passing.name);
                 }
             })
         };

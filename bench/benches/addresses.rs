@@ -10,8 +10,8 @@ use ringway::{
     config::rule::Scratch,
     http::head::{RequestHead, ResponseHead},
     policies::{
-        At, Authentication, Core, Exchange, Flow, Peer, Timeouts,
-        chain::{Instances, Turns, Unwatched, run_request},
+        At, Authentication, Core, Exchange, Peer, Timeouts,
+        chain::{Instances, Next, Turns, Unwatched, run_request},
         ip_lists::ranges::{Network, Ranges, first_address},
     },
 };
@@ -106,8 +106,9 @@ fn policy(criterion: &mut Criterion) {
             turns.clear();
             let mut exchange =
                 Exchange::new(&mut request, &mut response, &mut authentication, &mut timeouts, peer, at, 1);
-            let flow = run_request(&api.policies, &instances, &mut turns, &mut exchange, &mut scratch, &mut Unwatched);
-            assert!(matches!(black_box(flow), Flow::Continue));
+            let next =
+                run_request(&api.policies, &instances, &mut turns, &mut exchange, &mut scratch, None, &mut Unwatched);
+            assert!(matches!(black_box(next), Next::Done));
         });
     });
     group.finish();

@@ -12,8 +12,8 @@ use ringway::{
     },
     http::head::{Fields, RequestHead, ResponseHead},
     policies::{
-        At, Authentication, Core, Exchange, Flow, Peer, Timeouts,
-        chain::{Instances, Turns, Unwatched, run_request, run_response},
+        At, Authentication, Core, Exchange, Peer, Timeouts,
+        chain::{Instances, Next, Turns, Unwatched, run_request, run_response},
     },
 };
 
@@ -148,13 +148,13 @@ impl<'s> OneCore<'s> {
             (&api.policies, &self.instances[0], &mut *of_api),
             (&service.policies, &self.instances[1], &mut *of_service),
         ] {
-            let flow = run_request(chain, instances, turns, &mut exchange, &mut self.scratch, &mut Unwatched);
-            assert!(matches!(flow, Flow::Continue));
+            let next = run_request(chain, instances, turns, &mut exchange, &mut self.scratch, None, &mut Unwatched);
+            assert!(matches!(next, Next::Done));
         }
         for (chain, instances, turns) in
             [(&service.policies, &self.instances[1], of_service), (&api.policies, &self.instances[0], of_api)]
         {
-            run_response(chain, instances, turns, &mut exchange, &|_, _| {});
+            run_response(chain, instances, turns, &mut exchange, &mut None, &|_, _| {});
         }
     }
 }

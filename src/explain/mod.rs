@@ -10,7 +10,7 @@ mod secrets;
 pub mod text;
 mod watch;
 
-use std::{cell::Cell, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 pub use question::Question;
 pub use secrets::Secrets;
@@ -27,10 +27,10 @@ use crate::{
         head::{Fields, RequestHead},
         target::Scheme,
     },
-    policies::{LocalResponse, Peer},
+    policies::{self, LocalResponse, Peer, Reply, chain::Next},
     proxy::{
         core::Serving,
-        decide::{self, Asked},
+        decide::{Asked, Decision},
         handshake::Certificates,
         headers, reject,
         workspace::Workspace,
@@ -99,7 +99,7 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
         }),
     };
     let mut watch = Watch::new(&snapshot, secrets);
-    let decided = decide::decide(&asked, &mut workspace, &serving, random, &mut watch);
+    let decided = decide(&asked, &mut workspace, &serving, random, &mut watch);
     watch.finish(&workspace.request, &mut told);
     let service = watch.service.map(|index| &*snapshot.services[index]);
     told.service = service.map(found);
@@ -115,6 +115,27 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
         told.hide_injected();
     }
     Ok(told)
+}
+
+/// All steps; what policies wait for is taken for granted, since nobody waits here.
+fn decide(
+    asked: &Asked<'_>,
+    workspace: &mut Workspace,
+    serving: &Serving,
+    random: impl Fn() -> u64 + Copy,
+    watch: &mut Watch<'_>,
+) -> Result<(), Rc<LocalResponse>> {
+    let mut decision = Decision::begin(asked, workspace, serving, random, watch)?;
+    let mut reply = None;
+    loop {
+        reply = match decision.go_on(asked, workspace, serving, random, reply, watch) {
+            Next::Done => return Ok(()),
+            Next::Respond(answer) => return Err(answer),
+            Next::Wait(question) => Some(match *question {
+                policies::Question::Time(_) => Reply::Time,
+            }),
+        };
+    }
 }
 
 /// The listener of a port: the one of that address first, then one of all addresses.

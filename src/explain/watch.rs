@@ -10,7 +10,7 @@ use crate::{
         snapshot::{BoundPolicy, Destination, Route, Snapshot, Target, relative},
     },
     http::head::RequestHead,
-    policies::{Authentication, Compiled, Exchange, Flow, chain},
+    policies::{Authentication, Compiled, Exchange, Flow, Question, chain},
     proxy::decide,
 };
 
@@ -192,15 +192,19 @@ impl chain::Watcher for Watch<'_> {
         let client = who(exchange.authentication()).filter(|who| self.known.as_ref() != Some(who));
         let Some(turn) = self.turns(exchange).last_mut() else { return };
         (turn.changes, turn.client) = (changed, client);
-        if let Flow::Respond(answer) = flow {
-            let does = if turn.shadow { "would answer" } else { "answers" };
-            let reason = if answer.reason.is_empty() { String::new() } else { format!(" {}", answer.reason) };
-            turn.what = match (turn.what, turn.shadow) {
-                (Turn::Broken, _) => Turn::Broken,
-                (_, true) => Turn::WouldAnswer,
-                (_, false) => Turn::Answered,
-            };
-            turn.why = format!("{}; {does} {}{reason}", turn.why, answer.status);
+        match flow {
+            Flow::Continue => {}
+            Flow::Wait(question) => turn.why = format!("{}; would wait {}", turn.why, waits_for(question)),
+            Flow::Respond(answer) => {
+                let does = if turn.shadow { "would answer" } else { "answers" };
+                let reason = if answer.reason.is_empty() { String::new() } else { format!(" {}", answer.reason) };
+                turn.what = match (turn.what, turn.shadow) {
+                    (Turn::Broken, _) => Turn::Broken,
+                    (_, true) => Turn::WouldAnswer,
+                    (_, false) => Turn::Answered,
+                };
+                turn.why = format!("{}; {does} {}{reason}", turn.why, answer.status);
+            }
         }
     }
 }
@@ -238,6 +242,13 @@ fn turn_of(bound: &BoundPolicy, what: Turn, why: String) -> PolicyTurn {
         why,
         changes: Vec::new(),
         client: None,
+    }
+}
+
+/// Behind "would wait".
+fn waits_for(question: &Question) -> String {
+    match question {
+        Question::Time(time) => format!("{time:?}"),
     }
 }
 

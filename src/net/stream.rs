@@ -315,7 +315,7 @@ impl Sender {
     }
 
     /// Whether the peer has closed or shut down its side of the socket, whatever it has sent before.
-    fn has_hung_up(&self) -> bool {
+    pub fn has_hung_up(&self) -> bool {
         let mut asked = libc::pollfd { fd: self.fd.raw, events: libc::POLLRDHUP, revents: 0 };
         // SAFETY: one entry is lent for the duration of a call that does not wait.
         unsafe { libc::poll(&raw mut asked, 1, 0) == 1 }

@@ -2,10 +2,13 @@
 //!
 //! Each policy's rules are asked when its turn comes, of the request as the policies before it left it. Only those that ran see
 //! the response, also when one of them answered the request itself.
+//!
+//! A run stops where a policy waits, and goes on with the reply: where it stands is in its [`Turns`], so that nothing is
+//! borrowed meanwhile.
 
 use std::{collections::HashMap, rc::Rc};
 
-use super::{Core, Exchange, Flow, Instance, Kept, LocalResponse};
+use super::{Core, Exchange, Flow, Instance, Kept, LocalResponse, Question, Reply};
 use crate::{
     config::{
         rule::{PatternLimit, Rule, Scratch},
@@ -34,19 +37,62 @@ impl Instances {
 
 /// Which policies of one chain have run for one request, in order, with what each keeps; reused from request to request.
 #[derive(Default)]
-pub struct Turns(Vec<(usize, Kept)>);
+pub struct Turns {
+    ran: Vec<(usize, Kept)>,
+    /// Where the request direction goes on: the index behind the policy that waits.
+    next: usize,
+    /// The last of `ran` has had its turn in the response direction, and waits.
+    is_held: bool,
+    /// The last answer that one gave in the place of the one that had come.
+    answered: Option<Rc<LocalResponse>>,
+}
 
 impl Turns {
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.ran.clear();
+        self.next = 0;
+        self.is_held = false;
+        self.answered = None;
     }
+
+    /// An answer has taken the place of the response's before this chain's part of the response direction begins.
+    pub fn answered_before(&mut self, answer: Rc<LocalResponse>) {
+        self.answered = Some(answer);
+    }
+
+    /// What the policy that has run last has decided for the request, the one behind it being `next`. `None`: that one's
+    /// turn comes.
+    fn decided(&mut self, flow: Flow, shadow: bool, next: usize) -> Option<Next> {
+        match flow {
+            Flow::Continue => None,
+            Flow::Respond(answer) => (!shadow).then_some(Next::Respond(answer)),
+            Flow::Wait(question) if !shadow => {
+                self.next = next;
+                Some(Next::Wait(question))
+            }
+            Flow::Wait(_) => {
+                self.ran.pop();
+                None
+            }
+        }
+    }
+}
+
+/// What comes after a run of a chain.
+#[derive(Debug)]
+pub enum Next {
+    /// Every policy has had its turn.
+    Done,
+    Respond(Rc<LocalResponse>),
+    /// A policy waits: the same run goes on with the reply.
+    Wait(Box<Question>),
 }
 
 /// Sees what becomes of each policy of a chain; those who serve look away, which costs nothing.
 pub trait Watcher {
     /// A policy's turn comes, and its rules hold for the request as it is now, or do not.
     fn turn(&mut self, _index: usize, _applies: &Result<bool, PatternLimit>, _exchange: &Exchange<'_>) {}
-    /// It has had its turn.
+    /// It has had its turn, or a part of it where it waits: the same policy's next part comes next.
     fn ran(&mut self, _index: usize, _flow: &Flow, _exchange: &Exchange<'_>) {}
 }
 
@@ -55,57 +101,83 @@ pub struct Unwatched;
 
 impl Watcher for Unwatched {}
 
-/// The request direction. `chain` and `instances` belong together, and `turns` is empty.
+/// The request direction. `chain` and `instances` belong together. `turns` is empty, or of the run that has ended with
+/// [`Next::Wait`], which goes on with the `reply`.
 pub fn run_request(
     chain: &[BoundPolicy],
     instances: &[Rc<Instance>],
     turns: &mut Turns,
     exchange: &mut Exchange<'_>,
     scratch: &mut Scratch,
+    reply: Option<Reply>,
     watcher: &mut impl Watcher,
-) -> Flow {
-    for (index, (bound, instance)) in chain.iter().zip(instances).enumerate() {
+) -> Next {
+    let next = std::mem::take(&mut turns.next);
+    if let (Some(reply), Some((index, kept))) = (reply, turns.ran.last_mut()) {
+        let (index, shadow) = (*index, chain[*index].shadow);
+        exchange.set_shadow(shadow);
+        let flow = instances[index].on_reply(kept, exchange, reply);
+        watcher.ran(index, &flow, exchange);
+        if let Some(next) = turns.decided(flow, shadow, next) {
+            return next;
+        }
+    }
+    for (index, (bound, instance)) in chain.iter().zip(instances).enumerate().skip(next) {
         let applies = applies(&bound.rules, exchange, scratch);
         watcher.turn(index, &applies, exchange);
         match applies {
             Ok(true) => {}
             Ok(false) => continue,
-            Err(PatternLimit) => return Flow::respond(LocalResponse::pattern_limit()),
+            Err(PatternLimit) => return Next::Respond(LocalResponse::pattern_limit().into()),
         }
-        turns.0.push((index, instance.begin()));
-        let (_, kept) = turns.0.last_mut().expect("it was just pushed");
+        turns.ran.push((index, instance.begin()));
+        let (_, kept) = turns.ran.last_mut().expect("it was just pushed");
         exchange.set_shadow(bound.shadow);
         let flow = instance.on_request(kept, exchange);
         watcher.ran(index, &flow, exchange);
-        match flow {
-            Flow::Respond(answer) if !bound.shadow => return Flow::Respond(answer),
-            Flow::Respond(_) | Flow::Continue => {}
+        if let Some(next) = turns.decided(flow, bound.shadow, index + 1) {
+            return next;
         }
     }
-    Flow::Continue
+    Next::Done
 }
 
 /// The response direction, once for an exchange: every policy that has run, in the reverse order. Where one answers itself,
-/// `render` makes a head of that, which those before it see; the last such answer is returned.
+/// `render` makes a head of that, which those before it see; the last such answer is what comes next. A run that has ended
+/// with [`Next::Wait`] goes on with the `reply`, which is taken by who waits for it; without one the policy that waits has
+/// had its turn.
 pub fn run_response(
     chain: &[BoundPolicy],
     instances: &[Rc<Instance>],
     turns: &mut Turns,
     exchange: &mut Exchange<'_>,
+    reply: &mut Option<Reply>,
     render: &dyn Fn(&mut ResponseHead, &LocalResponse),
-) -> Option<Rc<LocalResponse>> {
-    let mut answered = None;
-    while let Some((index, mut kept)) = turns.0.pop() {
-        let shadow = chain[index].shadow;
+) -> Next {
+    while let Some((index, mut kept)) = turns.ran.pop() {
+        let (instance, shadow) = (&instances[index], chain[index].shadow);
         exchange.set_shadow(shadow);
-        if let Flow::Respond(answer) = instances[index].on_response(&mut kept, exchange)
-            && !shadow
-        {
-            render(exchange.response_head(), &answer);
-            answered = Some(answer);
+        let flow = match std::mem::take(&mut turns.is_held) {
+            false => instance.on_response(&mut kept, exchange),
+            true => match reply.take() {
+                Some(reply) => instance.on_reply(&mut kept, exchange, reply),
+                None => continue,
+            },
+        };
+        match flow {
+            Flow::Wait(question) if !shadow => {
+                turns.ran.push((index, kept));
+                turns.is_held = true;
+                return Next::Wait(question);
+            }
+            Flow::Respond(answer) if !shadow => {
+                render(exchange.response_head(), &answer);
+                turns.answered = Some(answer);
+            }
+            Flow::Continue | Flow::Respond(_) | Flow::Wait(_) => {}
         }
     }
-    answered
+    turns.answered.take().map_or(Next::Done, Next::Respond)
 }
 
 fn applies(rules: &[Rule], exchange: &Exchange<'_>, scratch: &mut Scratch) -> Result<bool, PatternLimit> {
@@ -157,13 +229,14 @@ mod tests {
         let mut trial = testing::Trial::new("GET", path, &[]);
         let mut turns = Turns::default();
         let reason = trial.with(4, |exchange| {
-            match run_request(chain, &instances, &mut turns, exchange, scratch, &mut Unwatched) {
-                Flow::Continue => None,
-                Flow::Respond(refusal) => Some(refusal.reason),
+            match run_request(chain, &instances, &mut turns, exchange, scratch, None, &mut Unwatched) {
+                Next::Done => None,
+                Next::Respond(refusal) => Some(refusal.reason),
+                Next::Wait(question) => panic!("nobody answers {question:?}"),
             }
         });
-        trial.with(4, |exchange| run_response(chain, &instances, &mut turns, exchange, &|_, _| {}));
-        assert!(turns.0.is_empty(), "nothing is left to run twice");
+        trial.with(4, |exchange| run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}));
+        assert!(turns.ran.is_empty(), "nothing is left to run twice");
         let names = |fields| testing::lines(fields).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
         (names(&trial.request.fields), reason, names(&trial.response.fields))
     }

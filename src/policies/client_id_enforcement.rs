@@ -264,10 +264,7 @@ mod tests {
         let mut trial = testing::Trial::new("GET", "/", sent);
         let state = policy.state(&Core { id: 0 });
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
-        let reason = match &flow {
-            Flow::Continue => Ok(()),
-            Flow::Respond(response) => Err(response.reason),
-        };
+        let reason = testing::answer(flow).map_or(Ok(()), |answer| Err(answer.reason));
         let authentication = &trial.authentication;
         let client = authentication.client_id().map(|id| (id, authentication.client_name()));
         assert_eq!(reason.map(|()| client.expect("a client")), expected, "{sent:?}");

@@ -33,7 +33,7 @@ mod tests;
 
 pub use exchange::{At, Authentication, Exchange, Headers, Peer, Timeouts};
 pub use fields::{Category, Described, Field};
-pub use policy::{Answers, ConfigError, Core, Fault, Flow, LocalResponse, Policy, Site, Turn};
+pub use policy::{Answers, ConfigError, Core, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
 
 use std::{rc::Rc, sync::Arc};
 
@@ -161,6 +161,16 @@ macro_rules! policies {
                     (Self::Broken, _) => Flow::Continue,
                     $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
                         policy.on_response(Turn { state, kept }, exchange)
+                    })?)*
+                    _ => unreachable!("a turn keeps what its own instance began with"),
+                }
+            }
+
+            pub fn on_reply(&self, kept: &mut Kept, exchange: &mut Exchange<'_>, reply: Reply) -> Flow {
+                match (self, kept) {
+                    (Self::Broken, _) => Flow::Continue,
+                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                        policy.on_reply(Turn { state, kept }, exchange, reply)
                     })?)*
                     _ => unreachable!("a turn keeps what its own instance began with"),
                 }

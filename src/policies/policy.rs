@@ -1,6 +1,6 @@
 //! What a policy is, what it sees of an exchange, and what it may answer.
 
-use std::{borrow::Cow, rc::Rc};
+use std::{borrow::Cow, rc::Rc, time::Duration};
 
 use serde::de::DeserializeOwned;
 
@@ -11,7 +11,7 @@ use crate::config::{
 };
 
 /// One policy, in four lifetimes: as written, compiled and shared by all cores, one core's own state, and what it keeps of
-/// one exchange. A policy never waits: its functions are plain ones.
+/// one exchange. A policy never waits: its functions are plain ones, and what it has to wait for it says ([`Flow::Wait`]).
 pub trait Policy: Sized {
     /// As the operator writes it.
     type Config: DeserializeOwned;
@@ -41,6 +41,12 @@ pub trait Policy: Sized {
     /// Runs once for every policy that has run for the request, whoever answered it. An answer takes the place of the one that
     /// has come, and those that ran before this policy see it.
     fn on_response(&self, _turn: Turn<'_, Self>, _exchange: &mut Exchange<'_>) -> Flow {
+        Flow::Continue
+    }
+    /// What it has waited for has come: its turn goes on where [`Flow::Wait`] has left it, in the same direction. It may wait
+    /// again, and says how often at the most. The exchange may also end meanwhile, as the client leaves or its time is over;
+    /// then there is no reply, and what the policy keeps is dropped.
+    fn on_reply(&self, _turn: Turn<'_, Self>, _exchange: &mut Exchange<'_>, _reply: Reply) -> Flow {
         Flow::Continue
     }
 }
@@ -121,6 +127,23 @@ pub enum Flow {
     Continue,
     /// The chain turns round here. An answer that is always the same is made once, in the policy's state.
     Respond(Rc<LocalResponse>),
+    /// The exchange waits, and goes on in [`Policy::on_reply`]. A policy in shadow holds up nobody: its turn ends here, what it
+    /// keeps is dropped, and it sees no response.
+    Wait(Box<Question>),
+}
+
+/// What a policy waits for. It does not know who answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// So much time: the reply is [`Reply::Time`].
+    Time(Duration),
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The time is over.
+    Time,
 }
 
 impl Flow {

@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
+    rc::Rc,
     sync::{Arc, LazyLock},
     time::Duration,
 };
 
-use super::{At, Authentication, Core, Exchange, Peer, Policy, Site, Timeouts, Turn};
+use super::{At, Authentication, Core, Exchange, Flow, LocalResponse, Peer, Policy, Site, Timeouts, Turn};
 use crate::{
     config::{
         node::{Located, Node},
@@ -127,15 +128,24 @@ impl Trial {
     }
 
     /// One policy's turn in the request direction, with a state of its own.
-    pub fn ask<P: Policy<PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
+    pub fn ask<P: Policy<PerExchange = ()>>(&mut self, policy: &P) -> Flow {
         let state = policy.state(&Core { id: 0 });
         self.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange))
     }
 
     /// And in the response direction.
-    pub fn answer<P: Policy<PerExchange = ()>>(&mut self, policy: &P) -> super::Flow {
+    pub fn answer<P: Policy<PerExchange = ()>>(&mut self, policy: &P) -> Flow {
         let state = policy.state(&Core { id: 0 });
         self.with(0, |exchange| policy.on_response(Turn { state: &state, kept: &mut () }, exchange))
+    }
+}
+
+/// What a policy that never waits has answered, if it has.
+pub fn answer(flow: Flow) -> Option<Rc<LocalResponse>> {
+    match flow {
+        Flow::Continue => None,
+        Flow::Respond(answer) => Some(answer),
+        Flow::Wait(question) => panic!("it waits for {question:?}"),
     }
 }
 

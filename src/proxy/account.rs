@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{client::Client, core::Serving, decide::Watcher, handshake::Secured};
+use super::{client::Client, core::Serving, decide::Watcher, handshake::Secured, reject, watch::Stalled};
 use crate::{
     config::settings::AccessLog,
     http::head::{Known, RequestHead},
@@ -28,6 +28,9 @@ pub struct Account {
     answered: Option<Instant>,
     /// First byte sent to the client.
     replied: Option<Instant>,
+    /// A policy waits, and how long policies have waited before.
+    waits: Option<Instant>,
+    waited: Duration,
     /// Indices into the snapshot.
     pub api: Option<usize>,
     /// How many bytes of the path the API's base takes.
@@ -69,6 +72,8 @@ impl Account {
             asked: None,
             answered: None,
             replied: None,
+            waits: None,
+            waited: Duration::ZERO,
             api: None,
             base: 0,
             route: None,
@@ -97,7 +102,26 @@ impl Account {
     }
 
     pub fn client_answered(&mut self) {
+        self.policy_goes_on();
         self.replied = Some(Instant::now());
+    }
+
+    /// From here on the time is the policies', until [`Account::policy_goes_on`].
+    pub fn policy_waits(&mut self) {
+        self.waits = Some(Instant::now());
+    }
+
+    /// It has its reply, or the exchange has stopped waiting for it.
+    pub fn policy_goes_on(&mut self) {
+        if let Some(waits) = self.waits.take() {
+            self.waited += waits.elapsed();
+        }
+    }
+
+    /// Nobody is there to be answered; the log and the metrics say so.
+    pub fn client_left(&mut self) {
+        let answer = reject::stalled(Stalled::ClientGone);
+        (self.status, self.reason) = (answer.status, answer.reason);
     }
 
     fn log(&self, format: &AccessLog, line: &Line, total_ns: u64, upstream_ns: Option<u64>, overhead_ns: Option<u64>) {
@@ -169,7 +193,8 @@ impl Drop for Account {
             .asked
             .zip(self.answered)
             .zip(self.replied)
-            .map(|((asked, answered), replied)| nanos(self.started, asked) + nanos(answered, replied));
+            .map(|((asked, answered), replied)| nanos(self.started, asked) + nanos(answered, replied))
+            .map(|both| both.saturating_sub(self.waited.as_nanos() as u64));
         let snapshot = &self.serving.snapshot;
         let api = self.api.map(|api| &snapshot.apis[api]);
         self.telemetry.record(&ExchangeRecord {

@@ -1,8 +1,7 @@
 //! Deciding an exchange: everything up to the upstream, or to the answer that is the gateway's own.
 //!
 //! It waits for nothing and knows no socket, so that `explain` takes the very same steps for a request that nobody has sent.
-
-use std::rc::Rc;
+//! Where a policy waits it stops, and goes on when it is given the reply.
 
 use super::{
     core::Serving,
@@ -22,7 +21,10 @@ use crate::{
         head::{BodyLength, RequestHead},
         target,
     },
-    policies::{At, Exchange, Flow, LocalResponse, Peer, chain},
+    policies::{
+        At, Exchange, LocalResponse, Peer, Reply,
+        chain::{self, Next},
+    },
 };
 
 /// Where a request has come, as far as decisions depend on it.
@@ -44,64 +46,115 @@ pub trait Watcher: chain::Watcher {
     fn service(&mut self, index: usize);
 }
 
-/// All steps in their order. On `Ok`, the watcher knows API, route and Service, and `workspace.path` is the path that the
-/// upstream sees.
-pub fn decide(
-    asked: &Asked<'_>,
-    workspace: &mut Workspace,
-    serving: &Serving,
-    random: impl Fn() -> u64 + Copy,
-    watcher: &mut impl Watcher,
-) -> Result<(), Rc<LocalResponse>> {
-    let snapshot = &*serving.snapshot;
-    workspace.authentication.clear();
-    workspace.api_turns.clear();
-    workspace.service_turns.clear();
-    arrive(&snapshot.settings, &asked.peer, workspace, random)?;
-    watcher.identified(&workspace.request);
-    if !asked.certificates.as_ref().is_none_or(|own| own.may_ask(&workspace.request.authority)) {
-        return Err(reject::misdirected().into());
+/// How far a decision has come, where a policy waits: what the steps before have found.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision {
+    /// Index into the snapshot, and how many bytes of the path its base takes.
+    api: usize,
+    base: usize,
+    /// Index into the snapshot, once a route has been chosen.
+    service: Option<usize>,
+}
+
+impl Decision {
+    /// Everything up to the first policy.
+    ///
+    /// # Errors
+    /// The gateway's own answer.
+    pub fn begin(
+        asked: &Asked<'_>,
+        workspace: &mut Workspace,
+        serving: &Serving,
+        random: impl Fn() -> u64 + Copy,
+        watcher: &mut impl Watcher,
+    ) -> Result<Self, LocalResponse> {
+        let snapshot = &*serving.snapshot;
+        workspace.authentication.clear();
+        workspace.api_turns.clear();
+        workspace.service_turns.clear();
+        arrive(&snapshot.settings, &asked.peer, workspace, random)?;
+        watcher.identified(&workspace.request);
+        if !asked.certificates.as_ref().is_none_or(|own| own.may_ask(&workspace.request.authority)) {
+            return Err(reject::misdirected());
+        }
+        let (api, base) = find_api(snapshot, asked.listener, &workspace.request).ok_or_else(reject::no_api)?;
+        watcher.api(api, base);
+        Ok(Self { api, base, service: None })
     }
-    let (api_index, base) = find_api(snapshot, asked.listener, &workspace.request).ok_or_else(reject::no_api)?;
-    watcher.api(api_index, base);
-    let api = &snapshot.apis[api_index];
-    let mut scratch = serving.scratch.borrow_mut();
-    let at = At { api, base, service: None };
-    let Workspace { request, response, authentication, timeouts, api_turns, service_turns, captures, path, .. } =
-        workspace;
-    if !api.policies.is_empty() {
+
+    /// The policies, and between them the choice of a route; from where a policy waits for the `reply`, or from the first.
+    /// Nothing is borrowed while one waits. With [`Next::Done`] the watcher knows API, route and Service, and `workspace.path`
+    /// is the path that the upstream sees.
+    pub fn go_on(
+        &mut self,
+        asked: &Asked<'_>,
+        workspace: &mut Workspace,
+        serving: &Serving,
+        random: impl Fn() -> u64 + Copy,
+        mut reply: Option<Reply>,
+        watcher: &mut impl Watcher,
+    ) -> Next {
+        if self.service.is_none() {
+            match self.run_chain(asked, workspace, serving, random, reply.take(), watcher) {
+                Next::Done => {}
+                other => return other,
+            }
+            match self.find_service(workspace, serving, random, watcher) {
+                Ok(service) => self.service = Some(service),
+                Err(answer) => return Next::Respond(answer.into()),
+            }
+        }
+        self.run_chain(asked, workspace, serving, random, reply, watcher)
+    }
+
+    /// The chain of the API, or of the Service once that is known.
+    fn run_chain(
+        &self,
+        asked: &Asked<'_>,
+        workspace: &mut Workspace,
+        serving: &Serving,
+        random: impl Fn() -> u64,
+        reply: Option<Reply>,
+        watcher: &mut impl Watcher,
+    ) -> Next {
+        let snapshot = &*serving.snapshot;
+        let api = &*snapshot.apis[self.api];
+        let service = self.service.map(|index| &*snapshot.services[index]);
+        let Workspace { request, response, authentication, timeouts, api_turns, service_turns, .. } = workspace;
+        let (policies, instances, turns) = match (self.service, service) {
+            (Some(index), Some(service)) => (&service.policies, &serving.service_policies[index], service_turns),
+            _ => (&api.policies, &serving.api_policies[self.api], api_turns),
+        };
+        if policies.is_empty() {
+            return Next::Done;
+        }
         // What is left in it is of the exchange before.
         response.clear();
+        let at = At { api, base: self.base, service };
         let mut exchange = Exchange::new(request, response, authentication, timeouts, asked.peer, at, random());
-        let instances = &serving.api_policies[api_index];
-        if let Flow::Respond(answer) =
-            chain::run_request(&api.policies, instances, api_turns, &mut exchange, &mut scratch, watcher)
-        {
-            return Err(answer);
-        }
+        let scratch = &mut serving.scratch.borrow_mut();
+        chain::run_request(policies, instances, turns, &mut exchange, scratch, reply, watcher)
     }
 
-    let input = rule_input(request, base);
-    let chosen = route::choose(api, &input, &mut scratch, captures, random() as u32, path);
-    let chosen = chosen.map_err(|PatternLimit| LocalResponse::pattern_limit())?;
-    let Chosen { route, service } = chosen.ok_or_else(reject::no_route)?;
-    watcher.route(route);
-    let service_index = service.ok_or_else(reject::no_service)?;
-    watcher.service(service_index);
-
-    let service = &snapshot.services[service_index];
-    if !service.policies.is_empty() {
-        let at = At { service: Some(service), ..at };
-        response.clear();
-        let mut exchange = Exchange::new(request, response, authentication, timeouts, asked.peer, at, random());
-        let instances = &serving.service_policies[service_index];
-        if let Flow::Respond(answer) =
-            chain::run_request(&service.policies, instances, service_turns, &mut exchange, &mut scratch, watcher)
-        {
-            return Err(answer);
-        }
+    /// The route, and the Service that it leads to.
+    fn find_service(
+        &self,
+        workspace: &mut Workspace,
+        serving: &Serving,
+        random: impl Fn() -> u64,
+        watcher: &mut impl Watcher,
+    ) -> Result<usize, LocalResponse> {
+        let Workspace { request, captures, path, .. } = workspace;
+        let api = &serving.snapshot.apis[self.api];
+        let input = rule_input(request, self.base);
+        let chosen = route::choose(api, &input, &mut serving.scratch.borrow_mut(), captures, random() as u32, path);
+        let chosen = chosen.map_err(|PatternLimit| LocalResponse::pattern_limit())?;
+        let Chosen { route, service } = chosen.ok_or_else(reject::no_route)?;
+        watcher.route(route);
+        let service = service.ok_or_else(reject::no_service)?;
+        watcher.service(service);
+        Ok(service)
     }
-    Ok(())
 }
 
 /// The request as everything behind here sees it; refused are those that no API could be meant by.

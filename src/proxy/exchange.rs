@@ -6,14 +6,15 @@ use super::{
     account::Account,
     client::Client,
     core::Serving,
-    decide::{self, Asked},
-    forward, grpc, respond,
+    decide::{Asked, Decision},
+    forward, grpc, reject, respond, wait,
+    watch::Stalled,
     wire::Wire,
     workspace::Workspace,
 };
 use crate::{
     net::task,
-    policies::{LocalResponse, Timeouts},
+    policies::{LocalResponse, Question, Timeouts, chain::Next},
 };
 
 /// What becomes of the connection.
@@ -29,8 +30,17 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
     let serving = client.serving();
     workspace.timeouts = usual_timeouts(&serving);
     let mut account = Account::begin(client, serving.clone(), &workspace.request);
-    match decide(client, workspace, &serving, &mut account) {
-        Ok(()) => match grpc::timeout(&workspace.request) {
+    let decided = match decide(client, workspace, &serving, &mut account) {
+        Ok((_, Next::Done)) => Ok(()),
+        Ok((_, Next::Respond(answer))) => Err(Stop::Answered(answer)),
+        // Boxed: few wait, and the others are not to keep room for it.
+        Ok((decision, Next::Wait(question))) => {
+            Box::pin(wait(client, wire, workspace, &serving, &mut account, decision, question)).await
+        }
+        Err(answer) => Err(Stop::Answered(answer.into())),
+    };
+    match decided {
+        Ok(()) => match grpc::time_left(&workspace.request, account.age()) {
             None => forward::forward(client, wire, workspace, &serving, &mut account).await,
             Some(limit) => {
                 // Boxed: few are limited, and the others are not to keep room for it beside their own.
@@ -41,7 +51,42 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
                 }
             }
         },
-        Err(answer) => respond::local(client, wire, workspace, &serving, &mut account, &answer).await,
+        Err(Stop::Answered(answer)) => respond::local(client, wire, workspace, &serving, &mut account, &answer).await,
+        Err(Stop::ClientGone) => {
+            account.client_left();
+            After::Close
+        }
+    }
+}
+
+/// Why a request does not go on to its upstream.
+enum Stop {
+    Answered(Rc<LocalResponse>),
+    ClientGone,
+}
+
+/// What the policies of the request wait for, one after the other, until all is decided.
+async fn wait(
+    client: &Client,
+    wire: &Wire<'_>,
+    workspace: &mut Workspace,
+    serving: &Serving,
+    account: &mut Account,
+    mut decision: Decision,
+    mut question: Box<Question>,
+) -> Result<(), Stop> {
+    loop {
+        let reply = match wait::watched(client, wire, &workspace.request, account, *question).await {
+            Ok(reply) => reply,
+            Err(Stalled::ClientGone) => return Err(Stop::ClientGone),
+            Err(stalled) => return Err(Stop::Answered(reject::stalled(stalled).into())),
+        };
+        let random = || client.core.random();
+        question = match decision.go_on(&asked(client), workspace, serving, random, Some(reply), account) {
+            Next::Done => return Ok(()),
+            Next::Respond(answer) => return Err(Stop::Answered(answer)),
+            Next::Wait(next) => next,
+        };
     }
 }
 
@@ -59,17 +104,24 @@ fn usual_timeouts(serving: &Serving) -> Timeouts {
     Timeouts { response: timeouts.upstream_response, stream_idle: timeouts.stream_idle }
 }
 
-/// What the connection tells of the request, to those who decide.
+/// Decides the request, or as much of it as needs no waiting.
 fn decide(
     client: &Client,
     workspace: &mut Workspace,
     serving: &Serving,
     account: &mut Account,
-) -> Result<(), Rc<LocalResponse>> {
-    let asked = Asked {
+) -> Result<(Decision, Next), LocalResponse> {
+    let (asked, random) = (asked(client), || client.core.random());
+    let mut decision = Decision::begin(&asked, workspace, serving, random, account)?;
+    let next = decision.go_on(&asked, workspace, serving, random, None, account);
+    Ok((decision, next))
+}
+
+/// What the connection tells of the request, to those who decide.
+fn asked(client: &Client) -> Asked<'_> {
+    Asked {
         peer: client.as_peer(),
         listener: client.listener.index.get(),
         certificates: client.secured.as_ref().map(|secured| secured.certificates()),
-    };
-    decide::decide(&asked, workspace, serving, || client.core.random(), account)
+    }
 }

@@ -31,7 +31,7 @@ pub fn is_call(request: &RequestHead) -> bool {
 }
 
 /// How long the call may take: `grpc-timeout`, at most eight digits and a unit. One that cannot be read is none.
-pub fn timeout(request: &RequestHead) -> Option<Duration> {
+fn timeout(request: &RequestHead) -> Option<Duration> {
     if !is_call(request) {
         return None;
     }
@@ -49,6 +49,11 @@ pub fn timeout(request: &RequestHead) -> Option<Duration> {
         b'n' => Duration::from_nanos(amount),
         _ => return None,
     })
+}
+
+/// What is left of that time, so long after the request's head.
+pub fn time_left(request: &RequestHead, age: Duration) -> Option<Duration> {
+    timeout(request).map(|limit| limit.saturating_sub(age))
 }
 
 /// Makes an answer of the gateway's own one that ends a call.

@@ -18,6 +18,7 @@ pub mod workspace;
 pub mod exchange;
 
 pub mod decide;
+pub mod wait;
 
 pub mod grpc;
 pub mod headers;

@@ -142,6 +142,7 @@ pub fn stalled(stalled: Stalled) -> LocalResponse {
         Stalled::TimedOut(Waiting::ResponseIdle | Waiting::Upstream | Waiting::ClientWindow | Waiting::Tunnel) => {
             text(504, "stream timeout", "stream_idle_timeout")
         }
+        Stalled::TimedOut(Waiting::Policy) => grpc_timeout(),
         // Nobody will read it; the log and the metrics do (nginx's 499).
         Stalled::ClientGone => empty(499, "client_gone"),
         Stalled::Drained => text(503, "the listener is gone", "drained"),

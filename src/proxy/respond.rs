@@ -7,7 +7,8 @@ use super::{
     client::Client,
     core::Serving,
     exchange::After,
-    grpc, headers, reject,
+    grpc, headers, reject, wait,
+    watch::Stalled,
     wire::{Outgoing, Wire},
     workspace::Workspace,
 };
@@ -21,7 +22,10 @@ use crate::{
         head::{BodyLength, Fields, Known, RequestHead, ResponseHead, Version},
     },
     net::{Buffer, Receiver, Sender, buffer::SMALL_ROOM},
-    policies::{At, Exchange, LocalResponse, chain},
+    policies::{
+        At, Exchange, LocalResponse, Question, Reply,
+        chain::{self, Next},
+    },
 };
 
 const SERVER: &str = "ringway";
@@ -254,9 +258,49 @@ pub async fn local(
     answer: &LocalResponse,
 ) -> After {
     render(&mut workspace.response, answer, client, grpc::is_call(&workspace.request));
-    match run_response_chains(client, workspace, serving, account) {
-        None => deliver(client, wire, workspace, serving, account, answer).await,
-        Some(other) => deliver(client, wire, workspace, serving, account, &other).await,
+    let other = match run_response_chains(client, workspace, serving, account, None) {
+        Next::Done => None,
+        Next::Respond(other) => Some(other),
+        // Boxed: few wait, and the others are not to keep room for it.
+        Next::Wait(question) => match Box::pin(wait(client, wire, workspace, serving, account, question)).await {
+            Ok(other) => other,
+            Err(ClientGone) => return After::Close,
+        },
+    };
+    deliver(client, wire, workspace, serving, account, other.as_deref().unwrap_or(answer)).await
+}
+
+/// The client left while a policy waited; that is accounted for.
+struct ClientGone;
+
+/// What the policies of the response wait for, one after the other, until all have seen it. An exchange whose time is over
+/// meanwhile has an answer that says so, and that no policy sees.
+async fn wait(
+    client: &Client,
+    wire: &Wire<'_>,
+    workspace: &mut Workspace,
+    serving: &Serving,
+    account: &mut Account,
+    mut question: Box<Question>,
+) -> Result<Option<Rc<LocalResponse>>, ClientGone> {
+    loop {
+        let reply = match wait::watched(client, wire, &workspace.request, account, *question).await {
+            Ok(reply) => reply,
+            Err(Stalled::ClientGone) => {
+                account.client_left();
+                return Err(ClientGone);
+            }
+            Err(stalled) => {
+                let answer = reject::stalled(stalled);
+                render(&mut workspace.response, &answer, client, grpc::is_call(&workspace.request));
+                return Ok(Some(answer.into()));
+            }
+        };
+        question = match run_response_chains(client, workspace, serving, account, Some(reply)) {
+            Next::Done => return Ok(None),
+            Next::Respond(other) => return Ok(Some(other)),
+            Next::Wait(next) => next,
+        };
     }
 }
 
@@ -347,20 +391,22 @@ pub async fn end_call(
     }
 }
 
-/// The response direction of both chains, the Service's first, then the API's: each policy once in an exchange. What one of
-/// them answers in the place of the answer that has come is returned, with its head in the workspace.
+/// The response direction of both chains, the Service's first, then the API's: each policy once in an exchange; from where
+/// one of them waits for the `reply`, or from the first. What one of them answers in the place of the answer that has come
+/// is returned, with its head in the workspace.
 pub fn run_response_chains(
     client: &Client,
     workspace: &mut Workspace,
     serving: &Serving,
     account: &Account,
-) -> Option<Rc<LocalResponse>> {
+    mut reply: Option<Reply>,
+) -> Next {
     let snapshot = &serving.snapshot;
-    let api_index = account.api?;
+    let Some(api_index) = account.api else { return Next::Done };
     let api = &*snapshot.apis[api_index];
     let service = account.service.map(|index| (&*snapshot.services[index], &serving.service_policies[index]));
     if api.policies.is_empty() && service.is_none_or(|(service, _)| service.policies.is_empty()) {
-        return None;
+        return Next::Done;
     }
     let call = grpc::is_call(&workspace.request);
     let render = |response: &mut ResponseHead, answer: &LocalResponse| render(response, answer, client, call);
@@ -368,11 +414,16 @@ pub fn run_response_chains(
     let at = At { api, base: account.base, service: service.map(|(service, _)| service) };
     let (peer, random) = (client.as_peer(), client.core.random());
     let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, random);
-    let of_service = service.and_then(|(service, instances)| {
-        chain::run_response(&service.policies, instances, service_turns, &mut exchange, &render)
-    });
+    if let Some((service, instances)) = service {
+        let policies = &service.policies;
+        match chain::run_response(policies, instances, service_turns, &mut exchange, &mut reply, &render) {
+            Next::Done => {}
+            Next::Respond(answer) => api_turns.answered_before(answer),
+            wait @ Next::Wait(_) => return wait,
+        }
+    }
     let instances = &serving.api_policies[api_index];
-    chain::run_response(&api.policies, instances, api_turns, &mut exchange, &render).or(of_service)
+    chain::run_response(&api.policies, instances, api_turns, &mut exchange, &mut reply, &render)
 }
 
 /// Answers what never became an exchange, and says that the connection ends.

@@ -32,6 +32,8 @@ pub enum Waiting {
     Upstream,
     /// Either side of a tunnel, both of which are being read from.
     Tunnel,
+    /// What a policy waits for, within the time that a gRPC client gives its call.
+    Policy,
 }
 
 pub struct Watch<'a> {
@@ -122,8 +124,13 @@ impl<'a> Watch<'a> {
                         return Err(Stalled::Drained);
                     }
                     // One that has ended its side before anything was answered is taken for gone; later it may be reading.
-                    let unanswered = matches!(self.waiting.get(), Waiting::Response | Waiting::ResponseIdle);
-                    if self.client.is_gone(unanswered) {
+                    let is_gone = match self.waiting.get() {
+                        Waiting::Response | Waiting::ResponseIdle => self.client.is_gone(true),
+                        // Its body may lie unread for as long as the policy waits, in front of its end.
+                        Waiting::Policy => self.client.has_hung_up(),
+                        _ => self.client.is_gone(false),
+                    };
+                    if is_gone {
                         return Err(Stalled::ClientGone);
                     }
                 }

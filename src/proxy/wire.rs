@@ -91,6 +91,14 @@ impl Outgoing {
         }
     }
 
+    /// Whether the peer has left, or ended its side with all that it had to send, read or not.
+    pub fn has_hung_up(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.peer_has_reset() || sender.peer_has_ended() || sender.has_hung_up(),
+            Self::Http2(stream) => stream.alive().is_err(),
+        }
+    }
+
     /// Ready when an HTTP/2 client has given its stream up; a connection of HTTP/1.1 is looked at with
     /// [`Outgoing::is_gone`].
     pub fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {

@@ -191,13 +191,11 @@ mod tests {
         let policy = testing::compile::<P>(config).unwrap_or_else(|faults| panic!("{config}: {faults:?}"));
         let state = policy.state(&Core { id: 0 });
         let mut trial = testing::Trial::new("GET", "/?ip=192.0.2.9", lines);
-        match trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange)) {
-            Flow::Continue => None,
-            Flow::Respond(answer) => {
-                assert_eq!((answer.status, &*answer.body), (403, &br#"{"error":"IP is rejected"}"#[..]));
-                Some(answer.reason)
-            }
-        }
+        let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
+        testing::answer(flow).map(|answer| {
+            assert_eq!((answer.status, &*answer.body), (403, &br#"{"error":"IP is rejected"}"#[..]));
+            answer.reason
+        })
     }
 
     /// Each list's say, for the address of a request whose `x-forwarded-for` has these lines.

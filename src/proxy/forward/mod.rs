@@ -94,8 +94,7 @@ pub async fn forward(
         let answer = match failure {
             Failure::Unavailable(error) => reject::unavailable(&error),
             Failure::Stalled(Stalled::ClientGone) | Failure::ClientGone => {
-                let answer = reject::stalled(Stalled::ClientGone);
-                (account.status, account.reason) = (answer.status, answer.reason);
+                account.client_left();
                 return After::Close;
             }
             Failure::Stalled(stalled) => reject::stalled(stalled),

@@ -8,10 +8,12 @@ use crate::{
         h1::{body::BodyReader, hop::strip_response},
         head::BodyLength,
     },
+    policies::{Question, chain::Next},
     proxy::{
         account::Account,
         pump::{Direction, Framing, PumpError, pump},
         respond::{self, ClientFraming},
+        wait,
         watch::{Waiting, Watch},
         wire::{Outgoing, Wire},
         workspace::Workspace,
@@ -69,7 +71,12 @@ impl Download<'_> {
             workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
         strip_response(&mut workspace.response.fields, status);
         respond::complete(client, &mut workspace.response, settings);
-        if let Some(answer) = respond::run_response_chains(client, workspace, serving, account) {
+        let seen = match respond::run_response_chains(client, workspace, serving, account, None) {
+            // Boxed: few wait, and the others are not to keep room for it.
+            Next::Wait(question) => Box::pin(self.wait(workspace, account, question)).await,
+            seen => seen,
+        };
+        if let Next::Respond(answer) = seen {
             return Err(Failure::Refused(answer));
         }
         account.status = status;
@@ -119,6 +126,19 @@ impl Download<'_> {
             keep_alive,
             upgraded,
         })
+    }
+
+    /// What the policies of the response wait for, one after the other, until all have seen it; under the watch of the try.
+    async fn wait(&self, workspace: &mut Workspace, account: &mut Account, mut question: Box<Question>) -> Next {
+        let Attempt { client, serving, .. } = self.attempt;
+        loop {
+            self.watch.wait_for(Waiting::Policy, None);
+            let reply = wait::reply(account, *question).await;
+            question = match respond::run_response_chains(client, workspace, serving, account, Some(reply)) {
+                Next::Wait(next) => next,
+                seen => return seen,
+            };
+        }
     }
 }
 

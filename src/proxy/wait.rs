@@ -1,0 +1,45 @@
+//! What a policy waits for, carried out: the only place where an exchange waits for one.
+//!
+//! A policy names a [`Question`] and returns; nothing of it is borrowed until the reply is there.
+
+use std::pin::pin;
+
+use super::{
+    account::Account,
+    client::Client,
+    grpc,
+    watch::{Stalled, Waiting, Watch},
+    wire::Wire,
+};
+use crate::{
+    http::head::RequestHead,
+    net::task,
+    policies::{Question, Reply},
+};
+
+/// Waits for the reply, at most until the client leaves, the drain is over, or the time of a gRPC call is.
+pub async fn watched(
+    client: &Client,
+    wire: &Wire<'_>,
+    request: &RequestHead,
+    account: &mut Account,
+    question: Question,
+) -> Result<Reply, Stalled> {
+    let to_client = wire.outgoing();
+    let watch = Watch::new(&client.deadline, &to_client, &client.listener);
+    watch.wait_for(Waiting::Policy, grpc::time_left(request, account.age()));
+    watch.over(pin!(reply(account, question))).await
+}
+
+/// Waits for the reply, under a watch that runs already.
+pub async fn reply(account: &mut Account, question: Question) -> Reply {
+    account.policy_waits();
+    let reply = match question {
+        Question::Time(time) => {
+            task::sleep(time).await;
+            Reply::Time
+        }
+    };
+    account.policy_goes_on();
+    reply
+}
