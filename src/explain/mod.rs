@@ -27,7 +27,7 @@ use crate::{
         head::{Fields, RequestHead},
         target::Scheme,
     },
-    policies::{self, LocalResponse, Peer, Reply, chain::Next},
+    policies::{self, LocalResponse, Peer, Reply, chain::Next, wants::Published},
     proxy::{
         core::Serving,
         decide::{Asked, Decision},
@@ -84,7 +84,7 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
         random.set(random.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f));
         random.get()
     };
-    let serving = Serving::apart(snapshot.clone());
+    let serving = Serving::apart(snapshot.clone(), &Published::default());
     let asked = Asked {
         peer: Peer {
             address: (question.client, CLIENT_PORT).into(),

@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     config::problem::{Problem, Severity},
+    policies::wants::PublishedKeySet,
     telemetry::{core::CoreCopy, series},
 };
 
@@ -210,9 +211,21 @@ fn describe(view: &View) -> Value {
         "running": running,
         "lastReload": last_reload,
         "endpoints": endpoints,
+        "keySets": view.key_sets().into_iter().map(|(url, set)| key_set(&url, set)).collect::<Vec<_>>(),
         "draining": view.draining,
         "liveSnapshots": view.live_snapshots,
         "resources": view.running.as_ref().map(|running| (*running.resources).clone()),
+    })
+}
+
+/// How many keys there are, of when, and why there are no newer ones.
+fn key_set(url: &str, PublishedKeySet { set, fetched_at, fault, .. }: &PublishedKeySet) -> Value {
+    json!({
+        "url": url,
+        "keys": set.as_ref().map(|set| set.len()),
+        "fetchedAt": fetched_at.map(unix_seconds),
+        "reason": fault.as_ref().map(|fault| fault.reason),
+        "text": fault.as_ref().map(|fault| &fault.text),
     })
 }
 

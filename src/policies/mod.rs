@@ -10,6 +10,7 @@ pub mod fields;
 pub mod headers;
 pub mod policy;
 pub mod reading;
+pub mod wants;
 
 pub mod access_block;
 pub mod basic_authentication;
@@ -37,6 +38,7 @@ pub use policy::{Answers, ConfigError, Core, Fault, Flow, LocalResponse, Policy,
 
 use std::{rc::Rc, sync::Arc};
 
+use self::wants::Published;
 use crate::config::{
     node::{Node, nearest},
     problem::{Location, Problem, Severity},
@@ -143,6 +145,14 @@ macro_rules! policies {
                 match self {
                     Self::Broken => Kept::Nothing,
                     $($(Self::$policy { .. } => Kept::$policy(Default::default()),)?)*
+                }
+            }
+
+            /// What its policy wants from elsewhere has come.
+            pub fn publish(&self, published: &Published) {
+                match self {
+                    Self::Broken => {}
+                    $($(Self::$policy { policy, state } => policy.publish(state, published),)?)*
                 }
             }
 
