@@ -422,7 +422,14 @@ impl Compiler<'_> {
         };
         let of_chain = attachments.iter().filter(is_of_chain);
         let mut chain: Vec<BoundPolicy> = Vec::new();
+        let is_cors = |policy: &str| policies::lookup(policy).is_some_and(|entry| entry.name == CORS);
         for attachment in of_chain {
+            let first = chain.iter().find(|before| is_cors(&before.reference) && is_cors(&attachment.policy.value));
+            if let Some(first) = first {
+                let path = format!("{}.policyRef.name", attachment.written.path);
+                let text = format!("a second `{CORS}` of this API: `{}` counts", first.name);
+                self.problem(Severity::Warning, &attachment.policy.location, path, text);
+            }
             let mut bound = self.policy(attachment, owner);
             let of_one_kind = bound.identity;
             // Equal ones are told apart by their order among themselves, not by their place in the list.

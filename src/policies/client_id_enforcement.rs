@@ -99,9 +99,24 @@ impl Policy for ClientIdEnforcement {
 
     const CATEGORY: Option<Category> = Some(Category::Compliance);
     const FIELDS: &'static [Field] = &[
-        Field::new("credentialsOriginHasHttpBasicAuthenticationHeader", "Credentials origin", "Where id and secret stand: `customExpression`, or `httpBasicAuthenticationHeader` for user name and password of `Authorization: Basic`.").default("customExpression"),
-        Field::new("clientIdExpression", "Client id expression", "The client's id.").default("#[attributes.headers['client_id']]").expression().when("credentialsOriginHasHttpBasicAuthenticationHeader", "customExpression"),
-        Field::new("clientSecretExpression", "Client secret expression", "The client's secret, often `#[attributes.headers['client_secret']]`.").expression().when("credentialsOriginHasHttpBasicAuthenticationHeader", "customExpression"),
+        Field::new(
+            "credentialsOriginHasHttpBasicAuthenticationHeader",
+            "Credentials origin",
+            "Where id and secret stand: `customExpression`, or `httpBasicAuthenticationHeader` for \
+             user name and password of `Authorization: Basic`.",
+        )
+        .default("customExpression"),
+        Field::new("clientIdExpression", "Client id expression", "The client's id.")
+            .default("#[attributes.headers['client_id']]")
+            .expression()
+            .when("credentialsOriginHasHttpBasicAuthenticationHeader", "customExpression"),
+        Field::new(
+            "clientSecretExpression",
+            "Client secret expression",
+            "The client's secret, often `#[attributes.headers['client_secret']]`.",
+        )
+        .expression()
+        .when("credentialsOriginHasHttpBasicAuthenticationHeader", "customExpression"),
     ];
     const ANSWERS: &'static [Answers] = &[MISSING, INVALID, UNKNOWN];
 

@@ -263,6 +263,14 @@ fn a_default_that_is_written_changes_nothing() {
         }) {
             let mut config = example(entry.name);
             config.remove(field.path);
+            if let Some((other, is)) = field.visible_when {
+                config.insert(other.to_owned(), is.parse().map_or(is.into(), serde_json::Value::Bool));
+                // What must be there beside it.
+                let beside = fields.iter().filter(|beside| beside.visible_when == field.visible_when);
+                for beside in beside.filter(|beside| beside.default.is_none() && !beside.path.contains('[')) {
+                    config.entry(beside.path).or_insert("x".into());
+                }
+            }
             let absent = compiled(entry.name, &config);
             config.insert(field.path.to_owned(), field.default_value(&member.shape).expect("the test above"));
             assert_eq!(

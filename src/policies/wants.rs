@@ -40,6 +40,31 @@ pub struct Published {
     pub key_sets: HashMap<WebAddress, PublishedKeySet>,
 }
 
+impl Published {
+    /// As it is now, for whoever must not cause a fetch.
+    pub fn still(&self) -> Self {
+        let still = |(address, one): (&WebAddress, &PublishedKeySet)| {
+            (address.clone(), PublishedKeySet { refresh: Arc::default(), ..one.clone() })
+        };
+        Self { key_sets: self.key_sets.iter().map(still).collect() }
+    }
+
+    /// As if every set that is wanted were this one.
+    pub fn everywhere(wants: &[Want], set: &Arc<KeySet>) -> Self {
+        let one = |Want::KeySet(want): &Want| {
+            let come = PublishedKeySet {
+                set: Some(set.clone()),
+                fetched_at: None,
+                fault: None,
+                fetches: BTreeMap::new(),
+                refresh: Arc::default(),
+            };
+            (want.address.clone(), come)
+        };
+        Self { key_sets: wants.iter().map(one).collect() }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct PublishedKeySet {
     /// The last that came, however old; the same one as before where nothing in it is another.
@@ -56,6 +81,13 @@ pub struct PublishedKeySet {
 pub struct Refresh {
     asked: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Asks nobody.
+impl Default for Refresh {
+    fn default() -> Self {
+        Self::new(|| {})
+    }
 }
 
 impl Refresh {
