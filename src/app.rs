@@ -38,6 +38,7 @@ use crate::{
         admin::{self, Admin, Source},
         endpoints::Endpoints,
         log_sink::LogSink,
+        published::Publisher,
         resolver::SystemResolver,
         service_manager,
         status::{Driver, Listening, Status},
@@ -141,12 +142,24 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
             }
         })
     };
+    let publisher = {
+        let (workers, status) = (workers.clone(), status.clone());
+        Publisher::start(SystemResolver::default(), move |published| {
+            status.publish(published.clone());
+            for worker in workers.iter() {
+                if !worker.send(Command::Published(published.clone())) {
+                    tracing::error!("core {} does not take new key sets: it is gone", worker.id);
+                }
+            }
+        })
+    };
     let mut gateway = Gateway {
         loader: Arc::new(loader),
         allow_partial: options.allow_partial,
         workers,
         status,
         endpoints,
+        publisher,
         sink,
         admin,
         probes: None,
@@ -251,6 +264,7 @@ struct Gateway {
     workers: Arc<Vec<Worker>>,
     status: Arc<Status>,
     endpoints: Endpoints,
+    publisher: Publisher,
     sink: LogSink,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
@@ -337,14 +351,16 @@ impl Gateway {
             };
             listening.push(Listening { address, error });
         }
-        // Names first: a core that serves a new Service should know where it is.
-        self.endpoints.prepare(&snapshot.services).await;
+        // Names first: a core that serves a new Service should know where it is, and a policy its keys.
+        tokio::join!(self.endpoints.prepare(&snapshot.services), self.publisher.prepare(&snapshot.wants));
         if let Err(why) = swap::swap(&self.workers, &snapshot, sockets).await {
             self.endpoints.abort();
+            self.publisher.abort();
             self.leaving.extend(new.into_iter().map(|(address, presence)| (address.port(), presence)));
             return Err(why);
         }
         self.endpoints.commit();
+        self.publisher.commit();
 
         let settings = &snapshot.settings;
         if let Some(log) = &settings.access_log {

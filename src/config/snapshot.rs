@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     http::authority::host,
-    policies::Compiled,
+    policies::{Compiled, wants::Want},
     tls::{ClientContext, ServerContext},
 };
 
@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub services: Vec<Arc<Service>>,
     /// How many regular expressions the rules hold; cores size their scratch space by it.
     pub patterns: usize,
+    /// What its policies need from elsewhere; each once.
+    pub wants: Vec<Want>,
     /// What `/config` and the log say about this set.
     pub problems: Vec<Problem>,
     /// Files beside the configuration that it was made from: certificates and keys.
@@ -52,6 +54,7 @@ impl Snapshot {
             apis: Vec::new(),
             services: Vec::new(),
             patterns: 0,
+            wants: Vec::new(),
             problems: Vec::new(),
             files: Vec::new(),
         }

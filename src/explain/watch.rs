@@ -3,6 +3,7 @@
 use super::{
     Secrets, lines,
     report::{ApiFound, Change, Explanation, Goal, Place, PolicyTurn, RouteTurn, Turn, changes},
+    secrets::Credentials,
 };
 use crate::{
     config::{
@@ -17,6 +18,8 @@ use crate::{
 pub(super) struct Watch<'s> {
     snapshot: &'s Snapshot,
     secrets: Secrets,
+    /// What is secret of all that has been seen.
+    credentials: &'s mut Credentials,
     /// Room of its own: watching does not disturb what is watched.
     scratch: Scratch,
     api: Option<(usize, usize)>,
@@ -30,10 +33,11 @@ pub(super) struct Watch<'s> {
 }
 
 impl<'s> Watch<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot, secrets: Secrets) -> Self {
+    pub(super) fn new(snapshot: &'s Snapshot, secrets: Secrets, credentials: &'s mut Credentials) -> Self {
         Self {
             snapshot,
             secrets,
+            credentials,
             scratch: Scratch::new(snapshot.patterns),
             api: None,
             route: None,
@@ -190,6 +194,11 @@ impl chain::Watcher for Watch<'_> {
     fn ran(&mut self, _: usize, flow: &Flow, exchange: &Exchange<'_>) {
         let changed: Vec<Change> = changes(&self.before, &lines(exchange.request_fields()), self.secrets);
         let client = who(exchange.authentication()).filter(|who| self.known.as_ref() != Some(who));
+        let injects = self.turns(exchange).last().is_some_and(PolicyTurn::injects);
+        let is_injected =
+            |name: &[u8]| injects && changed.iter().any(|one| one.name.as_bytes().eq_ignore_ascii_case(name));
+        let now = lines(exchange.request_fields());
+        self.credentials.learn(now.iter().filter(|(name, _)| Secrets::Hidden.hides_name(name) || is_injected(name)));
         let Some(turn) = self.turns(exchange).last_mut() else { return };
         (turn.changes, turn.client) = (changed, client);
         match flow {

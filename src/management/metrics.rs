@@ -81,6 +81,7 @@ impl Metrics {
         }
         configuration(&mut page, view);
         upstreams(&mut page, view);
+        key_sets(&mut page, view);
         process::render(&mut page, view.started_at);
         page.finish()
     }
@@ -314,6 +315,32 @@ fn upstreams(page: &mut Page, view: &View) {
             let labels =
                 [("namespace", namespace), ("upstream", upstream), ("endpoint", endpoint), ("reason", fault.reason)];
             family.sample(&labels, 1);
+        }
+    }
+}
+
+fn key_sets(page: &mut Page, view: &View) {
+    let known = view.key_sets();
+    let mut family = page.family(
+        Kind::Gauge,
+        "ringway_key_set_fetched_timestamp_seconds",
+        "When the keys that tokens are checked with were last fetched; 0: never, and requests get 503.",
+    );
+    for (url, set) in &known {
+        family.sample(&[("url", url)], set.fetched_at.map_or(0.0, unix_seconds));
+    }
+    let mut family = page.family(Kind::Gauge, "ringway_key_set_keys", "Keys of a set that can be used.");
+    for (url, set) in &known {
+        family.sample(&[("url", url)], set.set.as_ref().map_or(0, |set| set.len()));
+    }
+    let mut family = page.family(
+        Kind::Counter,
+        "ringway_key_set_fetches_total",
+        "Fetches of a key set: `ok`, or why it brought none; `/config` says more.",
+    );
+    for (url, set) in &known {
+        for (result, count) in &set.fetches {
+            family.sample(&[("url", url), ("result", result)], *count);
         }
     }
 }

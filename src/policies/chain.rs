@@ -8,7 +8,7 @@
 
 use std::{collections::HashMap, rc::Rc, time::Instant};
 
-use super::{Core, Exchange, Flow, Instance, Kept, LocalResponse, Question, Reply};
+use super::{Core, Exchange, Flow, Instance, Kept, LocalResponse, Question, Reply, wants::Published};
 use crate::{
     config::{
         rule::{PatternLimit, Rule, Scratch},
@@ -28,6 +28,11 @@ impl Instances {
         let instance =
             |bound: &BoundPolicy| self.0.entry(bound.identity).or_insert_with(|| bound.policy.instance(core)).clone();
         chain.iter().map(instance).collect()
+    }
+
+    /// Hands all of them what has been published.
+    pub fn publish(&self, published: &Published) {
+        self.0.values().for_each(|instance| instance.publish(published));
     }
 
     /// Drops those that no chain has any more. An exchange that began with one keeps it to its end.
