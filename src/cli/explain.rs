@@ -17,6 +17,7 @@ use super::render;
 use crate::{
     config::{Loader, environment::Environment, problem::Severity, snapshot::SeriesId},
     explain::{Question, Secrets, explain, report::Outcome, text},
+    policies::jwt::key_set::KeySet,
 };
 
 /// Wrong usage, and a configuration that cannot be used.
@@ -44,6 +45,10 @@ pub struct ExplainArgs {
     /// What the request line says in the place of the URL's path and query, such as `*`
     #[arg(long, value_name = "TARGET")]
     request_target: Option<String>,
+
+    /// What the gateway would have fetched: `jwks=FILE`, the keys of every key set
+    #[arg(long, value_name = "KIND=FILE")]
+    answer: Option<String>,
 
     /// The client's address
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
@@ -78,6 +83,7 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
         let target = args.request_target.as_deref();
         Question::new(&args.method, &args.url, target, &args.headers, body, args.client)
     });
+    let question = question.and_then(|question| Ok(Question { key_set: key_set(args.answer.as_deref())?, ..question }));
     let question = match question {
         Ok(question) => question,
         Err(text) => return wrong(&text),
@@ -110,6 +116,15 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
 fn wrong(text: &str) -> ExitCode {
     eprintln!("error: {text}");
     ExitCode::from(USAGE)
+}
+
+fn key_set(answer: Option<&str>) -> Result<Option<Arc<KeySet>>, String> {
+    let Some(answer) = answer else { return Ok(None) };
+    let file = answer.strip_prefix("jwks=").ok_or_else(|| format!("`{answer}` is no answer: expected `jwks=FILE`"))?;
+    let body = fs::read(file).map_err(|error| format!("{file}: {error}"))?;
+    let (set, unusable) = KeySet::parse(&body).map_err(|why| format!("{file} is no set of keys: {why}"))?;
+    unusable.iter().for_each(|why| eprintln!("{file}: {why}"));
+    Ok(Some(Arc::new(set)))
 }
 
 /// How long the body is: no decision depends on more of it.

@@ -27,7 +27,10 @@ use crate::{
         head::{Fields, RequestHead},
         target::Scheme,
     },
-    policies::{LocalResponse, Peer, wants::Published},
+    policies::{
+        LocalResponse, Peer,
+        wants::{Published, PublishedKeySet, Want},
+    },
     proxy::{
         core::Serving,
         decide::{self, Asked},
@@ -84,7 +87,7 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
         random.set(random.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f));
         random.get()
     };
-    let serving = Serving::apart(snapshot.clone(), &Published::default());
+    let serving = Serving::apart(snapshot.clone(), &published(&snapshot, question));
     let asked = Asked {
         peer: Peer {
             address: (question.client, CLIENT_PORT).into(),
@@ -115,6 +118,15 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
         told.hide_injected();
     }
     Ok(told)
+}
+
+/// What would have been fetched: nothing is, and the question may bring it along.
+fn published(snapshot: &Snapshot, question: &Question) -> Published {
+    let key_set = |Want::KeySet(want): &Want| {
+        let set = PublishedKeySet { set: question.key_set.clone(), ..PublishedKeySet::new(|| {}) };
+        (want.address.clone(), set)
+    };
+    Published { key_sets: snapshot.wants.iter().map(key_set).collect() }
 }
 
 /// The listener of a port: the one of that address first, then one of all addresses.

@@ -1,8 +1,8 @@
 //! A request from a command line: a method, a URL and what else a client would say.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use crate::http::target::Scheme;
+use crate::{http::target::Scheme, policies::jwt::key_set::KeySet};
 
 /// What could be sent. It is not judged here: that is the parser's business.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Question {
     pub headers: Vec<String>,
     pub body_bytes: Option<u64>,
     pub client: IpAddr,
+    /// What the gateway would have fetched, for every policy that takes tokens by key sets.
+    pub key_set: Option<Arc<KeySet>>,
 }
 
 impl Question {
@@ -56,7 +58,7 @@ impl Question {
         let target = target.map(str::to_owned);
         let target = target.unwrap_or_else(|| if own.starts_with('/') { own.to_owned() } else { format!("/{own}") });
         let (method, authority, headers) = (method.to_owned(), authority.to_owned(), headers.to_vec());
-        Ok(Self { method, scheme, authority, port, target, headers, body_bytes, client })
+        Ok(Self { method, scheme, authority, port, target, headers, body_bytes, client, key_set: None })
     }
 
     /// The bytes of its head.

@@ -5,7 +5,7 @@
 //! meet keys that they do not know, which strangers can make them do: so that has a pause of its own.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -16,7 +16,7 @@ use crate::{
     config::{address::WebAddress, endpoints::Fault},
     policies::{
         jwt::key_set::KeySet,
-        wants::{KeySetWant, PublishedKeySet, Refresh},
+        wants::{KeySetWant, PublishedKeySet},
     },
 };
 
@@ -133,13 +133,7 @@ impl KeySets {
 
 impl State {
     fn new(want: &KeySetWant, now: Instant, wake: Arc<dyn Fn() + Send + Sync>) -> Self {
-        let published = PublishedKeySet {
-            set: None,
-            fetched_at: None,
-            fault: None,
-            fetches: BTreeMap::new(),
-            refresh: Arc::new(Refresh::new(move || wake())),
-        };
+        let published = PublishedKeySet::new(move || wake());
         let (want, body) = (want.clone(), Vec::new());
         Self { want, body, published, came: None, failures: 0, due: Some(now), caused: None }
     }
