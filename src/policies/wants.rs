@@ -77,6 +77,14 @@ pub struct PublishedKeySet {
     pub refresh: Arc<Refresh>,
 }
 
+impl PublishedKeySet {
+    /// One that has never been fetched. `wake` is that of [`Refresh::new`].
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let refresh = Arc::new(Refresh::new(wake));
+        Self { set: None, fetched_at: None, fault: None, fetches: BTreeMap::new(), refresh }
+    }
+}
+
 /// How a core asks that something be fetched anew. What comes of it is the management thread's say.
 pub struct Refresh {
     asked: AtomicBool,
