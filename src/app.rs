@@ -5,16 +5,7 @@ mod options;
 pub use options::{LogFormat, RunOptions, Threads};
 
 use std::{
-    collections::BTreeMap,
-    future::Future,
-    net::SocketAddr,
-    path::PathBuf,
-    pin::Pin,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::BTreeMap, future::Future, net::SocketAddr, path::PathBuf, pin::Pin, process::ExitCode, sync::Arc,
     time::Duration,
 };
 
@@ -37,7 +28,7 @@ use crate::{
     management::{
         admin::{self, Admin, Source},
         endpoints::Endpoints,
-        log_sink::LogSink,
+        log_sink::{Dropped, DroppedCounts, LogSinks},
         resolver::SystemResolver,
         service_manager,
         status::{Driver, Listening, Status},
@@ -48,7 +39,7 @@ use crate::{
         listen::{self, Presence},
     },
     proxy::core::Drain,
-    telemetry::{access_log::BUFFER_BYTES_MAX, core::CoreCopy, series},
+    telemetry::{core::CoreCopy, lines::BUFFER_BYTES_MAX, series},
     worker::{
         self, Command, HandOvers, Worker, cpus,
         swap::{self, Sockets},
@@ -123,8 +114,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
-    let sink = LogSink::start();
-    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sink.dropped() };
+    let sinks = LogSinks::start();
+    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped() };
     let admin = Admin::new(status.clone(), Arc::new(scrapes));
     {
         let admin = admin.clone();
@@ -147,7 +138,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         workers,
         status,
         endpoints,
-        sink,
+        sinks,
         admin,
         probes: None,
         files,
@@ -251,7 +242,7 @@ struct Gateway {
     workers: Arc<Vec<Worker>>,
     status: Arc<Status>,
     endpoints: Endpoints,
-    sink: LogSink,
+    sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
     probes: Option<(u16, JoinHandle<()>)>,
@@ -348,7 +339,7 @@ impl Gateway {
 
         let settings = &snapshot.settings;
         if let Some(log) = &settings.access_log {
-            self.sink.configure(log);
+            self.sinks.access_log.configure(log);
         }
         self.drain = (settings.timeouts.drain_delay, settings.timeouts.drain);
         self.serve_probes(settings).await;
@@ -398,8 +389,9 @@ impl Gateway {
         let mut most = 0;
         for lines in asked {
             if let Ok(Ok(lines)) = timeout_at(until, lines).await {
-                most = most.max(lines.len());
-                self.sink.write(lines);
+                most = most.max(lines.access_log.len()).max(lines.messages.len());
+                self.sinks.access_log.write(lines.access_log);
+                self.sinks.messages.write(lines.messages);
             }
         }
         most
@@ -428,8 +420,8 @@ impl Gateway {
         }
         self.fetch_lines().await;
         self.tell(|| Command::Stop);
-        if timeout(FLUSH_TIMEOUT, self.sink.finish()).await.is_err() {
-            tracing::warn!("the end of the access log could not be written in {FLUSH_TIMEOUT:?}");
+        if timeout(FLUSH_TIMEOUT, self.sinks.finish()).await.is_err() {
+            tracing::warn!("the end of the logs could not be written in {FLUSH_TIMEOUT:?}");
         }
         match ending {
             Ending::Signal(_) => ExitCode::SUCCESS,
@@ -516,8 +508,8 @@ impl Signals {
 /// Where scrapes come from: a copy of every core's counters.
 struct Scrapes {
     workers: Arc<Vec<Worker>>,
-    /// Access log lines lost on this thread.
-    log_dropped: Arc<AtomicU64>,
+    /// Lines of logs lost on this thread.
+    log_dropped: DroppedCounts,
 }
 
 impl Source for Scrapes {
@@ -539,7 +531,7 @@ impl Source for Scrapes {
         })
     }
 
-    fn log_dropped(&self) -> u64 {
-        self.log_dropped.load(Ordering::Relaxed)
+    fn log_dropped(&self) -> Dropped {
+        self.log_dropped.now()
     }
 }

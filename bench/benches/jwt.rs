@@ -51,7 +51,7 @@ fn message(algorithm: &str, number: usize) -> String {
 fn measure(criterion: &mut Criterion, name: &str, config: &str, tokens: &[String]) {
     let snapshot = snapshot(config);
     let api = snapshot.apis.first().expect("the API");
-    let instance = api.policies.first().expect("the policy").policy.instance(&Core { id: 0 });
+    let instance = api.policies.first().expect("the policy").policy.instance(&Core::default());
     let mut requests: Vec<RequestHead> = tokens
         .iter()
         .map(|token| {

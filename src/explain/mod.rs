@@ -84,7 +84,8 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
         random.set(random.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f));
         random.get()
     };
-    let serving = Serving::apart(snapshot.clone());
+    let core = policies::Core::default();
+    let serving = Serving::apart(snapshot.clone(), &core);
     let asked = Asked {
         peer: Peer {
             address: (question.client, CLIENT_PORT).into(),
@@ -98,7 +99,7 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
             shown: context.table.shown_to(question.server_name()),
         }),
     };
-    let mut watch = Watch::new(&snapshot, secrets);
+    let mut watch = Watch::new(&snapshot, secrets, core.messages);
     let decided = decide(&asked, &mut workspace, &serving, random, &mut watch);
     watch.finish(&workspace.request, &mut told);
     let service = watch.service.map(|index| &*snapshot.services[index]);

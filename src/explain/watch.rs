@@ -1,5 +1,7 @@
 //! Watches a decision being made, and asks of each rule why it did not hold.
 
+use std::rc::Rc;
+
 use super::{
     Secrets, lines,
     report::{ApiFound, Change, Explanation, Goal, Place, PolicyTurn, RouteTurn, Turn, changes},
@@ -12,11 +14,14 @@ use crate::{
     http::head::RequestHead,
     policies::{Authentication, Compiled, Exchange, Flow, Question, chain},
     proxy::decide,
+    telemetry::message_log::Messages,
 };
 
 pub(super) struct Watch<'s> {
     snapshot: &'s Snapshot,
     secrets: Secrets,
+    /// What policies would log.
+    messages: Rc<Messages>,
     /// Room of its own: watching does not disturb what is watched.
     scratch: Scratch,
     api: Option<(usize, usize)>,
@@ -30,10 +35,11 @@ pub(super) struct Watch<'s> {
 }
 
 impl<'s> Watch<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot, secrets: Secrets) -> Self {
+    pub(super) fn new(snapshot: &'s Snapshot, secrets: Secrets, messages: Rc<Messages>) -> Self {
         Self {
             snapshot,
             secrets,
+            messages,
             scratch: Scratch::new(snapshot.patterns),
             api: None,
             route: None,
@@ -163,6 +169,14 @@ impl<'s> Watch<'s> {
         }
     }
 
+    /// What the policy that has had its turn has written, which is gone then.
+    fn logged(&self) -> Vec<String> {
+        let lines = self.messages.lines.drain();
+        let lines = String::from_utf8_lossy(&lines);
+        // The time comes first, and is the only thing that is another one each time.
+        lines.lines().map(|line| self.secrets.logged(line.split_once(' ').map_or(line, |(_, rest)| rest))).collect()
+    }
+
     fn turns(&mut self, exchange: &Exchange<'_>) -> &mut Vec<PolicyTurn> {
         if exchange.at.service.is_some() { &mut self.outbound } else { &mut self.inbound }
     }
@@ -190,8 +204,10 @@ impl chain::Watcher for Watch<'_> {
     fn ran(&mut self, _: usize, flow: &Flow, exchange: &Exchange<'_>) {
         let changed: Vec<Change> = changes(&self.before, &lines(exchange.request_fields()), self.secrets);
         let client = who(exchange.authentication()).filter(|who| self.known.as_ref() != Some(who));
+        let logs = self.logged();
         let Some(turn) = self.turns(exchange).last_mut() else { return };
         (turn.changes, turn.client) = (changed, client);
+        turn.logs.extend(logs);
         match flow {
             Flow::Continue => {}
             Flow::Wait(question) => turn.why = format!("{}; would wait {}", turn.why, waits_for(question)),
@@ -242,6 +258,7 @@ fn turn_of(bound: &BoundPolicy, what: Turn, why: String) -> PolicyTurn {
         why,
         changes: Vec::new(),
         client: None,
+        logs: Vec::new(),
     }
 }
 

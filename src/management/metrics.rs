@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     exposition::{Family, Kind, LabelPairs, Page},
+    log_sink::Dropped,
     process,
     status::{Reached, View},
     supervise,
@@ -42,7 +43,7 @@ struct Core {
 impl Metrics {
     /// `copies` may lack a core; `names` and `log_dropped` are of now. Takes a while with many series: not for the
     /// management thread itself.
-    pub fn render(&self, copies: Vec<CoreCopy>, view: &View, names: &Names, log_dropped: u64) -> String {
+    pub fn render(&self, copies: Vec<CoreCopy>, view: &View, names: &Names, log_dropped: Dropped) -> String {
         let mut cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner);
         for copy in copies {
             match cores.get_mut(&copy.core) {
@@ -61,12 +62,7 @@ impl Metrics {
             latencies(&mut page, &sum, names);
             requests(&mut page, &sum, names);
             connections(&mut page, &sum, &cores);
-            page.single(
-                Kind::Counter,
-                "ringway_log_dropped_total",
-                "Access log lines dropped because a buffer was full or the file could not be written.",
-                sum.access_log_dropped + log_dropped,
-            );
+            logs(&mut page, &sum, log_dropped);
             page.single(
                 Kind::Counter,
                 "ringway_task_panics_total",
@@ -101,6 +97,22 @@ impl Core {
         }
         self.last = copy;
     }
+}
+
+fn logs(page: &mut Page, sum: &CoreCopy, dropped: Dropped) {
+    let mut family = page.family(
+        Kind::Counter,
+        "ringway_log_dropped_total",
+        "Lines dropped because a buffer was full or could not be written, by log.",
+    );
+    family.sample(&[("sink", "access_log")], sum.access_log_dropped + dropped.access_log);
+    family.sample(&[("sink", "messages")], sum.messages_dropped + dropped.messages);
+    page.single(
+        Kind::Counter,
+        "ringway_messages_failed_total",
+        "Lines of message logging left out because an expression had no value.",
+        sum.messages_failed,
+    );
 }
 
 fn latencies(page: &mut Page, sum: &CoreCopy, names: &Names) {
@@ -440,9 +452,10 @@ mod tests {
         }
         cores[1].record(&ExchangeRecord { status: 404, reason: "no_route", ..ExchangeRecord::default() });
         cores[1].connections_open.increment();
+        cores[1].messages.failed.increment();
         let metrics = Metrics::default();
         let copies = cores.iter().map(CoreTelemetry::copy).collect();
-        let page = parse(&metrics.render(copies, &view(), &names(), 7));
+        let page = parse(&metrics.render(copies, &view(), &names(), Dropped { access_log: 7, messages: 2 }));
         let routed = [("api", "orders"), ("route", "orders-a-route-1"), ("status_class", "2xx")];
         for (name, labels, expected) in [
             ("ringway_requests_total", &routed[..], 2.0),
@@ -458,7 +471,9 @@ mod tests {
             ("ringway_config_last_reload_successful", &[], 1.0),
             ("ringway_config_broken_policies", &[], 1.0),
             ("ringway_live_snapshots", &[], 1.0),
-            ("ringway_log_dropped_total", &[], 7.0),
+            ("ringway_log_dropped_total", &[("sink", "access_log")], 7.0),
+            ("ringway_log_dropped_total", &[("sink", "messages")], 2.0),
+            ("ringway_messages_failed_total", &[], 1.0),
         ] {
             assert_eq!(value(&page, name, labels), expected, "{name} {labels:?}");
         }
@@ -470,8 +485,8 @@ mod tests {
         let cores = [CoreTelemetry::new(0), CoreTelemetry::new(1)];
         cores.iter().for_each(|core| core.connections_accepted.increment());
         let metrics = Metrics::default();
-        metrics.render(cores.iter().map(CoreTelemetry::copy).collect(), &view(), &names(), 0);
-        let page = parse(&metrics.render(vec![cores[0].copy()], &view(), &names(), 0));
+        metrics.render(cores.iter().map(CoreTelemetry::copy).collect(), &view(), &names(), Dropped::default());
+        let page = parse(&metrics.render(vec![cores[0].copy()], &view(), &names(), Dropped::default()));
         assert_eq!(value(&page, "ringway_connections_accepted_total", &[]), 2.0);
     }
 
@@ -484,7 +499,7 @@ mod tests {
         };
         let metrics = Metrics::default();
         let ratio = |at_ms, busy_ms| {
-            let page = parse(&metrics.render(copy(at_ms, busy_ms), &view(), &names(), 0));
+            let page = parse(&metrics.render(copy(at_ms, busy_ms), &view(), &names(), Dropped::default()));
             value(&page, "ringway_core_busy_ratio", &[("core", "0")])
         };
         assert_eq!(ratio(0, 500), 0.0);
@@ -496,12 +511,12 @@ mod tests {
     #[test]
     fn a_page_without_cores_is_a_page() {
         let view = Arc::into_inner(Status::new(Driver::default())).expect("held once").view();
-        parse(&Metrics::default().render(Vec::new(), &view, &names(), 0));
+        parse(&Metrics::default().render(Vec::new(), &view, &names(), Dropped::default()));
     }
 
     #[test]
     fn the_documentation_lists_the_names_that_exist() {
-        let page = Metrics::default().render(vec![CoreTelemetry::new(0).copy()], &view(), &names(), 0);
+        let page = Metrics::default().render(vec![CoreTelemetry::new(0).copy()], &view(), &names(), Dropped::default());
         let shown: BTreeSet<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         let table = include_str!("../../docs/operations/metrics.md").lines().filter(|line| line.starts_with("| `"));

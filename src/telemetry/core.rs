@@ -5,10 +5,11 @@
 
 use std::{
     cell::{Cell, RefCell},
+    rc::Rc,
     time::Instant,
 };
 
-use super::{access_log::Lines, histogram::Histogram, series};
+use super::{histogram::Histogram, lines::Lines, message_log::Messages, series};
 use crate::config::snapshot::SeriesId;
 use crate::http::quirks::Quirks;
 
@@ -196,6 +197,8 @@ pub struct CoreTelemetry {
     /// A request was sent again that no upstream had looked at.
     pub resends: Counter,
     pub access_log: Lines,
+    /// What the message logging policies of this core write.
+    pub messages: Rc<Messages>,
     exchanges: RefCell<Exchanges>,
     dial_failures: RefCell<Reasons>,
     proxy_headers_refused: RefCell<Reasons>,
@@ -225,6 +228,7 @@ impl CoreTelemetry {
             next_endpoints: Counter::default(),
             resends: Counter::default(),
             access_log: Lines::default(),
+            messages: Rc::default(),
             exchanges: RefCell::default(),
             dial_failures: RefCell::default(),
             proxy_headers_refused: RefCell::default(),
@@ -310,6 +314,8 @@ impl CoreTelemetry {
             driver_faults: 0,
             busy_ns: 0,
             access_log_dropped: self.access_log.dropped(),
+            messages_dropped: self.messages.lines.dropped(),
+            messages_failed: self.messages.failed.value(),
             dial_failures: self.dial_failures.borrow().clone(),
             proxy_headers_refused: self.proxy_headers_refused.borrow().clone(),
             tls_handshakes: self.tls_handshakes.borrow().clone(),
@@ -430,6 +436,9 @@ pub struct CoreCopy {
     pub driver_faults: u64,
     pub busy_ns: u64,
     pub access_log_dropped: u64,
+    /// Lines of message logging that found no room, and those whose expression had no value.
+    pub messages_dropped: u64,
+    pub messages_failed: u64,
     pub dial_failures: Reasons,
     pub proxy_headers_refused: Reasons,
     pub tls_handshakes: Reasons,
@@ -460,6 +469,8 @@ impl CoreCopy {
         self.driver_faults += other.driver_faults;
         self.busy_ns += other.busy_ns;
         self.access_log_dropped += other.access_log_dropped;
+        self.messages_dropped += other.messages_dropped;
+        self.messages_failed += other.messages_failed;
         self.dial_failures.merge(&other.dial_failures);
         self.proxy_headers_refused.merge(&other.proxy_headers_refused);
         self.tls_handshakes.merge(&other.tls_handshakes);

@@ -9,5 +9,9 @@ pub mod histogram;
 
 pub mod core;
 
+pub mod lines;
+
 pub mod access_log;
+pub mod message_log;
+
 pub mod heartbeat;
