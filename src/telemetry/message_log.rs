@@ -8,7 +8,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{access_log::date_time, core::Counter, lines::Lines};
+use super::{access_log::date_time, counts::Counter, lines::Lines};
 
 /// A line with its newline: what container runtimes and syslog daemons take as one piece.
 pub const LINE_BYTES_MAX: usize = 16 << 10;
