@@ -145,12 +145,13 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     let publisher = {
         let (workers, status) = (workers.clone(), status.clone());
         Publisher::start(SystemResolver::default(), move |published| {
-            status.publish(published.clone());
             for worker in workers.iter() {
                 if !worker.send(Command::Published(published.clone())) {
                     tracing::error!("core {} does not take new key sets: it is gone", worker.id);
                 }
             }
+            // Who reads of keys may rely on them.
+            status.publish(published);
         })
     };
     let mut gateway = Gateway {

@@ -7,11 +7,12 @@ use super::{
 };
 use crate::{
     config::{
+        address::WebAddress,
         rule::{Attribute, Misfit, PatternLimit, Rule, RuleInput, Scratch},
         snapshot::{BoundPolicy, Destination, Route, Snapshot, Target, relative},
     },
     http::head::RequestHead,
-    policies::{Authentication, Compiled, Exchange, Flow, Question, chain},
+    policies::{Authentication, Compiled, Exchange, Flow, LocalResponse, Question, chain, jwt},
     proxy::decide,
 };
 
@@ -176,10 +177,7 @@ const LIMIT: &str = "a pattern reached its limit: the request is refused";
 
 impl chain::Watcher for Watch<'_> {
     fn turn(&mut self, index: usize, applies: &Result<bool, PatternLimit>, exchange: &Exchange<'_>) {
-        let bound = match exchange.at.service {
-            Some(service) => &service.policies[index],
-            None => &exchange.at.api.policies[index],
-        };
+        let bound = bound(index, exchange);
         let why = self.rules(&bound.rules, &exchange.rule_input());
         let (what, why) = match (applies, why) {
             (Ok(true), Ok((_, why))) => (Turn::Continued, why),
@@ -191,7 +189,7 @@ impl chain::Watcher for Watch<'_> {
         self.turns(exchange).push(turn_of(bound, what, why));
     }
 
-    fn ran(&mut self, _: usize, flow: &Flow, exchange: &Exchange<'_>) {
+    fn ran(&mut self, index: usize, flow: &Flow, exchange: &Exchange<'_>) {
         let changed: Vec<Change> = changes(&self.before, &lines(exchange.request_fields()), self.secrets);
         let client = who(exchange.authentication()).filter(|who| self.known.as_ref() != Some(who));
         let injects = self.turns(exchange).last().is_some_and(PolicyTurn::injects);
@@ -205,14 +203,15 @@ impl chain::Watcher for Watch<'_> {
             Flow::Continue => {}
             Flow::Wait(question) => turn.why = format!("{}; would wait {}", turn.why, waits_for(question)),
             Flow::Respond(answer) => {
-                let does = if turn.shadow { "would answer" } else { "answers" };
-                let reason = if answer.reason.is_empty() { String::new() } else { format!(" {}", answer.reason) };
-                turn.what = match (turn.what, turn.shadow) {
-                    (Turn::Broken, _) => Turn::Broken,
-                    (_, true) => Turn::WouldAnswer,
-                    (_, false) => Turn::Answered,
-                };
-                turn.why = format!("{}; {does} {}{reason}", turn.why, answer.status);
+                responded(turn, answer);
+                if let Compiled::JwtValidation(policy) = &bound(index, exchange).policy
+                    && answer.reason == jwt::NO_KEYS
+                {
+                    let sets: Vec<String> = policy.key_sets().iter().map(WebAddress::to_string).collect();
+                    let text =
+                        format!("it would use the key set of {} (`--answer jwks=FILE` gives one)", sets.join(", "));
+                    turn.why = format!("{}; {text}", turn.why);
+                }
             }
         }
     }
@@ -231,6 +230,25 @@ impl decide::Watcher for Watch<'_> {
 
     fn service(&mut self, index: usize) {
         self.service = Some(index);
+    }
+}
+
+fn responded(turn: &mut PolicyTurn, answer: &LocalResponse) {
+    let does = if turn.shadow { "would answer" } else { "answers" };
+    let reason = if answer.reason.is_empty() { String::new() } else { format!(" {}", answer.reason) };
+    turn.what = match (turn.what, turn.shadow) {
+        (Turn::Broken, _) => Turn::Broken,
+        (_, true) => Turn::WouldAnswer,
+        (_, false) => Turn::Answered,
+    };
+    turn.why = format!("{}; {does} {}{reason}", turn.why, answer.status);
+}
+
+/// The policy whose turn it is.
+fn bound<'e>(index: usize, exchange: &Exchange<'e>) -> &'e BoundPolicy {
+    match exchange.at.service {
+        Some(service) => &service.policies[index],
+        None => &exchange.at.api.policies[index],
     }
 }
 

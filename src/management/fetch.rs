@@ -172,3 +172,104 @@ fn said(error: &hyper::Error) -> Fault {
     }
     Fault::new("closed", error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::management::resolver::Answer;
+
+    const BYTES_MAX: usize = 100;
+
+    /// Knows one name, with an address where nobody listens ahead of the one where somebody does.
+    struct Names;
+
+    impl Resolve for Names {
+        async fn resolve(&self, host: &str) -> Result<Answer, String> {
+            match host {
+                "keys.test" => {
+                    let addresses = vec![IpAddr::from([127, 255, 255, 254]), IpAddr::from([127, 0, 0, 1])];
+                    Ok(Answer { addresses, ttl: Duration::from_secs(1) })
+                }
+                _ => Err("no such name".to_owned()),
+            }
+        }
+    }
+
+    fn fetch(url: &str, time_max: Duration) -> Fetch {
+        Fetch { address: WebAddress::parse(url).expect("an address"), time_max, body_bytes_max: BYTES_MAX }
+    }
+
+    /// What a server makes of a fetch that answers with these bytes and closes; and the request.
+    async fn answered(bytes: &str) -> (Result<String, &'static str>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let fetch = fetch(&format!("http://keys.test:{port}/keys?p=1"), Duration::from_secs(60));
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut request = vec![0; 4096];
+            let read = stream.read(&mut request).await.expect("a request");
+            // Who has seen enough goes before everything was sent.
+            let _ = stream.write_all(bytes.as_bytes()).await;
+            String::from_utf8_lossy(&request[..read]).into_owned()
+        };
+        let (fetched, request) = tokio::join!(fetch.run(&Names), serving);
+        let text = |body| String::from_utf8(body).expect("text");
+        (fetched.map(text).map_err(|fault| fault.reason), request)
+    }
+
+    #[tokio::test]
+    async fn the_body_of_a_whole_answer_is_what_is_fetched() {
+        let (body, request) = answered("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+        assert_eq!(body, Ok("{}".to_owned()));
+        let lines: Vec<&str> = request.split("\r\n").collect();
+        assert_eq!(lines[0], "GET /keys?p=1 HTTP/1.1");
+        assert!(lines[1].starts_with("host: keys.test:") && lines.contains(&"connection: close"), "{request}");
+
+        let full = "x".repeat(BYTES_MAX);
+        for (answer, expected) in [
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n".to_owned(), Ok("{}")),
+            ("HTTP/1.0 200 OK\r\n\r\n{}".to_owned(), Ok("{}")),
+            (format!("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{full}"), Ok(&*full)),
+            (format!("HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n{full}y"), Err("too_large")),
+            (
+                format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n64\r\n{full}\r\n1\r\ny\r\n"),
+                Err("too_large"),
+            ),
+            (format!("HTTP/1.0 200 OK\r\n\r\n{full}y"), Err("too_large")),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}".to_owned(), Err("closed")),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n".to_owned(), Err("closed")),
+            (
+                "HTTP/1.1 302 Found\r\nlocation: http://evil.test/\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                Err("redirect"),
+            ),
+            ("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}".to_owned(), Err("unexpected_status")),
+            ("HTTP/1.1 204 No Content\r\n\r\n".to_owned(), Err("unexpected_status")),
+            ("SSH-2.0-OpenSSH_9.9\r\n".to_owned(), Err("malformed_answer")),
+            (format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "x".repeat(3 * HEAD_BYTES_MAX)), Err("malformed_answer")),
+            (String::new(), Err("closed")),
+        ] {
+            assert_eq!(answered(&answer).await.0, expected.map(str::to_owned), "{}", &answer[..answer.len().min(60)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_slow_or_away_costs_no_more_than_the_time() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = silent.local_addr().expect("it is bound").port();
+        for scheme in ["http", "https"] {
+            let fetch = fetch(&format!("{scheme}://127.0.0.1:{port}/"), Duration::from_millis(50));
+            assert_eq!(fetch.run(&Names).await.expect_err("late").reason, "timeout", "{scheme}");
+        }
+        drop(silent);
+        let long = Duration::from_secs(60);
+        let away = fetch(&format!("http://127.0.0.1:{port}/"), long).run(&Names).await;
+        assert_eq!(away.expect_err("nobody listens").reason, "connect_refused");
+        let unknown = fetch("http://unknown.test/", long).run(&Names).await;
+        assert_eq!(unknown.expect_err("no such name"), Fault::new("name_unresolved", "no such name"));
+    }
+}

@@ -173,3 +173,89 @@ impl<R: Resolve, P: Fn(Arc<Published>) + Send + Sync + 'static> Task<R, P> {
 fn chance() -> f64 {
     RandomState::new().hash_one(0) as f64 / u64::MAX as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::management::resolver::Answer;
+
+    /// `silent` never answers, `broken` makes the resolver panic, and nobody knows the others.
+    struct Fake;
+
+    impl Resolve for Fake {
+        async fn resolve(&self, host: &str) -> Result<Answer, String> {
+            match host {
+                "silent" => std::future::pending().await,
+                "broken" => panic!("a bug in the resolver"),
+                _ => Err("unknown".to_owned()),
+            }
+        }
+    }
+
+    fn want(host: &str) -> Want {
+        let address = WebAddress::parse(&format!("https://{host}/keys")).expect("an address");
+        let (timeout, time_to_live) = (Duration::from_secs(10), Duration::from_secs(3600));
+        Want::KeySet(KeySetWant { address, timeout, time_to_live, cool_down: Duration::from_secs(30) })
+    }
+
+    fn start() -> (Publisher, mpsc::UnboundedReceiver<Arc<Published>>) {
+        let (sender, published) = mpsc::unbounded_channel();
+        let publish = move |published| sender.send(published).expect("the test listens");
+        (Publisher::start(Fake, publish), published)
+    }
+
+    /// What is published next: each host, and the reason of its fault.
+    async fn next(published: &mut mpsc::UnboundedReceiver<Arc<Published>>) -> Vec<String> {
+        let published = published.recv().await.expect("the task lives");
+        let mut told: Vec<String> = (published.key_sets.iter())
+            .map(|(address, set)| {
+                format!("{} {}", address.authority, set.fault.as_ref().map_or("", |fault| fault.reason))
+            })
+            .collect();
+        told.sort();
+        told
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_had_holds_nobody_up_and_is_asked_for_again() {
+        let (publisher, mut published) = start();
+        let began = Instant::now();
+        publisher.prepare(&[want("a"), want("broken")]).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(next(&mut published).await, ["a ", "broken "]);
+        next(&mut published).await;
+        assert_eq!(next(&mut published).await, ["a name_unresolved", "broken failed"]);
+        next(&mut published).await;
+        assert!(began.elapsed() >= Duration::from_millis(500), "after a pause");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_holds_a_start_up_for_two_seconds_only() {
+        let (publisher, mut published) = start();
+        let began = Instant::now();
+        publisher.prepare(&[want("silent")]).await;
+        assert_eq!(began.elapsed(), FIRST_ANSWER_MAX);
+        assert_eq!(next(&mut published).await, ["silent "]);
+        assert_eq!(next(&mut published).await, ["silent timeout"]);
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_running_configuration_wants_stays_until_the_commit() {
+        let (publisher, mut published) = start();
+        publisher.prepare(&[want("a")]).await;
+        publisher.commit();
+        publisher.prepare(&[want("b")]).await;
+        publisher.abort();
+        publisher.prepare(&[want("c")]).await;
+        publisher.commit();
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|last: &String| last != "c name_unresolved") {
+            seen.push(next(&mut published).await.join(", "));
+        }
+        let both = ["a name_unresolved, b name_unresolved", "a name_unresolved, c name_unresolved"];
+        assert!(both.iter().all(|both| seen.iter().any(|seen| seen == both)), "{seen:?}");
+    }
+}

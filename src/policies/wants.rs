@@ -44,24 +44,9 @@ impl Published {
     /// As it is now, for whoever must not cause a fetch.
     pub fn still(&self) -> Self {
         let still = |(address, one): (&WebAddress, &PublishedKeySet)| {
-            (address.clone(), PublishedKeySet { refresh: Arc::default(), ..one.clone() })
+            (address.clone(), PublishedKeySet { refresh: Arc::new(Refresh::new(|| {})), ..one.clone() })
         };
         Self { key_sets: self.key_sets.iter().map(still).collect() }
-    }
-
-    /// As if every set that is wanted were this one.
-    pub fn everywhere(wants: &[Want], set: &Arc<KeySet>) -> Self {
-        let one = |Want::KeySet(want): &Want| {
-            let come = PublishedKeySet {
-                set: Some(set.clone()),
-                fetched_at: None,
-                fault: None,
-                fetches: BTreeMap::new(),
-                refresh: Arc::default(),
-            };
-            (want.address.clone(), come)
-        };
-        Self { key_sets: wants.iter().map(one).collect() }
     }
 }
 
@@ -77,17 +62,18 @@ pub struct PublishedKeySet {
     pub refresh: Arc<Refresh>,
 }
 
+impl PublishedKeySet {
+    /// One that has never been fetched. `wake` is that of [`Refresh::new`].
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let refresh = Arc::new(Refresh::new(wake));
+        Self { set: None, fetched_at: None, fault: None, fetches: BTreeMap::new(), refresh }
+    }
+}
+
 /// How a core asks that something be fetched anew. What comes of it is the management thread's say.
 pub struct Refresh {
     asked: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
-}
-
-/// Asks nobody.
-impl Default for Refresh {
-    fn default() -> Self {
-        Self::new(|| {})
-    }
 }
 
 impl Refresh {
@@ -138,5 +124,20 @@ mod tests {
             assert_eq!(woken.load(Ordering::Relaxed), times);
             refresh.done();
         }
+    }
+
+    #[test]
+    fn what_is_still_causes_no_fetch() {
+        let address = WebAddress::parse("https://issuer.test/keys").expect("an address");
+        let woken = Arc::new(AtomicU32::new(0));
+        let one = PublishedKeySet::new({
+            let woken = woken.clone();
+            move || _ = woken.fetch_add(1, Ordering::Relaxed)
+        });
+        let published = Published { key_sets: HashMap::from([(address.clone(), one)]) };
+        published.still().key_sets[&address].refresh.ask();
+        assert_eq!(woken.load(Ordering::Relaxed), 0);
+        published.key_sets[&address].refresh.ask();
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
     }
 }

@@ -5,7 +5,7 @@
 //! meet keys that they do not know, which strangers can make them do: so that has a pause of its own.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -16,7 +16,7 @@ use crate::{
     config::{address::WebAddress, endpoints::Fault},
     policies::{
         jwt::key_set::KeySet,
-        wants::{KeySetWant, PublishedKeySet, Refresh},
+        wants::{KeySetWant, PublishedKeySet},
     },
 };
 
@@ -133,13 +133,7 @@ impl KeySets {
 
 impl State {
     fn new(want: &KeySetWant, now: Instant, wake: Arc<dyn Fn() + Send + Sync>) -> Self {
-        let published = PublishedKeySet {
-            set: None,
-            fetched_at: None,
-            fault: None,
-            fetches: BTreeMap::new(),
-            refresh: Arc::new(Refresh::new(move || wake())),
-        };
+        let published = PublishedKeySet::new(move || wake());
         let (want, body) = (want.clone(), Vec::new());
         Self { want, body, published, came: None, failures: 0, due: Some(now), caused: None }
     }
@@ -202,5 +196,173 @@ impl State {
 
     fn count(&mut self, result: &'static str) {
         *self.published.fetches.entry(result).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn want(url: &str, time_to_live: Duration) -> KeySetWant {
+        let address = WebAddress::parse(url).expect("an address");
+        KeySetWant { address, timeout: MINUTE, time_to_live, cool_down: Duration::from_secs(30) }
+    }
+
+    fn wanted(wants: &[KeySetWant]) -> HashMap<WebAddress, KeySetWant> {
+        wants.iter().map(|want| (want.address.clone(), want.clone())).collect()
+    }
+
+    fn keys(kid: &str) -> Result<Come, Fault> {
+        Come::read(
+            format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"{kid}","x":"{}"}}]}}"#, "A".repeat(43))
+                .into_bytes(),
+        )
+    }
+
+    fn away() -> Result<Come, Fault> {
+        Err(Fault::new("connect_refused", "nobody is there"))
+    }
+
+    /// One set that is wanted, and the clock of a test that passes no time.
+    struct Trying {
+        sets: KeySets,
+        want: KeySetWant,
+        now: Instant,
+        woken: Arc<AtomicU32>,
+    }
+
+    impl Trying {
+        fn new(chance: Chance) -> Self {
+            let woken = Arc::<AtomicU32>::default();
+            let wake = woken.clone();
+            let sets = KeySets::new(chance, Arc::new(move || _ = wake.fetch_add(1, Ordering::Relaxed)));
+            let mut trying = Self { sets, want: want("https://a/keys", 10 * MINUTE), now: Instant::now(), woken };
+            assert!(trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now));
+            trying
+        }
+
+        /// Passes the time until something is due, and says how long that was.
+        fn wait(&mut self) -> Duration {
+            let due = self.sets.next_due().expect("something is due");
+            let passed = due.saturating_duration_since(self.now);
+            if !passed.is_zero() {
+                assert!(self.sets.take_due(due - Duration::from_millis(1), 9).is_empty(), "nothing is due before");
+            }
+            self.now += passed;
+            passed
+        }
+
+        /// A fetch from its start to its end.
+        fn fetch(&mut self, come: Result<Come, Fault>) {
+            assert_eq!(self.sets.take_due(self.now, 9), [self.want.clone()], "it is due");
+            assert!(self.sets.take_due(self.now + MINUTE, 9).is_empty(), "one fetch at a time");
+            self.sets.answered(&self.want.address, come, self.now);
+        }
+
+        fn seen(&self) -> PublishedKeySet {
+            self.sets.published().remove(&self.want.address).expect("it is wanted")
+        }
+    }
+
+    #[test]
+    fn a_set_is_fetched_anew_before_its_time_is_over() {
+        for (chance, after) in [((|| 0.0) as Chance, 480), (|| 1.0, 540)] {
+            let mut trying = Trying::new(chance);
+            assert!(!trying.sets.settled());
+            trying.fetch(keys("a"));
+            assert!(trying.sets.settled());
+            assert_eq!(trying.wait(), Duration::from_secs(after));
+            let before = trying.seen().set.expect("keys");
+            trying.fetch(keys("a"));
+            assert!(Arc::ptr_eq(&before, &trying.seen().set.expect("keys")), "the same bytes are the same set");
+            trying.wait();
+            trying.fetch(keys("b"));
+            assert_eq!(trying.seen().set.expect("keys").find("a").len(), 0);
+            assert_eq!(trying.seen().fetches, [("ok", 3)].into());
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_asked_with_growing_pauses_and_its_keys_stay() {
+        let mut trying = Trying::new(|| 1.0);
+        trying.fetch(keys("a"));
+        trying.wait();
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            trying.fetch(away());
+            assert_eq!(trying.seen().set.expect("the old ones").find("a").len(), 1);
+            pauses.push(trying.wait().as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        trying.fetch(Come::read(b"<html>".to_vec()));
+        assert_eq!(trying.seen().fault.expect("a fault").reason, "not_a_key_set");
+        trying.wait();
+        trying.fetch(keys("b"));
+        let seen = trying.seen();
+        assert_eq!((seen.fault, seen.set.expect("keys").find("b").len()), (None, 1));
+        assert_eq!(seen.fetches, [("ok", 2), ("connect_refused", 9), ("not_a_key_set", 1)].into());
+        assert_eq!(trying.wait(), Duration::from_secs(540), "no pause is left over");
+        // Chance takes up to half of a pause.
+        let mut trying = Trying::new(|| 0.0);
+        trying.fetch(away());
+        assert!(trying.sets.settled() && trying.seen().set.is_none());
+        assert_eq!(trying.wait(), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn cores_cause_one_fetch_for_each_pause() {
+        let mut trying = Trying::new(|| 0.0);
+        trying.fetch(keys("a"));
+        let ask = |trying: &Trying| (0..1000).for_each(|_| trying.seen().refresh.ask());
+        ask(&trying);
+        assert_eq!(trying.wait(), Duration::ZERO, "the first at once: keys change when they like");
+        trying.fetch(keys("a"));
+        // What is asked for within the pause is done when it is over, however often it is asked for.
+        for fetched in 2..5 {
+            ask(&trying);
+            assert_eq!(trying.wait(), Duration::from_secs(30));
+            ask(&trying);
+            trying.fetch(keys("b"));
+            assert_eq!(trying.woken.load(Ordering::Relaxed), fetched);
+        }
+        assert_eq!(trying.wait(), Duration::from_secs(480), "nobody asks any more");
+    }
+
+    #[test]
+    fn while_a_server_fails_nobody_makes_it_be_asked_more_often() {
+        let mut trying = Trying::new(|| 1.0);
+        trying.fetch(keys("a"));
+        trying.wait();
+        for pause in [1, 2, 4, 8] {
+            trying.fetch(away());
+            trying.seen().refresh.ask();
+            assert_eq!(trying.wait(), Duration::from_secs(pause));
+        }
+    }
+
+    #[test]
+    fn a_reload_keeps_what_is_wanted_still() {
+        let mut trying = Trying::new(|| 0.0);
+        trying.fetch(keys("a"));
+        let (other, sooner) = (want("https://b/keys", MINUTE), want("https://a/keys", MINUTE));
+        assert!(trying.sets.keep(&wanted(&[trying.want.clone(), other.clone()]), trying.now));
+        assert!(!trying.sets.settled());
+        assert_eq!(trying.sets.take_due(trying.now, 9), [other.clone()]);
+        assert!(trying.seen().set.is_some());
+        // One that is not wanted any more when it comes.
+        assert!(trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now));
+        trying.sets.answered(&other.address, keys("a"), trying.now);
+        assert_eq!(trying.sets.published().len(), 1);
+        assert!(!trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now));
+        // Its time may become another.
+        assert!(!trying.sets.keep(&wanted(std::slice::from_ref(&sooner)), trying.now));
+        trying.want = sooner;
+        assert_eq!(trying.wait(), Duration::from_secs(48));
+        assert!(trying.sets.keep(&HashMap::new(), trying.now));
+        assert!(trying.sets.published().is_empty() && trying.sets.next_due().is_none() && trying.sets.settled());
     }
 }

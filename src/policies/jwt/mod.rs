@@ -45,6 +45,9 @@ use crate::{
     http::head::{Fields, Known},
 };
 
+/// The reason of the answer where no key set has come.
+pub const NO_KEYS: &str = refusal::NO_KEYS.reason;
+
 /// As the operator writes it. What does not apply is not looked at: published files carry every field.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", default)]

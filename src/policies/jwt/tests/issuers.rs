@@ -10,7 +10,7 @@ use super::{
     super::key_set::{KEY_SET_BYTES_MAX, KeySet},
     *,
 };
-use crate::policies::wants::{PublishedKeySet, Refresh};
+use crate::policies::wants::PublishedKeySet;
 
 const KID_MISSING: &str = "Invalid token. Missing 'kid' header.";
 const UNKNOWN: &str = "Invalid token. JWT Policy validation error: unknown key.";
@@ -76,13 +76,8 @@ impl Trying {
 
     fn replace(&mut self, url: &str, set: Option<&str>) {
         let asked = self.asked.clone();
-        let one = PublishedKeySet {
-            set: set.map(|set| Arc::new(KeySet::parse(set.as_bytes()).expect("a set").0)),
-            fetched_at: None,
-            fault: None,
-            fetches: Default::default(),
-            refresh: Arc::new(Refresh::new(move || _ = asked.fetch_add(1, Ordering::Relaxed))),
-        };
+        let set = set.map(|set| Arc::new(KeySet::parse(set.as_bytes()).expect("a set").0));
+        let one = PublishedKeySet { set, ..PublishedKeySet::new(move || _ = asked.fetch_add(1, Ordering::Relaxed)) };
         self.published.key_sets.insert(WebAddress::parse(url).expect("an address"), one);
         self.policy.publish(&self.state, &self.published);
     }
