@@ -142,7 +142,7 @@ impl Writer {
         }
         // Whoever names a policy has its `config`.
         if members.iter().any(|member| member.name == "policyRef") {
-            record["$ref"] = json!("#/$defs/policy");
+            record["allOf"] = json!([{ "$ref": "#/$defs/policy" }]);
         }
         record
     }
