@@ -5,6 +5,7 @@
 
 mod limits;
 mod rules;
+mod series;
 mod wants;
 
 use std::{
@@ -214,6 +215,7 @@ impl Compiler<'_> {
                 reference: "tls-outbound".to_owned(),
                 location: location.clone(),
                 identity: Stable::new().text("tls").text(&model.id.to_string()).finish(),
+                series: SeriesId::default(),
                 policy: Compiled::Broken(format!("{path}: its TLS settings are wrong")),
                 shadow: false,
                 rules: Vec::new(),
@@ -221,6 +223,7 @@ impl Compiler<'_> {
         }
         let limits = self.limits(model, &mut policies);
         policies.extend(self.policies(&model.policies, Owner::Service(&model.id)));
+        self.give_series(&mut policies, Owner::Service(&model.id));
         let settings = service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
         let mut endpoints = vec![address.endpoint];
         endpoints.extend(settings.endpoints);
@@ -369,13 +372,15 @@ impl Compiler<'_> {
 
     fn api(&mut self, model: &ApiModel, base: String) -> Api {
         let Id { namespace, name } = &model.id;
+        let mut policies = self.policies(&model.policies, Owner::Api(&model.id));
+        self.give_series(&mut policies, Owner::Api(&model.id));
         Api {
             namespace: namespace.clone(),
             name: name.clone(),
             location: model.address.location.clone(),
             base,
             series: (self.intern)(Series::Api { namespace, api: name }),
-            policies: self.policies(&model.policies, Owner::Api(&model.id)),
+            policies,
             routes: model.routes.iter().filter_map(|route| self.route(&model.id, route)).collect(),
         }
     }
@@ -559,6 +564,7 @@ impl Compiler<'_> {
             reference: attachment.policy.value.clone(),
             location: attachment.policy.location.clone(),
             identity: identity.number(site.identity()).finish(),
+            series: SeriesId::default(),
             policy,
             shadow: attachment.shadow,
             rules: if cors { Vec::new() } else { rules },

@@ -238,6 +238,8 @@ pub struct BoundPolicy {
     /// Hash of its owner, its name, its configuration and what that was compiled with, and of how many such stand before it in
     /// the chain: what cores own of a policy carries over a reload where this is equal, wherever in the chain it stands then.
     pub identity: u64,
+    /// Interned for metrics by its owner and its name: the same one over reloads, whatever its configuration.
+    pub series: SeriesId,
     pub policy: Compiled,
     /// It decides, is counted and logged, and changes nothing.
     pub shadow: bool,

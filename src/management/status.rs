@@ -308,6 +308,7 @@ pub(super) mod tests {
             reference: "jwt-validation-flex".to_owned(),
             location: Default::default(),
             identity: 1,
+            series: SeriesId(0),
             policy: Compiled::Broken(why.to_owned()),
             rules: Vec::new(),
         };

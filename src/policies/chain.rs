@@ -6,7 +6,7 @@
 //! A run stops where a policy waits, and goes on with the reply: where it stands is in its [`Turns`], so that nothing is
 //! borrowed meanwhile.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, rc::Rc, time::Instant};
 
 use super::{Core, Exchange, Flow, Instance, Kept, LocalResponse, Question, Reply, wants::Published};
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
         snapshot::BoundPolicy,
     },
     http::head::ResponseHead,
+    telemetry::policies::Decision,
 };
 
 /// One core's policies by identity: what they own outlives a reload that changes nothing for them.
@@ -93,12 +94,19 @@ pub enum Next {
     Wait(Box<Question>),
 }
 
-/// Sees what becomes of each policy of a chain; those who serve look away, which costs nothing.
+/// Sees what becomes of each policy of a chain: those who serve count the decisions, `explain` wants to know all. What nobody
+/// wants to know costs nothing.
 pub trait Watcher {
     /// A policy's turn comes, and its rules hold for the request as it is now, or do not.
     fn turn(&mut self, _index: usize, _applies: &Result<bool, PatternLimit>, _exchange: &Exchange<'_>) {}
     /// It has had its turn, or a part of it where it waits: the same policy's next part comes next.
     fn ran(&mut self, _index: usize, _flow: &Flow, _exchange: &Exchange<'_>) {}
+    /// When a turn begins, where its time is measured.
+    fn begins(&mut self) -> Option<Instant> {
+        None
+    }
+    /// What a policy has decided, in either direction; `None`: it has seen an answer, which passes. With when its turn began.
+    fn decided(&mut self, _bound: &BoundPolicy, _decision: Option<Decision>, _began: Option<Instant>) {}
 }
 
 /// Nobody looks on.
@@ -119,11 +127,10 @@ pub fn run_request(
 ) -> Next {
     let next = std::mem::take(&mut turns.next);
     if let (Some(reply), Some((index, kept))) = (reply, turns.ran.last_mut()) {
-        let (index, shadow) = (*index, chain[*index].shadow);
-        exchange.set_shadow(shadow);
-        let flow = instances[index].on_reply(kept, exchange, reply);
+        let (index, bound, instance) = (*index, &chain[*index], &instances[*index]);
+        let flow = take_turn(bound, REQUEST, exchange, watcher, |exchange| instance.on_reply(kept, exchange, reply));
         watcher.ran(index, &flow, exchange);
-        if let Some(next) = turns.decided(flow, shadow, next) {
+        if let Some(next) = turns.decided(flow, bound.shadow, next) {
             return next;
         }
     }
@@ -133,12 +140,15 @@ pub fn run_request(
         match applies {
             Ok(true) => {}
             Ok(false) => continue,
-            Err(PatternLimit) => return Next::Respond(LocalResponse::pattern_limit().into()),
+            Err(PatternLimit) => {
+                let answer = LocalResponse::pattern_limit();
+                watcher.decided(bound, Some(Decision::Fail(answer.reason)), None);
+                return Next::Respond(answer.into());
+            }
         }
         turns.ran.push((index, instance.begin()));
         let (_, kept) = turns.ran.last_mut().expect("it was just pushed");
-        exchange.set_shadow(bound.shadow);
-        let flow = instance.on_request(kept, exchange);
+        let flow = take_turn(bound, REQUEST, exchange, watcher, |exchange| instance.on_request(kept, exchange));
         watcher.ran(index, &flow, exchange);
         if let Some(next) = turns.decided(flow, bound.shadow, index + 1) {
             return next;
@@ -158,24 +168,28 @@ pub fn run_response(
     exchange: &mut Exchange<'_>,
     reply: &mut Option<Reply>,
     render: &dyn Fn(&mut ResponseHead, &LocalResponse),
+    watcher: &mut impl Watcher,
 ) -> Next {
     while let Some((index, mut kept)) = turns.ran.pop() {
-        let (instance, shadow) = (&instances[index], chain[index].shadow);
-        exchange.set_shadow(shadow);
-        let flow = match std::mem::take(&mut turns.is_held) {
-            false => instance.on_response(&mut kept, exchange),
+        let (instance, bound) = (&instances[index], &chain[index]);
+        let reply = match std::mem::take(&mut turns.is_held) {
+            false => None,
             true => match reply.take() {
-                Some(reply) => instance.on_reply(&mut kept, exchange, reply),
+                Some(reply) => Some(reply),
                 None => continue,
             },
         };
+        let flow = take_turn(bound, RESPONSE, exchange, watcher, |exchange| match reply {
+            Some(reply) => instance.on_reply(&mut kept, exchange, reply),
+            None => instance.on_response(&mut kept, exchange),
+        });
         match flow {
-            Flow::Wait(question) if !shadow => {
+            Flow::Wait(question) if !bound.shadow => {
                 turns.ran.push((index, kept));
                 turns.is_held = true;
                 return Next::Wait(question);
             }
-            Flow::Respond(answer) if !shadow => {
+            Flow::Respond(answer) if !bound.shadow => {
                 render(exchange.response_head(), &answer);
                 turns.answered = Some(answer);
             }
@@ -183,6 +197,37 @@ pub fn run_response(
         }
     }
     turns.answered.take().map_or(Next::Done, Next::Respond)
+}
+
+/// What it is called that a policy lets the exchange go on, in the direction of the request, and of the response: there it is
+/// nothing that it decides.
+const REQUEST: Option<Decision> = Some(Decision::Continue);
+const RESPONSE: Option<Decision> = None;
+
+/// A policy's turn, or what is left of it after a wait: the one place where its decision is known.
+fn take_turn(
+    bound: &BoundPolicy,
+    goes_on: Option<Decision>,
+    exchange: &mut Exchange<'_>,
+    watcher: &mut impl Watcher,
+    run: impl FnOnce(&mut Exchange<'_>) -> Flow,
+) -> Flow {
+    exchange.set_shadow(bound.shadow);
+    let began = watcher.begins();
+    let flow = run(exchange);
+    let decision = match &flow {
+        Flow::Continue => goes_on,
+        Flow::Wait(_) => Some(Decision::Wait),
+        Flow::Respond(answer) => match (answer.status, bound.shadow) {
+            // One that would have answered and refused nothing, such as a preflight.
+            (..400, true) => goes_on,
+            (_, true) => Some(Decision::ShadowDeny(answer.reason)),
+            (500.., false) => Some(Decision::Fail(answer.reason)),
+            (_, false) => Some(Decision::Respond(answer.reason)),
+        },
+    };
+    watcher.decided(bound, decision, began);
+    flow
 }
 
 fn applies(rules: &[Rule], exchange: &Exchange<'_>, scratch: &mut Scratch) -> Result<bool, PatternLimit> {
@@ -202,7 +247,7 @@ fn applies(rules: &[Rule], exchange: &Exchange<'_>, scratch: &mut Scratch) -> Re
 mod tests {
     use super::*;
     use crate::{
-        config::rule::RawRule,
+        config::{rule::RawRule, snapshot::SeriesId},
         policies::{Compiled, compile, testing},
     };
 
@@ -219,6 +264,7 @@ mod tests {
             reference: (*name).to_owned(),
             location: Default::default(),
             identity: at as u64,
+            series: SeriesId(0),
             policy: compile(name, &testing::node(config), "config", &mut testing::site(), &mut problems),
             rules: rules(path),
             shadow: false,
@@ -240,7 +286,9 @@ mod tests {
                 Next::Wait(question) => panic!("nobody answers {question:?}"),
             }
         });
-        trial.with(4, |exchange| run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}));
+        trial.with(4, |exchange| {
+            run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}, &mut Unwatched)
+        });
         assert!(turns.ran.is_empty(), "nothing is left to run twice");
         let names = |fields| testing::lines(fields).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
         (names(&trial.request.fields), reason, names(&trial.response.fields))
@@ -315,6 +363,67 @@ mod tests {
         chain[0].shadow = true;
         chain[1].shadow = true;
         assert_eq!(run(&chain, &mut scratch, "/api"), ("b".into(), None, "b".into()));
+    }
+
+    /// What policies decided, in order, by series; and how many turns were measured.
+    #[derive(Default)]
+    struct Decisions(Vec<(u32, Decision)>, usize);
+
+    impl Watcher for Decisions {
+        fn begins(&mut self) -> Option<Instant> {
+            Some(Instant::now())
+        }
+
+        fn decided(&mut self, bound: &BoundPolicy, decision: Option<Decision>, began: Option<Instant>) {
+            self.0.extend(decision.map(|decision| (bound.series.0, decision)));
+            self.1 += usize::from(began.is_some());
+        }
+    }
+
+    #[test]
+    fn each_decision_is_told_once() {
+        let pattern = "/(?:a(?!x)|a(?!y))*c";
+        let preflight = ("cors", "{publicResource: true}", "");
+        let written = [
+            LOGIN,
+            preflight,
+            ("rate-limiting", "{}", ""),
+            ("header-injection", A, "/other"),
+            ("header-injection", B, ""),
+        ];
+        let (mut chain, _) = chain(&written);
+        let (mut patterns, mut scratch) = (1, Scratch::new(2));
+        for (bound, series) in chain.iter_mut().zip(0..) {
+            (bound.series, bound.shadow) = (SeriesId(series), true);
+        }
+        let sent = [("origin", "https://a.test"), ("access-control-request-method", "PUT")];
+        let mut decisions = |chain: &[BoundPolicy], path: &str| {
+            let instances = Instances::default().chain(chain, &Core { id: 0 });
+            let mut trial = testing::Trial::new("OPTIONS", path, &sent);
+            let (mut turns, mut told) = (Turns::default(), Decisions::default());
+            trial.with(4, |exchange| {
+                run_request(chain, &instances, &mut turns, exchange, &mut scratch, None, &mut told);
+                run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}, &mut told)
+            });
+            told
+        };
+        let shadow = |reason| Decision::ShadowDeny(reason);
+        let Decisions(told, measured) = decisions(&chain, "/api");
+        let denied = [(0, shadow("authentication_missing")), (1, Decision::Continue), (2, shadow("policy_broken"))];
+        assert_eq!(told, [&denied[..], &[(4, Decision::Continue)]].concat());
+        assert_eq!(measured, 8, "both directions");
+
+        chain[1].shadow = false;
+        assert_eq!(decisions(&chain, "/api").0, [denied[0], (1, Decision::Respond("cors_preflight"))]);
+        chain[1].shadow = true;
+        chain[2].shadow = false;
+        assert_eq!(decisions(&chain, "/api").0, [denied[0], denied[1], (2, Decision::Fail("policy_broken"))]);
+
+        // In shadow or not: what cannot be matched is refused.
+        let raw = RawRule { path: Some(pattern.to_owned()), ..RawRule::default() };
+        chain[0].rules.push(Rule::compile(&raw, &mut patterns).expect("valid"));
+        let path = format!("/api/{}", "a".repeat(64));
+        assert_eq!(decisions(&chain, &path).0, [(0, Decision::Fail("pattern_limit"))]);
     }
 
     #[test]

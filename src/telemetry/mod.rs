@@ -8,6 +8,9 @@ pub mod series;
 pub mod histogram;
 
 pub mod core;
+pub mod cost;
+pub mod counts;
 
 pub mod access_log;
 pub mod heartbeat;
+pub mod policies;
