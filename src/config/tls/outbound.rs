@@ -38,7 +38,7 @@ struct Written {
 }
 
 /// One `tls-outbound` policy, read; an empty `config` gives the defaults.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Outbound {
     trust: Trust,
     certificate: Option<Certificate>,
