@@ -14,18 +14,23 @@ use std::{
 };
 
 use super::jwt::key_set::KeySet;
-use crate::config::{address::WebAddress, endpoints::Fault};
+use crate::{
+    config::{address::WebAddress, endpoints::Fault},
+    tls::ClientContext,
+};
 
 /// One thing to fetch, and to fetch again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Want {
     KeySet(KeySetWant),
 }
 
 /// The keys that an issuer of tokens publishes. Whoever wants those of one address shares them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KeySetWant {
     pub address: WebAddress,
+    /// How https is secured, which is the replica's say and not the policy's. Without it nothing is fetched over https.
+    pub tls: Option<Arc<ClientContext>>,
     /// Of one fetch, from its name to the last byte.
     pub timeout: Duration,
     /// It is fetched anew before it is so old.
