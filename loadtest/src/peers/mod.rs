@@ -402,3 +402,28 @@ fn variation(args: &PeersArgs) -> Result<Variation> {
     let PeersArgs { connections, body_bytes, rate, streams, .. } = *args;
     Ok(Variation { connections, body_bytes, headers, rate, streams })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_twice_is_measured_once() {
+        let choices = |text: &str| text.parse::<Choices>().expect("known");
+        let chosen = chosen(&[choices("policy-cors"), choices("1"), choices("policy-c*"), choices("keep-alive")]);
+        let names = ["policy-cors", "policy-chain", "policy-client-id"];
+        assert_eq!(policy_names(&chosen), names);
+        assert_eq!(chosen[1], Choice::Load(0));
+        assert_eq!(chosen.len(), 4);
+    }
+
+    #[test]
+    fn a_policys_target_is_a_number_of_microseconds() {
+        assert_eq!(parse_policy_target("policy-basic=1.5").expect("well formed"), ("policy-basic", 1.5));
+        let refused = |text: &str| parse_policy_target(text).expect_err("must be refused").to_string();
+        assert_eq!(refused("policy-basic"), "not NAME=US");
+        assert_eq!(refused("basic=1"), "basic is no policy's");
+        assert_eq!(refused("policy-basic=fast"), "fast is no number");
+        assert_eq!(refused("policy-basic=-1"), "-1 is no number of microseconds");
+    }
+}

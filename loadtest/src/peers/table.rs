@@ -199,6 +199,31 @@ pub fn doubts(report: &PeersReport) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::{policies::PolicyTrial, results::tests::empty_report};
+
+    #[test]
+    fn loads_of_policies_are_doubted_as_others_are() {
+        let phase = |others_share| Phase {
+            us_per_request: 20.0,
+            user_us: 4.0,
+            core_share: 1.0,
+            per_second: 50_000.0,
+            others_share,
+            stolen_share: 0.0,
+        };
+        let trial =
+            |others_share| PolicyTrial { plain: phase(0.0), asked: Some(phase(others_share)), with: phase(0.0) };
+        let policy = policies::PolicyReport {
+            name: "policy-basic".into(),
+            title: String::new(),
+            target_us: None,
+            left_out: BTreeMap::new(),
+            trials: BTreeMap::from([("gate".to_owned(), vec![trial(0.0), trial(0.1)])]),
+            added: BTreeMap::new(),
+        };
+        let doubts = doubts(&PeersReport { policies: vec![policy], ..empty_report() });
+        assert!(doubts[0].starts_with("In 1 of 2 measurements others took"), "{doubts:?}");
+    }
 
     #[test]
     fn figures_have_their_spread() {
