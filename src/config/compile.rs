@@ -35,7 +35,7 @@ use super::{
     tls::{Inbound, Outbound, Port, Reading, demands_certificates},
 };
 use crate::{
-    policies::{self, Compiled, Role, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
+    policies::{self, Compiled, Needs, Role, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
     telemetry::series::Series,
     tls::{ClientContext, ServerContext, TicketKeys},
 };
@@ -204,6 +204,7 @@ impl Compiler<'_> {
                 location: location.clone(),
                 identity: Stable::new().text("tls").text(&model.id.to_string()).finish(),
                 policy: Compiled::Broken(format!("{path}: its TLS settings are wrong")),
+                needs: Needs::NONE,
                 shadow: false,
                 rules: Vec::new(),
             });
@@ -538,6 +539,7 @@ impl Compiler<'_> {
             reference: attachment.policy.value.clone(),
             location: attachment.policy.location.clone(),
             identity: identity.number(site.identity()).finish(),
+            needs: policy.needs(),
             policy,
             shadow: attachment.shadow,
             rules: if cors { Vec::new() } else { rules },

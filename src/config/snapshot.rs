@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     http::authority::host,
-    policies::Compiled,
+    policies::{Compiled, Needs},
     tls::{ClientContext, ServerContext},
 };
 
@@ -236,6 +236,8 @@ pub struct BoundPolicy {
     /// the chain: what cores own of a policy carries over a reload where this is equal, wherever in the chain it stands then.
     pub identity: u64,
     pub policy: Compiled,
+    /// What of the bodies it has to see.
+    pub needs: Needs,
     /// It decides, is counted and logged, and changes nothing.
     pub shadow: bool,
     /// Empty: applies to every request.

@@ -27,7 +27,7 @@ use crate::{
         head::{Fields, RequestHead},
         target::Scheme,
     },
-    policies::{self, LocalResponse, Peer, Reply, chain::Next},
+    policies::{self, Body, LocalResponse, Peer, Reply, Wanted, chain::Next},
     proxy::{
         core::Serving,
         decide::{Asked, Decision},
@@ -117,7 +117,7 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
     Ok(told)
 }
 
-/// All steps; what policies wait for is taken for granted, since nobody waits here.
+/// All steps; what policies wait for is taken for granted, since nobody waits here, and a body that they read for empty.
 fn decide(
     asked: &Asked<'_>,
     workspace: &mut Workspace,
@@ -134,6 +134,17 @@ fn decide(
             Next::Wait(question) => Some(match *question {
                 policies::Question::Time(_) => Reply::Time,
             }),
+            Next::Body(wanted) => {
+                let most = serving.snapshot.settings.limits.buffered_body_bytes as u64;
+                if wanted == Wanted::Whole && workspace.request.content_length.is_some_and(|length| length > most) {
+                    let answer = reject::body_too_large();
+                    watch.refuses_body(&answer);
+                    return Err(answer.into());
+                }
+                watch.reads_body();
+                workspace.bodies.request = Body::whole(b"");
+                None
+            }
         };
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         snapshot::{BoundPolicy, Destination, Route, Snapshot, Target, relative},
     },
     http::head::RequestHead,
-    policies::{Authentication, Compiled, Exchange, Flow, Question, chain},
+    policies::{Authentication, Compiled, Exchange, Flow, LocalResponse, Question, chain},
     proxy::decide,
 };
 
@@ -53,6 +53,29 @@ impl<'s> Watch<'s> {
             (Some(turn), _) => format!("policy {} ({})", turn.name, turn.at),
             (None, None) => "the listener".to_owned(),
             (None, Some(_)) => "routing".to_owned(),
+        }
+    }
+
+    /// The policy whose turn has come reads the body first.
+    pub(super) fn reads_body(&mut self) {
+        if let Some(turn) = self.latest() {
+            turn.why = format!("{}; would read the body, here taken to be empty", turn.why);
+        }
+    }
+
+    /// The same, where it is too large for that.
+    pub(super) fn refuses_body(&mut self, answer: &LocalResponse) {
+        if let Some(turn) = self.latest() {
+            turn.what = Turn::Answered;
+            turn.why = format!("{}; would read the body: answers {} {}", turn.why, answer.status, answer.reason);
+        }
+    }
+
+    /// The policy whose turn has come last.
+    fn latest(&mut self) -> Option<&mut PolicyTurn> {
+        match self.service {
+            None => self.inbound.last_mut(),
+            Some(_) => self.outbound.last_mut(),
         }
     }
 

@@ -294,6 +294,7 @@ pub(super) mod tests {
             location: Default::default(),
             identity: 1,
             policy: Compiled::Broken(why.to_owned()),
+            needs: crate::policies::Needs::NONE,
             rules: Vec::new(),
         };
         let api = || Api {

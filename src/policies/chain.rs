@@ -6,9 +6,11 @@
 //! A run stops where a policy waits, and goes on with the reply: where it stands is in its [`Turns`], so that nothing is
 //! borrowed meanwhile.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
-use super::{Core, Exchange, Flow, Instance, Kept, LocalResponse, Question, Reply};
+use super::{
+    Core, Exchange, Flow, Instance, Kept, LocalResponse, Need, Needs, Question, Reply, Scan, Scans, Side, Wanted,
+};
 use crate::{
     config::{
         rule::{PatternLimit, Rule, Scratch},
@@ -38,11 +40,15 @@ impl Instances {
 /// Which policies of one chain have run for one request, in order, with what each keeps; reused from request to request.
 #[derive(Default)]
 pub struct Turns {
-    ran: Vec<(usize, Kept)>,
+    ran: Vec<(usize, Keeps)>,
     /// Where the request direction goes on: the index behind the policy that waits.
     next: usize,
     /// The last of `ran` has had its turn in the response direction, and waits.
     is_held: bool,
+    /// The policy at `next`, or the last of `ran`, applies and has asked for a body to be read ahead.
+    reading: Option<Side>,
+    request_scans: Scans,
+    response_scans: Scans,
     /// The last answer that one gave in the place of the one that had come.
     answered: Option<Rc<LocalResponse>>,
 }
@@ -52,7 +58,39 @@ impl Turns {
         self.ran.clear();
         self.next = 0;
         self.is_held = false;
+        self.reading = None;
+        self.request_scans.clear();
+        self.response_scans.clear();
         self.answered = None;
+    }
+
+    /// Those that have had their turn, and look at this body as it passes.
+    pub fn scans(&mut self, side: Side) -> &mut Scans {
+        match side {
+            Side::Request => &mut self.request_scans,
+            Side::Response => &mut self.response_scans,
+        }
+    }
+
+    /// What has to be read before this policy's turn, or `Err`: it has none. `asked`: it was asked for already.
+    fn lacks(
+        &mut self,
+        bound: &BoundPolicy,
+        side: Side,
+        exchange: &Exchange<'_>,
+        asked: bool,
+    ) -> Result<Option<Wanted>, TooLarge> {
+        let Some(wanted) = bound.needs.of(side).wanted(bound.shadow) else { return Ok(None) };
+        match exchange.has_read(side, wanted) {
+            true => Ok(None),
+            false if !asked => {
+                self.reading = Some(side);
+                Ok(Some(wanted))
+            }
+            // A beginning longer than may be read ahead is what was read; only who changes nothing does without.
+            false if wanted == Wanted::WholeOrNothing => Err(TooLarge),
+            false => Ok(None),
+        }
     }
 
     /// An answer has taken the place of the response's before this chain's part of the response direction begins.
@@ -78,6 +116,54 @@ impl Turns {
     }
 }
 
+/// The body is too large for a policy in shadow.
+struct TooLarge;
+
+/// What a policy keeps of the exchange: shared with the scans of its bodies, where it has any.
+enum Keeps {
+    Alone(Kept),
+    Shared(Rc<RefCell<Kept>>),
+}
+
+impl Keeps {
+    fn begin(instance: &Instance, needs: Needs) -> Self {
+        let kept = instance.begin();
+        match needs.request == Need::Scan || needs.response == Need::Scan {
+            true => Self::Shared(Rc::new(RefCell::new(kept))),
+            false => Self::Alone(kept),
+        }
+    }
+
+    fn with<R>(&mut self, run: impl FnOnce(&mut Kept) -> R) -> R {
+        match self {
+            Self::Alone(kept) => run(kept),
+            Self::Shared(kept) => run(&mut kept.borrow_mut()),
+        }
+    }
+
+    /// A policy that lets the message go on looks at its body from here on, and now at what was read ahead of it. Returns what
+    /// it has decided.
+    fn scan(
+        &self,
+        flow: Flow,
+        side: Side,
+        bound: &BoundPolicy,
+        instance: &Rc<Instance>,
+        exchange: &Exchange<'_>,
+        scans: &mut Scans,
+    ) -> Flow {
+        match (self, &flow) {
+            (Self::Shared(kept), Flow::Continue) if bound.needs.of(side) == Need::Scan && exchange.has_body(side) => {
+                let mut scan = Scan::new(instance.clone(), kept.clone(), bound.shadow);
+                let seen = exchange.body(side).map_or(Ok(()), |body| scan.see_ahead(side, body));
+                scans.push(scan);
+                seen.map_or_else(Flow::Respond, |()| flow)
+            }
+            _ => flow,
+        }
+    }
+}
+
 /// What comes after a run of a chain.
 #[derive(Debug)]
 pub enum Next {
@@ -86,6 +172,8 @@ pub enum Next {
     Respond(Rc<LocalResponse>),
     /// A policy waits: the same run goes on with the reply.
     Wait(Box<Question>),
+    /// A policy's turn has come, and wants so much of the message's body read ahead: then the same run goes on.
+    Body(Wanted),
 }
 
 /// Sees what becomes of each policy of a chain; those who serve look away, which costs nothing.
@@ -102,7 +190,8 @@ pub struct Unwatched;
 impl Watcher for Unwatched {}
 
 /// The request direction. `chain` and `instances` belong together. `turns` is empty, or of the run that has ended with
-/// [`Next::Wait`], which goes on with the `reply`.
+/// [`Next::Wait`], which goes on with the `reply`, or with
+/// [`Next::Body`].
 pub fn run_request(
     chain: &[BoundPolicy],
     instances: &[Rc<Instance>],
@@ -114,26 +203,39 @@ pub fn run_request(
 ) -> Next {
     let next = std::mem::take(&mut turns.next);
     if let (Some(reply), Some((index, kept))) = (reply, turns.ran.last_mut()) {
-        let (index, shadow) = (*index, chain[*index].shadow);
+        let (index, shadow, instance) = (*index, chain[*index].shadow, &instances[*index]);
         exchange.set_shadow(shadow);
-        let flow = instances[index].on_reply(kept, exchange, reply);
+        let flow = kept.with(|kept| instance.on_reply(kept, exchange, reply));
+        let flow = kept.scan(flow, Side::Request, &chain[index], instance, exchange, &mut turns.request_scans);
         watcher.ran(index, &flow, exchange);
         if let Some(next) = turns.decided(flow, shadow, next) {
             return next;
         }
     }
     for (index, (bound, instance)) in chain.iter().zip(instances).enumerate().skip(next) {
-        let applies = applies(&bound.rules, exchange, scratch);
-        watcher.turn(index, &applies, exchange);
-        match applies {
-            Ok(true) => {}
-            Ok(false) => continue,
-            Err(PatternLimit) => return Next::Respond(LocalResponse::pattern_limit().into()),
+        let asked = turns.reading.take().is_some();
+        if !asked {
+            let applies = applies(&bound.rules, exchange, scratch);
+            watcher.turn(index, &applies, exchange);
+            match applies {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(PatternLimit) => return Next::Respond(LocalResponse::pattern_limit().into()),
+            }
         }
-        turns.ran.push((index, instance.begin()));
+        match turns.lacks(bound, Side::Request, exchange, asked) {
+            Ok(None) => {}
+            Ok(Some(wanted)) => {
+                turns.next = index;
+                return Next::Body(wanted);
+            }
+            Err(TooLarge) => continue,
+        }
+        turns.ran.push((index, Keeps::begin(instance, bound.needs)));
         let (_, kept) = turns.ran.last_mut().expect("it was just pushed");
         exchange.set_shadow(bound.shadow);
-        let flow = instance.on_request(kept, exchange);
+        let flow = kept.with(|kept| instance.on_request(kept, exchange));
+        let flow = kept.scan(flow, Side::Request, bound, instance, exchange, &mut turns.request_scans);
         watcher.ran(index, &flow, exchange);
         if let Some(next) = turns.decided(flow, bound.shadow, index + 1) {
             return next;
@@ -155,16 +257,24 @@ pub fn run_response(
     render: &dyn Fn(&mut ResponseHead, &LocalResponse),
 ) -> Next {
     while let Some((index, mut kept)) = turns.ran.pop() {
-        let (instance, shadow) = (&instances[index], chain[index].shadow);
+        let (bound, instance, shadow) = (&chain[index], &instances[index], chain[index].shadow);
+        let asked = turns.reading.take() == Some(Side::Response);
         exchange.set_shadow(shadow);
         let flow = match std::mem::take(&mut turns.is_held) {
-            false => instance.on_response(&mut kept, exchange),
+            false => match turns.lacks(bound, Side::Response, exchange, asked) {
+                Ok(None) => kept.with(|kept| instance.on_response(kept, exchange)),
+                Ok(Some(wanted)) => {
+                    turns.ran.push((index, kept));
+                    return Next::Body(wanted);
+                }
+                Err(TooLarge) => continue,
+            },
             true => match reply.take() {
-                Some(reply) => instance.on_reply(&mut kept, exchange, reply),
+                Some(reply) => kept.with(|kept| instance.on_reply(kept, exchange, reply)),
                 None => continue,
             },
         };
-        match flow {
+        match kept.scan(flow, Side::Response, bound, instance, exchange, &mut turns.response_scans) {
             Flow::Wait(question) if !shadow => {
                 turns.ran.push((index, kept));
                 turns.is_held = true;
@@ -216,6 +326,7 @@ mod tests {
             identity: at as u64,
             policy: compile(name, &testing::node(config), "config", &mut testing::site(), &mut problems),
             rules: rules(path),
+            needs: Needs::NONE,
             shadow: false,
         });
         let chain = chain.collect();
@@ -232,7 +343,7 @@ mod tests {
             match run_request(chain, &instances, &mut turns, exchange, scratch, None, &mut Unwatched) {
                 Next::Done => None,
                 Next::Respond(refusal) => Some(refusal.reason),
-                Next::Wait(question) => panic!("nobody answers {question:?}"),
+                next => panic!("nobody does what is wanted: {next:?}"),
             }
         });
         trial.with(4, |exchange| run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}));

@@ -3,12 +3,14 @@
 //! The set is closed, so a chain is a list of `enum`s: no `dyn`, nothing boxed. What a policy sees of an exchange is
 //! [`Exchange`], which the proxy builds; policies know nothing of the proxy.
 
+pub mod body;
 pub mod chain;
 pub mod credentials;
 pub mod exchange;
 pub mod headers;
 pub mod policy;
 pub mod reading;
+pub mod scan;
 
 pub mod access_block;
 pub mod basic_authentication;
@@ -30,8 +32,10 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use body::{Bodies, Body, Need, Needs, Piece, Side, Wanted};
 pub use exchange::{At, Authentication, Exchange, Headers, Peer, Timeouts};
 pub use policy::{Answers, ConfigError, Core, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
+pub use scan::{Scan, Scans};
 
 use std::{rc::Rc, sync::Arc};
 
@@ -121,6 +125,13 @@ macro_rules! policies {
                 }
             }
 
+            pub fn needs(&self) -> Needs {
+                match self {
+                    Self::Broken(_) => Needs::NONE,
+                    $($(Self::$policy(policy) => policy.needs(),)?)*
+                }
+            }
+
             pub fn instance(&self, core: &Core) -> Rc<Instance> {
                 Rc::new(match self {
                     Self::Broken(_) => Instance::Broken,
@@ -165,6 +176,18 @@ macro_rules! policies {
                     (Self::Broken, _) => Flow::Continue,
                     $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
                         policy.on_reply(Turn { state, kept }, exchange, reply)
+                    })?)*
+                    _ => unreachable!("a turn keeps what its own instance began with"),
+                }
+            }
+        }
+
+        impl Instance {
+            pub fn on_body(&self, kept: &mut Kept, piece: &Piece<'_>) -> Flow {
+                match (self, kept) {
+                    (Self::Broken, _) => Flow::Continue,
+                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                        policy.on_body(Turn { state, kept }, piece)
                     })?)*
                     _ => unreachable!("a turn keeps what its own instance began with"),
                 }

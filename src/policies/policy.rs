@@ -4,7 +4,7 @@ use std::{borrow::Cow, rc::Rc, time::Duration};
 
 use serde::de::DeserializeOwned;
 
-use super::Exchange;
+use super::{Exchange, Needs, Piece};
 use crate::config::{
     hash::Stable,
     resources::{ClientSecret, Contract, Id, Resource},
@@ -30,6 +30,10 @@ pub trait Policy: Sized {
     /// After this nothing asks whether a value is legal. Reports every fault, not only the first.
     fn compile(config: Self::Config, site: &mut Site<'_>) -> Result<Self, ConfigError>;
     fn state(&self, core: &Core) -> Self::State;
+    /// What of the bodies it has to see. Bodies that no policy needs stream as if there were none.
+    fn needs(&self) -> Needs {
+        Needs::NONE
+    }
 
     fn on_request(&self, _turn: Turn<'_, Self>, _exchange: &mut Exchange<'_>) -> Flow {
         Flow::Continue
@@ -43,6 +47,11 @@ pub trait Policy: Sized {
     /// again, and says how often at the most. The exchange may also end meanwhile, as the client leaves or its time is over;
     /// then there is no reply, and what the policy keeps is dropped.
     fn on_reply(&self, _turn: Turn<'_, Self>, _exchange: &mut Exchange<'_>, _reply: Reply) -> Flow {
+        Flow::Continue
+    }
+    /// Looks at a piece of a body that it scans, before anything of it is sent on. An answer is the client's if it has not seen
+    /// part of another; else that one is cut. There is no exchange: the heads may have gone.
+    fn on_body(&self, _turn: Turn<'_, Self>, _piece: &Piece<'_>) -> Flow {
         Flow::Continue
     }
 }

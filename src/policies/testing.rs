@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{At, Authentication, Core, Exchange, Flow, LocalResponse, Peer, Policy, Site, Timeouts, Turn};
+use super::{At, Authentication, Bodies, Core, Exchange, Flow, LocalResponse, Peer, Policy, Site, Timeouts, Turn};
 use crate::{
     config::{
         node::{Located, Node},
@@ -82,6 +82,7 @@ pub struct Trial {
     pub authentication: Authentication,
     /// A minute, until a policy says otherwise.
     pub timeouts: Timeouts,
+    pub bodies: Bodies,
     api: Api,
 }
 
@@ -106,7 +107,8 @@ impl Trial {
         let response = ResponseHead { status: 200, ..ResponseHead::default() };
         let minute = Some(Duration::from_secs(60));
         let timeouts = Timeouts { response: minute, stream_idle: minute };
-        Self { request, response, authentication: Authentication::default(), timeouts, api }
+        let (authentication, bodies) = (Authentication::default(), Bodies::default());
+        Self { request, response, authentication, timeouts, bodies, api }
     }
 
     pub fn answered(mut self, status: u16, lines: &[(&str, &str)]) -> Self {
@@ -123,8 +125,8 @@ impl Trial {
             certificate: None,
         };
         let at = At { api: &self.api, base, service: None };
-        let Self { request, response, authentication, timeouts, .. } = self;
-        run(&mut Exchange::new(request, response, authentication, timeouts, peer, at, 1))
+        let Self { request, response, authentication, timeouts, bodies, .. } = self;
+        run(&mut Exchange::new(request, response, authentication, timeouts, peer, at, 1).with_bodies(bodies))
     }
 
     /// One policy's turn in the request direction, with a state of its own.

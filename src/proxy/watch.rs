@@ -138,3 +138,8 @@ impl<'a> Watch<'a> {
         }
     }
 }
+
+/// A limit of `None` is none.
+pub fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
+}

@@ -13,7 +13,7 @@ use crate::{
         snapshot::{BoundPolicy, ServiceLimits},
         substitute,
     },
-    policies::{self, Compiled, Policy, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
+    policies::{self, Compiled, Needs, Policy, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
 };
 
 impl Compiler<'_> {
@@ -66,6 +66,7 @@ impl Compiler<'_> {
                     name: attachment.id.name.clone(),
                     identity: Stable::new().text(name).text(&model.id.to_string()).text(&reason).finish(),
                     policy: Compiled::Broken(reason),
+                    needs: Needs::NONE,
                     reference: attachment.policy.value.clone(),
                     location: attachment.policy.location.clone(),
                     shadow: false,

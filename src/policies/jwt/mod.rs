@@ -31,14 +31,17 @@ use self::{
     token::Verified,
 };
 use super::{
-    Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn,
-    reading::{Reading, template},
+    Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Needs, Policy, Site, Turn,
+    reading::{Reading, need, template},
 };
 use crate::{
     config::{node::Node, resources::Contract},
     expression::{Bindings, Format, Template, Value},
     http::head::{Fields, Known},
 };
+
+/// What a payload is read as.
+const FORMATS: [Format; 2] = [Format::Json, Format::Text];
 
 /// As the operator writes it. What does not apply is not looked at: published files carry every field.
 #[derive(Deserialize)]
@@ -236,6 +239,13 @@ impl Policy for JwtValidation {
         State { refusals: Refusals::new(), verified: RefCell::default() }
     }
 
+    fn needs(&self) -> Needs {
+        let Self { origin, claims, clients, .. } = self;
+        let custom = claims.mandatory.iter().chain(&claims.others).map(|custom| &custom.value);
+        let id = clients.as_ref().map(|clients| &clients.id);
+        Needs { request: need(origin.iter().chain(custom).chain(id)), ..Needs::NONE }
+    }
+
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
         match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => self.decide(turn.state, exchange, since.as_secs()),
@@ -265,7 +275,7 @@ impl JwtValidation {
         let Some(origin) = &self.origin else {
             return self.admit_token(state, bearer(exchange.request_fields())?, exchange, now);
         };
-        let reading = Reading::request(exchange);
+        let reading = Reading::request(exchange).with_payload(&FORMATS);
         match origin.evaluate(&reading) {
             // What it looks in may be missing too, and then there is no value.
             Ok(Value::Null) | Err(_) => Err(Refusal::NoToken),
@@ -308,7 +318,7 @@ impl JwtValidation {
 impl Clients {
     fn find(&self, token: &Verified, exchange: &Exchange<'_>) -> Result<(&str, &str), Refusal> {
         let claims = |_: &str| Value::from(token.claims());
-        let reading = Reading::request(exchange).with_variables(&claims);
+        let reading = Reading::request(exchange).with_variables(&claims).with_payload(&FORMATS);
         let id = self.id.evaluate(&reading).and_then(Value::into_text).map_err(|_| Refusal::Client)?;
         let (id, name) = self.contracted.get_key_value(&*id).ok_or(Refusal::Client)?;
         Ok((id, name))
@@ -428,9 +438,8 @@ fn bindings() -> Bindings {
     request().with_variables(&["claimSet"])
 }
 
-/// The payload is known, so that reading it is what is not there yet and no error.
 fn request() -> Bindings {
-    Bindings::request().with_payload(&[Format::Json, Format::Text])
+    Bindings::request().with_payload(&FORMATS)
 }
 
 /// A field that takes nothing but an expression.
