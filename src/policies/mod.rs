@@ -227,7 +227,7 @@ policies! {
     "spike-control-flex" Inbound => spike_control::SpikeControl;
     "sse-logging" Inbound;
     "stream-idle-timeout-flex" Inbound => stream_idle_timeout::StreamIdleTimeout;
-    "test-waits" Inbound => testing::Waits, cfg(test);
+    "test-waits" Outbound => testing::Waits, cfg(test);
     "tls" Transport elsewhere;
     "tls-outbound" Transport elsewhere;
     "tracing-flex" Inbound;
