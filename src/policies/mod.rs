@@ -248,6 +248,7 @@ policies! {
     "spike-control-flex" Inbound => spike_control::SpikeControl;
     "sse-logging" Inbound;
     "stream-idle-timeout-flex" Inbound => stream_idle_timeout::StreamIdleTimeout;
+    "test-reads" Inbound => testing::Reads, cfg(test);
     "test-waits" Outbound => testing::Waits, cfg(test);
     "tls" Transport elsewhere;
     "tls-outbound" Transport elsewhere;

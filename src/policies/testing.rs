@@ -10,8 +10,8 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    At, Authentication, Bodies, ConfigError, Core, Exchange, Flow, LocalResponse, Peer, Policy, Question, Reply, Site,
-    Timeouts, Turn, headers::HeaderName,
+    At, Authentication, Bodies, Body, ConfigError, Core, Exchange, Flow, LocalResponse, Need, Needs, Peer, Piece,
+    Policy, Question, Reply, Side, Site, Timeouts, Turn, headers::HeaderName,
 };
 use crate::{
     config::{
@@ -219,6 +219,80 @@ impl Waits {
             true => Flow::respond(LocalResponse::error_json(418, "waited", "waited")),
             false => Flow::Continue,
         }
+    }
+}
+
+/// A policy that reads or looks at bodies: it names itself and what it has read, and refuses a piece that has a word in it.
+#[derive(Debug)]
+pub struct Reads(ReadsConfig);
+
+#[derive(Debug, Deserialize)]
+pub struct ReadsConfig {
+    name: String,
+    /// `scan`, `buffer`, or how many bytes.
+    #[serde(default)]
+    request: String,
+    #[serde(default)]
+    response: String,
+    #[serde(default)]
+    refuses: String,
+}
+
+/// What it has seen pass, of both bodies; `.` is an end.
+#[derive(Default)]
+pub struct Seen(String);
+
+impl Policy for Reads {
+    type Config = ReadsConfig;
+    type State = ();
+    type PerExchange = Seen;
+
+    fn compile(config: ReadsConfig, _: &mut Site<'_>) -> Result<Self, ConfigError> {
+        Ok(Self(config))
+    }
+
+    fn state(&self, _: &Core) {}
+
+    fn needs(&self) -> Needs {
+        let need = |written: &str| match written {
+            "" => Need::None,
+            "scan" => Need::Scan,
+            "buffer" => Need::Buffer,
+            bytes => Need::Peek(bytes.parse().expect("a number")),
+        };
+        Needs { request: need(&self.0.request), response: need(&self.0.response) }
+    }
+
+    fn on_request(&self, _: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        self.tell(Side::Request, "", exchange)
+    }
+
+    fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        self.tell(Side::Response, &turn.kept.0, exchange)
+    }
+
+    fn on_body(&self, turn: Turn<'_, Self>, piece: &Piece<'_>) -> Flow {
+        let text = str::from_utf8(piece.bytes).expect("text");
+        turn.kept.0 += text;
+        turn.kept.0 += if piece.is_last { "." } else { "" };
+        match !self.0.refuses.is_empty() && text.contains(&self.0.refuses) {
+            true => Flow::respond(LocalResponse::error_json(418, "refused", "refused")),
+            false => Flow::Continue,
+        }
+    }
+}
+
+impl Reads {
+    /// As the value of a header: what was read ahead, and what was seen before.
+    fn tell(&self, side: Side, seen: &str, exchange: &mut Exchange<'_>) -> Flow {
+        let read = exchange.body(side).map(Body::to_vec).unwrap_or_default();
+        let name = HeaderName::new(&self.0.name).expect("a header name");
+        let mut headers = match side {
+            Side::Request => exchange.request_headers(),
+            Side::Response => exchange.response_headers(),
+        };
+        headers.append(&name, &[&read, seen.as_bytes()].concat()).expect("a value");
+        Flow::Continue
     }
 }
 
