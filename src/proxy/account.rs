@@ -9,11 +9,14 @@ use std::{
 use super::{client::Client, core::Serving, decide::Watcher, handshake::Secured, reject, watch::Stalled};
 use crate::{
     config::settings::AccessLog,
-    http::head::{Known, RequestHead},
+    http::{
+        head::{Known, RequestHead},
+        method::Method,
+    },
     policies::chain,
     telemetry::{
         access_log::{Entry, Format, Tls},
-        core::{CoreTelemetry, ExchangeRecord, Method},
+        core::{CoreTelemetry, ExchangeRecord},
     },
 };
 
