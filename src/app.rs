@@ -5,16 +5,7 @@ mod options;
 pub use options::{LogFormat, RunOptions, Threads};
 
 use std::{
-    collections::BTreeMap,
-    future::Future,
-    net::SocketAddr,
-    path::PathBuf,
-    pin::Pin,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::BTreeMap, future::Future, net::SocketAddr, path::PathBuf, pin::Pin, process::ExitCode, sync::Arc,
     time::Duration,
 };
 
@@ -37,7 +28,8 @@ use crate::{
     management::{
         admin::{self, Admin, Source},
         endpoints::Endpoints,
-        log_sink::LogSink,
+        log_sink::{Dropped, DroppedCounts, LogSinks},
+        published::Publisher,
         resolver::SystemResolver,
         service_manager,
         status::{Driver, Listening, Status},
@@ -48,7 +40,7 @@ use crate::{
         listen::{self, Presence},
     },
     proxy::core::Drain,
-    telemetry::{access_log::BUFFER_BYTES_MAX, core::CoreCopy, series},
+    telemetry::{core::CoreCopy, lines::BUFFER_BYTES_MAX, series},
     worker::{
         self, Command, HandOvers, Worker, cpus,
         swap::{self, Sockets},
@@ -123,8 +115,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
-    let sink = LogSink::start();
-    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sink.dropped() };
+    let sinks = LogSinks::start();
+    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped() };
     let admin = Admin::new(status.clone(), Arc::new(scrapes));
     {
         let admin = admin.clone();
@@ -141,13 +133,26 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
             }
         })
     };
+    let publisher = {
+        let (workers, status) = (workers.clone(), status.clone());
+        Publisher::start(SystemResolver::default(), move |published| {
+            for worker in workers.iter() {
+                if !worker.send(Command::Published(published.clone())) {
+                    tracing::error!("core {} does not take new key sets: it is gone", worker.id);
+                }
+            }
+            // Who reads of keys may rely on them.
+            status.publish(published);
+        })
+    };
     let mut gateway = Gateway {
         loader: Arc::new(loader),
         allow_partial: options.allow_partial,
         workers,
         status,
         endpoints,
-        sink,
+        publisher,
+        sinks,
         admin,
         probes: None,
         files,
@@ -251,7 +256,8 @@ struct Gateway {
     workers: Arc<Vec<Worker>>,
     status: Arc<Status>,
     endpoints: Endpoints,
-    sink: LogSink,
+    publisher: Publisher,
+    sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
     probes: Option<(u16, JoinHandle<()>)>,
@@ -337,18 +343,20 @@ impl Gateway {
             };
             listening.push(Listening { address, error });
         }
-        // Names first: a core that serves a new Service should know where it is.
-        self.endpoints.prepare(&snapshot.services).await;
+        // Names first: a core that serves a new Service should know where it is, and a policy its keys.
+        tokio::join!(self.endpoints.prepare(&snapshot.services), self.publisher.prepare(&snapshot.wants));
         if let Err(why) = swap::swap(&self.workers, &snapshot, sockets).await {
             self.endpoints.abort();
+            self.publisher.abort();
             self.leaving.extend(new.into_iter().map(|(address, presence)| (address.port(), presence)));
             return Err(why);
         }
         self.endpoints.commit();
+        self.publisher.commit();
 
         let settings = &snapshot.settings;
         if let Some(log) = &settings.access_log {
-            self.sink.configure(log);
+            self.sinks.access_log.configure(log);
         }
         self.drain = (settings.timeouts.drain_delay, settings.timeouts.drain);
         self.serve_probes(settings).await;
@@ -398,8 +406,9 @@ impl Gateway {
         let mut most = 0;
         for lines in asked {
             if let Ok(Ok(lines)) = timeout_at(until, lines).await {
-                most = most.max(lines.len());
-                self.sink.write(lines);
+                most = most.max(lines.access_log.len()).max(lines.messages.len());
+                self.sinks.access_log.write(lines.access_log);
+                self.sinks.messages.write(lines.messages);
             }
         }
         most
@@ -428,8 +437,8 @@ impl Gateway {
         }
         self.fetch_lines().await;
         self.tell(|| Command::Stop);
-        if timeout(FLUSH_TIMEOUT, self.sink.finish()).await.is_err() {
-            tracing::warn!("the end of the access log could not be written in {FLUSH_TIMEOUT:?}");
+        if timeout(FLUSH_TIMEOUT, self.sinks.finish()).await.is_err() {
+            tracing::warn!("the end of the logs could not be written in {FLUSH_TIMEOUT:?}");
         }
         match ending {
             Ending::Signal(_) => ExitCode::SUCCESS,
@@ -516,8 +525,8 @@ impl Signals {
 /// Where scrapes come from: a copy of every core's counters.
 struct Scrapes {
     workers: Arc<Vec<Worker>>,
-    /// Access log lines lost on this thread.
-    log_dropped: Arc<AtomicU64>,
+    /// Lines of logs lost on this thread.
+    log_dropped: DroppedCounts,
 }
 
 impl Source for Scrapes {
@@ -539,7 +548,7 @@ impl Source for Scrapes {
         })
     }
 
-    fn log_dropped(&self) -> u64 {
-        self.log_dropped.load(Ordering::Relaxed)
+    fn log_dropped(&self) -> Dropped {
+        self.log_dropped.now()
     }
 }

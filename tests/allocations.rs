@@ -1,9 +1,12 @@
-//! A request that passes a chain of policies makes them allocate nothing: neither on its way in nor on its answer's way out.
+//! A request that passes a chain of policies makes them allocate nothing: neither on its way in nor on its answer's way out, nor
+//! in being counted and measured.
 //!
 //! What grows once and is kept, such as a core's buffers, has grown after the first request.
 
 #[path = "support/allocations.rs"]
 mod allocations;
+
+use std::time::Instant;
 
 use allocations::counted;
 use ringway::{
@@ -15,9 +18,10 @@ use ringway::{
     },
     http::head::{Fields, RequestHead, ResponseHead},
     policies::{
-        At, Authentication, Core, Exchange, Peer, Timeouts,
-        chain::{Instances, Next, Turns, Unwatched, run_request, run_response},
+        At, Authentication, Core, End, Exchange, Peer, Timeouts,
+        chain::{Instances, Next, Turns, Watcher, run_log, run_request, run_response},
     },
+    telemetry::policies::{Decision, Policies},
 };
 
 /// `policies` of an API, and what each of them must let pass: a GET with these lines, answered with those.
@@ -145,12 +149,43 @@ const PASSING: &[Passing] = &[
         ..NOTHING
     },
     Passing {
+        name: "lines of message logging",
+        policies: "[{policyRef: {name: message-logging-flex}, config: {loggingConfiguration: [
+            {itemName: a, itemData: {level: INFO, firstSection: true, conditional: \"#[attributes.headers['x-probe'] == null]\",
+             message: \"#[attributes.method ++ ' ' ++ attributes.requestPath ++ ' ' ++ attributes.headers['x-from']]\"}},
+            {itemName: b, itemData: {level: WARN, secondSection: true, category: org.example,
+             message: \"#['was ' ++ attributes.statusCode ++ ' for ' ++ vars.reqId ++ ' of ' ++ vars.apiName]\"}}]}}]",
+        outbound: "[{policyRef: {name: message-logging-outbound-flex}, config: {loggingConfiguration: [
+            {itemName: a, itemData: {level: INFO, firstSection: true, secondSection: true, message: literal}},
+            {itemName: b, itemData: {level: INFO, secondSection: true, message: '#[attributes.statusCode]'}}]}}]",
+        sent: &[("x-from", "here"), ("x-request-id", "0f6f4ad2-7b6e-4d0c-9c43-1f2a5a0a6f35")],
+        ..NOTHING
+    },
+    Passing {
         name: "a policy in shadow that would refuse",
         policies: "[{policyRef: {name: http-basic-authentication-flex}, config: {username: u, password: p},
             ringway: {mode: shadow}}]",
         ..NOTHING
     },
 ];
+
+/// Counts as a core does, and measures every turn.
+#[derive(Default)]
+struct Counting(Policies);
+
+impl Watcher for Counting {
+    fn begins(&mut self) -> Option<Instant> {
+        Some(Instant::now())
+    }
+
+    fn decided(&mut self, bound: &BoundPolicy, decision: Option<Decision>, began: Option<Instant>) {
+        if let Some(decision) = decision {
+            self.0.decided(bound.series, decision);
+        }
+        let began = began.expect("every turn is measured");
+        self.0.took(bound.series, began.elapsed().as_nanos() as u64);
+    }
+}
 
 #[test]
 fn what_passes_allocates_nothing() {
@@ -166,9 +201,10 @@ fn what_passes_allocates_nothing() {
         let snapshot = snapshot.unwrap_or_else(|problems| panic!("{}: {problems:#?}", passing.name));
         let (api, service) = (&snapshot.apis[0], &snapshot.services[0]);
         let mut instances = Instances::default();
-        let core = Core { id: 0 };
+        let core = Core::default();
         let chains = [&api.policies, &service.policies].map(|chain| (chain, instances.chain(chain, &core)));
         let mut scratch = Scratch::new(snapshot.patterns);
+        let mut counting = Counting::default();
         let mut turns = [Turns::default(), Turns::default()];
         let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
         let mut authentication = Authentication::default();
@@ -193,16 +229,22 @@ fn what_passes_allocates_nothing() {
                     Exchange::new(&mut request, &mut response, &mut authentication, &mut timeouts, peer, at, 1);
                 for ((chain, instances), turns) in chains.iter().zip(&mut turns) {
                     let chain: &[BoundPolicy] = chain;
-                    let next = run_request(chain, instances, turns, &mut exchange, &mut scratch, None, &mut Unwatched);
+                    let next = run_request(chain, instances, turns, &mut exchange, &mut scratch, None, &mut counting);
                     assert!(matches!(next, Next::Done), "{}", passing.name);
                 }
                 for ((chain, instances), turns) in chains.iter().zip(&mut turns).rev() {
-                    let answered = run_response(chain, instances, turns, &mut exchange, &mut None, &|_, _| {});
+                    let answered =
+                        run_response(chain, instances, turns, &mut exchange, &mut None, &|_, _| {}, &mut counting);
                     assert!(matches!(answered, Next::Done), "{}", passing.name);
+                }
+                for ((chain, instances), turns) in chains.iter().zip(&mut turns).rev() {
+                    run_log(chain, instances, turns, &mut exchange, &End::default());
                 }
             })
         };
         pass();
+        // As management fetches what a core has logged.
+        core.messages.lines.drain();
         assert_eq!(pass().0, passing.allocations, "{}", passing.name);
     }
 }

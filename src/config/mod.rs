@@ -20,7 +20,7 @@ mod expand;
 pub mod model;
 mod substitute;
 
-mod address;
+pub mod address;
 mod bypass;
 mod compile;
 pub mod endpoints;
@@ -28,8 +28,9 @@ pub mod hash;
 pub mod pattern;
 mod port;
 pub mod rule;
+pub mod schema;
 pub mod snapshot;
-mod tls;
+pub mod tls;
 
 pub mod dump;
 

@@ -1,22 +1,31 @@
 //! Watches a decision being made, and asks of each rule why it did not hold.
 
+use std::rc::Rc;
+
 use super::{
     Secrets, lines,
     report::{ApiFound, Change, Explanation, Goal, Place, PolicyTurn, RouteTurn, Turn, changes},
+    secrets::Credentials,
 };
 use crate::{
     config::{
+        address::WebAddress,
         rule::{Attribute, Misfit, PatternLimit, Rule, RuleInput, Scratch},
         snapshot::{BoundPolicy, Destination, Route, Snapshot, Target, relative},
     },
     http::head::RequestHead,
-    policies::{Authentication, Compiled, Exchange, Flow, LocalResponse, Question, chain},
+    policies::{Authentication, Compiled, Exchange, Flow, LocalResponse, Question, chain, jwt},
     proxy::decide,
+    telemetry::message_log::Messages,
 };
 
 pub(super) struct Watch<'s> {
     snapshot: &'s Snapshot,
     secrets: Secrets,
+    /// What is secret of all that has been seen.
+    credentials: &'s mut Credentials,
+    /// What policies would log.
+    messages: Rc<Messages>,
     /// Room of its own: watching does not disturb what is watched.
     scratch: Scratch,
     api: Option<(usize, usize)>,
@@ -30,10 +39,17 @@ pub(super) struct Watch<'s> {
 }
 
 impl<'s> Watch<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot, secrets: Secrets) -> Self {
+    pub(super) fn new(
+        snapshot: &'s Snapshot,
+        secrets: Secrets,
+        credentials: &'s mut Credentials,
+        messages: Rc<Messages>,
+    ) -> Self {
         Self {
             snapshot,
             secrets,
+            credentials,
+            messages,
             scratch: Scratch::new(snapshot.patterns),
             api: None,
             route: None,
@@ -186,6 +202,14 @@ impl<'s> Watch<'s> {
         }
     }
 
+    /// What the policy that has had its turn has written, which is gone then.
+    fn logged(&self) -> Vec<String> {
+        let lines = self.messages.lines.drain();
+        let lines = String::from_utf8_lossy(&lines);
+        // The time comes first, and is the only thing that is another one each time.
+        lines.lines().map(|line| self.secrets.logged(line.split_once(' ').map_or(line, |(_, rest)| rest))).collect()
+    }
+
     fn turns(&mut self, exchange: &Exchange<'_>) -> &mut Vec<PolicyTurn> {
         if exchange.at.service.is_some() { &mut self.outbound } else { &mut self.inbound }
     }
@@ -195,10 +219,7 @@ const LIMIT: &str = "a pattern reached its limit: the request is refused";
 
 impl chain::Watcher for Watch<'_> {
     fn turn(&mut self, index: usize, applies: &Result<bool, PatternLimit>, exchange: &Exchange<'_>) {
-        let bound = match exchange.at.service {
-            Some(service) => &service.policies[index],
-            None => &exchange.at.api.policies[index],
-        };
+        let bound = bound(index, exchange);
         let why = self.rules(&bound.rules, &exchange.rule_input());
         let (what, why) = match (applies, why) {
             (Ok(true), Ok((_, why))) => (Turn::Continued, why),
@@ -210,11 +231,18 @@ impl chain::Watcher for Watch<'_> {
         self.turns(exchange).push(turn_of(bound, what, why));
     }
 
-    fn ran(&mut self, _: usize, flow: &Flow, exchange: &Exchange<'_>) {
+    fn ran(&mut self, index: usize, flow: &Flow, exchange: &Exchange<'_>) {
         let changed: Vec<Change> = changes(&self.before, &lines(exchange.request_fields()), self.secrets);
         let client = who(exchange.authentication()).filter(|who| self.known.as_ref() != Some(who));
+        let injects = self.turns(exchange).last().is_some_and(PolicyTurn::injects);
+        let is_injected =
+            |name: &[u8]| injects && changed.iter().any(|one| one.name.as_bytes().eq_ignore_ascii_case(name));
+        let now = lines(exchange.request_fields());
+        self.credentials.learn(now.iter().filter(|(name, _)| Secrets::Hidden.hides_name(name) || is_injected(name)));
+        let logs = self.logged();
         let Some(turn) = self.turns(exchange).last_mut() else { return };
         (turn.changes, turn.client) = (changed, client);
+        turn.logs.extend(logs);
         match flow {
             Flow::Continue => {}
             Flow::Wait(question) => turn.why = format!("{}; would wait {}", turn.why, waits_for(question)),
@@ -227,6 +255,14 @@ impl chain::Watcher for Watch<'_> {
                     (_, false) => Turn::Answered,
                 };
                 turn.why = format!("{}; {does} {}{reason}", turn.why, answer.status);
+                if let Compiled::JwtValidation(policy) = &bound(index, exchange).policy
+                    && answer.reason == jwt::NO_KEYS
+                {
+                    let sets: Vec<String> = policy.key_sets().iter().map(WebAddress::to_string).collect();
+                    let sets = sets.join(", ");
+                    let text = format!("it would use the key set of {sets} (`--answer jwks=FILE` gives one)");
+                    turn.why = format!("{}; {text}", turn.why);
+                }
             }
         }
     }
@@ -248,6 +284,14 @@ impl decide::Watcher for Watch<'_> {
     }
 }
 
+/// The policy whose turn it is.
+fn bound<'e>(index: usize, exchange: &Exchange<'e>) -> &'e BoundPolicy {
+    match exchange.at.service {
+        Some(service) => &service.policies[index],
+        None => &exchange.at.api.policies[index],
+    }
+}
+
 /// A broken policy says so as soon as it has a turn.
 fn turn_of(bound: &BoundPolicy, what: Turn, why: String) -> PolicyTurn {
     let (what, why) = match (&bound.policy, what) {
@@ -265,6 +309,7 @@ fn turn_of(bound: &BoundPolicy, what: Turn, why: String) -> PolicyTurn {
         why,
         changes: Vec::new(),
         client: None,
+        logs: Vec::new(),
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     exposition::{Family, LabelPairs, Page},
+    log_sink::Dropped,
     process,
     status::{Reached, View},
     supervise,
@@ -45,7 +46,7 @@ struct Core {
 impl Metrics {
     /// `copies` may lack a core; `names` and `log_dropped` are of now. Takes a while with many series: not for the
     /// management thread itself.
-    pub fn render(&self, copies: Vec<CoreCopy>, view: &View, names: &Names, log_dropped: u64) -> String {
+    pub fn render(&self, copies: Vec<CoreCopy>, view: &View, names: &Names, log_dropped: Dropped) -> String {
         let mut cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner);
         for copy in copies {
             match cores.get_mut(&copy.core) {
@@ -61,10 +62,12 @@ impl Metrics {
         if let Some(first) = copies.next() {
             let mut sum = first.clone();
             copies.for_each(|other| sum.merge(other));
-            sum.log_dropped += log_dropped;
+            sum.log_dropped.add("access_log", log_dropped.access_log);
+            sum.log_dropped.add("messages", log_dropped.messages);
             sum.panics += supervise::panics();
             latencies(&mut page, &sum, names);
             requests(&mut page, &sum, names);
+            policies(&mut page, &sum, names);
             all_cores(&mut page, REQUESTS, &sum);
             each_core(&mut page, CORES, &cores);
             let help = "Client connections accepted.";
@@ -80,6 +83,7 @@ impl Metrics {
         }
         configuration(&mut page, view);
         upstreams(&mut page, view);
+        key_sets(&mut page, view);
         process::render(&mut page, view.started_at);
         page.finish()
     }
@@ -164,6 +168,42 @@ fn requests(page: &mut Page, sum: &CoreCopy, names: &Names) {
     for (reason, count) in exchanges.reasons.iter() {
         family.sample(&[("reason", reason)], count);
     }
+}
+
+fn policies(page: &mut Page, sum: &CoreCopy, names: &Names) {
+    let policies = || names.policies.iter().map(of_policy).zip(&sum.policies);
+    let mut family = page.family(
+        Kind::Counter,
+        "ringway_policy_decisions_total",
+        "What policies decided where they are bound: `continue`, `wait`, `respond`, `fail`, `shadow_deny`.",
+    );
+    for (labels, counts) in policies() {
+        for (decision, reason, count) in counts.decisions() {
+            family.sample(&[&labels[..], &[("decision", decision), ("reason", reason)]].concat(), count);
+        }
+    }
+    let mut family = page.family(
+        Kind::Histogram,
+        "ringway_policy_duration_seconds",
+        "CPU time of a policy's turn in either direction, without its waits; a sample.",
+    );
+    for (labels, turns) in policies().filter_map(|(labels, counts)| Some((labels, counts.turns.as_deref()?))) {
+        family.histogram(&labels, turns);
+    }
+    let mut family = page.family(
+        Kind::Histogram,
+        "ringway_policy_wait_seconds",
+        "How long a policy waited for something outside of its core.",
+    );
+    for (labels, waits) in policies().filter_map(|(labels, counts)| Some((labels, counts.waits.as_deref()?))) {
+        family.histogram(&labels, waits);
+    }
+}
+
+/// The API or the Service that it is bound to is empty, which is the same to Prometheus as if the label were not there.
+fn of_policy(name: &Labels) -> [(&'static str, &str); 5] {
+    let Labels { namespace, api, upstream, policy, binding, .. } = name;
+    [("namespace", namespace), ("api", api), ("upstream", upstream), ("policy", policy), ("binding", binding)]
 }
 
 /// Status classes appear when they are first counted.
@@ -287,6 +327,32 @@ fn upstreams(page: &mut Page, view: &View) {
     }
 }
 
+fn key_sets(page: &mut Page, view: &View) {
+    let known = view.key_sets();
+    let mut family = page.family(
+        Kind::Gauge,
+        "ringway_key_set_fetched_timestamp_seconds",
+        "When the keys that tokens are checked with were last fetched; 0: never, and requests get 503.",
+    );
+    for (url, set) in &known {
+        family.sample(&[("url", url)], set.fetched_at.map_or(0.0, unix_seconds));
+    }
+    let mut family = page.family(Kind::Gauge, "ringway_key_set_keys", "Keys of a set that can be used.");
+    for (url, set) in &known {
+        family.sample(&[("url", url)], set.set.as_ref().map_or(0, |set| set.len()));
+    }
+    let mut family = page.family(
+        Kind::Counter,
+        "ringway_key_set_fetches_total",
+        "Fetches of a key set: `ok`, or why it brought none; `/config` says more.",
+    );
+    for (url, set) in &known {
+        for (result, count) in &set.fetches {
+            family.sample(&[("url", url), ("result", result)], *count);
+        }
+    }
+}
+
 pub(super) fn unix_seconds(at: SystemTime) -> f64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
@@ -302,17 +368,22 @@ mod tests {
             exposition::tests::{Samples, parse},
             status::{Driver, Status, tests::snapshot},
         },
-        telemetry::core::{CoreTelemetry, ExchangeRecord},
+        telemetry::{
+            core::{CoreTelemetry, ExchangeRecord},
+            policies::Decision,
+        },
     };
 
     fn names() -> Names {
         let label = |api: &str| Labels { api: api.to_owned(), ..Labels::default() };
         let upstream = Labels { upstream: "orders".to_owned(), ..Labels::default() };
         let route = Labels { route: "orders-a-route-1".to_owned(), ..label("orders") };
+        let policy = Labels { policy: "cors-flex".to_owned(), binding: "orders-cors-1".to_owned(), ..label("orders") };
         Names {
             apis: vec![Labels::default(), label("_OVERFLOW"), label("orders")],
             routes: vec![Labels::default(), label("_OVERFLOW"), route],
             services: vec![Labels::default(), label("_OVERFLOW"), upstream],
+            policies: vec![Labels::default(), label("_OVERFLOW"), policy],
         }
     }
 
@@ -351,9 +422,14 @@ mod tests {
         }
         cores[1].record(&ExchangeRecord { status: 404, reason: "no_route", ..ExchangeRecord::default() });
         cores[1].connections_open.increment();
+        for (core, decision) in [(0, Decision::Continue), (1, Decision::Continue), (1, Decision::Respond("denied"))] {
+            cores[core].policies.decided(SeriesId(2), decision);
+            cores[core].policies.took(SeriesId(2), 300);
+        }
+        cores[1].messages.failed.increment();
         let metrics = Metrics::default();
         let copies = cores.iter().map(CoreTelemetry::copy).collect();
-        let page = parse(&metrics.render(copies, &view(), &names(), 7));
+        let page = parse(&metrics.render(copies, &view(), &names(), Dropped { access_log: 7, messages: 2 }));
         let routed = [("api", "orders"), ("route", "orders-a-route-1"), ("status_class", "2xx")];
         for (name, labels, expected) in [
             ("ringway_requests_total", &routed[..], 2.0),
@@ -364,13 +440,19 @@ mod tests {
             ("http_client_request_duration_seconds_bucket", &[("api", "orders"), ("le", "0.00025")], 0.0),
             ("ringway_request_overhead_seconds_count", &[("api", "orders")], 2.0),
             ("ringway_policy_wait_seconds_bucket", &[("api", "orders"), ("le", "0.0025")], 2.0),
+            ("ringway_policy_decisions_total", &[("binding", "orders-cors-1"), ("decision", "continue")], 2.0),
+            ("ringway_policy_decisions_total", &[("upstream", ""), ("decision", "respond"), ("reason", "denied")], 1.0),
+            ("ringway_policy_duration_seconds_bucket", &[("policy", "cors-flex"), ("le", "0.00000025")], 0.0),
+            ("ringway_policy_duration_seconds_bucket", &[("policy", "cors-flex"), ("le", "0.0000005")], 3.0),
             ("ringway_core_connections", &[("core", "1")], 1.0),
             ("ringway_io_driver_info", &[("reason", "io_uring is \"forbidden\"")], 1.0),
             ("ringway_config_hash_info", &[("hash", "abc")], 1.0),
             ("ringway_config_last_reload_successful", &[], 1.0),
             ("ringway_config_broken_policies", &[], 1.0),
             ("ringway_live_snapshots", &[], 1.0),
-            ("ringway_log_dropped_total", &[], 7.0),
+            ("ringway_log_dropped_total", &[("sink", "access_log")], 7.0),
+            ("ringway_log_dropped_total", &[("sink", "messages")], 2.0),
+            ("ringway_messages_failed_total", &[], 1.0),
         ] {
             assert_eq!(value(&page, name, labels), expected, "{name} {labels:?}");
         }
@@ -382,8 +464,8 @@ mod tests {
         let cores = [CoreTelemetry::new(0), CoreTelemetry::new(1)];
         cores.iter().for_each(|core| core.connections_accepted.increment());
         let metrics = Metrics::default();
-        metrics.render(cores.iter().map(CoreTelemetry::copy).collect(), &view(), &names(), 0);
-        let page = parse(&metrics.render(vec![cores[0].copy()], &view(), &names(), 0));
+        metrics.render(cores.iter().map(CoreTelemetry::copy).collect(), &view(), &names(), Dropped::default());
+        let page = parse(&metrics.render(vec![cores[0].copy()], &view(), &names(), Dropped::default()));
         assert_eq!(value(&page, "ringway_connections_accepted_total", &[]), 2.0);
     }
 
@@ -396,7 +478,7 @@ mod tests {
         };
         let metrics = Metrics::default();
         let ratio = |at_ms, busy_ms| {
-            let page = parse(&metrics.render(copy(at_ms, busy_ms), &view(), &names(), 0));
+            let page = parse(&metrics.render(copy(at_ms, busy_ms), &view(), &names(), Dropped::default()));
             value(&page, "ringway_core_busy_ratio", &[("core", "0")])
         };
         assert_eq!(ratio(0, 500), 0.0);
@@ -408,7 +490,7 @@ mod tests {
     #[test]
     fn a_page_without_cores_is_a_page() {
         let view = Arc::into_inner(Status::new(Driver::default())).expect("held once").view();
-        parse(&Metrics::default().render(Vec::new(), &view, &names(), 0));
+        parse(&Metrics::default().render(Vec::new(), &view, &names(), Dropped::default()));
     }
 
     /// The table of the page: a row's names, and its labels.
@@ -424,7 +506,7 @@ mod tests {
 
     #[test]
     fn the_documentation_lists_the_names_that_exist() {
-        let page = Metrics::default().render(vec![CoreTelemetry::new(0).copy()], &view(), &names(), 0);
+        let page = Metrics::default().render(vec![CoreTelemetry::new(0).copy()], &view(), &names(), Dropped::default());
         let shown: BTreeSet<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert_eq!(shown, documented().into_iter().flat_map(|(names, _)| names).collect());

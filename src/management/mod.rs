@@ -9,7 +9,9 @@ pub mod exposition;
 pub mod process;
 
 pub mod endpoints;
+pub mod fetch;
 pub mod health;
+pub mod published;
 pub mod resolver;
 
 pub mod log_sink;

@@ -8,7 +8,7 @@ use std::{hint::black_box, rc::Rc};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
-use super::{Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn};
+use super::{Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Site, Turn};
 use crate::http::head::{Fields, Known};
 
 const MISSING: Answers =
@@ -48,6 +48,11 @@ impl Policy for BasicAuthentication {
     type State = State;
     type PerExchange = ();
 
+    const CATEGORY: Option<Category> = Some(Category::Security);
+    const FIELDS: &'static [Field] = &[
+        Field::new("username", "User name", "Plain text."),
+        Field::new("password", "Password", "Plain text.").sensitive(),
+    ];
     const ANSWERS: &'static [Answers] = &[MISSING, FAILED];
 
     fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {
@@ -121,7 +126,7 @@ mod tests {
         let policy = testing::compile::<BasicAuthentication>("{username: user, password: 'pass:word'}").expect("valid");
         let lines: Vec<_> = sent.iter().map(|value| ("Authorization", *value)).collect();
         let mut trial = testing::Trial::new("GET", "/", &lines);
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         match testing::answer(flow) {
             None => {

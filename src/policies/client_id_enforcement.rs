@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
 use super::{
-    Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Need, Needs, Policy, Site, Turn,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Need, Needs, Policy, Site, Turn,
     basic_authentication::sole_credentials,
     reading::{Reading, need, template},
 };
@@ -100,6 +100,27 @@ impl Policy for ClientIdEnforcement {
     type State = State;
     type PerExchange = ();
 
+    const CATEGORY: Option<Category> = Some(Category::Compliance);
+    const FIELDS: &'static [Field] = &[
+        Field::new(
+            "credentialsOriginHasHttpBasicAuthenticationHeader",
+            "Credentials origin",
+            "Where id and secret stand: `customExpression`, or `httpBasicAuthenticationHeader` for \
+             user name and password of `Authorization: Basic`.",
+        )
+        .default("customExpression"),
+        Field::new("clientIdExpression", "Client id expression", "The client's id.")
+            .default("#[attributes.headers['client_id']]")
+            .expression()
+            .when("credentialsOriginHasHttpBasicAuthenticationHeader", "customExpression"),
+        Field::new(
+            "clientSecretExpression",
+            "Client secret expression",
+            "The client's secret, often `#[attributes.headers['client_secret']]`.",
+        )
+        .expression()
+        .when("credentialsOriginHasHttpBasicAuthenticationHeader", "customExpression"),
+    ];
     const ANSWERS: &'static [Answers] = &[MISSING, INVALID, UNKNOWN];
 
     fn remarks(config: &Config) -> Vec<Fault> {
@@ -267,7 +288,7 @@ mod tests {
     fn check(config: &str, sent: &[(&str, &str)], expected: Result<(&str, Option<&str>), &str>) {
         let (policy, _) = compile(config, parties());
         let mut trial = testing::Trial::new("GET", "/", sent);
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         let reason = testing::answer(flow).map_or(Ok(()), |answer| Err(answer.reason));
         let authentication = &trial.authentication;
@@ -331,7 +352,7 @@ mod tests {
         let (policy, remarks) = compile(BOTH, Vec::new());
         assert_eq!(remarks, ["config: this API has no contract: every request is refused with 503"]);
         let mut trial = testing::Trial::new("GET", "/", &[("client_id", ""), ("client_secret", "")]);
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         assert!(matches!(flow, Flow::Respond(answer) if (answer.status, answer.reason) == (503, "contracts_missing")));
     }

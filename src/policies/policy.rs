@@ -4,11 +4,15 @@ use std::{borrow::Cow, rc::Rc, time::Duration};
 
 use serde::de::DeserializeOwned;
 
-use super::{Exchange, Needs, Piece};
+use super::{
+    Category, Exchange, Field, Needs, Piece,
+    wants::{KeySetWant, Published, Want},
+};
 use crate::config::{
     hash::Stable,
     resources::{ClientSecret, Contract, Id, Resource},
 };
+use crate::telemetry::message_log::Messages;
 
 /// One policy, in four lifetimes: as written, compiled and shared by all cores, one core's own state, and what it keeps of
 /// one exchange. A policy never waits: its functions are plain ones, and what it has to wait for it says ([`Flow::Wait`]).
@@ -20,6 +24,10 @@ pub trait Policy: Sized {
     /// From the request to its end: at most [`KEPT_BYTES_MAX`] bytes, `()` for most.
     type PerExchange: Default;
 
+    /// What it is for. One that works says so: a test asks.
+    const CATEGORY: Option<Category> = None;
+    /// What people are told of `Config`; a test compares the two.
+    const FIELDS: &'static [Field] = &[];
     /// What it may answer itself; its page lists the same.
     const ANSWERS: &'static [Answers] = &[];
 
@@ -30,6 +38,8 @@ pub trait Policy: Sized {
     /// After this nothing asks whether a value is legal. Reports every fault, not only the first.
     fn compile(config: Self::Config, site: &mut Site<'_>) -> Result<Self, ConfigError>;
     fn state(&self, core: &Core) -> Self::State;
+    /// What the policy wants ([`Site::want`]) has come, or is another now. Called for a new state too, before its first request.
+    fn publish(&self, _state: &Self::State, _published: &Published) {}
     /// What of the bodies it has to see. Bodies that no policy needs stream as if there were none.
     fn needs(&self) -> Needs {
         Needs::NONE
@@ -54,6 +64,25 @@ pub trait Policy: Sized {
     fn on_body(&self, _turn: Turn<'_, Self>, _piece: &Piece<'_>) -> Flow {
         Flow::Continue
     }
+    /// The end of the exchange, once for every policy that has run for the request: also where the client left and no answer
+    /// ever came, and there is no [`Policy::on_response`] then.
+    fn on_log(&self, _turn: Turn<'_, Self>, _exchange: &Exchange<'_>, _end: &End) {}
+}
+
+/// How an exchange has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct End {
+    /// What the client was answered, or would have been; 0 where it left before anybody knew.
+    pub status: u16,
+    /// Reason code of an answer that the gateway made, or of a failure; empty where the upstream's response passed.
+    pub reason: &'static str,
+    /// Of the bodies.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// From the end of the request's head to the last byte of the response.
+    pub total: Duration,
+    /// From the request sent to the response's head received; none where no upstream answered.
+    pub upstream: Option<Duration>,
 }
 
 /// One answer of a policy's own.
@@ -79,14 +108,22 @@ pub struct Turn<'t, P: Policy> {
 pub struct Site<'s> {
     /// The ApiInstance or the Service.
     pub owner: &'s Id,
+    policy: &'s Id,
     contracts: &'s [Resource<Contract>],
     identity: Stable,
     remarks: Vec<Fault>,
+    wants: Vec<Want>,
 }
 
 impl<'s> Site<'s> {
-    pub fn new(owner: &'s Id, contracts: &'s [Resource<Contract>]) -> Self {
-        Self { owner, contracts, identity: Stable::new(), remarks: Vec::new() }
+    pub fn new(owner: &'s Id, policy: &'s Id, contracts: &'s [Resource<Contract>]) -> Self {
+        Self { owner, policy, contracts, identity: Stable::new(), remarks: Vec::new(), wants: Vec::new() }
+    }
+
+    /// The binding's name, or the one that a policy of a list is given. A policy that reads it is another one when it changes.
+    pub fn policy(&mut self) -> &'s Id {
+        self.identity = std::mem::take(&mut self.identity).text(&self.policy.to_string());
+        self.policy
     }
 
     /// The clients that this API has. A policy that reads them is another one when they change.
@@ -105,6 +142,14 @@ impl<'s> Site<'s> {
         self.contracts.iter().filter(is_ours).map(|contract| &contract.spec)
     }
 
+    /// Has the management thread fetch something and keep it fresh; see [`Policy::publish`]. A policy that wants something else
+    /// is another one.
+    pub fn want(&mut self, want: Want) {
+        let Want::KeySet(KeySetWant { address, .. }) = &want;
+        self.identity = std::mem::take(&mut self.identity).text("key set").text(&address.to_string());
+        self.wants.push(want);
+    }
+
     /// As [`Policy::remarks`], where only the rest of the configuration tells.
     pub fn remark(&mut self, remark: Fault) {
         self.remarks.push(remark);
@@ -114,6 +159,10 @@ impl<'s> Site<'s> {
         std::mem::take(&mut self.remarks)
     }
 
+    pub fn take_wants(&mut self) -> Vec<Want> {
+        std::mem::take(&mut self.wants)
+    }
+
     /// A hash of what was handed out.
     pub fn identity(self) -> u64 {
         self.identity.finish()
@@ -121,9 +170,11 @@ impl<'s> Site<'s> {
 }
 
 /// The core that a state is made for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Core {
     pub id: usize,
+    /// Where its lines of message logging go.
+    pub messages: Rc<Messages>,
 }
 
 /// What happens next.

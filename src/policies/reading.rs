@@ -164,7 +164,7 @@ impl Context for Reading<'_, '_> {
     }
 
     fn status_code(&self) -> Option<u16> {
-        (self.side == Side::Response).then(|| self.exchange.status())
+        (self.side == Side::Response).then(|| self.exchange.status()).filter(|status| *status != 0)
     }
 
     fn client_id(&self) -> Option<&str> {

@@ -2,11 +2,57 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use super::{Body, Flow, Instance, Kept, LocalResponse, Piece, Side};
+use super::{Body, Exchange, Flow, Instance, Kept, LocalResponse, Need, Needs, Piece, Side};
+use crate::config::snapshot::BoundPolicy;
 
 /// Those that look at one body, in the order of the chains on its way.
 #[derive(Default)]
 pub struct Scans(Vec<Scan>);
+
+/// What a policy keeps of the exchange: shared with the scans of its bodies, where it has any.
+pub enum Keeps {
+    Alone(Kept),
+    Shared(Rc<RefCell<Kept>>),
+}
+
+impl Keeps {
+    pub fn begin(instance: &Instance, needs: Needs) -> Self {
+        let kept = instance.begin();
+        match needs.request == Need::Scan || needs.response == Need::Scan {
+            true => Self::Shared(Rc::new(RefCell::new(kept))),
+            false => Self::Alone(kept),
+        }
+    }
+
+    pub fn with<R>(&mut self, run: impl FnOnce(&mut Kept) -> R) -> R {
+        match self {
+            Self::Alone(kept) => run(kept),
+            Self::Shared(kept) => run(&mut kept.borrow_mut()),
+        }
+    }
+
+    /// A policy that lets the message go on looks at its body from here on, and now at what was read ahead of it. Returns what
+    /// it has decided.
+    pub fn scan(
+        &self,
+        flow: Flow,
+        side: Side,
+        bound: &BoundPolicy,
+        instance: &Rc<Instance>,
+        exchange: &Exchange<'_>,
+        scans: &mut Scans,
+    ) -> Flow {
+        match (self, &flow) {
+            (Self::Shared(kept), Flow::Continue) if bound.needs.of(side) == Need::Scan && exchange.has_body(side) => {
+                let mut scan = Scan::new(instance.clone(), kept.clone(), bound.shadow);
+                let seen = exchange.body(side).map_or(Ok(()), |body| scan.see_ahead(side, body));
+                scans.push(scan);
+                seen.map_or_else(Flow::Respond, |()| flow)
+            }
+            _ => flow,
+        }
+    }
+}
 
 /// One policy that has run for the request, and shares what it keeps of the exchange with its turns.
 pub struct Scan {
@@ -77,7 +123,10 @@ impl Scans {
 mod tests {
     use super::*;
     use crate::{
-        config::{rule::Scratch, snapshot::BoundPolicy},
+        config::{
+            rule::Scratch,
+            snapshot::{BoundPolicy, SeriesId},
+        },
         http::head::{BodyLength, Fields},
         policies::{
             Core, Wanted,
@@ -103,10 +152,11 @@ mod tests {
                 let policy = compile("test-reads", &node, "config", &mut testing::site(), &mut Vec::new());
                 let (name, reference, location) = ("reads".to_owned(), "test-reads".to_owned(), Default::default());
                 let (needs, identity) = (policy.needs(), at as u64);
-                BoundPolicy { name, reference, location, identity, policy, needs, shadow, rules: Vec::new() }
+                let (series, rules) = (SeriesId::default(), Vec::new());
+                BoundPolicy { name, reference, location, identity, series, policy, needs, shadow, rules }
             };
             let chain: Vec<BoundPolicy> = configs.iter().enumerate().map(bound).collect();
-            let instances = Instances::default().chain(&chain, &Core { id: 0 });
+            let instances = Instances::default().chain(&chain, &Core::default());
             let mut trial = Trial::new("POST", "/", &[]).answered(200, &[]);
             (trial.request.body, trial.response.body) = (BodyLength::Chunked, BodyLength::Chunked);
             Self { chain, instances, turns: Turns::default(), trial }
@@ -123,9 +173,9 @@ mod tests {
 
         fn response(&mut self) -> Result<(), String> {
             let Self { chain, instances, turns, trial } = self;
-            told(
-                trial.with(0, |exchange| chain::run_response(chain, instances, turns, exchange, &mut None, &|_, _| {})),
-            )
+            told(trial.with(0, |exchange| {
+                chain::run_response(chain, instances, turns, exchange, &mut None, &|_, _| {}, &mut Unwatched)
+            }))
         }
 
         /// Reads this ahead.

@@ -44,7 +44,7 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
         }
         Err(answer) => Err(Stop::Answered(answer.into())),
     };
-    match decided {
+    let after = match decided {
         Ok(taken) => match grpc::time_left(&workspace.request, account.age()) {
             None => forward::forward(client, wire, workspace, &serving, &mut account, taken).await,
             Some(limit) => {
@@ -61,7 +61,9 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
             account.client_left();
             After::Close
         }
-    }
+    };
+    respond::run_log_chains(client, workspace, &serving, &account);
+    after
 }
 
 /// Why a request does not go on to its upstream.
@@ -215,5 +217,6 @@ fn asked(client: &Client) -> Asked<'_> {
         peer: client.as_peer(),
         listener: client.listener.index.get(),
         certificates: client.secured.as_ref().map(|secured| secured.certificates()),
+        now: None,
     }
 }

@@ -5,13 +5,16 @@
 
 use std::{
     cell::RefCell,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use super::{
-    access_log::Lines,
     counts::{ByReason, Count, Counter, Gauge, Reasons, Row, Told},
-    histogram::Histogram,
+    histogram::{Histogram, merge_histogram},
+    lines::Lines,
+    message_log::Messages,
+    policies::{Policies, PolicyCounts},
     series,
 };
 use crate::config::snapshot::SeriesId;
@@ -19,6 +22,9 @@ use crate::http::{method::Method, quirks::Quirks};
 
 /// APIs whose histograms one step of a copy takes: about 400 KB, some tens of microseconds.
 const APIS_PER_COPY_STEP: usize = 64;
+
+/// Policies that one step takes; each has a histogram of 2 KB where it waits.
+const POLICIES_PER_COPY_STEP: usize = 128;
 
 /// Index of a status in [`StatusCounts`]: 1xx to 5xx, and what is no status (the client left before there was one).
 pub const STATUS_CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
@@ -73,6 +79,9 @@ macro_rules! counts {
             pub core: usize,
             $($($(#[$doc])* pub $field: $count,)*)*
             pub access_log: Lines,
+            pub policies: Policies,
+            /// What the message logging policies of this core write.
+            pub messages: Rc<Messages>,
             exchanges: RefCell<Exchanges>,
         }
 
@@ -83,6 +92,8 @@ macro_rules! counts {
             pub taken_at: Instant,
             $($($(#[$doc])* pub $field: <$count as Count>::Copy,)*)*
             pub exchanges: Exchanges,
+            /// By series number.
+            pub policies: Vec<PolicyCounts>,
         }
 
         impl CoreTelemetry {
@@ -91,17 +102,20 @@ macro_rules! counts {
                     core,
                     $($($field: Default::default(),)*)*
                     access_log: Lines::default(),
+                    policies: Policies::default(),
+                    messages: Rc::default(),
                     exchanges: RefCell::default(),
                 }
             }
 
-            /// Of now, with these exchanges.
+            /// Of now, with these exchanges and no policies.
             fn copy_with(&self, exchanges: Exchanges) -> CoreCopy {
                 CoreCopy {
                     core: self.core,
                     taken_at: Instant::now(),
                     $($($field: self.$field.copy(),)*)*
                     exchanges,
+                    policies: self.policies.begin_copy(),
                 }
             }
         }
@@ -111,6 +125,9 @@ macro_rules! counts {
             pub fn merge(&mut self, other: &Self) {
                 $($(<$count as Count>::merge(&mut self.$field, &other.$field);)*)*
                 self.exchanges.merge(&other.exchanges);
+                for (id, theirs) in other.policies.iter().enumerate() {
+                    slot(&mut self.policies, SeriesId(id as u32)).merge(theirs);
+                }
             }
         }
     };
@@ -191,9 +208,12 @@ counts! {
     }
     /// What should stay at nought.
     FAULTS {
-        log_dropped: Told<u64>
-            => "ringway_log_dropped_total",
-            "Access log lines dropped because a buffer was full or the file could not be written.";
+        log_dropped: ByReason
+            => "ringway_log_dropped_total" by "sink",
+            "Lines dropped because a buffer was full or could not be written, by log.";
+        messages_failed: Told<u64>
+            => "ringway_messages_failed_total",
+            "Lines of message logging left out because an expression had no value.";
         /// Tasks that panicked.
         panics: Told<u64>
             => "ringway_task_panics_total",
@@ -234,8 +254,8 @@ impl CoreTelemetry {
         copy
     }
 
-    /// Everything but the histograms, and what others tell. [`CoreTelemetry::copy_more`] adds the histograms, step by step, so
-    /// that a core can serve requests in between.
+    /// Everything but the histograms and the policies, and what others tell. [`CoreTelemetry::copy_more`] adds those, step by
+    /// step, so that a core can serve requests in between.
     pub fn begin_copy(&self) -> CoreCopy {
         let exchanges = self.exchanges.borrow();
         let mut copy = self.copy_with(Exchanges {
@@ -246,17 +266,19 @@ impl CoreTelemetry {
             reasons: exchanges.reasons.clone(),
         });
         copy.requests = exchanges.methods.iter().sum();
-        copy.log_dropped = self.access_log.dropped();
+        copy.log_dropped.add("access_log", self.access_log.dropped());
+        copy.log_dropped.add("messages", self.messages.lines.dropped());
+        copy.messages_failed = self.messages.failed.value();
         copy
     }
 
-    /// Adds the next histograms to a copy; false when there are none left.
+    /// Adds the next ones to a copy; false when there are none left.
     pub fn copy_more(&self, copy: &mut CoreCopy) -> bool {
         let mine = &self.exchanges.borrow().apis;
         let theirs = &mut copy.exchanges.apis;
         let end = mine.len().min(theirs.len() + APIS_PER_COPY_STEP);
         theirs.extend_from_slice(&mine[theirs.len()..end]);
-        end < mine.len()
+        end < mine.len() || self.policies.copy_more(&mut copy.policies, POLICIES_PER_COPY_STEP)
     }
 }
 
@@ -337,7 +359,7 @@ fn status_class(status: u16) -> usize {
 
 /// The entry of a series; the vector grows to it the first time.
 #[inline]
-fn slot<T: Clone + Default>(entries: &mut Vec<T>, series: SeriesId) -> &mut T {
+pub(super) fn slot<T: Clone + Default>(entries: &mut Vec<T>, series: SeriesId) -> &mut T {
     let index = series.0 as usize;
     if index >= entries.len() {
         entries.resize(index + 1, T::default());
@@ -357,15 +379,10 @@ fn merge_counts(mine: &mut StatusCounts, theirs: &StatusCounts) {
     }
 }
 
-fn merge_histogram(mine: &mut Option<Box<Histogram>>, theirs: &Option<Box<Histogram>>) {
-    if let Some(theirs) = theirs {
-        mine.get_or_insert_default().merge(theirs);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::histogram::Distribution;
 
     fn exchange(api: u32, status: u16, reason: &'static str) -> ExchangeRecord {
         ExchangeRecord {

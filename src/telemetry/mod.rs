@@ -8,7 +8,13 @@ pub mod series;
 pub mod histogram;
 
 pub mod core;
+pub mod cost;
 pub mod counts;
 
+pub mod lines;
+
 pub mod access_log;
+pub mod message_log;
+
 pub mod heartbeat;
+pub mod policies;

@@ -10,7 +10,7 @@ use crate::{
         node::Node,
         problem::Severity,
         settings::Settings,
-        snapshot::{BoundPolicy, ServiceLimits},
+        snapshot::{BoundPolicy, SeriesId, ServiceLimits},
         substitute,
     },
     policies::{self, Compiled, Needs, Policy, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
@@ -65,6 +65,7 @@ impl Compiler<'_> {
                 Err(reason) => chain.push(BoundPolicy {
                     name: attachment.id.name.clone(),
                     identity: Stable::new().text(name).text(&model.id.to_string()).text(&reason).finish(),
+                    series: SeriesId::default(),
                     policy: Compiled::Broken(reason),
                     needs: Needs::NONE,
                     reference: attachment.policy.value.clone(),
@@ -88,6 +89,6 @@ impl Compiler<'_> {
         }
         let config = config.ok_or_else(|| format!("{path}: an environment variable is not set"))?;
         let (Owner::Api(id) | Owner::Service(id)) = owner;
-        policies::build(&config, &path, &mut Site::new(id, self.context.contracts), self.problems)
+        policies::build(&config, &path, &mut Site::new(id, &attachment.id, self.context.contracts), self.problems)
     }
 }

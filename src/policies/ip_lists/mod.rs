@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use self::ranges::{Network, Ranges, first_address};
 use super::{
-    Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Site, Turn,
     reading::{Reading, template},
 };
 use crate::expression::{Bindings, Expression, Template};
@@ -41,6 +41,13 @@ const EXPRESSION: &str = "ipExpression";
 fn forwarded_for() -> String {
     "#[attributes.headers['x-forwarded-for']]".into()
 }
+
+const FIELDS: &[Field] = &[
+    Field::new("ips", "Addresses", "Addresses and networks."),
+    Field::new(EXPRESSION, "Source of the address", "Where the client's address stands.")
+        .default("#[attributes.headers['x-forwarded-for']]")
+        .expression(),
+];
 
 /// The list, and how the address to look up is read.
 #[derive(Debug)]
@@ -113,6 +120,8 @@ impl Policy for IpAllowlist {
     type State = Rc<LocalResponse>;
     type PerExchange = ();
 
+    const CATEGORY: Option<Category> = Some(Category::Security);
+    const FIELDS: &'static [Field] = FIELDS;
     const ANSWERS: &'static [Answers] = &[NOT_LISTED];
 
     fn remarks(config: &Config) -> Vec<Fault> {
@@ -145,6 +154,8 @@ impl Policy for IpBlocklist {
     type State = Rc<LocalResponse>;
     type PerExchange = ();
 
+    const CATEGORY: Option<Category> = Some(Category::Security);
+    const FIELDS: &'static [Field] = FIELDS;
     const ANSWERS: &'static [Answers] = &[LISTED];
 
     fn remarks(config: &Config) -> Vec<Fault> {
@@ -178,7 +189,7 @@ mod tests {
         P: Policy<State = Rc<LocalResponse>, PerExchange = ()>,
     {
         let policy = testing::compile::<P>(config).unwrap_or_else(|faults| panic!("{config}: {faults:?}"));
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         let mut trial = testing::Trial::new("GET", "/?ip=192.0.2.9", lines);
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         testing::answer(flow).map(|answer| {
@@ -229,7 +240,7 @@ mod tests {
         let policy = testing::compile::<IpBlocklist>("{ips: []}").expect("valid");
         let mut trial = testing::Trial::new("GET", "/", &[]);
         trial.request.fields.append(b"x-forwarded-for", b"192.0.2.7\xff\xfe");
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         assert!(matches!(flow, Flow::Respond(_)));
     }

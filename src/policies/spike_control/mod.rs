@@ -231,7 +231,7 @@ mod tests {
 
     /// What is decided at this time for a request that keeps `kept`, in a word.
     fn decide(policy: &SpikeControl, kept: &mut Kept, now_ns: u64) -> String {
-        match policy.decide(&policy.state(&Core { id: 0 }), kept, now_ns) {
+        match policy.decide(&policy.state(&Core { id: 0, ..Core::default() }), kept, now_ns) {
             Flow::Continue => "passes".to_owned(),
             Flow::Respond(answer) => format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body)),
             Flow::Wait(question) => format!("{question:?}"),
@@ -290,7 +290,7 @@ mod tests {
             let mut kept = Kept::default();
             decide(&policy, &mut kept, now);
             let mut trial = Trial::new("GET", "/", &[]).answered(200, &[("x-ratelimit-limit", "the upstream's")]);
-            let state = policy.state(&Core { id: 0 });
+            let state = policy.state(&Core { id: 0, ..Core::default() });
             trial.with(0, |exchange| policy.on_response(Turn { state: &state, kept: &mut kept }, exchange));
             let lines = testing::lines(&trial.response.fields);
             said.push(lines.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", "));
@@ -305,7 +305,7 @@ mod tests {
     fn nothing_is_said_unasked() {
         let policy = policy("delayAttempts: 0");
         let mut trial = Trial::new("GET", "/", &[]).answered(200, &[]);
-        let (state, mut kept) = (policy.state(&Core { id: 0 }), Kept::default());
+        let (state, mut kept) = (policy.state(&Core { id: 0, ..Core::default() }), Kept::default());
         trial.with(0, |exchange| {
             policy.on_request(Turn { state: &state, kept: &mut kept }, exchange);
             policy.on_response(Turn { state: &state, kept: &mut kept }, exchange);
