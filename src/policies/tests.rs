@@ -139,11 +139,11 @@ fn a_name_without_a_policy_refuses_its_requests() {
 fn a_bad_configuration_says_where() {
     check(
         "header-injection-flex",
-        "inboundHeaders:\n  - key: a b\n    value: v\n  - key: c\n    value: '#[nobody]'\n",
-        &["Policy 2:10 .inboundHeaders[0].key not a header name", "Policy 5:12 .inboundHeaders[1].value XX"],
+        "inboundHeaders:\n  - key: a b\n    value: v\n  - key: c\n    value: \"\\u0001\"\n",
+        &["Policy 2:10 .inboundHeaders[0].key not a header name", "Policy 5:12 .inboundHeaders[1].value not a header value"],
         Some(
             "api.spec.policies[0].config.inboundHeaders[0].key: not a header name; \
-             api.spec.policies[0].config.inboundHeaders[1].value: XX",
+             api.spec.policies[0].config.inboundHeaders[1].value: not a header value",
         ),
     );
 }
