@@ -16,6 +16,8 @@ pub struct Authority<'a> {
     /// A name, an IPv4 address or an IPv6 address in brackets.
     pub host: &'a [u8],
     pub port: Option<u16>,
+    /// It is in its one spelling: [`normalise`] would change nothing. False for IPv6 addresses, of which nobody has looked.
+    pub is_plain: bool,
 }
 
 impl<'a> Authority<'a> {
@@ -25,12 +27,17 @@ impl<'a> Authority<'a> {
             _ => bytes::find::<b':'>(text).unwrap_or(text.len()),
         };
         let (host, port) = text.split_at(host_len);
-        let port = match port {
-            [] => None,
-            [b':', digits @ ..] => Some(parse_port(digits)?),
+        let (port, port_is_plain) = match port {
+            [] => (None, true),
+            [b':', digits @ ..] => (Some(parse_port(digits)?), digits[0] != b'0'),
             _ => return None,
         };
-        is_host(host).then_some(Self { host, port })
+        let host_is_plain = bytes::all(host, bytes::PLAIN_HOST);
+        (if host_is_plain { has_labels(host) } else { is_host(host) }).then(|| Self {
+            host,
+            port,
+            is_plain: host_is_plain && port_is_plain && host.last() != Some(&b'.'),
+        })
     }
 
     /// Both name the same server, where a missing port means `default`.
@@ -49,21 +56,17 @@ fn is_host(host: &[u8]) -> bool {
     if let [b'[', address @ .., b']'] = host {
         return std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok());
     }
-    // An empty label is refused: whether it is skipped differs between resolvers. One dot at the end is the root's.
-    !host.is_empty()
-        && host.len() <= HOST_BYTES_MAX
-        && bytes::all(host, bytes::HOST)
-        && host[0] != b'.'
-        && !host.windows(2).any(|pair| pair == b"..")
+    bytes::all(host, bytes::HOST) && has_labels(host)
+}
+
+/// An empty label is refused: whether it is skipped differs between resolvers. One dot at the end is the root's.
+fn has_labels(name: &[u8]) -> bool {
+    !name.is_empty() && name.len() <= HOST_BYTES_MAX && name[0] != b'.' && !name.windows(2).any(|pair| pair == b"..")
 }
 
 /// Brings an authority to its one spelling: in lower case, without a dot at the end of its host or zeros ahead of its port,
 /// an IPv6 address as RFC 5952 wants it. Returns whether it was another.
 pub fn normalise(authority: &mut Vec<u8>) -> bool {
-    // Nearly all are in it, and cost no search for anything.
-    if bytes::all(authority, bytes::PLAIN_AUTHORITY) && ends_plainly(authority) {
-        return false;
-    }
     let upper_case = authority.iter().any(u8::is_ascii_uppercase);
     if upper_case {
         authority.make_ascii_lowercase();
@@ -88,17 +91,6 @@ pub fn normalise(authority: &mut Vec<u8>) -> bool {
         changed = true;
     }
     changed
-}
-
-/// No dot at the end of the host, and no zero ahead of the port, which has five digits at the most.
-fn ends_plainly(authority: &[u8]) -> bool {
-    let digits = authority.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    match authority[..authority.len() - digits] {
-        // An IPv4 address, or a name that ends with digits.
-        [.., last] if last != b':' => digits > 0 || last != b'.',
-        [.., host_end, b':'] => host_end != b'.' && digits > 0 && authority[authority.len() - digits] != b'0',
-        _ => digits > 0,
-    }
 }
 
 /// The host of an authority in its one spelling, as certificates name it: in lower case, without brackets, port and the dot at
@@ -139,8 +131,8 @@ mod tests {
             ("[2001:DB8::192.0.2.1]:443", "[2001:DB8::192.0.2.1]", Some(443)),
             ("a:00080", "a", Some(80)),
         ] {
-            let authority = Authority::parse(text.as_bytes());
-            assert_eq!(authority, Some(Authority { host: host.as_bytes(), port }), "{text}");
+            let authority = Authority::parse(text.as_bytes()).map(|authority| (authority.host, authority.port));
+            assert_eq!(authority, Some((host.as_bytes(), port)), "{text}");
         }
     }
 
@@ -227,6 +219,12 @@ mod tests {
             ("", "", ""),
         ] {
             let mut normal = text.as_bytes().to_vec();
+            let is_plain = Authority::parse(text.as_bytes()).is_some_and(|authority| authority.is_plain);
+            assert_eq!(
+                is_plain,
+                text == authority && text.starts_with(|first: char| first.is_alphanumeric()),
+                "{text}"
+            );
             assert_eq!(normalise(&mut normal), text != authority, "{text}");
             assert_eq!(normal, authority.as_bytes(), "{text}");
             assert!(!normalise(&mut normal), "{text}");

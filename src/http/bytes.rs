@@ -20,8 +20,8 @@ pub const FIELD_NAME: u8 = 32;
 /// What a path has in its normal form, escapes aside.
 pub const PLAIN_PATH: u8 = 64;
 
-/// What an authority has in its normal form where it is a name or an IPv4 address, with a port or without.
-pub const PLAIN_AUTHORITY: u8 = 128;
+/// What a name or an IPv4 address has in its normal form.
+pub const PLAIN_HOST: u8 = 128;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -35,7 +35,7 @@ const fn classes() -> [u8; 256] {
     add(&mut table, b"-._~!$&'()*+,;=:@/[]", PATH | PLAIN_PATH | QUERY);
     add(&mut table, b"%{}|^`\"<>", PATH | QUERY);
     add(&mut table, b"?\\", QUERY);
-    add(&mut table, b"0123456789abcdefghijklmnopqrstuvwxyz-._~:", PLAIN_AUTHORITY);
+    add(&mut table, b"0123456789abcdefghijklmnopqrstuvwxyz-._~", PLAIN_HOST);
     table
 }
 

@@ -421,6 +421,8 @@ pub struct RequestHead {
     pub query: Vec<u8>,
     /// `Host`, or the authority of an absolute-form or CONNECT target. Empty only for HTTP/1.0 without `Host`.
     pub authority: Vec<u8>,
+    /// The authority is in its one spelling; false also where nobody has looked.
+    pub authority_is_plain: bool,
     pub version: Version,
     pub fields: Fields,
     pub body: BodyLength,
@@ -458,6 +460,7 @@ impl RequestHead {
         self.path_is_plain = false;
         self.query.clear();
         self.authority.clear();
+        self.authority_is_plain = false;
         self.fields.clear();
         self.version = Version::Http11;
         self.body = BodyLength::None;

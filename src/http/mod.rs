@@ -7,5 +7,6 @@ pub mod authority;
 pub mod bytes;
 pub mod h1;
 pub mod h2;
+pub mod method;
 pub mod quirks;
 pub mod websocket;

@@ -2,17 +2,13 @@
 
 use std::fmt::{Display, Write};
 
-use crate::telemetry::histogram::{CLASSIC_NS, Histogram};
+use crate::telemetry::{
+    counts::Kind,
+    histogram::{CLASSIC_NS, Histogram},
+};
 
 /// What `Content-Type` says.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
 
 /// Label names and values.
 pub type LabelPairs<'a> = &'a [(&'a str, &'a str)];

@@ -5,20 +5,24 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
-    exposition::{Family, Kind, LabelPairs, Page},
+    exposition::{Family, LabelPairs, Page},
     process,
     status::{Reached, View},
     supervise,
 };
-use crate::config::snapshot::Snapshot;
-use crate::telemetry::{
-    core::{CoreCopy, Method, STATUS_CLASSES, StatusCounts},
-    histogram::Histogram,
-    series::{Labels, Names},
+use crate::{
+    config::snapshot::Snapshot,
+    http::method::Method,
+    telemetry::{
+        core::{CONNECTIONS, CORES, CoreCopy, FAULTS, REQUESTS, STATUS_CLASSES, StatusCounts},
+        counts::{Kind, Row, Value},
+        histogram::Histogram,
+        series::{Labels, Names},
+    },
 };
 
 /// Two scrapes closer than this share one busy ratio: a shorter time says little.
@@ -34,9 +38,8 @@ pub struct Metrics {
 #[derive(Debug)]
 struct Core {
     last: CoreCopy,
-    /// Where the time of the ratio begins.
-    since: (std::time::Instant, u64),
-    busy_ratio: f64,
+    /// Where the time of the ratio begins, and how long the core had worked by then.
+    since: (Instant, Duration),
 }
 
 impl Metrics {
@@ -48,8 +51,8 @@ impl Metrics {
             match cores.get_mut(&copy.core) {
                 Some(core) => core.update(copy),
                 None => {
-                    let since = (copy.taken_at, copy.busy_ns);
-                    cores.insert(copy.core, Core { last: copy, since, busy_ratio: 0.0 });
+                    let since = (copy.taken_at, copy.busy);
+                    cores.insert(copy.core, Core { last: copy, since });
                 }
             }
         }
@@ -58,27 +61,19 @@ impl Metrics {
         if let Some(first) = copies.next() {
             let mut sum = first.clone();
             copies.for_each(|other| sum.merge(other));
+            sum.log_dropped += log_dropped;
+            sum.panics += supervise::panics();
             latencies(&mut page, &sum, names);
             requests(&mut page, &sum, names);
-            connections(&mut page, &sum, &cores);
-            page.single(
-                Kind::Counter,
-                "ringway_log_dropped_total",
-                "Access log lines dropped because a buffer was full or the file could not be written.",
-                sum.access_log_dropped + log_dropped,
-            );
-            page.single(
-                Kind::Counter,
-                "ringway_task_panics_total",
-                "Panics; each ended one connection, or restarted one management task.",
-                sum.panics + supervise::panics(),
-            );
-            page.single(
-                Kind::Counter,
-                "ringway_io_driver_faults_total",
-                "Times the kernel refused the call by which a core waits for I/O.",
-                sum.driver_faults,
-            );
+            all_cores(&mut page, REQUESTS, &sum);
+            each_core(&mut page, CORES, &cores);
+            let help = "Client connections accepted.";
+            page.single(Kind::Counter, "ringway_connections_accepted_total", help, sum.connections_accepted);
+            all_cores(&mut page, CONNECTIONS, &sum);
+            page.family(Kind::Gauge, "ringway_upstream_pool_connections", "Upstream connections by state.")
+                .sample(&[("state", "idle")], sum.pool_idle)
+                .sample(&[("state", "active")], sum.pool_open.saturating_sub(sum.pool_idle));
+            all_cores(&mut page, FAULTS, &sum);
         }
         if let Some(running) = &view.running {
             certificates(&mut page, &running.snapshot);
@@ -92,14 +87,14 @@ impl Metrics {
 
 impl Core {
     fn update(&mut self, copy: CoreCopy) {
-        let (since, busy_ns) = self.since;
+        let (since, busy) = self.since;
         let elapsed = copy.taken_at.saturating_duration_since(since);
+        let mut busy_ratio = self.last.busy_ratio;
         if elapsed >= RATIO_AGE_MIN {
-            let busy = Duration::from_nanos(copy.busy_ns.saturating_sub(busy_ns));
-            self.busy_ratio = (busy.as_secs_f64() / elapsed.as_secs_f64()).min(1.0);
-            self.since = (copy.taken_at, copy.busy_ns);
+            busy_ratio = copy.busy.saturating_sub(busy).div_duration_f64(elapsed).min(1.0);
+            self.since = (copy.taken_at, copy.busy);
         }
-        self.last = copy;
+        self.last = CoreCopy { busy_ratio, ..copy };
     }
 }
 
@@ -123,6 +118,12 @@ fn latencies(page: &mut Page, sum: &CoreCopy, names: &Names) {
         "Time that the gateway itself added, in both directions.",
     );
     apis().for_each(|(id, api)| by_api(&mut family, names, id, api.overhead.as_deref()));
+    let mut family = page.family(
+        Kind::Histogram,
+        "ringway_policy_wait_seconds",
+        "Time that policies had requests wait, where they had.",
+    );
+    apis().for_each(|(id, api)| by_api(&mut family, names, id, api.waited.as_deref()));
 }
 
 fn by_api(family: &mut Family<'_>, names: &Names, id: usize, histogram: Option<&Histogram>) {
@@ -163,14 +164,6 @@ fn requests(page: &mut Page, sum: &CoreCopy, names: &Names) {
     for (reason, count) in exchanges.reasons.iter() {
         family.sample(&[("reason", reason)], count);
     }
-    for (name, help, value) in [
-        ("ringway_request_bytes_total", "Bytes received from clients.", exchanges.bytes_in),
-        ("ringway_response_bytes_total", "Bytes sent to clients.", exchanges.bytes_out),
-        ("ringway_upstream_retries_total", "Further tries after a failed one.", exchanges.retries),
-    ] {
-        page.single(Kind::Counter, name, help, value);
-    }
-    page.single(Kind::Gauge, "ringway_requests_in_flight", "Requests being served now.", sum.requests_open);
 }
 
 /// Status classes appear when they are first counted.
@@ -181,113 +174,30 @@ fn by_class(family: &mut Family<'_>, labels: LabelPairs<'_>, counts: &StatusCoun
     }
 }
 
-fn connections(page: &mut Page, sum: &CoreCopy, cores: &BTreeMap<usize, Core>) {
-    let mut by_core = |kind, name, help, value: &dyn Fn(&Core) -> f64| {
-        let mut family = page.family(kind, name, help);
+/// One row for all cores.
+fn all_cores(page: &mut Page, rows: &[Row], sum: &CoreCopy) {
+    for row in rows {
+        samples(&mut page.family(row.kind, row.name, row.help), row.label, &[], (row.value)(sum));
+    }
+}
+
+fn each_core(page: &mut Page, rows: &[Row], cores: &BTreeMap<usize, Core>) {
+    for row in rows {
+        let mut family = page.family(row.kind, row.name, row.help);
         for (core, state) in cores {
-            family.sample(&[("core", &core.to_string())], value(state));
-        }
-    };
-    by_core(Kind::Gauge, "ringway_core_connections", "Client connections open on a core.", &|core| {
-        core.last.connections_open as f64
-    });
-    by_core(
-        Kind::Gauge,
-        "ringway_core_busy_ratio",
-        "Share of the time since the last scrape that a core worked.",
-        &|core| core.busy_ratio,
-    );
-    by_core(Kind::Counter, "ringway_core_busy_seconds_total", "Time that a core did not wait.", &|core| {
-        Duration::from_nanos(core.last.busy_ns).as_secs_f64()
-    });
-    by_core(Kind::Counter, "ringway_core_requests_total", "Requests that a core has served.", &|core| {
-        core.last.exchanges.methods.iter().sum::<u64>() as f64
-    });
-    by_core(
-        Kind::Counter,
-        "ringway_core_connections_accepted_total",
-        "Client connections that the kernel gave to a core.",
-        &|core| core.last.connections_accepted as f64,
-    );
-    by_core(
-        Kind::Counter,
-        "ringway_core_connections_handed_over_total",
-        "Of those, connections that the core gave to a less loaded one.",
-        &|core| core.last.connections_handed_over as f64,
-    );
-    by_core(
-        Kind::Counter,
-        "ringway_core_connections_taken_over_total",
-        "Connections that a core has taken from others.",
-        &|core| core.last.connections_taken_over as f64,
-    );
-    for (name, help, value) in [
-        ("ringway_connections_accepted_total", "Client connections accepted.", sum.connections_accepted),
-        ("ringway_connections_refused_total", "Client connections closed at once by a limit.", sum.connections_refused),
-        (
-            "ringway_accept_pauses_total",
-            "Times a core left its listen queue alone: descriptors or memory had run out.",
-            sum.accept_failures,
-        ),
-        ("ringway_upstream_dials_total", "Upstream connections attempted.", sum.dials),
-        ("ringway_upstream_reuses_total", "Requests that found an idle upstream connection.", sum.reuses),
-        (
-            "ringway_upstream_next_endpoints_total",
-            "Further endpoints tried as one could not be reached.",
-            sum.next_endpoints,
-        ),
-        ("ringway_upstream_resends_total", "Requests sent again that no upstream had looked at.", sum.resends),
-    ] {
-        page.single(Kind::Counter, name, help, value);
-    }
-    for (name, help, reasons) in [
-        ("ringway_upstream_dial_failures_total", "Failed dials by reason code.", &sum.dial_failures),
-        (
-            "ringway_http2_connection_errors_total",
-            "Client connections ended for breaking HTTP/2 or using up their budget, by reason code.",
-            &sum.h2_connection_errors,
-        ),
-        (
-            "ringway_http2_stream_errors_total",
-            "Streams of clients reset before they became a request, by reason code.",
-            &sum.h2_stream_errors,
-        ),
-        (
-            "ringway_proxy_headers_refused_total",
-            "Client connections closed for want of a PROXY protocol header that counts, by reason code.",
-            &sum.proxy_headers_refused,
-        ),
-    ] {
-        let mut family = page.family(Kind::Counter, name, help);
-        for (reason, count) in reasons.iter() {
-            family.sample(&[("reason", reason)], count);
+            samples(&mut family, row.label, &[("core", &core.to_string())], (row.value)(&state.last));
         }
     }
-    let mut family = page.family(
-        Kind::Counter,
-        "ringway_upstream_quirks_total",
-        "Upstream answers that were read although they stray from the grammar of HTTP.",
-    );
-    for (kind, count) in sum.upstream_quirks.iter() {
-        family.sample(&[("kind", kind)], count);
+}
+
+fn samples(family: &mut Family<'_>, label: &str, labels: LabelPairs<'_>, value: Value<'_>) {
+    match value {
+        Value::Count(count) => drop(family.sample(labels, count)),
+        Value::Number(number) => drop(family.sample(labels, number)),
+        Value::By(reasons) => reasons.iter().for_each(|(reason, count)| {
+            family.sample(&[labels, &[(label, reason)]].concat(), count);
+        }),
     }
-    let mut family = page.family(
-        Kind::Counter,
-        "ringway_tls_handshakes_total",
-        "TLS handshakes of clients: `full`, `resumed`, or why there was none.",
-    );
-    for (result, count) in sum.tls_handshakes.iter() {
-        family.sample(&[("result", result)], count);
-    }
-    page.single(
-        Kind::Gauge,
-        "ringway_tls_handshakes_in_flight",
-        "TLS handshakes of clients that are under way or wait for their turn.",
-        sum.tls_handshakes_open,
-    );
-    page.family(Kind::Gauge, "ringway_upstream_pool_connections", "Upstream connections by state.")
-        .sample(&[("state", "idle")], sum.pool_idle)
-        .sample(&[("state", "active")], sum.pool_open.saturating_sub(sum.pool_idle));
 }
 
 /// Which certificate ends when; alarm on what is near.
@@ -383,7 +293,7 @@ pub(super) fn unix_seconds(at: SystemTime) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, sync::Arc, time::Instant};
+    use std::{collections::BTreeSet, sync::Arc};
 
     use super::*;
     use crate::{
@@ -435,6 +345,7 @@ mod tests {
                 total_ns: 400_000,
                 upstream_ns: Some(300_000),
                 overhead_ns: Some(40_000),
+                waited_ns: Some(2_000_000),
                 ..ExchangeRecord::default()
             });
         }
@@ -452,6 +363,7 @@ mod tests {
             ("http_server_request_duration_seconds_bucket", &[("api", "orders"), ("le", "0.0005")], 2.0),
             ("http_client_request_duration_seconds_bucket", &[("api", "orders"), ("le", "0.00025")], 0.0),
             ("ringway_request_overhead_seconds_count", &[("api", "orders")], 2.0),
+            ("ringway_policy_wait_seconds_bucket", &[("api", "orders"), ("le", "0.0025")], 2.0),
             ("ringway_core_connections", &[("core", "1")], 1.0),
             ("ringway_io_driver_info", &[("reason", "io_uring is \"forbidden\"")], 1.0),
             ("ringway_config_hash_info", &[("hash", "abc")], 1.0),
@@ -480,7 +392,7 @@ mod tests {
         let began = Instant::now();
         let copy = |at_ms: u64, busy_ms: u64| {
             let taken_at = began + Duration::from_millis(at_ms);
-            vec![CoreCopy { taken_at, busy_ns: busy_ms * 1_000_000, ..CoreTelemetry::new(0).copy() }]
+            vec![CoreCopy { taken_at, busy: Duration::from_millis(busy_ms), ..CoreTelemetry::new(0).copy() }]
         };
         let metrics = Metrics::default();
         let ratio = |at_ms, busy_ms| {
@@ -499,14 +411,34 @@ mod tests {
         parse(&Metrics::default().render(Vec::new(), &view, &names(), 0));
     }
 
+    /// The table of the page: a row's names, and its labels.
+    fn documented() -> Vec<(Vec<&'static str>, Vec<&'static str>)> {
+        let code_spans = |cell: &'static str| cell.split('`').skip(1).step_by(2).collect();
+        let table = include_str!("../../docs/operations/metrics.md").lines().filter(|line| line.starts_with("| `"));
+        let cells = table.map(|row| row.split('|').skip(1));
+        cells
+            .map(|mut cells| (cells.next().map(code_spans), cells.next().map(code_spans)))
+            .map(|(names, labels)| (names.unwrap_or_default(), labels.unwrap_or_default()))
+            .collect()
+    }
+
     #[test]
     fn the_documentation_lists_the_names_that_exist() {
         let page = Metrics::default().render(vec![CoreTelemetry::new(0).copy()], &view(), &names(), 0);
         let shown: BTreeSet<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        let table = include_str!("../../docs/operations/metrics.md").lines().filter(|line| line.starts_with("| `"));
-        let first_cells = table.filter_map(|row| row.split('|').nth(1));
-        let documented: BTreeSet<&str> = first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
-        assert_eq!(shown, documented);
+        assert_eq!(shown, documented().into_iter().flat_map(|(names, _)| names).collect());
+    }
+
+    #[test]
+    fn the_documentation_lists_the_labels_of_what_cores_count() {
+        let documented = documented();
+        for (rows, core) in [(REQUESTS, None), (CORES, Some("core")), (CONNECTIONS, None), (FAULTS, None)] {
+            for row in rows {
+                let labels: Vec<&str> =
+                    core.into_iter().chain(Some(row.label).filter(|label| !label.is_empty())).collect();
+                assert!(documented.contains(&(vec![row.name], labels.clone())), "{} {labels:?}", row.name);
+            }
+        }
     }
 }

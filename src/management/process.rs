@@ -2,10 +2,8 @@
 
 use std::{fs, time::SystemTime};
 
-use super::{
-    exposition::{Kind, Page},
-    metrics::unix_seconds,
-};
+use super::{exposition::Page, metrics::unix_seconds};
+use crate::telemetry::counts::Kind;
 
 /// `/proc` counts CPU time in these, on every architecture we run on (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;

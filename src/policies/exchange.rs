@@ -140,8 +140,8 @@ impl<'a> Exchange<'a> {
         self.authentication
     }
 
-    /// What was read ahead of the body, as the policy's [`Needs`](super::Needs) say. None where the message has no body, and of
-    /// the gateway's own answers.
+    /// What was read ahead of the body: at least what the policy's [`Needs`](super::Needs) say. None where the message has no
+    /// body, and of the gateway's own answers.
     pub fn body(&self, side: Side) -> Option<&Body> {
         self.bodies.filter(|_| self.has_body(side)).map(|bodies| match side {
             Side::Request => &bodies.request,

@@ -29,7 +29,7 @@ pub async fn identify(client: &Client, stream: &mut Stream) -> Arrival {
         Ok(None) => Arrival::Unnamed,
         Err(refusal) => {
             tracing::debug!("connection from {} closed: {}", client.peer, refusal.reason());
-            client.core.telemetry.proxy_header_refused(refusal.reason());
+            client.core.telemetry.proxy_headers_refused.increment(refusal.reason());
             Arrival::Refused
         }
     }

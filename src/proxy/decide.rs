@@ -185,7 +185,9 @@ fn arrive(
     if target::normalise(&request.path, request.path_is_plain, &mut workspace.path) {
         std::mem::swap(&mut request.path, &mut workspace.path);
     }
-    authority::normalise(&mut request.authority);
+    if !request.authority_is_plain {
+        authority::normalise(&mut request.authority);
+    }
     Ok(())
 }
 

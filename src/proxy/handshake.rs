@@ -67,11 +67,11 @@ pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerCon
     let inside = match deadline.guard(core.handshakes.enter(inside_max, waiting_max)).await {
         Ok(Some(inside)) => inside,
         Ok(None) => {
-            telemetry.tls_handshake_ended("limit");
+            telemetry.tls_handshakes.increment("limit");
             return None;
         }
         Err(Expired) => {
-            telemetry.tls_handshake_ended("timeout");
+            telemetry.tls_handshakes.increment("timeout");
             return None;
         }
     };
@@ -97,7 +97,7 @@ pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerCon
     drop(inside);
     let reason = match done {
         Ok(Ok((facts, certificate))) => {
-            telemetry.tls_handshake_ended(if facts.resumed { "resumed" } else { "full" });
+            telemetry.tls_handshakes.increment(if facts.resumed { "resumed" } else { "full" });
             let shown = shown.unwrap_or_default();
             return Some(Rc::new(Secured {
                 facts,
@@ -119,7 +119,7 @@ pub async fn secure(client: &Client, stream: &mut Stream, context: Arc<ServerCon
         }
         Err(Expired) => "timeout",
     };
-    telemetry.tls_handshake_ended(reason);
+    telemetry.tls_handshakes.increment(reason);
     None
 }
 

@@ -4,79 +4,21 @@
 //! nothing else. Series appear with their first exchange; a core that never served an API holds nothing for it.
 
 use std::{
-    cell::{Cell, RefCell},
-    time::Instant,
+    cell::RefCell,
+    time::{Duration, Instant},
 };
 
-use super::{access_log::Lines, histogram::Histogram, series};
+use super::{
+    access_log::Lines,
+    counts::{ByReason, Count, Counter, Gauge, Reasons, Row, Told},
+    histogram::Histogram,
+    series,
+};
 use crate::config::snapshot::SeriesId;
-use crate::http::quirks::Quirks;
+use crate::http::{method::Method, quirks::Quirks};
 
 /// APIs whose histograms one step of a copy takes: about 400 KB, some tens of microseconds.
 const APIS_PER_COPY_STEP: usize = 64;
-
-/// Methods that have a number of their own; the rest is `_OTHER`, as a client may invent any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Delete,
-    Options,
-    Patch,
-    Trace,
-    Connect,
-    #[default]
-    Other,
-}
-
-impl Method {
-    pub const ALL: [Self; 10] = [
-        Self::Get,
-        Self::Head,
-        Self::Post,
-        Self::Put,
-        Self::Delete,
-        Self::Options,
-        Self::Patch,
-        Self::Trace,
-        Self::Connect,
-        Self::Other,
-    ];
-
-    /// Methods are case-sensitive (RFC 9110 section 9.1).
-    pub fn of(method: &[u8]) -> Self {
-        match method {
-            b"GET" => Self::Get,
-            b"HEAD" => Self::Head,
-            b"POST" => Self::Post,
-            b"PUT" => Self::Put,
-            b"DELETE" => Self::Delete,
-            b"OPTIONS" => Self::Options,
-            b"PATCH" => Self::Patch,
-            b"TRACE" => Self::Trace,
-            b"CONNECT" => Self::Connect,
-            _ => Self::Other,
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Delete => "DELETE",
-            Self::Options => "OPTIONS",
-            Self::Patch => "PATCH",
-            Self::Trace => "TRACE",
-            Self::Connect => "CONNECT",
-            Self::Other => "_OTHER",
-        }
-    }
-}
 
 /// Index of a status in [`StatusCounts`]: 1xx to 5xx, and what is no status (the client left before there was one).
 pub const STATUS_CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
@@ -102,167 +44,174 @@ pub struct ExchangeRecord {
     pub upstream_ns: Option<u64>,
     /// Time that the gateway itself added, both directions.
     pub overhead_ns: Option<u64>,
+    /// Time that policies had it wait, which is no overhead.
+    pub waited_ns: Option<u64>,
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub retries: u32,
 }
 
-/// Only ever counts up.
-#[derive(Debug, Default)]
-pub struct Counter(Cell<u64>);
+/// Makes of each declaration a field of [`CoreTelemetry`] and of [`CoreCopy`], how copies add up, and where it has a name, a row
+/// of the table it stands in. Tables and their rows are in the order of the metrics page.
+macro_rules! counts {
+    ($($(#[$about:meta])* $table:ident {
+        $($(#[$doc:meta])* $field:ident: $count:ty $(=> $name:literal $(by $label:literal)?, $help:literal)?;)*
+    })*) => {
+        $($(#[$about])* pub static $table: &[Row] = &[
+            $($(Row {
+                name: $name,
+                label: concat!($($label)?),
+                help: $help,
+                kind: <$count as Count>::KIND,
+                value: |copy| <$count as Count>::show(&copy.$field),
+            },)?)*
+        ];)*
 
-impl Counter {
-    pub fn add(&self, more: u64) {
-        self.0.set(self.0.get().wrapping_add(more));
-    }
-
-    pub fn increment(&self) {
-        self.add(1);
-    }
-
-    pub fn value(&self) -> u64 {
-        self.0.get()
-    }
-}
-
-/// Goes up and down.
-#[derive(Debug, Default)]
-pub struct Gauge(Cell<u64>);
-
-impl Gauge {
-    pub fn increment(&self) {
-        self.0.set(self.0.get() + 1);
-    }
-
-    /// Stays at 0: a count that is off by one must not become the largest number there is.
-    pub fn decrement(&self) {
-        self.0.set(self.0.get().saturating_sub(1));
-    }
-
-    pub fn set(&self, value: u64) {
-        self.0.set(value);
-    }
-
-    pub fn value(&self) -> u64 {
-        self.0.get()
-    }
-}
-
-/// Counts by reason code; there are few, and only failures come here.
-#[derive(Clone, Debug, Default)]
-pub struct Reasons(Vec<(&'static str, u64)>);
-
-impl Reasons {
-    fn add(&mut self, reason: &'static str, more: u64) {
-        match self.0.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += more,
-            None => self.0.push((reason, more)),
+        /// One core's telemetry. Not `Sync`: it never leaves its thread; [`CoreCopy`] does.
+        #[derive(Debug)]
+        pub struct CoreTelemetry {
+            pub core: usize,
+            $($($(#[$doc])* pub $field: $count,)*)*
+            pub access_log: Lines,
+            exchanges: RefCell<Exchanges>,
         }
-    }
 
-    fn merge(&mut self, other: &Self) {
-        other.iter().for_each(|(reason, count)| self.add(reason, count));
-    }
+        /// What a core said about itself at one moment; several merge into one for the replica.
+        #[derive(Clone, Debug)]
+        pub struct CoreCopy {
+            pub core: usize,
+            pub taken_at: Instant,
+            $($($(#[$doc])* pub $field: <$count as Count>::Copy,)*)*
+            pub exchanges: Exchanges,
+        }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.0.iter().copied()
-    }
+        impl CoreTelemetry {
+            pub fn new(core: usize) -> Self {
+                Self {
+                    core,
+                    $($($field: Default::default(),)*)*
+                    access_log: Lines::default(),
+                    exchanges: RefCell::default(),
+                }
+            }
+
+            /// Of now, with these exchanges.
+            fn copy_with(&self, exchanges: Exchanges) -> CoreCopy {
+                CoreCopy {
+                    core: self.core,
+                    taken_at: Instant::now(),
+                    $($($field: self.$field.copy(),)*)*
+                    exchanges,
+                }
+            }
+        }
+
+        impl CoreCopy {
+            /// Adds another core's numbers; `core` and `taken_at` stay.
+            pub fn merge(&mut self, other: &Self) {
+                $($(<$count as Count>::merge(&mut self.$field, &other.$field);)*)*
+                self.exchanges.merge(&other.exchanges);
+            }
+        }
+    };
 }
 
-/// One core's telemetry. Not `Sync`: it never leaves its thread; [`CoreCopy`] does.
-#[derive(Debug)]
-pub struct CoreTelemetry {
-    pub core: usize,
-    pub connections_accepted: Counter,
-    /// Of those, given to another core; and taken from others.
-    pub connections_handed_over: Counter,
-    pub connections_taken_over: Counter,
-    /// Closed at accept because of a limit.
-    pub connections_refused: Counter,
-    /// Accepting failed: the process or the host had run out of something.
-    pub accept_failures: Counter,
-    pub connections_open: Gauge,
-    /// Exchanges between head and last byte.
-    pub requests_open: Gauge,
-    /// Upstream connections that wait for a request.
-    pub pool_idle: Gauge,
-    /// All upstream connections, the idle ones included.
-    pub pool_open: Gauge,
-    pub dials: Counter,
-    /// Requests that found an idle connection.
-    pub reuses: Counter,
-    /// Another endpoint was tried as one could not be reached.
-    pub next_endpoints: Counter,
-    /// A request was sent again that no upstream had looked at.
-    pub resends: Counter,
-    pub access_log: Lines,
-    exchanges: RefCell<Exchanges>,
-    dial_failures: RefCell<Reasons>,
-    proxy_headers_refused: RefCell<Reasons>,
-    /// TLS handshakes of clients, by how they ended.
-    tls_handshakes: RefCell<Reasons>,
-    pub tls_handshakes_open: Gauge,
-    h2_connection_errors: RefCell<Reasons>,
-    h2_stream_errors: RefCell<Reasons>,
-    upstream_quirks: RefCell<Reasons>,
+counts! {
+    /// Requests, beside those that have series.
+    REQUESTS {
+        bytes_in: Counter => "ringway_request_bytes_total", "Bytes received from clients.";
+        bytes_out: Counter => "ringway_response_bytes_total", "Bytes sent to clients.";
+        retries: Counter => "ringway_upstream_retries_total", "Further tries after a failed one.";
+        /// Exchanges between head and last byte.
+        requests_open: Gauge => "ringway_requests_in_flight", "Requests being served now.";
+    }
+    /// Shown for each core.
+    CORES {
+        connections_open: Gauge => "ringway_core_connections", "Client connections open on a core.";
+        /// Told by whoever keeps the copy before this one.
+        busy_ratio: Told<f64> => "ringway_core_busy_ratio", "Share of the time since the last scrape that a core worked.";
+        /// CPU time of the core's thread.
+        busy: Told<Duration> => "ringway_core_busy_seconds_total", "Time that a core did not wait.";
+        /// Those of all methods.
+        requests: Told<u64> => "ringway_core_requests_total", "Requests that a core has served.";
+        connections_accepted: Counter
+            => "ringway_core_connections_accepted_total", "Client connections that the kernel gave to a core.";
+        connections_handed_over: Counter
+            => "ringway_core_connections_handed_over_total",
+            "Of those, connections that the core gave to a less loaded one.";
+        connections_taken_over: Counter
+            => "ringway_core_connections_taken_over_total", "Connections that a core has taken from others.";
+    }
+    /// Connections of clients and to upstreams.
+    CONNECTIONS {
+        /// Closed at accept because of a limit.
+        connections_refused: Counter
+            => "ringway_connections_refused_total", "Client connections closed at once by a limit.";
+        /// Accepting failed: the process or the host had run out of something.
+        accept_failures: Counter
+            => "ringway_accept_pauses_total",
+            "Times a core left its listen queue alone: descriptors or memory had run out.";
+        dials: Counter => "ringway_upstream_dials_total", "Upstream connections attempted.";
+        /// Requests that found an idle connection.
+        reuses: Counter => "ringway_upstream_reuses_total", "Requests that found an idle upstream connection.";
+        /// Another endpoint was tried as one could not be reached.
+        next_endpoints: Counter
+            => "ringway_upstream_next_endpoints_total", "Further endpoints tried as one could not be reached.";
+        /// A request was sent again that no upstream had looked at.
+        resends: Counter
+            => "ringway_upstream_resends_total", "Requests sent again that no upstream had looked at.";
+        dial_failures: ByReason
+            => "ringway_upstream_dial_failures_total" by "reason", "Failed dials by reason code.";
+        /// A client's HTTP/2 connection was ended, as it broke the protocol or used up its budget.
+        h2_connection_errors: ByReason
+            => "ringway_http2_connection_errors_total" by "reason",
+            "Client connections ended for breaking HTTP/2 or using up their budget, by reason code.";
+        /// A stream was reset before it became a request.
+        h2_stream_errors: ByReason
+            => "ringway_http2_stream_errors_total" by "reason",
+            "Streams of clients reset before they became a request, by reason code.";
+        /// A connection without a PROXY protocol header that counts.
+        proxy_headers_refused: ByReason
+            => "ringway_proxy_headers_refused_total" by "reason",
+            "Client connections closed for want of a PROXY protocol header that counts, by reason code.";
+        upstream_quirks: ByReason
+            => "ringway_upstream_quirks_total" by "kind",
+            "Upstream answers that were read although they stray from the grammar of HTTP.";
+        /// `full`, `resumed`, or why there was none.
+        tls_handshakes: ByReason
+            => "ringway_tls_handshakes_total" by "result",
+            "TLS handshakes of clients: `full`, `resumed`, or why there was none.";
+        tls_handshakes_open: Gauge
+            => "ringway_tls_handshakes_in_flight",
+            "TLS handshakes of clients that are under way or wait for their turn.";
+        /// Upstream connections that wait for a request.
+        pool_idle: Gauge;
+        /// All upstream connections, the idle ones included.
+        pool_open: Gauge;
+    }
+    /// What should stay at nought.
+    FAULTS {
+        log_dropped: Told<u64>
+            => "ringway_log_dropped_total",
+            "Access log lines dropped because a buffer was full or the file could not be written.";
+        /// Tasks that panicked.
+        panics: Told<u64>
+            => "ringway_task_panics_total",
+            "Panics; each ended one connection, or restarted one management task.";
+        /// Refusals of the driver's call.
+        driver_faults: Told<u64>
+            => "ringway_io_driver_faults_total",
+            "Times the kernel refused the call by which a core waits for I/O.";
+    }
 }
 
 impl CoreTelemetry {
-    pub fn new(core: usize) -> Self {
-        Self {
-            core,
-            connections_accepted: Counter::default(),
-            connections_handed_over: Counter::default(),
-            connections_taken_over: Counter::default(),
-            connections_refused: Counter::default(),
-            accept_failures: Counter::default(),
-            connections_open: Gauge::default(),
-            requests_open: Gauge::default(),
-            pool_idle: Gauge::default(),
-            pool_open: Gauge::default(),
-            dials: Counter::default(),
-            reuses: Counter::default(),
-            next_endpoints: Counter::default(),
-            resends: Counter::default(),
-            access_log: Lines::default(),
-            exchanges: RefCell::default(),
-            dial_failures: RefCell::default(),
-            proxy_headers_refused: RefCell::default(),
-            tls_handshakes: RefCell::default(),
-            tls_handshakes_open: Gauge::default(),
-            h2_connection_errors: RefCell::default(),
-            h2_stream_errors: RefCell::default(),
-            upstream_quirks: RefCell::default(),
-        }
-    }
-
     /// Accounts one exchange.
     pub fn record(&self, exchange: &ExchangeRecord) {
         self.exchanges.borrow_mut().record(exchange);
-    }
-
-    pub fn dial_failed(&self, reason: &'static str) {
-        self.dial_failures.borrow_mut().add(reason, 1);
-    }
-
-    /// A connection without a PROXY protocol header that counts.
-    pub fn proxy_header_refused(&self, reason: &'static str) {
-        self.proxy_headers_refused.borrow_mut().add(reason, 1);
-    }
-
-    /// `full`, `resumed`, or why there was none.
-    pub fn tls_handshake_ended(&self, result: &'static str) {
-        self.tls_handshakes.borrow_mut().add(result, 1);
-    }
-
-    /// A client's HTTP/2 connection was ended, as it broke the protocol or used up its budget.
-    pub fn h2_connection_failed(&self, reason: &'static str) {
-        self.h2_connection_errors.borrow_mut().add(reason, 1);
-    }
-
-    /// A stream was reset before it became a request.
-    pub fn h2_stream_failed(&self, reason: &'static str) {
-        self.h2_stream_errors.borrow_mut().add(reason, 1);
+        self.bytes_in.add(exchange.bytes_in);
+        self.bytes_out.add(exchange.bytes_out);
+        self.retries.add(exchange.retries.into());
     }
 
     /// An upstream's answer was read although it strays from the grammar.
@@ -275,8 +224,7 @@ impl CoreTelemetry {
 
     #[cold]
     fn count_quirks(&self, quirks: Quirks) {
-        let mut counts = self.upstream_quirks.borrow_mut();
-        quirks.iter().for_each(|quirk| counts.add(quirk.as_str(), 1));
+        quirks.iter().for_each(|quirk| self.upstream_quirks.increment(quirk.as_str()));
     }
 
     /// All at once, for cores with few APIs and for tests.
@@ -286,45 +234,20 @@ impl CoreTelemetry {
         copy
     }
 
-    /// Everything but the histograms. [`CoreTelemetry::copy_more`] adds those, step by step, so that a core can serve
-    /// requests in between.
+    /// Everything but the histograms, and what others tell. [`CoreTelemetry::copy_more`] adds the histograms, step by step, so
+    /// that a core can serve requests in between.
     pub fn begin_copy(&self) -> CoreCopy {
         let exchanges = self.exchanges.borrow();
-        CoreCopy {
-            core: self.core,
-            taken_at: Instant::now(),
-            connections_accepted: self.connections_accepted.value(),
-            connections_handed_over: self.connections_handed_over.value(),
-            connections_taken_over: self.connections_taken_over.value(),
-            connections_refused: self.connections_refused.value(),
-            accept_failures: self.accept_failures.value(),
-            connections_open: self.connections_open.value(),
-            requests_open: self.requests_open.value(),
-            pool_idle: self.pool_idle.value(),
-            pool_open: self.pool_open.value(),
-            dials: self.dials.value(),
-            reuses: self.reuses.value(),
-            next_endpoints: self.next_endpoints.value(),
-            resends: self.resends.value(),
-            panics: 0,
-            driver_faults: 0,
-            busy_ns: 0,
-            access_log_dropped: self.access_log.dropped(),
-            dial_failures: self.dial_failures.borrow().clone(),
-            proxy_headers_refused: self.proxy_headers_refused.borrow().clone(),
-            tls_handshakes: self.tls_handshakes.borrow().clone(),
-            tls_handshakes_open: self.tls_handshakes_open.value(),
-            h2_connection_errors: self.h2_connection_errors.borrow().clone(),
-            h2_stream_errors: self.h2_stream_errors.borrow().clone(),
-            upstream_quirks: self.upstream_quirks.borrow().clone(),
-            exchanges: Exchanges {
-                apis: Vec::with_capacity(exchanges.apis.len()),
-                routes: exchanges.routes.clone(),
-                upstreams: exchanges.upstreams.clone(),
-                reasons: exchanges.reasons.clone(),
-                ..*exchanges
-            },
-        }
+        let mut copy = self.copy_with(Exchanges {
+            apis: Vec::with_capacity(exchanges.apis.len()),
+            routes: exchanges.routes.clone(),
+            upstreams: exchanges.upstreams.clone(),
+            methods: exchanges.methods,
+            reasons: exchanges.reasons.clone(),
+        });
+        copy.requests = exchanges.methods.iter().sum();
+        copy.log_dropped = self.access_log.dropped();
+        copy
     }
 
     /// Adds the next histograms to a copy; false when there are none left.
@@ -345,6 +268,7 @@ pub struct ApiCounts {
     pub total: Option<Box<Histogram>>,
     pub upstream: Option<Box<Histogram>>,
     pub overhead: Option<Box<Histogram>>,
+    pub waited: Option<Box<Histogram>>,
 }
 
 /// Everything [`CoreTelemetry::record`] writes, by series number.
@@ -355,9 +279,6 @@ pub struct Exchanges {
     pub upstreams: Vec<StatusCounts>,
     pub methods: [u64; Method::ALL.len()],
     pub reasons: Reasons,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    pub retries: u64,
 }
 
 impl Exchanges {
@@ -378,13 +299,13 @@ impl Exchanges {
         if let Some(duration) = exchange.overhead_ns {
             api.overhead.get_or_insert_default().record(duration);
         }
+        if let Some(duration) = exchange.waited_ns {
+            api.waited.get_or_insert_default().record(duration);
+        }
         self.methods[exchange.method as usize] += 1;
         if !exchange.reason.is_empty() {
             self.reasons.add(exchange.reason, 1);
         }
-        self.bytes_in = self.bytes_in.wrapping_add(exchange.bytes_in);
-        self.bytes_out = self.bytes_out.wrapping_add(exchange.bytes_out);
-        self.retries += u64::from(exchange.retries);
     }
 
     fn merge(&mut self, other: &Self) {
@@ -394,6 +315,7 @@ impl Exchanges {
             merge_histogram(&mut mine.total, &theirs.total);
             merge_histogram(&mut mine.upstream, &theirs.upstream);
             merge_histogram(&mut mine.overhead, &theirs.overhead);
+            merge_histogram(&mut mine.waited, &theirs.waited);
         }
         merge_series(&mut self.routes, &other.routes);
         merge_series(&mut self.upstreams, &other.upstreams);
@@ -401,73 +323,6 @@ impl Exchanges {
             *mine += theirs;
         }
         self.reasons.merge(&other.reasons);
-        self.bytes_in = self.bytes_in.wrapping_add(other.bytes_in);
-        self.bytes_out = self.bytes_out.wrapping_add(other.bytes_out);
-        self.retries += other.retries;
-    }
-}
-
-/// What a core said about itself at one moment; several merge into one for the replica.
-#[derive(Clone, Debug)]
-pub struct CoreCopy {
-    pub core: usize,
-    pub taken_at: Instant,
-    pub connections_accepted: u64,
-    pub connections_handed_over: u64,
-    pub connections_taken_over: u64,
-    pub connections_refused: u64,
-    pub accept_failures: u64,
-    pub connections_open: u64,
-    pub requests_open: u64,
-    pub pool_idle: u64,
-    pub pool_open: u64,
-    pub dials: u64,
-    pub reuses: u64,
-    pub next_endpoints: u64,
-    pub resends: u64,
-    /// Tasks that panicked, refusals of the driver's call, and CPU time: the core's thread knows them, and adds them.
-    pub panics: u64,
-    pub driver_faults: u64,
-    pub busy_ns: u64,
-    pub access_log_dropped: u64,
-    pub dial_failures: Reasons,
-    pub proxy_headers_refused: Reasons,
-    pub tls_handshakes: Reasons,
-    pub tls_handshakes_open: u64,
-    pub h2_connection_errors: Reasons,
-    pub h2_stream_errors: Reasons,
-    pub upstream_quirks: Reasons,
-    pub exchanges: Exchanges,
-}
-
-impl CoreCopy {
-    /// Adds another core's numbers; `core` and `taken_at` stay.
-    pub fn merge(&mut self, other: &Self) {
-        self.connections_accepted += other.connections_accepted;
-        self.connections_handed_over += other.connections_handed_over;
-        self.connections_taken_over += other.connections_taken_over;
-        self.connections_refused += other.connections_refused;
-        self.accept_failures += other.accept_failures;
-        self.connections_open += other.connections_open;
-        self.requests_open += other.requests_open;
-        self.pool_idle += other.pool_idle;
-        self.pool_open += other.pool_open;
-        self.dials += other.dials;
-        self.reuses += other.reuses;
-        self.next_endpoints += other.next_endpoints;
-        self.resends += other.resends;
-        self.panics += other.panics;
-        self.driver_faults += other.driver_faults;
-        self.busy_ns += other.busy_ns;
-        self.access_log_dropped += other.access_log_dropped;
-        self.dial_failures.merge(&other.dial_failures);
-        self.proxy_headers_refused.merge(&other.proxy_headers_refused);
-        self.tls_handshakes.merge(&other.tls_handshakes);
-        self.tls_handshakes_open += other.tls_handshakes_open;
-        self.h2_connection_errors.merge(&other.h2_connection_errors);
-        self.h2_stream_errors.merge(&other.h2_stream_errors);
-        self.upstream_quirks.merge(&other.upstream_quirks);
-        self.exchanges.merge(&other.exchanges);
     }
 }
 
@@ -523,6 +378,7 @@ mod tests {
             total_ns: 100_000,
             upstream_ns: reason.is_empty().then_some(80_000),
             overhead_ns: None,
+            waited_ns: (status == 503).then_some(1_000_000),
             bytes_in: 10,
             bytes_out: 20,
             retries: 1,
@@ -545,6 +401,7 @@ mod tests {
         let latencies = &copy.apis[3];
         assert_eq!(latencies.total.as_ref().map(|histogram| histogram.count()), Some(2));
         assert_eq!(latencies.upstream.as_ref().map(|histogram| histogram.count()), Some(1));
+        assert_eq!(latencies.waited.as_ref().map(|histogram| histogram.count()), Some(1));
         assert!(latencies.overhead.is_none(), "allocated on first use");
     }
 
@@ -554,7 +411,7 @@ mod tests {
         one.record(&exchange(2, 200, ""));
         two.record(&exchange(2, 301, ""));
         two.record(&exchange(5, 500, "upstream_reset"));
-        two.dial_failed("refused");
+        two.dial_failures.increment("refused");
         two.connections_open.increment();
         let mut sum = one.copy();
         sum.merge(&two.copy());
@@ -562,7 +419,7 @@ mod tests {
         assert_eq!(sum.exchanges.apis[2].total.as_ref().map(|histogram| histogram.count()), Some(2));
         assert_eq!(sum.exchanges.reasons.iter().collect::<Vec<_>>(), [("upstream_reset", 1)]);
         assert_eq!(sum.dial_failures.iter().collect::<Vec<_>>(), [("refused", 1)]);
-        assert_eq!((sum.connections_open, sum.exchanges.bytes_out, sum.exchanges.retries), (1, 60, 3));
+        assert_eq!((sum.connections_open, sum.bytes_out, sum.retries), (1, 60, 3));
     }
 
     #[test]
@@ -585,12 +442,5 @@ mod tests {
             [0, 99, 100, 204, 599, 600, 999].map(|status| STATUS_CLASSES[status_class(status)]),
             ["none", "none", "1xx", "2xx", "5xx", "5xx", "5xx"]
         );
-    }
-
-    #[test]
-    fn a_gauge_does_not_go_below_nothing() {
-        let gauge = Gauge::default();
-        gauge.decrement();
-        assert_eq!(gauge.value(), 0);
     }
 }

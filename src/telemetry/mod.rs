@@ -8,6 +8,7 @@ pub mod series;
 pub mod histogram;
 
 pub mod core;
+pub mod counts;
 
 pub mod access_log;
 pub mod heartbeat;

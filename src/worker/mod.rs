@@ -261,7 +261,7 @@ async fn copy(core: Rc<Core>, reply: oneshot::Sender<CoreCopy>) {
     let mut copy = core.telemetry.begin_copy();
     copy.panics = task::panics();
     copy.driver_faults = faults::count();
-    copy.busy_ns = thread_cpu().as_nanos() as u64;
+    copy.busy = thread_cpu();
     while core.telemetry.copy_more(&mut copy) {
         task::sleep(COPY_PAUSE).await;
     }

@@ -381,6 +381,7 @@ fn read_authority(
     };
     if !has_authority {
         let host = host.filter(|_| !is_tunnel).ok_or(Verdict::Malformed("missing_host"))?;
+        request.authority_is_plain = named.is_some_and(|named| named.is_plain);
         request.authority.extend_from_slice(host);
         return Ok(());
     }
@@ -390,11 +391,11 @@ fn read_authority(
         false if is_https => 443,
         false => 80,
     };
-    if named.is_none_or(|named| target.agrees_with(&named, default)) {
-        Ok(())
-    } else {
-        Err(Verdict::Malformed("host_mismatch"))
+    if named.is_some_and(|named| !target.agrees_with(&named, default)) {
+        return Err(Verdict::Malformed("host_mismatch"));
     }
+    request.authority_is_plain = target.is_plain;
+    Ok(())
 }
 
 /// `:path` as it came lies in `path`: its query goes where it belongs.

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub async fn serve(client: &Client, stream: &mut Stream) -> End {
     let end = streams(client, stream).await;
     if let End::Refused(error) = &end {
-        client.core.telemetry.h2_connection_failed(error.reason);
+        client.core.telemetry.h2_connection_errors.increment(error.reason);
     }
     end
 }
@@ -38,7 +38,7 @@ async fn streams(client: &Client, stream: &mut Stream) -> End {
         Event::Refuse { stream, status, reason } => {
             begin(link, client, stream, Some(reject::refused_head(status, reason)))
         }
-        Event::Rejected { reason, .. } => client.core.telemetry.h2_stream_failed(reason),
+        Event::Rejected { reason, .. } => client.core.telemetry.h2_stream_errors.increment(reason),
         _ => {}
     };
     let Stream { receiver, sender } = stream;

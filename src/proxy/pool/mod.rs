@@ -430,7 +430,7 @@ impl Upstream {
         if let Some(dialling) = dialling {
             dialling.ended(true);
         }
-        self.telemetry.dial_failed(failed.reason());
+        self.telemetry.dial_failures.increment(failed.reason());
         Err(failed)
     }
 

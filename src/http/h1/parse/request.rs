@@ -282,6 +282,7 @@ fn read_host(scheme: Scheme, head: &mut RequestHead) -> Result<(), RequestError>
     }
     let named = Authority::parse(host).ok_or(RequestError::BadHost)?;
     let Some(target) = Authority::parse(&head.authority) else {
+        head.authority_is_plain = named.is_plain;
         head.authority.extend_from_slice(host);
         return Ok(());
     };
