@@ -5,16 +5,7 @@ mod options;
 pub use options::{LogFormat, RunOptions, Threads};
 
 use std::{
-    collections::BTreeMap,
-    future::Future,
-    net::SocketAddr,
-    path::PathBuf,
-    pin::Pin,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::BTreeMap, future::Future, net::SocketAddr, path::PathBuf, pin::Pin, process::ExitCode, sync::Arc,
     time::Duration,
 };
 
@@ -37,7 +28,7 @@ use crate::{
     management::{
         admin::{self, Admin, Source},
         endpoints::Endpoints,
-        log_sink::LogSink,
+        log_sink::{Dropped, DroppedCounts, LogSinks},
         published::Publisher,
         resolver::SystemResolver,
         service_manager,
@@ -49,7 +40,7 @@ use crate::{
         listen::{self, Presence},
     },
     proxy::core::Drain,
-    telemetry::{access_log::BUFFER_BYTES_MAX, core::CoreCopy, series},
+    telemetry::{core::CoreCopy, lines::BUFFER_BYTES_MAX, series},
     worker::{
         self, Command, HandOvers, Worker, cpus,
         swap::{self, Sockets},
@@ -124,8 +115,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
-    let sink = LogSink::start();
-    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sink.dropped() };
+    let sinks = LogSinks::start();
+    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped() };
     let admin = Admin::new(status.clone(), Arc::new(scrapes));
     {
         let admin = admin.clone();
@@ -161,7 +152,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         status,
         endpoints,
         publisher,
-        sink,
+        sinks,
         admin,
         probes: None,
         files,
@@ -266,7 +257,7 @@ struct Gateway {
     status: Arc<Status>,
     endpoints: Endpoints,
     publisher: Publisher,
-    sink: LogSink,
+    sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
     probes: Option<(u16, JoinHandle<()>)>,
@@ -365,7 +356,7 @@ impl Gateway {
 
         let settings = &snapshot.settings;
         if let Some(log) = &settings.access_log {
-            self.sink.configure(log);
+            self.sinks.access_log.configure(log);
         }
         self.drain = (settings.timeouts.drain_delay, settings.timeouts.drain);
         self.serve_probes(settings).await;
@@ -415,8 +406,9 @@ impl Gateway {
         let mut most = 0;
         for lines in asked {
             if let Ok(Ok(lines)) = timeout_at(until, lines).await {
-                most = most.max(lines.len());
-                self.sink.write(lines);
+                most = most.max(lines.access_log.len()).max(lines.messages.len());
+                self.sinks.access_log.write(lines.access_log);
+                self.sinks.messages.write(lines.messages);
             }
         }
         most
@@ -445,8 +437,8 @@ impl Gateway {
         }
         self.fetch_lines().await;
         self.tell(|| Command::Stop);
-        if timeout(FLUSH_TIMEOUT, self.sink.finish()).await.is_err() {
-            tracing::warn!("the end of the access log could not be written in {FLUSH_TIMEOUT:?}");
+        if timeout(FLUSH_TIMEOUT, self.sinks.finish()).await.is_err() {
+            tracing::warn!("the end of the logs could not be written in {FLUSH_TIMEOUT:?}");
         }
         match ending {
             Ending::Signal(_) => ExitCode::SUCCESS,
@@ -533,8 +525,8 @@ impl Signals {
 /// Where scrapes come from: a copy of every core's counters.
 struct Scrapes {
     workers: Arc<Vec<Worker>>,
-    /// Access log lines lost on this thread.
-    log_dropped: Arc<AtomicU64>,
+    /// Lines of logs lost on this thread.
+    log_dropped: DroppedCounts,
 }
 
 impl Source for Scrapes {
@@ -556,7 +548,7 @@ impl Source for Scrapes {
         })
     }
 
-    fn log_dropped(&self) -> u64 {
-        self.log_dropped.load(Ordering::Relaxed)
+    fn log_dropped(&self) -> Dropped {
+        self.log_dropped.now()
     }
 }

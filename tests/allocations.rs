@@ -18,8 +18,8 @@ use ringway::{
     },
     http::head::{Fields, RequestHead, ResponseHead},
     policies::{
-        At, Authentication, Core, Exchange, Peer, Timeouts,
-        chain::{Instances, Next, Turns, Watcher, run_request, run_response},
+        At, Authentication, Core, End, Exchange, Peer, Timeouts,
+        chain::{Instances, Next, Turns, Watcher, run_log, run_request, run_response},
     },
     telemetry::policies::{Decision, Policies},
 };
@@ -143,6 +143,19 @@ const PASSING: &[Passing] = &[
         ..NOTHING
     },
     Passing {
+        name: "lines of message logging",
+        policies: "[{policyRef: {name: message-logging-flex}, config: {loggingConfiguration: [
+            {itemName: a, itemData: {level: INFO, firstSection: true, conditional: \"#[attributes.headers['x-probe'] == null]\",
+             message: \"#[attributes.method ++ ' ' ++ attributes.requestPath ++ ' ' ++ attributes.headers['x-from']]\"}},
+            {itemName: b, itemData: {level: WARN, secondSection: true, category: org.example,
+             message: \"#['was ' ++ attributes.statusCode ++ ' for ' ++ vars.reqId ++ ' of ' ++ vars.apiName]\"}}]}}]",
+        outbound: "[{policyRef: {name: message-logging-outbound-flex}, config: {loggingConfiguration: [
+            {itemName: a, itemData: {level: INFO, firstSection: true, secondSection: true, message: literal}},
+            {itemName: b, itemData: {level: INFO, secondSection: true, message: '#[attributes.statusCode]'}}]}}]",
+        sent: &[("x-from", "here"), ("x-request-id", "0f6f4ad2-7b6e-4d0c-9c43-1f2a5a0a6f35")],
+        ..NOTHING
+    },
+    Passing {
         name: "a policy in shadow that would refuse",
         policies: "[{policyRef: {name: http-basic-authentication-flex}, config: {username: u, password: p},
             ringway: {mode: shadow}}]",
@@ -182,7 +195,7 @@ fn what_passes_allocates_nothing() {
         let snapshot = snapshot.unwrap_or_else(|problems| panic!("{}: {problems:#?}", passing.name));
         let (api, service) = (&snapshot.apis[0], &snapshot.services[0]);
         let mut instances = Instances::default();
-        let core = Core { id: 0 };
+        let core = Core::default();
         let chains = [&api.policies, &service.policies].map(|chain| (chain, instances.chain(chain, &core)));
         let mut scratch = Scratch::new(snapshot.patterns);
         let mut counting = Counting::default();
@@ -218,9 +231,14 @@ fn what_passes_allocates_nothing() {
                         run_response(chain, instances, turns, &mut exchange, &mut None, &|_, _| {}, &mut counting);
                     assert!(matches!(answered, Next::Done), "{}", passing.name);
                 }
+                for ((chain, instances), turns) in chains.iter().zip(&mut turns).rev() {
+                    run_log(chain, instances, turns, &mut exchange, &End::default());
+                }
             })
         };
         pass();
+        // As management fetches what a core has logged.
+        core.messages.lines.drain();
         assert_eq!(pass().0, passing.allocations, "{}", passing.name);
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use allocations::counted;
 use ringway::{
-    expression::{Bindings, Context, Datum, Expression, Format, Payload, Value, join},
+    expression::{Bindings, Budget, Context, Datum, Expression, Format, Payload, Value, join},
     http::head::Fields,
 };
 
@@ -76,5 +76,15 @@ fn only_new_strings_are_allocated() {
         let (counted, value) = counted(|| expression.evaluate(&exchange).expect(text));
         assert!(!value.is_null(), "{text} is null");
         assert_eq!(counted, allocations, "{text}");
+    }
+    // Of a text that goes out in pieces not even that.
+    for text in ["'was ' ++ attributes.statusCode ++ ' for ' ++ attributes.requestPath", "attributes.statusCode", "'a'"]
+    {
+        let expression = Expression::compile(text, &bindings).expect(text);
+        let mut bytes = 0;
+        let mut write = |piece: &str| bytes += piece.len();
+        let written = counted(|| expression.write_line(&exchange, &mut Budget::default(), &mut write).expect(text));
+        assert_eq!(written.0, 0, "{text}");
+        assert!(bytes > 0, "{text}");
     }
 }

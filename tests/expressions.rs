@@ -598,6 +598,33 @@ fn results_become_text_and_conditions() {
 }
 
 #[test]
+fn lines_are_written_in_pieces_as_they_would_be_whole() {
+    let input = Input::parse(INPUT);
+    let pieces = |text: &str| {
+        let expression = Expression::compile(text, &input.bindings()).expect(text);
+        let mut pieces = Vec::new();
+        let written = expression.write_line(&input, &mut Budget::default(), &mut |piece| pieces.push(piece.to_owned()));
+        written.map(|()| pieces).map_err(|error| error.to_string())
+    };
+    for (text, expected) in [
+        ("attributes.method", &["GET"][..]),
+        ("attributes.method ++ ' ' ++ 1.50 ++ true", &["GET", " ", "1.50", "true"]),
+        ("sizeOf('four') ++ '!'", &["4", "!"]),
+        ("sizeOf('four')", &["4"]),
+        ("attributes.headers", &[r#"{"x-a":"text, more"}"#]),
+        ("[1] ++ ['a']", &[r#"[1,"a"]"#]),
+        ("null", &["null"]),
+        ("if (true) 'a' ++ 'b' else 'c'", &["ab"]),
+    ] {
+        assert_eq!(pieces(text).expect(text), expected, "{text}");
+    }
+    assert_eq!(pieces("'a' ++ null"), Err("`++` cannot take null, at byte 8".to_owned()));
+    let expression = Expression::compile("'four' ++ 'more'", &input.bindings()).expect("valid");
+    let written = expression.write_line(&input, &mut Budget::new(100, 6), &mut |_| {});
+    assert!(written.is_err(), "pieces are paid for as one text would be");
+}
+
+#[test]
 fn templates_tell_expressions_from_text() {
     let bindings = Input::parse(INPUT).bindings();
     let literal =

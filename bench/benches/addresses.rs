@@ -77,7 +77,7 @@ fn policy(criterion: &mut Criterion) {
          {{name: ip-blocklist-flex}}\n      config:\n        ips:\n{entries}"
     ));
     let api = &*snapshot.apis[0];
-    let instances = Instances::default().chain(&api.policies, &Core { id: 0 });
+    let instances = Instances::default().chain(&api.policies, &Core::default());
     let (mut turns, mut scratch) = (Turns::default(), Scratch::new(snapshot.patterns));
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
     let mut authentication = Authentication::default();

@@ -12,9 +12,10 @@ use ringway::{
     },
     http::head::{Fields, RequestHead, ResponseHead},
     policies::{
-        At, Authentication, Core, Exchange, Peer, Timeouts,
-        chain::{Instances, Next, Turns, Unwatched, run_request, run_response},
+        At, Authentication, Core, End, Exchange, Peer, Timeouts,
+        chain::{Instances, Next, Turns, Unwatched, run_log, run_request, run_response},
     },
+    telemetry::lines::BUFFER_BYTES_MAX,
 };
 
 #[global_allocator]
@@ -57,6 +58,11 @@ fn chains(criterion: &mut Criterion) {
             "[{{policyRef: {{name: header-injection-flex}}, config: {{inboundHeaders: [{{key: x-tenant, value: \"{value}\"}}], outboundHeaders: [{{key: x-served-by, value: north}}]}}}}]"
         )
     };
+    let logged = |message: &str| {
+        format!(
+            "[{{policyRef: {{name: message-logging-flex}}, config: {{loggingConfiguration: [{{itemName: a, itemData: {{level: INFO, message: \"{message}\", firstSection: true}}}}]}}}}]"
+        )
+    };
     let mut group = criterion.benchmark_group("chain");
     for (name, policies, outbound) in [
         ("ten_removals_of_nothing", format!("[{}]", [nobody; 10].join(", ")), "[]"),
@@ -64,6 +70,14 @@ fn chains(criterion: &mut Criterion) {
         ("basic_authentication", format!("[{basic}]"), "[]"),
         ("header_injection", inject("north"), "[]"),
         ("header_injection_expression", inject("#[attributes.headers['x-forwarded-for']]"), "[]"),
+        ("message_logging_text", logged("text"), "[]"),
+        (
+            "message_logging_expression",
+            logged(
+                "#[attributes.method ++ ' ' ++ attributes.requestPath ++ ' for ' ++ (authentication.clientId default 'nobody')]",
+            ),
+            "[]",
+        ),
         (
             "credential_injection",
             "[]".to_owned(),
@@ -116,18 +130,20 @@ struct OneCore<'s> {
     turns: [Turns; 2],
     scratch: Scratch,
     authentication: Authentication,
+    core: Core,
 }
 
 impl<'s> OneCore<'s> {
     fn new(snapshot: &'s Snapshot) -> Self {
-        let mut all = Instances::default();
+        let (mut all, core) = (Instances::default(), Core::default());
         let chains = [&snapshot.apis[0].policies, &snapshot.services[0].policies];
         Self {
             snapshot,
-            instances: chains.map(|chain| all.chain(chain, &Core { id: 0 })),
+            instances: chains.map(|chain| all.chain(chain, &core)),
             turns: [Turns::default(), Turns::default()],
             scratch: Scratch::new(snapshot.patterns),
             authentication: Authentication::default(),
+            core,
         }
     }
 
@@ -155,6 +171,11 @@ impl<'s> OneCore<'s> {
             [(&service.policies, &self.instances[1], of_service), (&api.policies, &self.instances[0], of_api)]
         {
             run_response(chain, instances, turns, &mut exchange, &mut None, &|_, _| {}, &mut Unwatched);
+            run_log(chain, instances, turns, &mut exchange, &End::default());
+        }
+        // As management fetches what a core has logged.
+        if self.core.messages.lines.len() > BUFFER_BYTES_MAX / 2 {
+            self.core.messages.lines.drain();
         }
     }
 }

@@ -65,7 +65,7 @@ fn published(snapshot: &Snapshot, set: &str) -> Published {
 fn measure(criterion: &mut Criterion, name: &str, (config, set, expected): (&str, &str, bool), tokens: &[String]) {
     let snapshot = snapshot(config);
     let api = snapshot.apis.first().expect("the API");
-    let instance = api.policies.first().expect("the policy").policy.instance(&Core { id: 0 });
+    let instance = api.policies.first().expect("the policy").policy.instance(&Core::default());
     instance.publish(&published(&snapshot, set));
     let mut requests: Vec<RequestHead> = tokens
         .iter()

@@ -536,7 +536,7 @@ impl Compiler<'_> {
             Owner::Service(id) => ("Service", id),
         };
         let mut identity = Stable::new().text(owner_kind).text(&owner_id.to_string()).text(&attachment.policy.value);
-        let mut site = Site::new(owner_id, self.context.contracts);
+        let mut site = Site::new(owner_id, &attachment.id, self.context.contracts);
         let config = substitute::variables(&config, &path, self.context.environment, self.problems);
         let mut policy = match (self.misfit(attachment, owner), &config) {
             (Some(reason), _) => Compiled::Broken(format!("{}: {reason}", written.path)),

@@ -109,7 +109,8 @@ fn decided(
         random.set(random.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f));
         random.get()
     };
-    let serving = Serving::apart(snapshot.clone(), &published(&snapshot, question));
+    let core = policies::Core::default();
+    let serving = Serving::apart(snapshot.clone(), &core, &published(&snapshot, question));
     let asked = Asked {
         peer: Peer {
             address: (question.client, CLIENT_PORT).into(),
@@ -124,7 +125,7 @@ fn decided(
         }),
         now: question.at,
     };
-    let mut watch = Watch::new(&snapshot, secrets, credentials);
+    let mut watch = Watch::new(&snapshot, secrets, credentials, core.messages);
     let decided = decide(&asked, &mut workspace, &serving, random, &mut watch);
     watch.finish(&workspace.request, &mut told);
     let service = watch.service.map(|index| &*snapshot.services[index]);

@@ -99,6 +99,9 @@ pub struct PolicyTurn {
     /// Whom it says the client is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
+    /// The lines that it would log of the request, without their time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -44,6 +44,14 @@ impl Secrets {
         format!("?{}", pairs.split('&').map(shown).collect::<Vec<_>>().join("&"))
     }
 
+    /// A line of message logging: it may have any value that there is, so it is hidden whole.
+    pub fn logged(self, line: &str) -> String {
+        match self {
+            Self::Hidden => REDACTED.to_owned(),
+            Self::Shown => self.text(line.as_bytes()),
+        }
+    }
+
     /// Bytes for a terminal, which obeys control characters.
     pub fn text(self, bytes: &[u8]) -> String {
         String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

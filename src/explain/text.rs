@@ -66,6 +66,7 @@ fn policy(out: &mut String, turn: &PolicyTurn) {
         below(out, &format!("the client is {client}"));
     }
     changes(out, &turn.changes);
+    turn.logs.iter().for_each(|line| below(out, &format!("would log: {line}")));
 }
 
 fn route(out: &mut String, turn: &RouteTurn) {

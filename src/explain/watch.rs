@@ -1,5 +1,7 @@
 //! Watches a decision being made, and asks of each rule why it did not hold.
 
+use std::rc::Rc;
+
 use super::{
     Secrets, lines,
     report::{ApiFound, Change, Explanation, Goal, Place, PolicyTurn, RouteTurn, Turn, changes},
@@ -14,6 +16,7 @@ use crate::{
     http::head::RequestHead,
     policies::{Authentication, Compiled, Exchange, Flow, LocalResponse, Question, chain, jwt},
     proxy::decide,
+    telemetry::message_log::Messages,
 };
 
 pub(super) struct Watch<'s> {
@@ -21,6 +24,8 @@ pub(super) struct Watch<'s> {
     secrets: Secrets,
     /// What is secret of all that has been seen.
     credentials: &'s mut Credentials,
+    /// What policies would log.
+    messages: Rc<Messages>,
     /// Room of its own: watching does not disturb what is watched.
     scratch: Scratch,
     api: Option<(usize, usize)>,
@@ -34,11 +39,17 @@ pub(super) struct Watch<'s> {
 }
 
 impl<'s> Watch<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot, secrets: Secrets, credentials: &'s mut Credentials) -> Self {
+    pub(super) fn new(
+        snapshot: &'s Snapshot,
+        secrets: Secrets,
+        credentials: &'s mut Credentials,
+        messages: Rc<Messages>,
+    ) -> Self {
         Self {
             snapshot,
             secrets,
             credentials,
+            messages,
             scratch: Scratch::new(snapshot.patterns),
             api: None,
             route: None,
@@ -168,6 +179,14 @@ impl<'s> Watch<'s> {
         }
     }
 
+    /// What the policy that has had its turn has written, which is gone then.
+    fn logged(&self) -> Vec<String> {
+        let lines = self.messages.lines.drain();
+        let lines = String::from_utf8_lossy(&lines);
+        // The time comes first, and is the only thing that is another one each time.
+        lines.lines().map(|line| self.secrets.logged(line.split_once(' ').map_or(line, |(_, rest)| rest))).collect()
+    }
+
     fn turns(&mut self, exchange: &Exchange<'_>) -> &mut Vec<PolicyTurn> {
         if exchange.at.service.is_some() { &mut self.outbound } else { &mut self.inbound }
     }
@@ -197,8 +216,10 @@ impl chain::Watcher for Watch<'_> {
             |name: &[u8]| injects && changed.iter().any(|one| one.name.as_bytes().eq_ignore_ascii_case(name));
         let now = lines(exchange.request_fields());
         self.credentials.learn(now.iter().filter(|(name, _)| Secrets::Hidden.hides_name(name) || is_injected(name)));
+        let logs = self.logged();
         let Some(turn) = self.turns(exchange).last_mut() else { return };
         (turn.changes, turn.client) = (changed, client);
+        turn.logs.extend(logs);
         match flow {
             Flow::Continue => {}
             Flow::Wait(question) => turn.why = format!("{}; would wait {}", turn.why, waits_for(question)),
@@ -269,6 +290,7 @@ fn turn_of(bound: &BoundPolicy, what: Turn, why: String) -> PolicyTurn {
         why,
         changes: Vec::new(),
         client: None,
+        logs: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Recursion is as deep as the tree, and trees have a bound; every loop over what a client sent pays from the budget.
 
-use std::{borrow::Cow, cmp::Ordering};
+use std::{borrow::Cow, cmp::Ordering, fmt};
 
 use super::{
     EvaluationError, Fault,
@@ -73,6 +73,27 @@ impl<'a> Evaluator<'a, '_> {
                 if self.condition(condition, *at, "`if`")? { self.value(then)? } else { self.value(otherwise)? }
             }
         })
+    }
+
+    /// The value as a log shows it, in pieces: what `++` joins is nowhere put together. After an error it is not whole.
+    pub(super) fn write(&mut self, node: &'a Node, write: &mut dyn FnMut(&str)) -> Outcome<()> {
+        let value = match node {
+            Node::Join(operands) => {
+                self.budget.step(At::NOWHERE)?;
+                match self.join_into(operands, write)? {
+                    Some(items) => Value::List(List::Items(items)),
+                    None => return Ok(()),
+                }
+            }
+            _ => self.value(node)?,
+        };
+        match value {
+            number @ Value::Number(_, None) => self.add_text(write, number, At::NOWHERE),
+            other => {
+                write(&other.into_line(self.budget)?);
+                Ok(())
+            }
+        }
     }
 
     fn read(&mut self, input: &'a Input) -> Outcome<Value<'a>> {
@@ -233,9 +254,20 @@ impl<'a> Evaluator<'a, '_> {
         }
     }
 
-    /// `++`: arrays with arrays, all else as text. The first operand decides; a body can be either, and asks the second.
     fn join(&mut self, operands: &'a [(Node, At)]) -> Outcome<Value<'a>> {
-        let [(first, first_at), (second, second_at), others @ ..] = operands else { return Ok(Value::Null) };
+        let mut text = String::new();
+        let items = self.join_into(operands, &mut |piece| text.push_str(piece))?;
+        Ok(items.map_or(Value::String(Cow::Owned(text)), |items| Value::List(List::Items(items))))
+    }
+
+    /// `++`: arrays with arrays, all else as text. The first operand decides; a body can be either, and asks the second. Text
+    /// goes out piece by piece, and nothing is returned then.
+    pub(super) fn join_into(
+        &mut self,
+        operands: &'a [(Node, At)],
+        write: &mut dyn FnMut(&str),
+    ) -> Outcome<Option<Vec<Value<'a>>>> {
+        let [(first, first_at), (second, second_at), others @ ..] = operands else { return Ok(None) };
         let (first, second) = (self.value(first)?, self.value(second)?);
         let joins_lists = match &first {
             Value::List(_) => true,
@@ -250,16 +282,15 @@ impl<'a> Evaluator<'a, '_> {
                 let value = self.value(operand)?;
                 self.add_items(&mut items, value, *at)?;
             }
-            return Ok(Value::List(List::Items(items)));
+            return Ok(Some(items));
         }
-        let mut text = String::new();
-        self.add_text(&mut text, first, *first_at)?;
-        self.add_text(&mut text, second, *second_at)?;
+        self.add_text(write, first, *first_at)?;
+        self.add_text(write, second, *second_at)?;
         for (operand, at) in others {
             let value = self.value(operand)?;
-            self.add_text(&mut text, value, *at)?;
+            self.add_text(write, value, *at)?;
         }
-        Ok(Value::String(Cow::Owned(text)))
+        Ok(None)
     }
 
     fn add_items(&mut self, items: &mut Vec<Value<'a>>, value: Value<'a>, at: At) -> Outcome<()> {
@@ -272,11 +303,19 @@ impl<'a> Evaluator<'a, '_> {
         }
     }
 
-    fn add_text(&mut self, text: &mut String, value: Value<'a>, at: At) -> Outcome<()> {
+    fn add_text(&mut self, write: &mut dyn FnMut(&str), value: Value<'a>, at: At) -> Outcome<()> {
+        if let Value::Number(number, None) = value {
+            let mut bytes = 0;
+            write_number(number, &mut |digits| {
+                bytes += digits.len();
+                write(digits);
+            });
+            return self.budget.make(at, bytes);
+        }
         let kind = value.kind();
         let piece = value.scalar_text().ok_or(EvaluationError::new(at, Fault::Type("`++`", kind)))?;
         self.budget.make(at, piece.len())?;
-        text.push_str(&piece);
+        write(&piece);
         Ok(())
     }
 
@@ -374,6 +413,18 @@ impl<'a> Evaluator<'a, '_> {
             Order::GreaterOrEqual => ordering.is_ge(),
         })
     }
+}
+
+/// At most some hundred digits, which lie in no string.
+fn write_number(number: f64, write: &mut dyn FnMut(&str)) {
+    struct Pieces<'w>(&'w mut dyn FnMut(&str));
+    impl fmt::Write for Pieces<'_> {
+        fn write_str(&mut self, piece: &str) -> fmt::Result {
+            (self.0)(piece);
+            Ok(())
+        }
+    }
+    fmt::Write::write_fmt(&mut Pieces(write), format_args!("{number}")).expect("pieces are always taken");
 }
 
 fn is_list(value: &Value<'_>) -> bool {

@@ -107,7 +107,24 @@ impl Expression {
         budget: &mut Budget,
     ) -> Result<Value<'a>, EvaluationError> {
         let outcome = Evaluator { context, variables: &self.variables, budget }.value(&self.root);
-        outcome.map_err(|error| EvaluationError { position: error.position.map(|at| at + self.start), ..error })
+        outcome.map_err(|error| self.placed(error))
+    }
+
+    /// Its value as a log shows it ([`Value::into_line`]), piece by piece: a text that `++` joins is nowhere put together. On an
+    /// error, what was written is not whole.
+    pub fn write_line(
+        &self,
+        context: &dyn Context,
+        budget: &mut Budget,
+        write: &mut dyn FnMut(&str),
+    ) -> Result<(), EvaluationError> {
+        let outcome = Evaluator { context, variables: &self.variables, budget }.write(&self.root, write);
+        outcome.map_err(|error| self.placed(error))
+    }
+
+    /// With its position in the field.
+    fn placed(&self, error: EvaluationError) -> EvaluationError {
+        EvaluationError { position: error.position.map(|at| at + self.start), ..error }
     }
 }
 
@@ -174,6 +191,11 @@ impl Bindings {
     /// `attributes` of a response, and `authentication`.
     pub fn response() -> Self {
         Self { is_response: true, authentication: true, ..Self::default() }
+    }
+
+    /// `attributes` of both, and `authentication`: for an expression that is evaluated in either direction.
+    pub fn both() -> Self {
+        Self { is_response: true, ..Self::request() }
     }
 
     /// And `payload`, read as these formats.

@@ -29,6 +29,7 @@ use tokio::{
 
 use super::{
     exposition::CONTENT_TYPE,
+    log_sink::Dropped,
     metrics::{Metrics, unix_seconds},
     status::{Reached, Status, Tolerate, View},
     supervise,
@@ -65,7 +66,7 @@ pub trait Source: Send + Sync + 'static {
     fn copies(&self) -> Pin<Box<dyn Future<Output = Vec<CoreCopy>> + Send + '_>>;
 
     /// Access log lines lost on the management thread.
-    fn log_dropped(&self) -> u64;
+    fn log_dropped(&self) -> Dropped;
 }
 
 /// What all pages share.
@@ -321,8 +322,8 @@ mod tests {
             Box::pin(async { vec![CoreTelemetry::new(0).copy()] })
         }
 
-        fn log_dropped(&self) -> u64 {
-            0
+        fn log_dropped(&self) -> Dropped {
+            Dropped::default()
         }
     }
 

@@ -1,4 +1,5 @@
-//! Writes the access log: lines that the cores have formatted go to standard output or to a file, in the order they come.
+//! Writes what the cores log, the access log and the lines of message logging, in the order it comes: to standard output or,
+//! where the access log has one, to a file.
 //!
 //! Writing happens on a blocking thread, one write at a time, so that a slow disk holds up nobody; what does not fit the
 //! short queue is dropped and counted. SIGUSR1 closes the file and opens it again under its name, for log rotation.
@@ -25,7 +26,57 @@ use crate::config::settings::AccessLog;
 /// Batches that wait; each is what one core had at one time, at most a megabyte.
 const BATCHES_MAX: usize = 64;
 
-/// The orchestration's end of the writer.
+/// The orchestration's end of both writers.
+#[derive(Debug)]
+pub struct LogSinks {
+    pub access_log: LogSink,
+    /// Always standard output.
+    pub messages: LogSink,
+}
+
+/// Lines lost by each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Dropped {
+    pub access_log: u64,
+    pub messages: u64,
+}
+
+/// Reads what the writers have lost.
+#[derive(Clone, Debug)]
+pub struct DroppedCounts {
+    access_log: Arc<AtomicU64>,
+    messages: Arc<AtomicU64>,
+}
+
+impl LogSinks {
+    /// Starts the writers and the SIGUSR1 handler on the current runtime. Both write to standard output until told otherwise.
+    /// Started also where there is no access log: without a handler, SIGUSR1 ends a process.
+    pub fn start() -> Self {
+        let access_log = LogSink::start("access log");
+        let reopen = access_log.orders.clone();
+        supervise::spawn("access log reopening", move || reopen_on_signal(reopen.clone()));
+        Self { access_log, messages: LogSink::start("message log") }
+    }
+
+    /// Writes what waits; for the end of the process.
+    pub async fn finish(self) {
+        tokio::join!(self.access_log.finish(), self.messages.finish());
+    }
+
+    pub fn dropped(&self) -> DroppedCounts {
+        DroppedCounts { access_log: self.access_log.dropped.clone(), messages: self.messages.dropped.clone() }
+    }
+}
+
+impl DroppedCounts {
+    /// Lines lost here: the queue was full, or the file could not be written.
+    pub fn now(&self) -> Dropped {
+        let [access_log, messages] = [&self.access_log, &self.messages].map(|count| count.load(Ordering::Relaxed));
+        Dropped { access_log, messages }
+    }
+}
+
+/// One of them.
 #[derive(Debug)]
 pub struct LogSink {
     batches: mpsc::Sender<Vec<u8>>,
@@ -42,16 +93,12 @@ struct Orders {
 }
 
 impl LogSink {
-    /// Starts the writer and its SIGUSR1 handler on the current runtime. Writes to standard output until told otherwise.
-    /// Started also where there is no access log: without a handler, SIGUSR1 ends a process.
-    pub fn start() -> Self {
+    fn start(name: &'static str) -> Self {
         let (batches, queue) = mpsc::channel(BATCHES_MAX);
         let orders = watch::Sender::new(Orders::default());
         let dropped = Arc::new(AtomicU64::new(0));
         let (queue, received, lost) = (Arc::new(Mutex::new(queue)), orders.subscribe(), dropped.clone());
-        let writer = supervise::spawn("access log", move || write(queue.clone(), received.clone(), lost.clone()));
-        let reopen = orders.clone();
-        supervise::spawn("access log reopening", move || reopen_on_signal(reopen.clone()));
+        let writer = supervise::spawn(name, move || write(name, queue.clone(), received.clone(), lost.clone()));
         Self { batches, orders, dropped, writer }
     }
 
@@ -74,15 +121,9 @@ impl LogSink {
         }
     }
 
-    /// Writes what waits; for the end of the process.
-    pub async fn finish(self) {
+    async fn finish(self) {
         drop(self.batches);
         let _ = self.writer.await; // a writer that was cancelled has nothing left to write
-    }
-
-    /// Lines lost here: the queue was full, or the file could not be written.
-    pub fn dropped(&self) -> Arc<AtomicU64> {
-        self.dropped.clone()
     }
 }
 
@@ -97,6 +138,7 @@ async fn reopen_on_signal(orders: watch::Sender<Orders>) {
 }
 
 async fn write(
+    name: &'static str,
     queue: Arc<Mutex<mpsc::Receiver<Vec<u8>>>>,
     mut orders: watch::Receiver<Orders>,
     dropped: Arc<AtomicU64>,
@@ -125,7 +167,7 @@ async fn write(
             Err((error, first)) => {
                 dropped.fetch_add(lost, Ordering::Relaxed);
                 if first {
-                    tracing::error!(%error, "the access log cannot be written; lines are dropped and counted");
+                    tracing::error!(%error, "the {name} cannot be written; lines are dropped and counted");
                 }
             }
         }
@@ -213,13 +255,13 @@ mod tests {
     async fn a_full_queue_drops_and_counts_lines() {
         let at = tempfile::tempdir().expect("a temporary directory");
         let path = at.path().join("access.log");
-        let sink = LogSink::start();
+        let sink = LogSink::start("access log");
         sink.configure(&AccessLog { json: false, path: Some(path.clone()) });
         // The writer has had no chance to run: this test does not yield.
         for _ in 0..BATCHES_MAX + 3 {
             sink.write(b"a\nb\n".to_vec());
         }
-        assert_eq!(sink.dropped().load(Ordering::Relaxed), 6);
+        assert_eq!(sink.dropped.load(Ordering::Relaxed), 6);
         sink.finish().await;
         assert_eq!(read_to_string(&path).expect("it is there").len(), BATCHES_MAX * 4);
     }

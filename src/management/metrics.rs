@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     exposition::{Family, LabelPairs, Page},
+    log_sink::Dropped,
     process,
     status::{Reached, View},
     supervise,
@@ -45,7 +46,7 @@ struct Core {
 impl Metrics {
     /// `copies` may lack a core; `names` and `log_dropped` are of now. Takes a while with many series: not for the
     /// management thread itself.
-    pub fn render(&self, copies: Vec<CoreCopy>, view: &View, names: &Names, log_dropped: u64) -> String {
+    pub fn render(&self, copies: Vec<CoreCopy>, view: &View, names: &Names, log_dropped: Dropped) -> String {
         let mut cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner);
         for copy in copies {
             match cores.get_mut(&copy.core) {
@@ -61,7 +62,8 @@ impl Metrics {
         if let Some(first) = copies.next() {
             let mut sum = first.clone();
             copies.for_each(|other| sum.merge(other));
-            sum.log_dropped += log_dropped;
+            sum.log_dropped.add("access_log", log_dropped.access_log);
+            sum.log_dropped.add("messages", log_dropped.messages);
             sum.panics += supervise::panics();
             latencies(&mut page, &sum, names);
             requests(&mut page, &sum, names);
@@ -417,9 +419,10 @@ mod tests {
             cores[core].policies.decided(SeriesId(2), decision);
             cores[core].policies.took(SeriesId(2), 300);
         }
+        cores[1].messages.failed.increment();
         let metrics = Metrics::default();
         let copies = cores.iter().map(CoreTelemetry::copy).collect();
-        let page = parse(&metrics.render(copies, &view(), &names(), 7));
+        let page = parse(&metrics.render(copies, &view(), &names(), Dropped { access_log: 7, messages: 2 }));
         let routed = [("api", "orders"), ("route", "orders-a-route-1"), ("status_class", "2xx")];
         for (name, labels, expected) in [
             ("ringway_requests_total", &routed[..], 2.0),
@@ -439,7 +442,9 @@ mod tests {
             ("ringway_config_last_reload_successful", &[], 1.0),
             ("ringway_config_broken_policies", &[], 1.0),
             ("ringway_live_snapshots", &[], 1.0),
-            ("ringway_log_dropped_total", &[], 7.0),
+            ("ringway_log_dropped_total", &[("sink", "access_log")], 7.0),
+            ("ringway_log_dropped_total", &[("sink", "messages")], 2.0),
+            ("ringway_messages_failed_total", &[], 1.0),
         ] {
             assert_eq!(value(&page, name, labels), expected, "{name} {labels:?}");
         }
@@ -451,8 +456,8 @@ mod tests {
         let cores = [CoreTelemetry::new(0), CoreTelemetry::new(1)];
         cores.iter().for_each(|core| core.connections_accepted.increment());
         let metrics = Metrics::default();
-        metrics.render(cores.iter().map(CoreTelemetry::copy).collect(), &view(), &names(), 0);
-        let page = parse(&metrics.render(vec![cores[0].copy()], &view(), &names(), 0));
+        metrics.render(cores.iter().map(CoreTelemetry::copy).collect(), &view(), &names(), Dropped::default());
+        let page = parse(&metrics.render(vec![cores[0].copy()], &view(), &names(), Dropped::default()));
         assert_eq!(value(&page, "ringway_connections_accepted_total", &[]), 2.0);
     }
 
@@ -465,7 +470,7 @@ mod tests {
         };
         let metrics = Metrics::default();
         let ratio = |at_ms, busy_ms| {
-            let page = parse(&metrics.render(copy(at_ms, busy_ms), &view(), &names(), 0));
+            let page = parse(&metrics.render(copy(at_ms, busy_ms), &view(), &names(), Dropped::default()));
             value(&page, "ringway_core_busy_ratio", &[("core", "0")])
         };
         assert_eq!(ratio(0, 500), 0.0);
@@ -477,7 +482,7 @@ mod tests {
     #[test]
     fn a_page_without_cores_is_a_page() {
         let view = Arc::into_inner(Status::new(Driver::default())).expect("held once").view();
-        parse(&Metrics::default().render(Vec::new(), &view, &names(), 0));
+        parse(&Metrics::default().render(Vec::new(), &view, &names(), Dropped::default()));
     }
 
     /// The table of the page: a row's names, and its labels.
@@ -493,7 +498,7 @@ mod tests {
 
     #[test]
     fn the_documentation_lists_the_names_that_exist() {
-        let page = Metrics::default().render(vec![CoreTelemetry::new(0).copy()], &view(), &names(), 0);
+        let page = Metrics::default().render(vec![CoreTelemetry::new(0).copy()], &view(), &names(), Dropped::default());
         let shown: BTreeSet<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert_eq!(shown, documented().into_iter().flat_map(|(names, _)| names).collect());

@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn every_request_is_refused() {
         let policy = testing::compile::<AccessBlock>("{}").expect("valid");
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         for method in ["GET", "POST", "OPTIONS"] {
             let mut trial = testing::Trial::new(method, "/", &[("Authorization", "Basic dTpw")]);
             let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));

@@ -126,7 +126,7 @@ mod tests {
         let policy = testing::compile::<BasicAuthentication>("{username: user, password: 'pass:word'}").expect("valid");
         let lines: Vec<_> = sent.iter().map(|value| ("Authorization", *value)).collect();
         let mut trial = testing::Trial::new("GET", "/", &lines);
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         match testing::answer(flow) {
             None => {

@@ -8,7 +8,7 @@
 
 use std::{collections::HashMap, rc::Rc, time::Instant};
 
-use super::{Core, Exchange, Flow, Instance, Kept, LocalResponse, Question, Reply, wants::Published};
+use super::{Core, End, Exchange, Flow, Instance, Kept, LocalResponse, Question, Refusal, Reply, wants::Published};
 use crate::{
     config::{
         rule::{PatternLimit, Rule, Scratch},
@@ -45,10 +45,14 @@ impl Instances {
 #[derive(Default)]
 pub struct Turns {
     ran: Vec<(usize, Kept)>,
+    /// How many of them, from the last, have had their turn in the response direction.
+    seen: usize,
     /// Where the request direction goes on: the index behind the policy that waits.
     next: usize,
-    /// The last of `ran` has had its turn in the response direction, and waits.
+    /// The last of those that are not `seen` has had its turn in the response direction, and waits.
     is_held: bool,
+    /// The policy that has answered, in either direction, and with which status.
+    refused: Option<(usize, u16)>,
     /// The last answer that one gave in the place of the one that had come.
     answered: Option<Rc<LocalResponse>>,
 }
@@ -56,9 +60,16 @@ pub struct Turns {
 impl Turns {
     pub fn clear(&mut self) {
         self.ran.clear();
+        self.seen = 0;
         self.next = 0;
         self.is_held = false;
+        self.refused = None;
         self.answered = None;
+    }
+
+    /// No policy has run.
+    pub fn is_empty(&self) -> bool {
+        self.ran.is_empty()
     }
 
     /// An answer has taken the place of the response's before this chain's part of the response direction begins.
@@ -71,7 +82,11 @@ impl Turns {
     fn decided(&mut self, flow: Flow, shadow: bool, next: usize) -> Option<Next> {
         match flow {
             Flow::Continue => None,
-            Flow::Respond(answer) => (!shadow).then_some(Next::Respond(answer)),
+            Flow::Respond(answer) if !shadow => {
+                self.refused = Some((next - 1, answer.status));
+                Some(Next::Respond(answer))
+            }
+            Flow::Respond(_) => None,
             Flow::Wait(question) if !shadow => {
                 self.next = next;
                 Some(Next::Wait(question))
@@ -143,6 +158,7 @@ pub fn run_request(
             Err(PatternLimit) => {
                 let answer = LocalResponse::pattern_limit();
                 watcher.decided(bound, Some(Decision::Fail(answer.reason)), None);
+                turns.refused = Some((index, answer.status));
                 return Next::Respond(answer.into());
             }
         }
@@ -161,17 +177,23 @@ pub fn run_request(
 /// `render` makes a head of that, which those before it see; the last such answer is what comes next. A run that has ended
 /// with [`Next::Wait`] goes on with the `reply`, which is taken by who waits for it; without one the policy that waits has
 /// had its turn.
-pub fn run_response(
-    chain: &[BoundPolicy],
+pub fn run_response<'x>(
+    chain: &'x [BoundPolicy],
     instances: &[Rc<Instance>],
     turns: &mut Turns,
-    exchange: &mut Exchange<'_>,
+    exchange: &mut Exchange<'x>,
     reply: &mut Option<Reply>,
     render: &dyn Fn(&mut ResponseHead, &LocalResponse),
     watcher: &mut impl Watcher,
 ) -> Next {
-    while let Some((index, mut kept)) = turns.ran.pop() {
-        let (instance, bound) = (&instances[index], &chain[index]);
+    let refused = |(index, status): (usize, u16)| Refusal { policy: &chain[index].reference, status };
+    if let Some(before) = turns.refused {
+        exchange.set_refusal(refused(before));
+    }
+    while let Some(last) = turns.ran.len().checked_sub(turns.seen + 1) {
+        let (index, kept) = &mut turns.ran[last];
+        let (index, bound, instance) = (*index, &chain[*index], &instances[*index]);
+        turns.seen += 1;
         let reply = match std::mem::take(&mut turns.is_held) {
             false => None,
             true => match reply.take() {
@@ -180,17 +202,19 @@ pub fn run_response(
             },
         };
         let flow = take_turn(bound, RESPONSE, exchange, watcher, |exchange| match reply {
-            Some(reply) => instance.on_reply(&mut kept, exchange, reply),
-            None => instance.on_response(&mut kept, exchange),
+            Some(reply) => instance.on_reply(kept, exchange, reply),
+            None => instance.on_response(kept, exchange),
         });
         match flow {
             Flow::Wait(question) if !bound.shadow => {
-                turns.ran.push((index, kept));
+                turns.seen -= 1;
                 turns.is_held = true;
                 return Next::Wait(question);
             }
             Flow::Respond(answer) if !bound.shadow => {
                 render(exchange.response_head(), &answer);
+                turns.refused = Some((index, answer.status));
+                exchange.set_refusal(refused((index, answer.status)));
                 turns.answered = Some(answer);
             }
             Flow::Continue | Flow::Respond(_) | Flow::Wait(_) => {}
@@ -228,6 +252,24 @@ fn take_turn(
     };
     watcher.decided(bound, decision, began);
     flow
+}
+
+/// The end of the exchange, to every policy that has run, in the order of the response direction. Then `turns` is empty.
+pub fn run_log<'x>(
+    chain: &'x [BoundPolicy],
+    instances: &[Rc<Instance>],
+    turns: &mut Turns,
+    exchange: &mut Exchange<'x>,
+    end: &End,
+) {
+    if let Some((index, status)) = turns.refused {
+        exchange.set_refusal(Refusal { policy: &chain[index].reference, status });
+    }
+    for (index, kept) in turns.ran.iter_mut().rev() {
+        exchange.set_shadow(chain[*index].shadow);
+        instances[*index].on_log(kept, exchange, end);
+    }
+    turns.clear();
 }
 
 fn applies(rules: &[Rule], exchange: &Exchange<'_>, scratch: &mut Scratch) -> Result<bool, PatternLimit> {
@@ -276,7 +318,7 @@ mod tests {
     /// What the chain does with `GET path`, where 4 bytes are the API's base: the headers that go upstream and the reason of
     /// a refusal, then the headers of the response.
     fn run(chain: &[BoundPolicy], scratch: &mut Scratch, path: &str) -> (String, Option<&'static str>, String) {
-        let instances = Instances::default().chain(chain, &Core { id: 0 });
+        let instances = Instances::default().chain(chain, &Core::default());
         let mut trial = testing::Trial::new("GET", path, &[]);
         let mut turns = Turns::default();
         let reason = trial.with(4, |exchange| {
@@ -289,7 +331,9 @@ mod tests {
         trial.with(4, |exchange| {
             run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}, &mut Unwatched)
         });
-        assert!(turns.ran.is_empty(), "nothing is left to run twice");
+        assert_eq!(turns.seen, turns.ran.len(), "nothing is left to run twice");
+        trial.with(4, |exchange| run_log(chain, &instances, &mut turns, exchange, &End::default()));
+        assert!(turns.is_empty(), "the next request finds nothing");
         let names = |fields| testing::lines(fields).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
         (names(&trial.request.fields), reason, names(&trial.response.fields))
     }
@@ -398,7 +442,7 @@ mod tests {
         }
         let sent = [("origin", "https://a.test"), ("access-control-request-method", "PUT")];
         let mut decisions = |chain: &[BoundPolicy], path: &str| {
-            let instances = Instances::default().chain(chain, &Core { id: 0 });
+            let instances = Instances::default().chain(chain, &Core::default());
             let mut trial = testing::Trial::new("OPTIONS", path, &sent);
             let (mut turns, mut told) = (Turns::default(), Decisions::default());
             trial.with(4, |exchange| {
@@ -430,10 +474,10 @@ mod tests {
     fn what_a_policy_owns_outlives_a_reload_that_does_not_change_it() {
         let (mut chain, _) = chain(&[("header-injection", A, ""), ("header-injection", B, "")]);
         let mut instances = Instances::default();
-        let before = instances.chain(&chain, &Core { id: 0 });
+        let before = instances.chain(&chain, &Core::default());
         chain.swap(0, 1);
         chain[0].identity = 7;
-        let after = instances.chain(&chain, &Core { id: 0 });
+        let after = instances.chain(&chain, &Core::default());
         assert!(Rc::ptr_eq(&before[0], &after[1]) && !Rc::ptr_eq(&before[1], &after[0]));
         instances.retain(|identity| identity == 7);
         assert_eq!(instances.0.len(), 1);

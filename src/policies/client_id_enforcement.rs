@@ -277,7 +277,7 @@ mod tests {
     fn check(config: &str, sent: &[(&str, &str)], expected: Result<(&str, Option<&str>), &str>) {
         let (policy, _) = compile(config, parties());
         let mut trial = testing::Trial::new("GET", "/", sent);
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         let reason = testing::answer(flow).map_or(Ok(()), |answer| Err(answer.reason));
         let authentication = &trial.authentication;
@@ -341,7 +341,7 @@ mod tests {
         let (policy, remarks) = compile(BOTH, Vec::new());
         assert_eq!(remarks, ["config: this API has no contract: every request is refused with 503"]);
         let mut trial = testing::Trial::new("GET", "/", &[("client_id", ""), ("client_secret", "")]);
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         assert!(matches!(flow, Flow::Respond(answer) if (answer.status, answer.reason) == (503, "contracts_missing")));
     }

@@ -34,6 +34,7 @@ pub struct Exchange<'a> {
     pub at: At<'a>,
     /// The policy whose turn it is decides, and changes nothing.
     shadow: bool,
+    refusal: Option<Refusal<'a>>,
     /// Where random numbers come from that need not be secret.
     seed: Cell<u64>,
     /// Where somebody asks what would be at another time than now.
@@ -51,6 +52,14 @@ pub struct Peer<'a> {
     pub scheme: &'static str,
     /// Whom the client's certificate names. It was verified: where the port asks for none, or none was shown, nobody.
     pub certificate: Option<&'a Identity>,
+}
+
+/// The answer that a policy gave in the place of an upstream's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal<'a> {
+    /// What its `policyRef.name` says.
+    pub policy: &'a str,
+    pub status: u16,
 }
 
 /// Where the request has come to so far.
@@ -73,7 +82,18 @@ impl<'a> Exchange<'a> {
         at: At<'a>,
         seed: u64,
     ) -> Self {
-        Self { request, response, authentication, timeouts, peer, at, shadow: false, seed: Cell::new(seed), now: None }
+        Self {
+            request,
+            response,
+            authentication,
+            timeouts,
+            peer,
+            at,
+            shadow: false,
+            refusal: None,
+            seed: Cell::new(seed),
+            now: None,
+        }
     }
 
     /// As if it were another time; `None`: as it is.
@@ -179,9 +199,24 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Whether a policy has answered so far, in either direction; the last one that did.
+    pub fn refusal(&self) -> Option<Refusal<'a>> {
+        self.refusal
+    }
+
+    /// Whether the policy whose turn it is changes nothing: for what is no change of the exchange.
+    pub fn is_in_shadow(&self) -> bool {
+        self.shadow
+    }
+
     /// For the chain: whether the policy whose turn comes is in shadow.
     pub(super) fn set_shadow(&mut self, shadow: bool) {
         self.shadow = shadow;
+    }
+
+    /// For the chain: a policy has answered.
+    pub(super) fn set_refusal(&mut self, refusal: Refusal<'a>) {
+        self.refusal = Some(refusal);
     }
 
     /// For the chain: an answer in the place of the upstream's.

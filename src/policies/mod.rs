@@ -24,6 +24,7 @@ pub mod header_removal;
 pub mod idle_timeout;
 pub mod ip_lists;
 pub mod jwt;
+pub mod message_logging;
 pub mod response_timeout;
 pub mod seconds;
 pub mod stream_idle_timeout;
@@ -32,9 +33,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use exchange::{At, Authentication, Exchange, Headers, Peer, Timeouts};
+pub use exchange::{At, Authentication, Exchange, Headers, Peer, Refusal, Timeouts};
 pub use fields::{Category, Described, Field};
-pub use policy::{Answers, ConfigError, Core, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
+pub use policy::{Answers, ConfigError, Core, End, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
 
 use std::{rc::Rc, sync::Arc};
 
@@ -185,6 +186,16 @@ macro_rules! policies {
                     _ => unreachable!("a turn keeps what its own instance began with"),
                 }
             }
+
+            pub fn on_log(&self, kept: &mut Kept, exchange: &Exchange<'_>, end: &End) {
+                match (self, kept) {
+                    (Self::Broken, _) => {}
+                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                        policy.on_log(Turn { state, kept }, exchange, end);
+                    })?)*
+                    _ => unreachable!("a turn keeps what its own instance began with"),
+                }
+            }
         }
 
         $($(const _: () = assert!(size_of::<<$file::$policy as Policy>::PerExchange>() <= policy::KEPT_BYTES_MAX);)?)*
@@ -223,8 +234,8 @@ policies! {
     "jwt-generation-flex" Outbound;
     "jwt-validation-flex" Inbound => jwt::JwtValidation;
     "ldap-authentication-flex" Inbound;
-    "message-logging-flex" Inbound;
-    "message-logging-outbound-flex" Outbound;
+    "message-logging-flex" Inbound => message_logging::MessageLogging;
+    "message-logging-outbound-flex" Outbound => message_logging::OutboundMessageLogging;
     "native-aws-lambda" Outbound;
     "native-aws-signature-flex" Outbound;
     "native-ext-authz-flex" Inbound;

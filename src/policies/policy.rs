@@ -12,6 +12,7 @@ use crate::config::{
     hash::Stable,
     resources::{ClientSecret, Contract, Id, Resource},
 };
+use crate::telemetry::message_log::Messages;
 
 /// One policy, in four lifetimes: as written, compiled and shared by all cores, one core's own state, and what it keeps of
 /// one exchange. A policy never waits: its functions are plain ones, and what it has to wait for it says ([`Flow::Wait`]).
@@ -54,6 +55,25 @@ pub trait Policy: Sized {
     fn on_reply(&self, _turn: Turn<'_, Self>, _exchange: &mut Exchange<'_>, _reply: Reply) -> Flow {
         Flow::Continue
     }
+    /// The end of the exchange, once for every policy that has run for the request: also where the client left and no answer
+    /// ever came, and there is no [`Policy::on_response`] then.
+    fn on_log(&self, _turn: Turn<'_, Self>, _exchange: &Exchange<'_>, _end: &End) {}
+}
+
+/// How an exchange has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct End {
+    /// What the client was answered, or would have been; 0 where it left before anybody knew.
+    pub status: u16,
+    /// Reason code of an answer that the gateway made, or of a failure; empty where the upstream's response passed.
+    pub reason: &'static str,
+    /// Of the bodies.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// From the end of the request's head to the last byte of the response.
+    pub total: Duration,
+    /// From the request sent to the response's head received; none where no upstream answered.
+    pub upstream: Option<Duration>,
 }
 
 /// One answer of a policy's own.
@@ -79,6 +99,7 @@ pub struct Turn<'t, P: Policy> {
 pub struct Site<'s> {
     /// The ApiInstance or the Service.
     pub owner: &'s Id,
+    policy: &'s Id,
     contracts: &'s [Resource<Contract>],
     identity: Stable,
     remarks: Vec<Fault>,
@@ -86,8 +107,14 @@ pub struct Site<'s> {
 }
 
 impl<'s> Site<'s> {
-    pub fn new(owner: &'s Id, contracts: &'s [Resource<Contract>]) -> Self {
-        Self { owner, contracts, identity: Stable::new(), remarks: Vec::new(), wants: Vec::new() }
+    pub fn new(owner: &'s Id, policy: &'s Id, contracts: &'s [Resource<Contract>]) -> Self {
+        Self { owner, policy, contracts, identity: Stable::new(), remarks: Vec::new(), wants: Vec::new() }
+    }
+
+    /// The binding's name, or the one that a policy of a list is given. A policy that reads it is another one when it changes.
+    pub fn policy(&mut self) -> &'s Id {
+        self.identity = std::mem::take(&mut self.identity).text(&self.policy.to_string());
+        self.policy
     }
 
     /// The clients that this API has. A policy that reads them is another one when they change.
@@ -134,9 +161,11 @@ impl<'s> Site<'s> {
 }
 
 /// The core that a state is made for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Core {
     pub id: usize,
+    /// Where its lines of message logging go.
+    pub messages: Rc<Messages>,
 }
 
 /// What happens next.

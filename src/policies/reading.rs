@@ -140,7 +140,7 @@ impl Context for Reading<'_, '_> {
     }
 
     fn status_code(&self) -> Option<u16> {
-        self.of_response.then(|| self.exchange.status())
+        self.of_response.then(|| self.exchange.status()).filter(|status| *status != 0)
     }
 
     fn client_id(&self) -> Option<&str> {

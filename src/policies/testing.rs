@@ -35,7 +35,7 @@ pub fn compile<P: Policy>(config: &str) -> Result<P, Vec<String>> {
 pub fn compile_with<P: Policy>(config: &str, clients: Vec<Client>) -> Result<(P, Vec<String>), Vec<String>> {
     let (owner, contracts) = (Id::new("default", "api"), contracts(clients));
     let mut problems = Vec::new();
-    let policy = super::build(&node(config), "config", &mut Site::new(&owner, &contracts), &mut problems);
+    let policy = super::build(&node(config), "config", &mut Site::new(&owner, &owner, &contracts), &mut problems);
     policy.map(|policy| (policy, texts(&problems))).map_err(|_| texts(&problems))
 }
 
@@ -57,11 +57,12 @@ fn texts(problems: &[Problem]) -> Vec<String> {
 /// An API with one client.
 pub fn site() -> Site<'static> {
     static OWNER: LazyLock<Id> = LazyLock::new(|| Id::new("default", "api"));
+    static POLICY: LazyLock<Id> = LazyLock::new(|| Id::new("default", "binding"));
     static CONTRACTS: LazyLock<Vec<Resource<Contract>>> = LazyLock::new(|| {
         let secret = Some(ClientSecret::Plain("secret".into()));
         contracts(vec![Client { id: "client".into(), secret, name: None }])
     });
-    Site::new(&OWNER, &CONTRACTS)
+    Site::new(&OWNER, &POLICY, &CONTRACTS)
 }
 
 fn contracts(clients: Vec<Client>) -> Vec<Resource<Contract>> {
@@ -115,7 +116,7 @@ impl Trial {
     }
 
     /// `base` is how many bytes of the path the API's base takes.
-    pub fn with<R>(&mut self, base: usize, run: impl FnOnce(&mut Exchange<'_>) -> R) -> R {
+    pub fn with<'t, R>(&'t mut self, base: usize, run: impl FnOnce(&mut Exchange<'t>) -> R) -> R {
         let peer = Peer {
             address: ([192, 0, 2, 1], 40000).into(),
             local: ([192, 0, 2, 2], 8081).into(),
@@ -129,13 +130,13 @@ impl Trial {
 
     /// One policy's turn in the request direction, with a state of its own.
     pub fn ask<P: Policy<PerExchange = ()>>(&mut self, policy: &P) -> Flow {
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         self.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange))
     }
 
     /// And in the response direction.
     pub fn answer<P: Policy<PerExchange = ()>>(&mut self, policy: &P) -> Flow {
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         self.with(0, |exchange| policy.on_response(Turn { state: &state, kept: &mut () }, exchange))
     }
 }

@@ -16,9 +16,9 @@ use crate::{
         head::{Known, RequestHead},
         method::Method,
     },
-    policies::chain,
+    policies::{End, chain},
     telemetry::{
-        access_log::{Entry, Format, Tls},
+        access_log::{self, Entry, Format, Tls},
         core::{CoreTelemetry, ExchangeRecord},
         policies::Decision,
     },
@@ -136,6 +136,23 @@ impl Account {
         }
     }
 
+    /// Whether the client has been answered, or the answer has begun.
+    pub fn is_answered(&self) -> bool {
+        self.replied.is_some()
+    }
+
+    /// As policies are told it.
+    pub fn end(&self) -> End {
+        End {
+            status: self.status,
+            reason: self.reason,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            total: self.age(),
+            upstream: self.asked.zip(self.answered).map(|(asked, answered)| answered.saturating_duration_since(asked)),
+        }
+    }
+
     /// Nobody is there to be answered; the log and the metrics say so.
     pub fn client_left(&mut self) {
         let answer = reject::stalled(Stalled::ClientGone);
@@ -148,7 +165,8 @@ impl Account {
         let route = api.zip(self.route).map(|(api, route)| &api.routes[route]);
         let service = self.service.map(|service| &snapshot.services[service]);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.telemetry.access_log.push(
+        access_log::push(
+            &self.telemetry.access_log,
             if format.json { Format::Json } else { Format::Text },
             &Entry {
                 at_us: (now.as_micros() as u64).saturating_sub(total_ns / 1000),

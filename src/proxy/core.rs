@@ -226,11 +226,11 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Of no core: to decide by, with nobody to send to.
-    pub fn apart(snapshot: Arc<Snapshot>, published: &Published) -> Self {
-        let (mut policies, core) = (Instances::default(), policies::Core { id: 0 });
-        let api_policies = snapshot.apis.iter().map(|api| policies.chain(&api.policies, &core)).collect();
-        let service_policies = snapshot.services.iter().map(|s| policies.chain(&s.policies, &core)).collect();
+    /// Of no core that runs: to decide by, with nobody to send to. What policies log comes to `core`.
+    pub fn apart(snapshot: Arc<Snapshot>, core: &policies::Core, published: &Published) -> Self {
+        let mut policies = Instances::default();
+        let api_policies = snapshot.apis.iter().map(|api| policies.chain(&api.policies, core)).collect();
+        let service_policies = snapshot.services.iter().map(|s| policies.chain(&s.policies, core)).collect();
         policies.publish(published);
         Self {
             api_policies,
@@ -303,7 +303,7 @@ impl Core {
         self.header_memory.set_max(snapshot.settings.limits.h2.header_memory_per_core);
         let h2_limits = h2::upstream_limits(&snapshot.settings);
         let upstreams: Vec<_> = snapshot.services.iter().map(|service| self.upstream(service, h2_limits)).collect();
-        let policy_core = policies::Core { id: self.id };
+        let policy_core = policies::Core { id: self.id, messages: self.telemetry.messages.clone() };
         let mut policies = self.policies.borrow_mut();
         let serving = Serving {
             api_policies: snapshot.apis.iter().map(|api| policies.chain(&api.policies, &policy_core)).collect(),

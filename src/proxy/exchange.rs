@@ -39,7 +39,7 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
         }
         Err(answer) => Err(Stop::Answered(answer.into())),
     };
-    match decided {
+    let after = match decided {
         Ok(()) => match grpc::time_left(&workspace.request, account.age()) {
             None => forward::forward(client, wire, workspace, &serving, &mut account).await,
             Some(limit) => {
@@ -56,7 +56,9 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
             account.client_left();
             After::Close
         }
-    }
+    };
+    respond::run_log_chains(client, workspace, &serving, &account);
+    after
 }
 
 /// Why a request does not go on to its upstream.

@@ -426,6 +426,26 @@ pub fn run_response_chains(
     chain::run_response(&api.policies, instances, api_turns, &mut exchange, &mut reply, &render, account)
 }
 
+/// The end of the exchange, to every policy of both chains that has run.
+pub fn run_log_chains(client: &Client, workspace: &mut Workspace, serving: &Serving, account: &Account) {
+    let Workspace { request, response, authentication, timeouts, api_turns, service_turns, .. } = workspace;
+    let Some(api_index) = account.api.filter(|_| !api_turns.is_empty() || !service_turns.is_empty()) else { return };
+    if !account.is_answered() {
+        // What lies there is of no answer: an interim one, or that of an upstream that was given up.
+        response.clear();
+    }
+    let snapshot = &serving.snapshot;
+    let api = &*snapshot.apis[api_index];
+    let service = account.service.map(|index| (&*snapshot.services[index], &serving.service_policies[index]));
+    let at = At { api, base: account.base, service: service.map(|(service, _)| service) };
+    let (peer, random, end) = (client.as_peer(), client.core.random(), account.end());
+    let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, random);
+    if let Some((service, instances)) = service {
+        chain::run_log(&service.policies, instances, service_turns, &mut exchange, &end);
+    }
+    chain::run_log(&api.policies, &serving.api_policies[api_index], api_turns, &mut exchange, &end);
+}
+
 /// Answers what never became an exchange, and says that the connection ends.
 pub async fn refuse_connection(client: &Client, sender: &Sender, request: &RequestHead, answer: LocalResponse) {
     let serving = client.serving();

@@ -1,17 +1,10 @@
 //! The operational access log: one line per exchange, formatted on the core that served it.
 //!
-//! A core never waits for a disk. Lines gather in a buffer of fixed size; the management thread fetches and writes them,
-//! and what does not fit meanwhile is dropped and counted. Every byte that came from a peer is escaped, so that no
-//! request can forge a line (or end one).
+//! Every byte that came from a peer is escaped, so that no request can forge a line (or end one).
 
-use std::{
-    cell::{Cell, RefCell},
-    io::Write,
-    net::SocketAddr,
-};
+use std::{io::Write, net::SocketAddr};
 
-/// Lines that wait on one core: about 3,000 of them.
-pub const BUFFER_BYTES_MAX: usize = 1 << 20;
+use super::lines::Lines;
 
 /// One exchange as the log tells it. Names as in the snapshot; empty where there was none.
 #[derive(Clone, Copy, Debug)]
@@ -59,58 +52,15 @@ pub enum Format {
     Json,
 }
 
-/// One core's lines that nobody has fetched yet.
-#[derive(Debug)]
-pub struct Lines {
-    bytes: RefCell<Vec<u8>>,
-    dropped: Cell<u64>,
-    bytes_max: usize,
-}
-
-impl Lines {
-    pub fn new(bytes_max: usize) -> Self {
-        Self { bytes: RefCell::default(), dropped: Cell::new(0), bytes_max }
-    }
-
-    /// Formats a line behind the others, or counts it as dropped where there is no room.
-    pub fn push(&self, format: Format, entry: &Entry<'_>) {
-        let mut bytes = self.bytes.borrow_mut();
-        let before = bytes.len();
+/// Writes a line behind the others.
+pub fn push(lines: &Lines, format: Format, entry: &Entry<'_>) {
+    lines.push(|line| {
         match format {
-            Format::Text => text(&mut bytes, entry),
-            Format::Json => json(&mut bytes, entry),
+            Format::Text => text(line, entry),
+            Format::Json => json(line, entry),
         }
-        if bytes.len() > self.bytes_max {
-            bytes.truncate(before);
-            self.dropped.set(self.dropped.get() + 1);
-        }
-    }
-
-    /// Takes everything; whole lines only.
-    pub fn drain(&self) -> Vec<u8> {
-        let mut bytes = self.bytes.borrow_mut();
-        // The next lines are likely to need as much room as these did.
-        let next = Vec::with_capacity(bytes.len());
-        std::mem::replace(&mut bytes, next)
-    }
-
-    pub fn len(&self) -> usize {
-        self.bytes.borrow().len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub fn dropped(&self) -> u64 {
-        self.dropped.get()
-    }
-}
-
-impl Default for Lines {
-    fn default() -> Self {
-        Self::new(BUFFER_BYTES_MAX)
-    }
+        true
+    });
 }
 
 fn json(line: &mut Vec<u8>, entry: &Entry<'_>) {
@@ -244,14 +194,25 @@ fn is_plain(byte: u8) -> bool {
 
 /// RFC 3339, UTC, microseconds: `2025-02-28T23:59:59.000001Z`.
 fn timestamp(line: &mut Vec<u8>, at_us: u64) {
-    let (seconds, micros) = (at_us / 1_000_000, at_us % 1_000_000);
-    let (year, month, day) = civil((seconds / 86_400) as i64);
-    let of_day = seconds % 86_400;
-    let two = |value: u64| [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8];
-    let ([h, i], [m, n], [s, t]) = (two(of_day / 3600), two(of_day / 60 % 60), two(of_day % 60));
+    date_time(line, at_us / 1_000_000);
+    let micros = at_us % 1_000_000;
     let ([a, b], [c, d], [e, f]) = (two(micros / 10_000), two(micros / 100 % 100), two(micros % 100));
-    print(line, format_args!("{year:04}-{month:02}-{day:02}"));
-    line.extend_from_slice(&[b'T', h, i, b':', m, n, b':', s, t, b'.', a, b, c, d, e, f, b'Z']);
+    line.extend_from_slice(&[b'.', a, b, c, d, e, f, b'Z']);
+}
+
+/// RFC 3339, without the fraction of the second and the zone.
+pub(super) fn date_time(line: &mut Vec<u8>, seconds: u64) {
+    let (year, month, day) = civil((seconds / 86_400) as i64);
+    let (year, month, day, of_day) = (year as u64, month as u64, day as u64, seconds % 86_400);
+    let ([c, e], [y, r], [m, o], [d, a]) = (two(year / 100 % 100), two(year % 100), two(month), two(day));
+    let ([h, i], [n, t], [s, u]) = (two(of_day / 3600), two(of_day / 60 % 60), two(of_day % 60));
+    let text = [c, e, y, r, b'-', m, o, b'-', d, a, b'T', h, i, b':', n, t, b':', s, u];
+    line.extend_from_slice(&text);
+}
+
+/// Two decimal digits of a number below a hundred.
+fn two(value: u64) -> [u8; 2] {
+    [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]
 }
 
 /// The proleptic Gregorian date of a day counted from 1970-01-01. Eras of 400 years begin on 1 March, so that the leap
@@ -296,7 +257,7 @@ mod tests {
 
     fn line(format: Format, entry: &Entry<'_>) -> String {
         let lines = Lines::default();
-        lines.push(format, entry);
+        push(&lines, format, entry);
         String::from_utf8(lines.drain()).expect("lines are ASCII")
     }
 
@@ -358,20 +319,6 @@ mod tests {
         assert_eq!(text.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
         assert_eq!(value["url.path"], "/\"}\n{\"a\":\"\\ \u{0}\u{7f}\u{ff}\u{c3}\u{a9} b");
-    }
-
-    #[test]
-    fn a_full_buffer_drops_whole_lines_and_counts_them() {
-        let one = line(Format::Text, &entry(b"/a")).len();
-        let lines = Lines::new(one * 2);
-        for _ in 0..5 {
-            lines.push(Format::Text, &entry(b"/a"));
-        }
-        assert_eq!((lines.len(), lines.dropped()), (one * 2, 3));
-        assert!(lines.drain().ends_with(b"core=2\n"));
-        assert!(lines.is_empty());
-        lines.push(Format::Text, &entry(b"/a"));
-        assert_eq!((lines.len(), lines.dropped()), (one, 3));
     }
 
     #[test]

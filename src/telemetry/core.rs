@@ -5,13 +5,15 @@
 
 use std::{
     cell::RefCell,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use super::{
-    access_log::Lines,
     counts::{ByReason, Count, Counter, Gauge, Reasons, Row, Told},
     histogram::{Histogram, merge_histogram},
+    lines::Lines,
+    message_log::Messages,
     policies::{Policies, PolicyCounts},
     series,
 };
@@ -76,6 +78,8 @@ macro_rules! counts {
             $($($(#[$doc])* pub $field: $count,)*)*
             pub access_log: Lines,
             pub policies: Policies,
+            /// What the message logging policies of this core write.
+            pub messages: Rc<Messages>,
             exchanges: RefCell<Exchanges>,
         }
 
@@ -97,6 +101,7 @@ macro_rules! counts {
                     $($($field: Default::default(),)*)*
                     access_log: Lines::default(),
                     policies: Policies::default(),
+                    messages: Rc::default(),
                     exchanges: RefCell::default(),
                 }
             }
@@ -201,9 +206,12 @@ counts! {
     }
     /// What should stay at nought.
     FAULTS {
-        log_dropped: Told<u64>
-            => "ringway_log_dropped_total",
-            "Access log lines dropped because a buffer was full or the file could not be written.";
+        log_dropped: ByReason
+            => "ringway_log_dropped_total" by "sink",
+            "Lines dropped because a buffer was full or could not be written, by log.";
+        messages_failed: Told<u64>
+            => "ringway_messages_failed_total",
+            "Lines of message logging left out because an expression had no value.";
         /// Tasks that panicked.
         panics: Told<u64>
             => "ringway_task_panics_total",
@@ -256,7 +264,9 @@ impl CoreTelemetry {
             reasons: exchanges.reasons.clone(),
         });
         copy.requests = exchanges.methods.iter().sum();
-        copy.log_dropped = self.access_log.dropped();
+        copy.log_dropped.add("access_log", self.access_log.dropped());
+        copy.log_dropped.add("messages", self.messages.lines.dropped());
+        copy.messages_failed = self.messages.failed.value();
         copy
     }
 

@@ -11,6 +11,10 @@ pub mod core;
 pub mod cost;
 pub mod counts;
 
+pub mod lines;
+
 pub mod access_log;
+pub mod message_log;
+
 pub mod heartbeat;
 pub mod policies;

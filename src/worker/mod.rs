@@ -60,11 +60,18 @@ pub enum Command {
     Published(Arc<Published>),
     /// A copy of the counters.
     Copy(oneshot::Sender<CoreCopy>),
-    /// The access log's lines so far.
-    TakeLines(oneshot::Sender<Vec<u8>>),
+    /// The lines of both logs so far.
+    TakeLines(oneshot::Sender<Taken>),
     Drain(Drain),
     /// End the thread, whatever it still does.
     Stop,
+}
+
+/// Lines that a core had, whole ones.
+#[derive(Debug)]
+pub struct Taken {
+    pub access_log: Vec<u8>,
+    pub messages: Vec<u8>,
 }
 
 impl Command {
@@ -254,7 +261,9 @@ async fn obey(core: &Rc<Core>, mailbox: &mut Mailbox<Command>) {
             // Nobody waits any more: the lines are for who asks next.
             Command::TakeLines(reply) if reply.is_closed() => {}
             Command::TakeLines(reply) => {
-                let _ = reply.send(core.telemetry.access_log.drain());
+                let telemetry = &core.telemetry;
+                let (access_log, messages) = (telemetry.access_log.drain(), telemetry.messages.lines.drain());
+                let _ = reply.send(Taken { access_log, messages });
             }
             Command::Drain(drain) => begin_drain(core, drain),
             Command::Stop => return,

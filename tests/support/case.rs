@@ -65,6 +65,8 @@ pub enum Kind {
         target: String,
         expectations: Vec<Expectation>,
     },
+    /// What the gateway has written so far holds these.
+    Output(Vec<Expectation>),
     /// A file below the case's directory is there, and holds this.
     File {
         name: String,
@@ -255,6 +257,7 @@ impl Directive<'_> {
                 Kind::Copy(from.to_owned(), to.to_owned())
             }
             "get" => Kind::Get { target: rest.to_owned(), expectations: self.expectations()? },
+            "output" => Kind::Output(self.expectations()?),
             "file" => Kind::File { name: rest.to_owned(), expectations: self.expectations()? },
             "run" => Kind::Run { arguments: arguments(rest)?, expectations: self.expectations()? },
             "within" => Kind::Within(number(rest)?),

@@ -178,6 +178,7 @@ impl<'a> Run<'a> {
                 seen => Err(format!("expected {count} connections to the upstream, seen {seen}")),
             },
             Kind::Get { target, expectations } => self.get(target, expectations),
+            Kind::Output(expectations) => self.output(expectations),
             Kind::File { name, expectations } => self.file(name, expectations),
             Kind::Run { arguments, expectations } => self.run(arguments, expectations),
             Kind::Within(seconds) => {
@@ -299,6 +300,12 @@ impl<'a> Run<'a> {
         let text = fs::read_to_string(self.directory.join(name)).map_err(|error| format!("{name}: {error}"))?;
         let lines = text.lines().map(str::to_owned).collect();
         Seen { code: 0, streams: vec![(Stream::Body, lines)] }.meets(expectations, &self.names)
+    }
+
+    fn output(&mut self, expectations: &[Expectation]) -> Result<(), String> {
+        let gateway = self.gateway()?;
+        let streams = vec![(Stream::Stdout, gateway.stdout.all()), (Stream::Stderr, gateway.stderr.all())];
+        Seen { code: 0, streams }.meets(expectations, &self.names)
     }
 
     fn run(&mut self, arguments: &[String], expectations: &[Expectation]) -> Result<(), String> {

@@ -88,6 +88,6 @@ impl Compiler<'_> {
         }
         let config = config.ok_or_else(|| format!("{path}: an environment variable is not set"))?;
         let (Owner::Api(id) | Owner::Service(id)) = owner;
-        policies::build(&config, &path, &mut Site::new(id, self.context.contracts), self.problems)
+        policies::build(&config, &path, &mut Site::new(id, &attachment.id, self.context.contracts), self.problems)
     }
 }

@@ -9,7 +9,7 @@ type Lines<'a> = &'a [(&'a str, &'a str)];
 /// which came with `answered`, when the policy has seen it.
 fn run(config: &str, method: &str, lines: Lines<'_>, answered: Lines<'_>) -> Result<String, String> {
     let policy = testing::compile::<Cors>(config).unwrap_or_else(|faults| panic!("{config}: {faults:?}"));
-    let state = policy.state(&Core { id: 0 });
+    let state = policy.state(&Core::default());
     let mut kept = Kept::default();
     let mut trial = testing::Trial::new(method, "/", lines);
     let shown = |lines: Vec<(String, String)>| {

@@ -189,7 +189,7 @@ mod tests {
         P: Policy<State = Rc<LocalResponse>, PerExchange = ()>,
     {
         let policy = testing::compile::<P>(config).unwrap_or_else(|faults| panic!("{config}: {faults:?}"));
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         let mut trial = testing::Trial::new("GET", "/?ip=192.0.2.9", lines);
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         testing::answer(flow).map(|answer| {
@@ -240,7 +240,7 @@ mod tests {
         let policy = testing::compile::<IpBlocklist>("{ips: []}").expect("valid");
         let mut trial = testing::Trial::new("GET", "/", &[]);
         trial.request.fields.append(b"x-forwarded-for", b"192.0.2.7\xff\xfe");
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         assert!(matches!(flow, Flow::Respond(_)));
     }

@@ -138,7 +138,7 @@ fn outcome(policy: &JwtValidation, state: &State, lines: &[(&str, &str)]) -> (Re
 }
 
 fn ask(policy: &JwtValidation, token: &str) -> Result<(), String> {
-    let state = policy.state(&Core { id: 0 });
+    let state = policy.state(&Core::default());
     outcome(policy, &state, &[("authorization", &format!("Bearer {token}"))]).0
 }
 
@@ -344,7 +344,7 @@ fn the_token_stands_where_the_configuration_says() {
     let bearer = format!("Bearer {genuine}");
     let policy_of = |config: &str| policy(&rsa_config(config));
     let check = |policy: &JwtValidation, lines: &[(&str, &str)], expected: Result<(), String>| {
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         assert_eq!(outcome(policy, &state, lines).0, expected, "{lines:?}");
     };
     let (missing, not_bearer) =
@@ -471,7 +471,7 @@ fn custom_claims_are_literals_or_conditions() {
 fn later_policies_read_the_claims() {
     let policy = policy(&rsa_config(""));
     let genuine = token(RS256, r#"{"sub":"ada","exp":1800000001,"roles":["a"]}"#, rs256);
-    let state = policy.state(&Core { id: 0 });
+    let state = policy.state(&Core::default());
     for _ in 0..2 {
         let (outcome, mut trial) = outcome(&policy, &state, &[("authorization", &format!("Bearer {genuine}"))]);
         assert_eq!(outcome, Ok(()));
@@ -496,7 +496,7 @@ fn later_policies_read_the_claims() {
 #[test]
 fn a_token_is_remembered_until_it_expires() {
     let policy = policy(&rsa_config(""));
-    let state = policy.state(&Core { id: 0 });
+    let state = policy.state(&Core::default());
     let ask = |token: &str, now: u64| {
         let mut trial = Trial::new("GET", "/", &[("authorization", &format!("Bearer {token}"))]);
         let flow = trial.with(0, |exchange| policy.decide(&state, exchange, now));
@@ -517,7 +517,7 @@ fn a_token_is_remembered_until_it_expires() {
 #[test]
 fn what_is_remembered_is_bounded() {
     let policy = policy("{signingMethod: none}");
-    let state = policy.state(&Core { id: 0 });
+    let state = policy.state(&Core::default());
     for number in 0..5000 {
         let token = token(RS256, "{}", |_| format!("{number:032}").into_bytes());
         assert_eq!(outcome(&policy, &state, &[("authorization", &format!("Bearer {token}"))]).0, Ok(()));
@@ -600,7 +600,7 @@ fn clients_are_those_of_the_contracts() {
         }),
         ..policy(&rsa_config(""))
     };
-    let state = policy.state(&Core { id: 0 });
+    let state = policy.state(&Core::default());
     let check = |claims: &str, client: Option<&str>| {
         let line = format!("Bearer {}", token(RS256, claims, rs256));
         let (outcome, trial) = outcome(&policy, &state, &[("authorization", &line)]);

@@ -16,7 +16,7 @@ const EXPIRED: &str = "Invalid token. Exp claim validation error.";
 /// Each token is refused with its text, also after one that is genuine, and also the second time.
 fn check(config: &str, genuine: &str, cases: &[(String, &str)]) {
     let policy = policy(config);
-    let state = policy.state(&Core { id: 0 });
+    let state = policy.state(&Core::default());
     let ask = |token: &str| outcome(&policy, &state, &[("authorization", &format!("Bearer {token}"))]).0;
     assert_eq!(ask(genuine), Ok(()));
     for _ in 0..2 {

@@ -59,7 +59,7 @@ struct Trying {
 impl Trying {
     fn new(config: &str) -> Self {
         let policy = policy(config);
-        let state = policy.state(&Core { id: 0 });
+        let state = policy.state(&Core::default());
         Self { policy, state, published: Published::default(), asked: Arc::default() }
     }
 
