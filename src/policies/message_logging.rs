@@ -3,12 +3,14 @@
 //! A line is written where the chain comes to the policy, into the core's own buffer; nobody waits for who reads it. What is
 //! written is what the operator's expression gives: a credential that it names is in the log.
 
+mod fields;
+
 use std::{sync::LazyLock, time::Duration};
 
 use serde::Deserialize;
 
 use super::{
-    ConfigError, Core, End, Exchange, Fault, Flow, Policy, Refusal, Site, Turn,
+    Category, ConfigError, Core, End, Exchange, Fault, Field, Flow, Policy, Refusal, Site, Turn,
     reading::{self, Reading},
 };
 use crate::{
@@ -129,6 +131,9 @@ impl Policy for MessageLogging {
     type Config = Config;
     type State = State;
     type PerExchange = Kept;
+
+    const CATEGORY: Option<Category> = Some(Category::Troubleshooting);
+    const FIELDS: &'static [Field] = fields::FIELDS;
 
     fn remarks(config: &Config) -> Vec<Fault> {
         let mut remarks = Vec::new();
@@ -387,6 +392,9 @@ impl Policy for OutboundMessageLogging {
     type Config = Config;
     type State = State;
     type PerExchange = Kept;
+
+    const CATEGORY: Option<Category> = Some(Category::Troubleshooting);
+    const FIELDS: &'static [Field] = fields::FIELDS;
 
     fn remarks(config: &Config) -> Vec<Fault> {
         MessageLogging::remarks(config)
