@@ -238,3 +238,52 @@ impl Request {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Loaded, environment::Environment, snapshot::SeriesId};
+
+    const WAITING: &str = "
+apiVersion: gateway.mulesoft.com/v1alpha1
+kind: ApiInstance
+metadata: {name: a}
+spec:
+  address: http://127.0.0.1:8081
+  policies: [{policyRef: {name: header-injection-flex}, config: {inboundHeaders: [{key: x-a, value: a}]}}]
+  services:
+    s:
+      address: http://127.0.0.1:8080
+      policies:
+        - {policyRef: {name: test-waits}, config: {name: x-w, request: 2}}
+        - {policyRef: {name: test-waits}, config: {name: x-v, request: 1, answers: ANSWERS}}
+";
+
+    /// What is said of the Service's policies, and in the end.
+    fn waiting(answers: &str) -> (Vec<String>, String) {
+        let text = WAITING.replace("ANSWERS", answers);
+        let loaded = Loaded::from_texts(&[("a.yaml", &text)], Environment::default());
+        let snapshot = loaded.compile(1, &mut |_| SeriesId::default()).accept(false).expect("nothing is wrong with it");
+        let client = std::net::IpAddr::from([127, 0, 0, 1]);
+        let question = Question::new("GET", "http://127.0.0.1:8081/", None, &[], None, client).expect("a request");
+        let told = explain(Arc::new(snapshot), &question, Secrets::Hidden).expect("it could be sent");
+        let seen =
+            told.upstream.map(|sent| sent.headers.into_iter().map(|line| line.name).collect::<Vec<_>>().join(" "));
+        let end = match (told.outcome, seen) {
+            (Outcome::Answered(answer), None) => format!("{} by {}", answer.status, answer.by),
+            (_, seen) => seen.expect("it goes to the upstream"),
+        };
+        (told.outbound_policies.into_iter().map(|turn| turn.why).collect(), end)
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_and_taken_for_granted() {
+        let (why, end) = waiting("false");
+        let all = "no rules: every request; would wait 1s";
+        assert_eq!(why, [format!("{all}; would wait 2s"), all.to_owned()]);
+        assert!(end.ends_with("x-a x-w x-v"), "{end}");
+        let (why, end) = waiting("true");
+        assert_eq!(why[1], format!("{all}; answers 418 waited"));
+        assert!(end.starts_with("418 by policy ") && end.contains("test-waits"), "{end}");
+    }
+}

@@ -184,7 +184,7 @@ fn policies(page: &mut Page, sum: &CoreCopy, names: &Names) {
     let mut family = page.family(
         Kind::Histogram,
         "ringway_policy_wait_seconds",
-        "How long a policy waited for something outside of its core.",
+        "How long a policy had an exchange wait until it decided.",
     );
     for (labels, waits) in policies().filter_map(|(labels, counts)| Some((labels, counts.waits.as_deref()?))) {
         family.histogram(&labels, waits);

@@ -243,6 +243,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{rule::RawRule, snapshot::SeriesId},
+        http::head::Fields,
         policies::{Compiled, compile, testing},
     };
 
@@ -271,22 +272,66 @@ mod tests {
     /// What the chain does with `GET path`, where 4 bytes are the API's base: the headers that go upstream and the reason of
     /// a refusal, then the headers of the response.
     fn run(chain: &[BoundPolicy], scratch: &mut Scratch, path: &str) -> (String, Option<&'static str>, String) {
+        let ran = run_waiting(chain, scratch, path);
+        assert_eq!(ran.waited, "", "{path}");
+        (ran.request, ran.refused, ran.response)
+    }
+
+    /// How a chain was run.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Ran {
+        request: String,
+        refused: Option<&'static str>,
+        /// The reason of an answer in the place of the response.
+        replaced: Option<&'static str>,
+        response: String,
+        /// The seconds of each wait.
+        waited: String,
+    }
+
+    /// The same, where each wait has its reply at once, and what was borrowed for the run before is new for the next.
+    fn run_waiting(chain: &[BoundPolicy], scratch: &mut Scratch, path: &str) -> Ran {
         let instances = Instances::default().chain(chain, &Core { id: 0 });
         let mut trial = testing::Trial::new("GET", path, &[]);
-        let mut turns = Turns::default();
-        let reason = trial.with(4, |exchange| {
-            match run_request(chain, &instances, &mut turns, exchange, scratch, None, &mut Unwatched) {
-                Next::Done => None,
-                Next::Respond(refusal) => Some(refusal.reason),
-                Next::Wait(question) => panic!("nobody answers {question:?}"),
+        let (mut turns, mut ran) = (Turns::default(), Ran::default());
+        let mut reply = None;
+        ran.refused = loop {
+            let next = trial.with(4, |exchange| {
+                run_request(chain, &instances, &mut turns, exchange, scratch, reply.take(), &mut Unwatched)
+            });
+            match next {
+                Next::Done => break None,
+                Next::Respond(answer) => break Some(answer.reason),
+                Next::Wait(question) => reply = Some(ran.wait(&question)),
             }
-        });
-        trial.with(4, |exchange| {
-            run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}, &mut Unwatched)
-        });
-        assert!(turns.ran.is_empty(), "nothing is left to run twice");
-        let names = |fields| testing::lines(fields).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
-        (names(&trial.request.fields), reason, names(&trial.response.fields))
+        };
+        ran.replaced = loop {
+            let render = |_: &mut ResponseHead, _: &LocalResponse| {};
+            let next = trial.with(4, |exchange| {
+                run_response(chain, &instances, &mut turns, exchange, &mut reply, &render, &mut Unwatched)
+            });
+            match next {
+                Next::Done => break None,
+                Next::Respond(answer) => break Some(answer.reason),
+                Next::Wait(question) => reply = Some(ran.wait(&question)),
+            }
+        };
+        assert!(turns.ran.is_empty() && !turns.is_held && turns.next == 0, "nothing is left to run twice");
+        ran.request = names(&trial.request.fields);
+        ran.response = names(&trial.response.fields);
+        ran
+    }
+
+    impl Ran {
+        fn wait(&mut self, question: &Question) -> Reply {
+            let Question::Time(time) = question;
+            self.waited += &time.as_secs().to_string();
+            Reply::Time
+        }
+    }
+
+    fn names(fields: &Fields) -> String {
+        testing::lines(fields).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ")
     }
 
     fn check(written: &[(&str, &str, &str)], path: &str, expected: (&str, Option<&'static str>, &str)) {
@@ -419,6 +464,98 @@ mod tests {
         chain[0].rules.push(Rule::compile(&raw, &mut patterns).expect("valid"));
         let path = format!("/api/{}", "a".repeat(64));
         assert_eq!(decisions(&chain, &path).0, [(0, Decision::Fail("pattern_limit"))]);
+    }
+
+    #[test]
+    fn a_wait_is_told_and_what_comes_of_it() {
+        let refuses = ("test-waits", "{name: w, request: 2, answers: true}", "");
+        let replaces = ("test-waits", "{name: w, response: 1, answers: true}", "");
+        let decisions = |written, shadow| {
+            let (mut chain, mut scratch) = chain(&[written]);
+            chain[0].shadow = shadow;
+            let instances = Instances::default().chain(&chain, &Core { id: 0 });
+            let mut trial = testing::Trial::new("GET", "/api/x", &[]);
+            let (mut turns, mut told, mut reply) = (Turns::default(), Decisions::default(), None);
+            trial.with(4, |exchange| {
+                let turns = &mut turns;
+                let mut run = |reply| run_request(&chain, &instances, turns, exchange, &mut scratch, reply, &mut told);
+                while let Next::Wait(_) = run(reply.take()) {
+                    reply = Some(Reply::Time);
+                }
+                let render = |_: &mut ResponseHead, _: &LocalResponse| {};
+                let mut run =
+                    |reply: &mut _| run_response(&chain, &instances, turns, exchange, reply, &render, &mut told);
+                while let Next::Wait(_) = run(&mut reply) {
+                    reply = Some(Reply::Time);
+                }
+            });
+            told.0.into_iter().map(|(_, decision)| decision).collect::<Vec<_>>()
+        };
+        let waited = Decision::Respond("waited");
+        // It answers in both directions.
+        assert_eq!(decisions(refuses, false), [Decision::Wait, Decision::Wait, waited, waited]);
+        assert_eq!(decisions(replaces, false), [Decision::Continue, Decision::Wait, waited]);
+        assert_eq!(decisions(refuses, true), [Decision::Wait]);
+    }
+
+    fn check_waiting(written: &[(&str, &str, &str)], expected: (&str, Option<&'static str>, &str, &str)) {
+        let (chain, mut scratch) = chain(written);
+        let ran = run_waiting(&chain, &mut scratch, "/api/x");
+        let answered = ran.refused.or(ran.replaced);
+        assert_eq!((&*ran.request, answered, &*ran.response, &*ran.waited), expected, "{written:?}");
+    }
+
+    #[test]
+    fn a_chain_goes_on_where_a_policy_waits() {
+        let injects = ("header-injection", A, "");
+        let waits = ("test-waits", "{name: w, request: 3, response: 2}", "");
+        check_waiting(&[injects, waits, ("header-injection", B, "")], ("a w b", None, "b w a", "12312"));
+        let other = ("test-waits", "{name: v, request: 1, response: 1}", "");
+        check_waiting(&[waits, other, injects], ("w v a", None, "a v w", "1231112"));
+        check_waiting(&[("test-waits", "{name: w, request: 1}", "/y"), injects], ("a", None, "a", ""));
+    }
+
+    #[test]
+    fn a_policy_that_has_waited_may_answer() {
+        let injects = ("header-injection", A, "");
+        let refuses = ("test-waits", "{name: w, request: 2, answers: true}", "");
+        check_waiting(&[injects, refuses, ("header-injection", B, "")], ("a w", Some("waited"), "w a", "12"));
+        let replaces = ("test-waits", "{name: w, response: 1, answers: true}", "");
+        check_waiting(&[injects, replaces, ("header-injection", B, "")], ("a w b", Some("waited"), "b w a", "1"));
+    }
+
+    #[test]
+    fn a_policy_in_shadow_holds_up_nobody() {
+        let waits = ("test-waits", "{name: w, request: 1, response: 1}", "");
+        let (mut chain, mut scratch) = chain(&[("header-injection", A, ""), waits, ("header-injection", B, "")]);
+        chain[1].shadow = true;
+        let expected = Ran { request: "a b".into(), response: "b a".into(), ..Ran::default() };
+        assert_eq!(run_waiting(&chain, &mut scratch, "/api/x"), expected);
+        let waits = ("test-waits", "{name: w, response: 1, answers: true}", "");
+        let (mut chain, mut scratch) = self::chain(&[("header-injection", A, ""), waits]);
+        chain[1].shadow = true;
+        let expected = Ran { request: "a".into(), response: "a".into(), ..Ran::default() };
+        assert_eq!(run_waiting(&chain, &mut scratch, "/api/x"), expected);
+    }
+
+    #[test]
+    fn a_wait_that_is_cut_off_was_its_policys_turn() {
+        let waits = ("test-waits", "{name: w, request: 1, response: 1}", "");
+        let (chain, mut scratch) = chain(&[("header-injection", A, ""), waits, ("header-injection", B, "")]);
+        let instances = Instances::default().chain(&chain, &Core { id: 0 });
+        let mut trial = testing::Trial::new("GET", "/api/x", &[]);
+        let mut turns = Turns::default();
+        trial.with(4, |exchange| {
+            let next = run_request(&chain, &instances, &mut turns, exchange, &mut scratch, None, &mut Unwatched);
+            assert!(matches!(next, Next::Wait(_)));
+            // It sees the response that comes instead, and waits once more.
+            let render = |_: &mut ResponseHead, _: &LocalResponse| {};
+            let next = run_response(&chain, &instances, &mut turns, exchange, &mut None, &render, &mut Unwatched);
+            assert!(matches!(next, Next::Wait(_)));
+            let next = run_response(&chain, &instances, &mut turns, exchange, &mut None, &render, &mut Unwatched);
+            assert!(matches!(next, Next::Done));
+        });
+        assert_eq!((names(&trial.request.fields), names(&trial.response.fields)), ("a".into(), "a".into()));
     }
 
     #[test]

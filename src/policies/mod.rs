@@ -24,6 +24,7 @@ pub mod ip_lists;
 pub mod jwt;
 pub mod response_timeout;
 pub mod seconds;
+pub mod spike_control;
 pub mod stream_idle_timeout;
 #[cfg(test)]
 mod testing;
@@ -68,12 +69,12 @@ pub struct Entry {
 
 /// Makes the closed `enum`s, the table of names and everything that asks which policy it has. One line for each name:
 /// `"name" Role => file::Type;` for a policy of a chain, `"name" Role elsewhere;` for what is read outside of chains, and
-/// `"name" Role;` for a name to come.
+/// `"name" Role;` for a name to come. `, cfg(test)` behind a type: it is there in unit tests alone.
 macro_rules! policies {
-    ($($name:literal $role:ident $(=> $file:ident::$policy:ident)? $($elsewhere:ident)?;)*) => {
+    ($($name:literal $role:ident $(=> $file:ident::$policy:ident $(, $when:meta)?)? $($elsewhere:ident)?;)*) => {
         /// Every name of the reference, in alphabetical order.
         pub static TABLE: &[Entry] = &[
-            $(Entry {
+            $($($(#[$when])?)? Entry {
                 name: $name,
                 role: Role::$role,
                 implemented: !concat!($(stringify!($policy),)? $(stringify!($elsewhere),)?).is_empty(),
@@ -86,13 +87,13 @@ macro_rules! policies {
         pub enum Compiled {
             /// Could not be built, for this reason: every request it would have governed is refused with 503.
             Broken(String),
-            $($($policy(Arc<$file::$policy>),)?)*
+            $($($(#[$when])? $policy(Arc<$file::$policy>),)?)*
         }
 
         /// A policy with what one core owns of it. It outlives reloads that change nothing for it.
         pub enum Instance {
             Broken,
-            $($($policy { policy: Arc<$file::$policy>, state: <$file::$policy as Policy>::State },)?)*
+            $($($(#[$when])? $policy { policy: Arc<$file::$policy>, state: <$file::$policy as Policy>::State },)?)*
         }
 
         /// What a policy keeps of one exchange.
@@ -100,7 +101,7 @@ macro_rules! policies {
         pub enum Kept {
             #[default]
             Nothing,
-            $($($policy(<$file::$policy as Policy>::PerExchange),)?)*
+            $($($(#[$when])? $policy(<$file::$policy as Policy>::PerExchange),)?)*
         }
 
         impl Compiled {
@@ -113,7 +114,7 @@ macro_rules! policies {
                 problems: &mut Vec<Problem>,
             ) -> Option<Self> {
                 match name {
-                    $($($name => Some(
+                    $($($(#[$when])? $name => Some(
                         build(config, path, site, problems)
                             .map_or_else(Self::Broken, |policy| Self::$policy(Arc::new(policy))),
                     ),)?)*
@@ -124,7 +125,7 @@ macro_rules! policies {
             pub fn instance(&self, core: &Core) -> Rc<Instance> {
                 Rc::new(match self {
                     Self::Broken(_) => Instance::Broken,
-                    $($(Self::$policy(policy) => {
+                    $($($(#[$when])? Self::$policy(policy) => {
                         Instance::$policy { state: policy.state(core), policy: policy.clone() }
                     })?)*
                 })
@@ -136,14 +137,14 @@ macro_rules! policies {
             pub fn begin(&self) -> Kept {
                 match self {
                     Self::Broken => Kept::Nothing,
-                    $($(Self::$policy { .. } => Kept::$policy(Default::default()),)?)*
+                    $($($(#[$when])? Self::$policy { .. } => Kept::$policy(Default::default()),)?)*
                 }
             }
 
             pub fn on_request(&self, kept: &mut Kept, exchange: &mut Exchange<'_>) -> Flow {
                 match (self, kept) {
                     (Self::Broken, _) => Flow::respond(LocalResponse::broken_policy()),
-                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                    $($($(#[$when])? (Self::$policy { policy, state }, Kept::$policy(kept)) => {
                         policy.on_request(Turn { state, kept }, exchange)
                     })?)*
                     _ => unreachable!("a turn keeps what its own instance began with"),
@@ -153,7 +154,7 @@ macro_rules! policies {
             pub fn on_response(&self, kept: &mut Kept, exchange: &mut Exchange<'_>) -> Flow {
                 match (self, kept) {
                     (Self::Broken, _) => Flow::Continue,
-                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                    $($($(#[$when])? (Self::$policy { policy, state }, Kept::$policy(kept)) => {
                         policy.on_response(Turn { state, kept }, exchange)
                     })?)*
                     _ => unreachable!("a turn keeps what its own instance began with"),
@@ -163,7 +164,7 @@ macro_rules! policies {
             pub fn on_reply(&self, kept: &mut Kept, exchange: &mut Exchange<'_>, reply: Reply) -> Flow {
                 match (self, kept) {
                     (Self::Broken, _) => Flow::Continue,
-                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                    $($($(#[$when])? (Self::$policy { policy, state }, Kept::$policy(kept)) => {
                         policy.on_reply(Turn { state, kept }, exchange, reply)
                     })?)*
                     _ => unreachable!("a turn keeps what its own instance began with"),
@@ -171,7 +172,7 @@ macro_rules! policies {
             }
         }
 
-        $($(const _: () = assert!(size_of::<<$file::$policy as Policy>::PerExchange>() <= policy::KEPT_BYTES_MAX);)?)*
+        $($($(#[$when])? const _: () = assert!(size_of::<<$file::$policy as Policy>::PerExchange>() <= policy::KEPT_BYTES_MAX);)?)*
     };
 }
 
@@ -223,9 +224,10 @@ policies! {
     "script-evaluation-transformation" Inbound;
     "soap-validation" Inbound;
     "spec-validation-flex" Inbound;
-    "spike-control-flex" Inbound;
+    "spike-control-flex" Inbound => spike_control::SpikeControl;
     "sse-logging" Inbound;
     "stream-idle-timeout-flex" Inbound => stream_idle_timeout::StreamIdleTimeout;
+    "test-waits" Outbound => testing::Waits, cfg(test);
     "tls" Transport elsewhere;
     "tls-outbound" Transport elsewhere;
     "tracing-flex" Inbound;

@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use super::{At, Authentication, Core, Exchange, Flow, LocalResponse, Peer, Policy, Site, Timeouts, Turn};
+use serde::Deserialize;
+
+use super::{
+    At, Authentication, ConfigError, Core, Exchange, Flow, LocalResponse, Peer, Policy, Question, Reply, Site,
+    Timeouts, Turn, headers::HeaderName,
+};
 use crate::{
     config::{
         node::{Located, Node},
@@ -146,6 +151,72 @@ pub fn answer(flow: Flow) -> Option<Rc<LocalResponse>> {
         Flow::Continue => None,
         Flow::Respond(answer) => Some(answer),
         Flow::Wait(question) => panic!("it waits for {question:?}"),
+    }
+}
+
+/// A policy that waits: so often for the request and for the response, and then lets pass, naming itself, or answers.
+#[derive(Debug)]
+pub struct Waits(WaitsConfig);
+
+#[derive(Debug, Deserialize)]
+pub struct WaitsConfig {
+    name: String,
+    #[serde(default)]
+    request: u64,
+    #[serde(default)]
+    response: u64,
+    /// In the direction in which it has waited last.
+    #[serde(default)]
+    answers: bool,
+}
+
+#[derive(Default)]
+pub struct Waited {
+    times: u64,
+    of_response: bool,
+}
+
+impl Policy for Waits {
+    type Config = WaitsConfig;
+    type State = ();
+    type PerExchange = Waited;
+
+    fn compile(config: WaitsConfig, _: &mut Site<'_>) -> Result<Self, ConfigError> {
+        Ok(Self(config))
+    }
+
+    fn state(&self, _: &Core) {}
+
+    fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        self.go_on(turn.kept, exchange)
+    }
+
+    fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        *turn.kept = Waited { times: 0, of_response: true };
+        self.go_on(turn.kept, exchange)
+    }
+
+    fn on_reply(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, reply: Reply) -> Flow {
+        assert_eq!(reply, Reply::Time);
+        self.go_on(turn.kept, exchange)
+    }
+}
+
+impl Waits {
+    fn go_on(&self, waited: &mut Waited, exchange: &mut Exchange<'_>) -> Flow {
+        let Self(WaitsConfig { name, request, response, answers }) = self;
+        let most = if waited.of_response { *response } else { *request };
+        if waited.times < most {
+            waited.times += 1;
+            return Flow::Wait(Box::new(Question::Time(Duration::from_secs(waited.times))));
+        }
+        let name = HeaderName::new(name).expect("a header name");
+        let mut headers = if waited.of_response { exchange.response_headers() } else { exchange.request_headers() };
+        headers.append(&name, b"").expect("a value");
+        match *answers && (waited.of_response || *response == 0) {
+            true => Flow::respond(LocalResponse::error_json(418, "waited", "waited")),
+            false => Flow::Continue,
+        }
     }
 }
 

@@ -38,8 +38,8 @@ pub struct Account {
     /// A policy waits, and how long policies have waited before.
     waits: Option<Instant>,
     waited: Duration,
-    /// The last policy that said it waits.
-    waiting: SeriesId,
+    /// The last policy that said it waits, and how long it has had the exchange wait and not decided.
+    held: (SeriesId, Duration),
     /// Whether the turns of its policies are measured; unknown before the first.
     measured: Option<bool>,
     /// Reason code of what the first policy in shadow would have refused with.
@@ -87,7 +87,7 @@ impl Account {
             replied: None,
             waits: None,
             waited: Duration::ZERO,
-            waiting: SeriesId::default(),
+            held: Default::default(),
             measured: None,
             shadow_deny: "",
             api: None,
@@ -131,8 +131,17 @@ impl Account {
     pub fn policy_goes_on(&mut self) {
         if let Some(waits) = self.waits.take() {
             let waited = waits.elapsed();
-            self.telemetry.policies.waited(self.waiting, waited.as_nanos() as u64);
             self.waited += waited;
+            self.held.1 += waited;
+        }
+    }
+
+    /// Counts what a policy had the exchange wait, all in all.
+    fn wait_ends(&mut self) {
+        let (policy, waited) = self.held;
+        if !waited.is_zero() {
+            self.telemetry.policies.waited(policy, waited.as_nanos() as u64);
+            self.held.1 = Duration::ZERO;
         }
     }
 
@@ -142,7 +151,7 @@ impl Account {
         (self.status, self.reason) = (answer.status, answer.reason);
     }
 
-    fn log(&self, format: &AccessLog, line: &Line, total_ns: u64, upstream_ns: Option<u64>, overhead_ns: Option<u64>) {
+    fn log(&self, format: &AccessLog, line: &Line, record: &ExchangeRecord) {
         let snapshot = &self.serving.snapshot;
         let api = self.api.map(|api| &snapshot.apis[api]);
         let route = api.zip(self.route).map(|(api, route)| &api.routes[route]);
@@ -151,7 +160,7 @@ impl Account {
         self.telemetry.access_log.push(
             if format.json { Format::Json } else { Format::Text },
             &Entry {
-                at_us: (now.as_micros() as u64).saturating_sub(total_ns / 1000),
+                at_us: (now.as_micros() as u64).saturating_sub(record.total_ns / 1000),
                 core: self.telemetry.core,
                 client: self.client,
                 tls: line.secured.as_deref().map(|secured| Tls {
@@ -171,9 +180,10 @@ impl Account {
                 request_id: &line.request_id,
                 bytes_in: self.bytes_in,
                 bytes_out: self.bytes_out,
-                total_ns,
-                upstream_ns,
-                overhead_ns,
+                total_ns: record.total_ns,
+                upstream_ns: record.upstream_ns,
+                overhead_ns: record.overhead_ns,
+                waited_ns: record.waited_ns,
             },
         );
     }
@@ -186,14 +196,16 @@ impl chain::Watcher for Account {
     }
 
     fn decided(&mut self, bound: &BoundPolicy, decision: Option<Decision>, began: Option<Instant>) {
-        let policies = &self.telemetry.policies;
         if let Some(began) = began {
-            policies.took(bound.series, began.elapsed().as_nanos() as u64);
+            self.telemetry.policies.took(bound.series, began.elapsed().as_nanos() as u64);
+        }
+        if decision != Some(Decision::Wait) || bound.series != self.held.0 {
+            self.wait_ends();
         }
         let Some(decision) = decision else { return };
-        policies.decided(bound.series, decision);
+        self.telemetry.policies.decided(bound.series, decision);
         match decision {
-            Decision::Wait => self.waiting = bound.series,
+            Decision::Wait => self.held.0 = bound.series,
             Decision::ShadowDeny(reason) if self.shadow_deny.is_empty() => self.shadow_deny = reason,
             _ => {}
         }
@@ -225,34 +237,34 @@ impl Watcher for Account {
 impl Drop for Account {
     fn drop(&mut self) {
         self.policy_goes_on();
+        self.wait_ends();
         let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
-        let total_ns = nanos(self.started, Instant::now());
-        let upstream_ns = self.asked.zip(self.answered).map(|(asked, answered)| nanos(asked, answered));
-        let overhead_ns = self
-            .asked
-            .zip(self.answered)
-            .zip(self.replied)
-            .map(|((asked, answered), replied)| nanos(self.started, asked) + nanos(answered, replied))
-            .map(|both| both.saturating_sub(self.waited.as_nanos() as u64));
+        let waited_ns = self.waited.as_nanos() as u64;
+        // Policies wait before the upstream is asked and after it has answered.
+        let overhead_ns = self.asked.zip(self.answered).zip(self.replied).map(|((asked, answered), replied)| {
+            (nanos(self.started, asked) + nanos(answered, replied)).saturating_sub(waited_ns)
+        });
         let snapshot = &self.serving.snapshot;
         let api = self.api.map(|api| &snapshot.apis[api]);
-        self.telemetry.record(&ExchangeRecord {
+        let record = ExchangeRecord {
             api: api.map(|api| api.series),
             route: api.zip(self.route).map(|(api, route)| api.routes[route].series),
             upstream: self.service.map(|service| snapshot.services[service].series),
             status: self.status,
             reason: self.reason,
             method: self.method,
-            total_ns,
-            upstream_ns,
+            total_ns: nanos(self.started, Instant::now()),
+            upstream_ns: self.asked.zip(self.answered).map(|(asked, answered)| nanos(asked, answered)),
             overhead_ns,
+            waited_ns: Some(waited_ns).filter(|waited| *waited > 0),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             retries: self.retries,
-        });
+        };
+        self.telemetry.record(&record);
         self.telemetry.requests_open.decrement();
         if let (Some(format), Some(line)) = (&snapshot.settings.access_log, &self.line) {
-            self.log(format, line, total_ns, upstream_ns, overhead_ns);
+            self.log(format, line, &record);
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct ExchangeRecord {
     pub upstream_ns: Option<u64>,
     /// Time that the gateway itself added, both directions.
     pub overhead_ns: Option<u64>,
+    /// Time that policies had it wait, which is no overhead.
+    pub waited_ns: Option<u64>,
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub retries: u32,
@@ -378,6 +380,7 @@ mod tests {
             total_ns: 100_000,
             upstream_ns: reason.is_empty().then_some(80_000),
             overhead_ns: None,
+            waited_ns: None,
             bytes_in: 10,
             bytes_out: 20,
             retries: 1,
