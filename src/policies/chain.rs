@@ -531,6 +531,13 @@ mod tests {
         chain[1].shadow = true;
         let expected = Ran { request: "a b".into(), response: "b a".into(), ..Ran::default() };
         assert_eq!(run_waiting(&chain, &mut scratch, "/api/x"), expected);
+        let instances = Instances::default().chain(&chain, &Core { id: 0 });
+        let mut turns = Turns::default();
+        testing::Trial::new("GET", "/api/x", &[]).with(4, |exchange| {
+            run_request(&chain, &instances, &mut turns, exchange, &mut scratch, None, &mut Unwatched);
+        });
+        let ran: Vec<usize> = turns.ran.iter().map(|(index, _)| *index).collect();
+        assert_eq!(ran, [0, 2], "what it kept is gone");
         let waits = ("test-waits", "{name: w, response: 1, answers: true}", "");
         let (mut chain, mut scratch) = self::chain(&[("header-injection", A, ""), waits]);
         chain[1].shadow = true;

@@ -112,6 +112,25 @@ mod tests {
     }
 
     #[test]
+    fn cores_that_meet_at_one_slot_never_share_it() {
+        const PERIOD: u64 = 5;
+        for room in [1, 2, 3] {
+            let (window, clock) = (Window::new(room, PERIOD), AtomicU64::new(0));
+            let core = || {
+                let times = (0..200_000).map(|_| clock.fetch_add(1, Ordering::Relaxed));
+                times.filter(|now| window.admit(*now)).collect::<Vec<_>>()
+            };
+            let mut admitted = std::thread::scope(|scope| {
+                let cores = [(); 4].map(|()| scope.spawn(core));
+                cores.map(|core| core.join().expect("it ends")).concat()
+            });
+            admitted.sort_unstable();
+            let crowded = admitted.windows(room + 1).find(|times| times[room] < times[0] + PERIOD);
+            assert_eq!(crowded, None, "room for {room}");
+        }
+    }
+
+    #[test]
     fn cores_together_admit_exactly_as_many_as_there_is_room_for() {
         const CORES: usize = 4;
         const PERIODS: u64 = 200;
