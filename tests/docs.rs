@@ -6,7 +6,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use ringway::{
@@ -26,57 +25,28 @@ use ringway::{
 
 #[test]
 fn settings_have_the_documented_names_and_defaults() {
-    let Settings { limits, timeouts, h2c, .. } = Settings::default();
-    let seconds = |limit: Option<Duration>| limit.map_or(0, |limit| limit.as_secs()).to_string();
+    let Settings { limits, timeouts, connections, h2c, .. } = Settings::default();
+    let known = [limits.documented(), timeouts.documented(), connections.documented()].concat();
+    let known: Vec<_> = known.into_iter().map(|(name, default)| (name, as_written(&default))).collect();
+    let of = |is_of: &dyn Fn(&str) -> bool| -> BTreeMap<String, String> {
+        known
+            .iter()
+            .filter(|(name, _)| is_of(name))
+            .map(|(name, default)| (name.to_string(), default.clone()))
+            .collect()
+    };
+    assert_eq!(defaults("### Limits"), of(&|name| name.starts_with("limits.")));
+    assert_eq!(defaults("### Time limits"), of(&|name| name.starts_with("timeouts.")));
+    assert_eq!(defaults("### Time limits of Flex"), of(&|name| !name.contains('.')));
+    let others = defaults("### Others");
+    let of_connections = others.clone().into_iter().filter(|(name, _)| name.starts_with("connections.")).collect();
+    assert_eq!(of(&|name| name.starts_with("connections.")), of_connections);
+    assert_eq!(others["listeners.h2c"], h2c.to_string());
+}
 
-    assert_eq!(
-        defaults("### Limits"),
-        expected([
-            ("limits.headBytes", limits.head_bytes.to_string()),
-            ("limits.headerCount", limits.header_count.to_string()),
-            ("limits.trailerBytes", limits.trailer_bytes.to_string()),
-            ("limits.chunkExtensionBytes", limits.chunk_extension_bytes.to_string()),
-            ("limits.bufferedBodyBytes", limits.buffered_body_bytes.to_string()),
-            ("limits.bufferedBytesPerCore", limits.buffered_bytes_per_core.to_string()),
-            ("limits.retryBodyBytes", limits.retry_body_bytes.to_string()),
-            ("limits.connectionsPerCore", limits.connections_per_core.to_string()),
-            ("limits.tlsHandshakesPerCore", limits.tls_handshakes_per_core.to_string()),
-            ("limits.tlsHandshakesWaitingPerCore", limits.tls_handshakes_waiting_per_core.to_string()),
-            ("limits.connectionsPerUpstream", limits.connections_per_upstream.to_string()),
-            ("limits.pendingRequestsPerUpstream", limits.pending_requests_per_upstream.to_string()),
-            ("limits.proxyHeaderBytes", limits.proxy_header_bytes.to_string()),
-            ("limits.h2.concurrentStreams", limits.h2.concurrent_streams.to_string()),
-            ("limits.h2.streamWindow", limits.h2.stream_window.to_string()),
-            ("limits.h2.connectionWindow", limits.h2.connection_window.to_string()),
-            ("limits.h2.workPerSecond", limits.h2.work_per_second.to_string()),
-            ("limits.h2.headerMemoryPerConnection", limits.h2.header_memory_per_connection.to_string()),
-            ("limits.h2.headerMemoryPerCore", limits.h2.header_memory_per_core.to_string()),
-            ("limits.h2.stallSeconds", seconds(limits.h2.stall)),
-            ("limits.h2.pingSeconds", seconds(limits.h2.ping)),
-        ])
-    );
-    assert_eq!(
-        defaults("### Time limits"),
-        expected([
-            ("timeouts.proxyHeaderSeconds", seconds(timeouts.proxy_header)),
-            ("timeouts.requestHeadSeconds", seconds(timeouts.request_head)),
-            ("timeouts.tlsHandshakeSeconds", seconds(timeouts.tls_handshake)),
-            ("timeouts.requestBodyIdleSeconds", seconds(timeouts.request_body_idle)),
-            ("timeouts.keepAliveSeconds", seconds(timeouts.keep_alive)),
-            ("timeouts.upstreamConnectSeconds", seconds(timeouts.upstream_connect)),
-            ("timeouts.drainDelaySeconds", timeouts.drain_delay.as_secs().to_string()),
-            ("timeouts.drainSeconds", timeouts.drain.as_secs().to_string()),
-        ])
-    );
-    assert_eq!(
-        defaults("### Time limits of Flex"),
-        expected([
-            ("streamIdleSeconds", seconds(timeouts.stream_idle)),
-            ("upstreamConnectionIdleSeconds", seconds(timeouts.upstream_connection_idle)),
-            ("upstreamResponseSeconds", seconds(timeouts.upstream_response)),
-        ])
-    );
-    assert_eq!(defaults("### Others")["listeners.h2c"], h2c.to_string());
+/// Numbers without the point that whole seconds have in JSON.
+fn as_written(value: &serde_json::Value) -> String {
+    value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string())
 }
 
 #[test]
@@ -308,10 +278,6 @@ fn flow(settings: &BTreeMap<String, String>) -> String {
 fn defaults(heading: &str) -> BTreeMap<String, String> {
     let page = read("docs/configuration.md");
     rows(&page, heading).into_iter().map(|row| (row[0].replace('`', ""), row[1].clone())).collect()
-}
-
-fn expected<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// The rows of all tables below a heading, up to the next heading of any level, without the tables' own heads.

@@ -195,47 +195,9 @@ fn networks(list: &TrustedProxies) -> Vec<String> {
 }
 
 fn settings_json(settings: &Settings) -> Value {
-    let seconds = |time: Option<std::time::Duration>| time.map_or(0.0, |time| time.as_secs_f64());
-    let (limits, timeouts) = (&settings.limits, &settings.timeouts);
     json!({
-        "limits": {
-            "headBytes": limits.head_bytes,
-            "headerCount": limits.header_count,
-            "trailerBytes": limits.trailer_bytes,
-            "chunkExtensionBytes": limits.chunk_extension_bytes,
-            "bufferedBodyBytes": limits.buffered_body_bytes,
-            "bufferedBytesPerCore": limits.buffered_bytes_per_core,
-            "retryBodyBytes": limits.retry_body_bytes,
-            "connectionsPerCore": limits.connections_per_core,
-            "tlsHandshakesPerCore": limits.tls_handshakes_per_core,
-            "tlsHandshakesWaitingPerCore": limits.tls_handshakes_waiting_per_core,
-            "connectionsPerUpstream": limits.connections_per_upstream,
-            "pendingRequestsPerUpstream": limits.pending_requests_per_upstream,
-            "proxyHeaderBytes": limits.proxy_header_bytes,
-            "h2": {
-                "concurrentStreams": limits.h2.concurrent_streams,
-                "streamWindow": limits.h2.stream_window,
-                "connectionWindow": limits.h2.connection_window,
-                "workPerSecond": limits.h2.work_per_second,
-                "headerMemoryPerConnection": limits.h2.header_memory_per_connection,
-                "headerMemoryPerCore": limits.h2.header_memory_per_core,
-                "stallSeconds": seconds(limits.h2.stall),
-                "pingSeconds": seconds(limits.h2.ping),
-            },
-        },
-        "timeouts": {
-            "proxyHeaderSeconds": seconds(timeouts.proxy_header),
-            "requestHeadSeconds": seconds(timeouts.request_head),
-            "tlsHandshakeSeconds": seconds(timeouts.tls_handshake),
-            "requestBodyIdleSeconds": seconds(timeouts.request_body_idle),
-            "keepAliveSeconds": seconds(timeouts.keep_alive),
-            "upstreamConnectSeconds": seconds(timeouts.upstream_connect),
-            "drainDelaySeconds": seconds(Some(timeouts.drain_delay)),
-            "drainSeconds": seconds(Some(timeouts.drain)),
-            "streamIdleSeconds": seconds(timeouts.stream_idle),
-            "upstreamConnectionIdleSeconds": seconds(timeouts.upstream_connection_idle),
-            "upstreamResponseSeconds": seconds(timeouts.upstream_response),
-        },
+        "limits": settings.limits.to_json(),
+        "timeouts": settings.timeouts.to_json(),
         "circuitBreaker": {
             "maxConnections": settings.circuit_breaker.connections,
             "maxPendingRequests": settings.circuit_breaker.pending_requests,
@@ -243,11 +205,7 @@ fn settings_json(settings: &Settings) -> Value {
             "maxRetries": settings.circuit_breaker.retries,
         },
         "listeners": { "h2c": settings.h2c },
-        "connections": {
-            "spread": settings.connections.spread,
-            "maxRequests": settings.connections.max_requests,
-            "maxAgeSeconds": seconds(settings.connections.max_age),
-        },
+        "connections": settings.connections.to_json(),
         "proxyProtocol": { "enabled": settings.proxy_protocol.enabled, "from": networks(&settings.proxy_protocol.from) },
         "trustedProxies": networks(&settings.trusted_proxies),
         "serverHeader": match &settings.server_header {

@@ -9,20 +9,13 @@ use super::{
     problem::{Location, Problem, Severity},
     resources::{
         AccessLog, AccessLogFormat, CircuitBreaker, Configuration, GatewayRingway, Probe, ProxyProtocol, Resource,
-        Routing, Section, Timeouts,
+        Routing, Section,
     },
-    settings::{self, ForwardClientCert, ServerHeader, Settings, TrustedProxies},
+    setting::{Checked, duration},
+    settings::{self, ForwardClientCert, ServerHeader, Settings, TrustedProxies, written},
 };
 use crate::http::{authority::Authority, bytes};
 
-/// A day. Longer waits are taken for a mistake in the unit.
-const SECONDS_MAX: f64 = 86_400.0;
-/// A name or value range in a head is counted in 16 bits (`http/head.rs`).
-const HEAD_BYTES_MAX: u64 = 65_535;
-/// Bounds of a PROXY protocol header of version 2: the longest addresses without anything behind them, and what its length
-/// field can tell.
-const HEADER_BYTES_MIN: u64 = 232;
-const HEADER_BYTES_MAX: u64 = 65_551;
 /// Where probes answer if a `probe` section names no port.
 const PROBE_PORT: u16 = 3000;
 
@@ -93,20 +86,8 @@ impl Sections {
 pub fn settings(sections: &Sections, environment: &Environment, problems: &mut Vec<Problem>) -> Settings {
     let mut settings = Settings::default();
     from_environment(&mut settings, environment, problems);
-    let (timeouts, path) = sections.section::<Timeouts>("timeouts");
-    let mut checked = Checked { path, problems };
-    let known = &mut settings.timeouts;
-    checked.optional_seconds("streamIdleSeconds", timeouts.stream_idle_seconds, &mut known.stream_idle);
-    checked.optional_seconds(
-        "upstreamConnectionIdleSeconds",
-        timeouts.upstream_connection_idle_seconds,
-        &mut known.upstream_connection_idle,
-    );
-    checked.optional_seconds(
-        "upstreamResponseSeconds",
-        timeouts.upstream_response_seconds,
-        &mut known.upstream_response,
-    );
+    let (timeouts, path) = sections.section::<written::Timeouts>("timeouts");
+    timeouts.read(&mut settings.timeouts, &mut Checked { path, problems });
 
     let (breaker, path) = sections.section::<CircuitBreaker>("circuitBreaker");
     let mut checked = Checked { path, problems };
@@ -150,58 +131,8 @@ fn probe_port(probe: Probe, mut checked: Checked<'_>) -> Option<u16> {
 
 /// `spec.ringway`.
 fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'_>) {
-    let (limits, known) = (ringway.limits, &mut settings.limits);
-    checked.count("limits.headBytes", limits.head_bytes, 256..=HEAD_BYTES_MAX, &mut known.head_bytes);
-    checked.count("limits.headerCount", limits.header_count, 1..=10_000, &mut known.header_count);
-    checked.count("limits.trailerBytes", limits.trailer_bytes, 0..=HEAD_BYTES_MAX, &mut known.trailer_bytes);
-    let extension = &mut known.chunk_extension_bytes;
-    checked.count("limits.chunkExtensionBytes", limits.chunk_extension_bytes, 0..=HEAD_BYTES_MAX, extension);
-    const GIB: u64 = 1 << 30;
-    checked.count("limits.bufferedBodyBytes", limits.buffered_body_bytes, 0..=GIB, &mut known.buffered_body_bytes);
-    let per_core = &mut known.buffered_bytes_per_core;
-    checked.count("limits.bufferedBytesPerCore", limits.buffered_bytes_per_core, 0..=64 * GIB, per_core);
-    checked.count("limits.retryBodyBytes", limits.retry_body_bytes, 0..=GIB, &mut known.retry_body_bytes);
-    const MANY: u64 = 10_000_000;
-    checked.count("limits.connectionsPerCore", limits.connections_per_core, 0..=MANY, &mut known.connections_per_core);
-    let handshakes = &mut known.tls_handshakes_per_core;
-    checked.count("limits.tlsHandshakesPerCore", limits.tls_handshakes_per_core, 1..=MANY, handshakes);
-    let waiting = &mut known.tls_handshakes_waiting_per_core;
-    checked.count("limits.tlsHandshakesWaitingPerCore", limits.tls_handshakes_waiting_per_core, 0..=MANY, waiting);
-    let connections = &mut known.connections_per_upstream;
-    checked.count("limits.connectionsPerUpstream", limits.connections_per_upstream, 1..=MANY, connections);
-    let pending = &mut known.pending_requests_per_upstream;
-    checked.count("limits.pendingRequestsPerUpstream", limits.pending_requests_per_upstream, 0..=MANY, pending);
-    let header = &mut known.proxy_header_bytes;
-    let range = HEADER_BYTES_MIN..=HEADER_BYTES_MAX;
-    checked.count("limits.proxyHeaderBytes", limits.proxy_header_bytes, range, header);
-    let (h2, known) = (limits.h2, &mut known.h2);
-    checked.count("limits.h2.concurrentStreams", h2.concurrent_streams, 1..=65_535, &mut known.concurrent_streams);
-    // A window has 31 bits, and starts with 65,535 on the connection (RFC 9113 section 6.9).
-    const WINDOW_MAX: u64 = (1 << 31) - 1;
-    checked.count("limits.h2.streamWindow", h2.stream_window, 1024..=WINDOW_MAX, &mut known.stream_window);
-    let window = &mut known.connection_window;
-    checked.count("limits.h2.connectionWindow", h2.connection_window, 65_535..=WINDOW_MAX, window);
-    checked.count("limits.h2.workPerSecond", h2.work_per_second, 1..=GIB, &mut known.work_per_second);
-    let memory = &mut known.header_memory_per_connection;
-    checked.count("limits.h2.headerMemoryPerConnection", h2.header_memory_per_connection, 16_384..=GIB, memory);
-    let memory = &mut known.header_memory_per_core;
-    checked.count("limits.h2.headerMemoryPerCore", h2.header_memory_per_core, 1 << 20..=64 * GIB, memory);
-    checked.optional_seconds("limits.h2.stallSeconds", h2.stall_seconds, &mut known.stall);
-    checked.optional_seconds("limits.h2.pingSeconds", h2.ping_seconds, &mut known.ping);
-
-    let (timeouts, known) = (ringway.timeouts, &mut settings.timeouts);
-    checked.optional_seconds("timeouts.proxyHeaderSeconds", timeouts.proxy_header_seconds, &mut known.proxy_header);
-    checked.optional_seconds("timeouts.requestHeadSeconds", timeouts.request_head_seconds, &mut known.request_head);
-    let handshake = &mut known.tls_handshake;
-    checked.optional_seconds("timeouts.tlsHandshakeSeconds", timeouts.tls_handshake_seconds, handshake);
-    let body_idle = &mut known.request_body_idle;
-    checked.optional_seconds("timeouts.requestBodyIdleSeconds", timeouts.request_body_idle_seconds, body_idle);
-    checked.optional_seconds("timeouts.keepAliveSeconds", timeouts.keep_alive_seconds, &mut known.keep_alive);
-    let connect = &mut known.upstream_connect;
-    checked.optional_seconds("timeouts.upstreamConnectSeconds", timeouts.upstream_connect_seconds, connect);
-    checked.seconds("timeouts.drainDelaySeconds", timeouts.drain_delay_seconds, &mut known.drain_delay);
-    checked.seconds("timeouts.drainSeconds", timeouts.drain_seconds, &mut known.drain);
-
+    ringway.limits.read(&mut settings.limits, &mut checked);
+    ringway.timeouts.read(&mut settings.timeouts, &mut checked);
     settings.h2c = ringway.listeners.h2c.unwrap_or(settings.h2c);
     if let Some(written) = ringway.trusted_proxies {
         settings.trusted_proxies = networks("trustedProxies", written, &mut checked);
@@ -209,10 +140,7 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
     if let Some(written) = ringway.proxy_protocol.from {
         settings.proxy_protocol.from = networks("proxyProtocol.from", written, &mut checked);
     }
-    let (connections, known) = (ringway.connections, &mut settings.connections);
-    known.spread = connections.spread.unwrap_or(known.spread);
-    checked.count("connections.maxRequests", connections.max_requests, 0..=MANY, &mut known.max_requests);
-    checked.optional_seconds("connections.maxAgeSeconds", connections.max_age_seconds, &mut known.max_age);
+    ringway.connections.read(&mut settings.connections, &mut checked);
     settings.forward_client_cert = ringway.forward_client_cert.unwrap_or(settings.forward_client_cert);
     if let Some(name) = ringway.server_header {
         if name.value.is_empty() {
@@ -254,71 +182,6 @@ fn networks(field: &str, written: Vec<Located<String>>, checked: &mut Checked<'_
         }
     }
     TrustedProxies(trusted)
-}
-
-/// Moves values into the settings if they are in range, and reports them if not.
-struct Checked<'p> {
-    path: String,
-    problems: &'p mut Vec<Problem>,
-}
-
-impl Checked<'_> {
-    fn error(&mut self, field: &str, location: Location, text: String) {
-        self.problem(Severity::Error, field, location, text);
-    }
-
-    fn problem(&mut self, severity: Severity, field: &str, location: Location, text: String) {
-        if location.is_nowhere() {
-            return;
-        }
-        let path = format!("{}.{field}", self.path);
-        self.problems.push(Problem { severity, location, path, text });
-    }
-
-    fn warn(&mut self, field: &str, location: Location, text: String) {
-        let path = format!("{}.{field}", self.path);
-        self.problems.push(Problem { severity: Severity::Warning, location, path, text });
-    }
-
-    fn count(
-        &mut self,
-        field: &str,
-        written: Option<Located<u64>>,
-        range: std::ops::RangeInclusive<u64>,
-        setting: &mut usize,
-    ) {
-        let Some(Located { value, location }) = written else { return };
-        match usize::try_from(value) {
-            Ok(count) if range.contains(&value) => *setting = count,
-            _ => self.error(field, location, format!("expected {} to {}", range.start(), range.end())),
-        }
-    }
-
-    fn seconds(&mut self, field: &str, written: Option<Located<f64>>, setting: &mut Duration) {
-        let Some(Located { value, location }) = written else { return };
-        match duration(value) {
-            Ok(time) => *setting = time,
-            Err(text) => self.error(field, location, text),
-        }
-    }
-
-    /// As [`Checked::seconds`], where 0 means no limit.
-    fn optional_seconds(&mut self, field: &str, written: Option<Located<f64>>, setting: &mut Option<Duration>) {
-        let mut time = Duration::MAX;
-        self.seconds(field, written, &mut time);
-        if time != Duration::MAX {
-            *setting = Some(time).filter(|time| !time.is_zero());
-        }
-    }
-}
-
-/// Seconds, in fractions too.
-pub fn duration(seconds: f64) -> Result<Duration, String> {
-    if (0.0..=SECONDS_MAX).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(format!("expected 0 to {SECONDS_MAX} seconds"))
-    }
 }
 
 /// The variables that Flex documents.

@@ -14,6 +14,7 @@ pub mod problem;
 mod effective;
 pub mod resources;
 mod service_settings;
+pub mod setting;
 pub mod settings;
 
 mod expand;
@@ -35,8 +36,8 @@ pub mod tls;
 pub mod dump;
 
 pub use compile::Intern;
-pub use effective::duration as seconds;
 pub use load::{Loaded, Loader, Outcome};
+pub use setting::duration as seconds;
 
 #[cfg(test)]
 mod tests;

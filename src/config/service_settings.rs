@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{
     address,
-    effective::duration,
     node::Located,
     problem::{Location, Problem, Severity},
     resources::{self, RetryOn, ServiceRingway},
+    setting::duration,
     snapshot::{Endpoint, HealthCheck, LoadBalancing, ProxyProtocolVersion, Retries},
 };
 

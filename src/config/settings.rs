@@ -3,73 +3,177 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
-/// Every limit of the data plane, by its name under `spec.ringway.limits`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
-    /// Request or response head, start line included; 431 above.
-    pub head_bytes: usize,
-    pub header_count: usize,
-    pub trailer_bytes: usize,
-    pub chunk_extension_bytes: usize,
-    /// One body that a policy buffers; 413 above.
-    pub buffered_body_bytes: usize,
-    /// All buffered bodies of one core; 503 above.
-    pub buffered_bytes_per_core: usize,
-    pub retry_body_bytes: usize,
-    /// 0: unlimited.
-    pub connections_per_core: usize,
-    /// TLS handshakes under way, and those that wait for their turn; more are closed.
-    pub tls_handshakes_per_core: usize,
-    pub tls_handshakes_waiting_per_core: usize,
-    /// Per replica and upstream; shared out over the cores.
-    pub connections_per_upstream: usize,
-    pub pending_requests_per_upstream: usize,
-    /// PROXY protocol version 2; version 1 has a limit of its own.
-    pub proxy_header_bytes: usize,
-    pub h2: H2Limits,
+use super::{
+    node::Located,
+    setting::{Checked, Setting},
+};
+
+/// Makes of each declaration a field of the settings, the field that it is read from, its default, its check, and what a dump and
+/// the documentation say of it. A group is read from one section of a file or from several, each with the name of the section
+/// in the documentation; `+` puts one group into another.
+macro_rules! settings {
+    ($($(#[$about:meta])* $settings:ident {
+        $($written:ident $section:literal {
+            $($(#[$doc:meta])* $field:ident $name:literal: $type:ty = $default:expr $(, $range:expr)?;)*
+        } $(+ $inner:ident: $inner_type:ident)?)*
+    })*) => {
+        $(
+            $(#[$about])*
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $settings {
+                $($($(#[$doc])* pub $field: $type,)* $(pub $inner: $inner_type,)?)*
+            }
+
+            impl Default for $settings {
+                fn default() -> Self {
+                    Self { $($($field: $default,)* $($inner: Default::default(),)?)* }
+                }
+            }
+
+            impl $settings {
+                /// As they stand in a file.
+                pub fn to_json(&self) -> Map<String, Value> {
+                    let mut json = Map::new();
+                    $($(json.insert($name.to_owned(), self.$field.to_json());)*
+                    $(json.insert(stringify!($inner).to_owned(), self.$inner.to_json().into());)?)*
+                    json
+                }
+
+                /// Each by the name that the documentation has for it.
+                pub fn documented(&self) -> Vec<(&'static str, Value)> {
+                    let settings = vec![$($((concat!($section, $name), self.$field.to_json()),)*)*];
+                    $($(let settings = [settings, self.$inner.documented()].concat();)?)*
+                    settings
+                }
+            }
+        )*
+
+        /// What is read from files: what is absent keeps its default.
+        pub mod written {
+            use super::*;
+
+            $($(
+                #[derive(Clone, Debug, Default, Deserialize)]
+                #[serde(default)]
+                pub struct $written {
+                    $(#[serde(rename = $name)] pub $field: Option<Located<<$type as Setting>::Written>>,)*
+                    $(pub $inner: $inner_type,)?
+                }
+
+                impl $written {
+                    /// Takes over what is in range; what is not is reported.
+                    pub fn read(self, settings: &mut super::$settings, checked: &mut Checked<'_>) {
+                        $(checked.set(concat!($section, $name), self.$field, ($($range)?), &mut settings.$field);)*
+                        $(self.$inner.read(&mut settings.$inner, checked);)?
+                    }
+                }
+            )*)*
+        }
+    };
 }
 
-/// What one HTTP/2 connection may cost, by its names under `spec.ringway.limits.h2`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct H2Limits {
-    pub concurrent_streams: usize,
-    /// Bytes of one stream that were not taken yet.
-    pub stream_window: usize,
-    /// Of all its streams together.
-    pub connection_window: usize,
-    /// Work units that a client earns each second; see `http::h2`.
-    pub work_per_second: usize,
-    /// Decoded heads of its open streams, and what HPACK remembers.
-    pub header_memory_per_connection: usize,
-    /// Of all connections of a core.
-    pub header_memory_per_core: usize,
-    /// How long a client may keep a response without window, and its acknowledgement of our settings.
-    pub stall: Option<Duration>,
-    /// How long an upstream may be silent while streams wait, before it is asked for a sign of life; and then again.
-    pub ping: Option<Duration>,
+/// A name or value range in a head is counted in 16 bits (`http/head.rs`).
+const HEAD_BYTES_MAX: u64 = 65_535;
+/// Bounds of a PROXY protocol header of version 2: the longest addresses without anything behind them, and what its length
+/// field can tell.
+const HEADER_BYTES_MIN: u64 = 232;
+const HEADER_BYTES_MAX: u64 = 65_551;
+/// A window has 31 bits, and starts with 65,535 on the connection (RFC 9113 section 6.9).
+const WINDOW_MAX: u64 = (1 << 31) - 1;
+const MANY: u64 = 10_000_000;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const fn seconds(seconds: u64) -> Option<Duration> {
+    Some(Duration::from_secs(seconds))
 }
 
-/// Every time limit; `None` is "no limit" (a configured 0).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Timeouts {
-    /// From the accept to the end of a PROXY protocol header.
-    pub proxy_header: Option<Duration>,
-    /// From the first byte of a head to its end, in total.
-    pub request_head: Option<Duration>,
-    /// From the accepted connection to the end of its handshake.
-    pub tls_handshake: Option<Duration>,
-    pub request_body_idle: Option<Duration>,
-    pub keep_alive: Option<Duration>,
-    pub upstream_connect: Option<Duration>,
-    /// How long listeners still accept after SIGTERM.
-    pub drain_delay: Duration,
-    pub drain: Duration,
-    /// No byte in either direction of an exchange.
-    pub stream_idle: Option<Duration>,
-    pub upstream_connection_idle: Option<Duration>,
-    /// From the last request byte sent to the response head.
-    pub upstream_response: Option<Duration>,
+settings! {
+    /// Every limit of the data plane.
+    Limits {
+        Limits "limits." {
+            /// Request or response head, start line included; 431 above.
+            head_bytes "headBytes": usize = 61_440, 256..=HEAD_BYTES_MAX;
+            header_count "headerCount": usize = 200, 1..=10_000;
+            trailer_bytes "trailerBytes": usize = 8192, 0..=HEAD_BYTES_MAX;
+            chunk_extension_bytes "chunkExtensionBytes": usize = 1024, 0..=HEAD_BYTES_MAX;
+            /// One body that a policy buffers; 413 above.
+            buffered_body_bytes "bufferedBodyBytes": usize = 1 << 20, 0..=GIB;
+            /// All buffered bodies of one core; 503 above.
+            buffered_bytes_per_core "bufferedBytesPerCore": usize = 64 << 20, 0..=64 * GIB;
+            retry_body_bytes "retryBodyBytes": usize = 65_536, 0..=GIB;
+            /// 0: unlimited.
+            connections_per_core "connectionsPerCore": usize = 0, 0..=MANY;
+            /// TLS handshakes under way, and those that wait for their turn; more are closed.
+            tls_handshakes_per_core "tlsHandshakesPerCore": usize = 512, 1..=MANY;
+            tls_handshakes_waiting_per_core "tlsHandshakesWaitingPerCore": usize = 1024, 0..=MANY;
+            /// Per replica and upstream; shared out over the cores.
+            connections_per_upstream "connectionsPerUpstream": usize = 1024, 1..=MANY;
+            pending_requests_per_upstream "pendingRequestsPerUpstream": usize = 1024, 0..=MANY;
+            /// PROXY protocol version 2; version 1 has a limit of its own.
+            proxy_header_bytes "proxyHeaderBytes": usize = 4096, HEADER_BYTES_MIN..=HEADER_BYTES_MAX;
+        } + h2: H2Limits
+    }
+
+    /// What one HTTP/2 connection may cost.
+    H2Limits {
+        H2Limits "limits.h2." {
+            concurrent_streams "concurrentStreams": usize = 100, 1..=65_535;
+            /// Bytes of one stream that were not taken yet.
+            stream_window "streamWindow": usize = 65_536, 1024..=WINDOW_MAX;
+            /// Of all its streams together.
+            connection_window "connectionWindow": usize = 1 << 20, 65_535..=WINDOW_MAX;
+            /// Work units that a client earns each second; see `http::h2`.
+            work_per_second "workPerSecond": usize = 20_000, 1..=GIB;
+            /// Decoded heads of its open streams, and what HPACK remembers.
+            header_memory_per_connection "headerMemoryPerConnection": usize = 1 << 20, 16_384..=GIB;
+            /// Of all connections of a core.
+            header_memory_per_core "headerMemoryPerCore": usize = 64 << 20, MIB..=64 * GIB;
+            /// How long a client may keep a response without window, and its acknowledgement of our settings.
+            stall "stallSeconds": Option<Duration> = seconds(30);
+            /// How long an upstream may be silent while streams wait, before it is asked for a sign of life; and then again.
+            ping "pingSeconds": Option<Duration> = seconds(15);
+        }
+    }
+
+    /// Every time limit; `None` is "no limit" (a configured 0).
+    Timeouts {
+        OwnTimeouts "timeouts." {
+            /// From the accept to the end of a PROXY protocol header.
+            proxy_header "proxyHeaderSeconds": Option<Duration> = seconds(5);
+            /// From the first byte of a head to its end, in total.
+            request_head "requestHeadSeconds": Option<Duration> = seconds(10);
+            /// From the accepted connection to the end of its handshake.
+            tls_handshake "tlsHandshakeSeconds": Option<Duration> = seconds(10);
+            request_body_idle "requestBodyIdleSeconds": Option<Duration> = seconds(30);
+            keep_alive "keepAliveSeconds": Option<Duration> = seconds(60);
+            upstream_connect "upstreamConnectSeconds": Option<Duration> = seconds(5);
+            /// How long listeners still accept after SIGTERM.
+            drain_delay "drainDelaySeconds": Duration = Duration::from_secs(5);
+            drain "drainSeconds": Duration = Duration::from_secs(25);
+        }
+        // Flex's own section beside `ringway`.
+        Timeouts "" {
+            /// No byte in either direction of an exchange.
+            stream_idle "streamIdleSeconds": Option<Duration> = seconds(300);
+            upstream_connection_idle "upstreamConnectionIdleSeconds": Option<Duration> = seconds(60);
+            /// From the last request byte sent to the response head.
+            upstream_response "upstreamResponseSeconds": Option<Duration> = seconds(15);
+        }
+    }
+
+    /// Client connections: how they spread over the cores, and when they are to be made anew.
+    Connections {
+        Connections "connections." {
+            spread "spread": bool = true;
+            /// 0: any number.
+            max_requests "maxRequests": usize = 0, 0..=MANY;
+            max_age "maxAgeSeconds": Option<Duration> = None;
+        }
+    }
 }
 
 /// What the replica may have of one Service at a time: `circuitBreaker.thresholds`. What is not said is `None`.
@@ -128,15 +232,6 @@ pub struct ProxyProtocol {
     pub from: TrustedProxies,
 }
 
-/// Client connections: how they spread over the cores, and when they are to be made anew.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Connections {
-    pub spread: bool,
-    /// 0: any number.
-    pub max_requests: usize,
-    pub max_age: Option<Duration>,
-}
-
 /// What becomes of `x-forwarded-client-cert`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -177,51 +272,14 @@ pub struct AccessLog {
 
 impl Default for Settings {
     fn default() -> Self {
-        let seconds = |s| Some(Duration::from_secs(s));
         Self {
-            limits: Limits {
-                head_bytes: 61_440,
-                header_count: 200,
-                trailer_bytes: 8192,
-                chunk_extension_bytes: 1024,
-                buffered_body_bytes: 1 << 20,
-                buffered_bytes_per_core: 64 << 20,
-                retry_body_bytes: 65_536,
-                connections_per_core: 0,
-                tls_handshakes_per_core: 512,
-                tls_handshakes_waiting_per_core: 1024,
-                connections_per_upstream: 1024,
-                pending_requests_per_upstream: 1024,
-                proxy_header_bytes: 4096,
-                h2: H2Limits {
-                    concurrent_streams: 100,
-                    stream_window: 65_536,
-                    connection_window: 1 << 20,
-                    work_per_second: 20_000,
-                    header_memory_per_connection: 1 << 20,
-                    header_memory_per_core: 64 << 20,
-                    stall: seconds(30),
-                    ping: seconds(15),
-                },
-            },
-            timeouts: Timeouts {
-                proxy_header: seconds(5),
-                request_head: seconds(10),
-                tls_handshake: seconds(10),
-                request_body_idle: seconds(30),
-                keep_alive: seconds(60),
-                upstream_connect: seconds(5),
-                drain_delay: Duration::from_secs(5),
-                drain: Duration::from_secs(25),
-                stream_idle: seconds(300),
-                upstream_connection_idle: seconds(60),
-                upstream_response: seconds(15),
-            },
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
             circuit_breaker: Thresholds::default(),
             h2c: true,
             trusted_proxies: TrustedProxies::private(),
             proxy_protocol: ProxyProtocol { enabled: false, from: TrustedProxies::everybody() },
-            connections: Connections { spread: true, max_requests: 0, max_age: None },
+            connections: Connections::default(),
             server_header: ServerHeader::Default,
             via: None,
             forward_client_cert: ForwardClientCert::Sanitize,

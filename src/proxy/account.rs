@@ -38,8 +38,8 @@ pub struct Account {
     /// A policy waits, and how long policies have waited before.
     waits: Option<Instant>,
     waited: Duration,
-    /// The last policy that said it waits.
-    waiting: SeriesId,
+    /// The last policy that said it waits, and how long it has had the exchange wait and not decided.
+    held: (SeriesId, Duration),
     /// Whether the turns of its policies are measured; unknown before the first.
     measured: Option<bool>,
     /// Reason code of what the first policy in shadow would have refused with.
@@ -87,7 +87,7 @@ impl Account {
             replied: None,
             waits: None,
             waited: Duration::ZERO,
-            waiting: SeriesId::default(),
+            held: Default::default(),
             measured: None,
             shadow_deny: "",
             api: None,
@@ -131,8 +131,17 @@ impl Account {
     pub fn policy_goes_on(&mut self) {
         if let Some(waits) = self.waits.take() {
             let waited = waits.elapsed();
-            self.telemetry.policies.waited(self.waiting, waited.as_nanos() as u64);
             self.waited += waited;
+            self.held.1 += waited;
+        }
+    }
+
+    /// Counts what a policy had the exchange wait, all in all.
+    fn wait_ends(&mut self) {
+        let (policy, waited) = self.held;
+        if !waited.is_zero() {
+            self.telemetry.policies.waited(policy, waited.as_nanos() as u64);
+            self.held.1 = Duration::ZERO;
         }
     }
 
@@ -205,14 +214,16 @@ impl chain::Watcher for Account {
     }
 
     fn decided(&mut self, bound: &BoundPolicy, decision: Option<Decision>, began: Option<Instant>) {
-        let policies = &self.telemetry.policies;
         if let Some(began) = began {
-            policies.took(bound.series, began.elapsed().as_nanos() as u64);
+            self.telemetry.policies.took(bound.series, began.elapsed().as_nanos() as u64);
+        }
+        if decision != Some(Decision::Wait) || bound.series != self.held.0 {
+            self.wait_ends();
         }
         let Some(decision) = decision else { return };
-        policies.decided(bound.series, decision);
+        self.telemetry.policies.decided(bound.series, decision);
         match decision {
-            Decision::Wait => self.waiting = bound.series,
+            Decision::Wait => self.held.0 = bound.series,
             Decision::ShadowDeny(reason) if self.shadow_deny.is_empty() => self.shadow_deny = reason,
             _ => {}
         }
@@ -244,6 +255,7 @@ impl Watcher for Account {
 impl Drop for Account {
     fn drop(&mut self) {
         self.policy_goes_on();
+        self.wait_ends();
         let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
         let waited_ns = self.waited.as_nanos() as u64;
         // Policies wait before the upstream is asked and after it has answered.

@@ -290,7 +290,6 @@ pub struct ApiCounts {
     pub total: Option<Box<Histogram>>,
     pub upstream: Option<Box<Histogram>>,
     pub overhead: Option<Box<Histogram>>,
-    pub waited: Option<Box<Histogram>>,
 }
 
 /// Everything [`CoreTelemetry::record`] writes, by series number.
@@ -321,9 +320,6 @@ impl Exchanges {
         if let Some(duration) = exchange.overhead_ns {
             api.overhead.get_or_insert_default().record(duration);
         }
-        if let Some(duration) = exchange.waited_ns {
-            api.waited.get_or_insert_default().record(duration);
-        }
         self.methods[exchange.method as usize] += 1;
         if !exchange.reason.is_empty() {
             self.reasons.add(exchange.reason, 1);
@@ -337,7 +333,6 @@ impl Exchanges {
             merge_histogram(&mut mine.total, &theirs.total);
             merge_histogram(&mut mine.upstream, &theirs.upstream);
             merge_histogram(&mut mine.overhead, &theirs.overhead);
-            merge_histogram(&mut mine.waited, &theirs.waited);
         }
         merge_series(&mut self.routes, &other.routes);
         merge_series(&mut self.upstreams, &other.upstreams);
@@ -395,7 +390,7 @@ mod tests {
             total_ns: 100_000,
             upstream_ns: reason.is_empty().then_some(80_000),
             overhead_ns: None,
-            waited_ns: (status == 503).then_some(1_000_000),
+            waited_ns: None,
             bytes_in: 10,
             bytes_out: 20,
             retries: 1,
@@ -418,7 +413,6 @@ mod tests {
         let latencies = &copy.apis[3];
         assert_eq!(latencies.total.as_ref().map(|histogram| histogram.count()), Some(2));
         assert_eq!(latencies.upstream.as_ref().map(|histogram| histogram.count()), Some(1));
-        assert_eq!(latencies.waited.as_ref().map(|histogram| histogram.count()), Some(1));
         assert!(latencies.overhead.is_none(), "allocated on first use");
     }
 

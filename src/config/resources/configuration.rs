@@ -14,7 +14,7 @@ use super::{
 use crate::config::{
     node::{Located, Member, Node, Shape, shape_of},
     problem::{Location, Problem},
-    settings,
+    settings::{self, written},
 };
 
 /// As written, until the resources are merged.
@@ -46,7 +46,7 @@ const fn to_come<T: DeserializeOwned>(name: &'static str) -> Section {
 impl Section {
     pub const ALL: &[Section] = &[
         works::<GatewayRingway>("ringway"),
-        works::<Timeouts>("timeouts"),
+        works::<written::Timeouts>("timeouts"),
         works::<Probe>("probe"),
         works::<Routing>("routing"),
         works::<CircuitBreaker>("circuitBreaker"),
@@ -79,14 +79,6 @@ impl Section {
     pub fn check(&self, node: &Node, path: &str, problems: &mut Vec<Problem>) {
         (self.check)(node, path, problems);
     }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Timeouts {
-    pub stream_idle_seconds: Option<Located<f64>>,
-    pub upstream_connection_idle_seconds: Option<Located<f64>>,
-    pub upstream_response_seconds: Option<Located<f64>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

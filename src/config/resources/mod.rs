@@ -22,7 +22,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 pub use api_instance::{ApiInstance, InlineRoute, InlineService};
 pub use configuration::{
-    CircuitBreaker, Configuration, DefaultTls, Probe, ProxyProtocol, Routing, Section, Thresholds, Timeouts,
+    CircuitBreaker, Configuration, DefaultTls, Probe, ProxyProtocol, Routing, Section, Thresholds,
 };
 pub use contract::{Client, Contract, Secret as ClientSecret, SecretHash};
 pub use extension::Extension;

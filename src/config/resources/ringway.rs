@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::{node::Located, settings::ForwardClientCert};
+use crate::config::{
+    node::Located,
+    settings::{ForwardClientCert, written},
+};
 
 /// In `kind: Configuration`. What is absent keeps its default (`settings.rs`).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayRingway {
-    pub limits: Limits,
-    pub timeouts: OwnTimeouts,
+    pub limits: written::Limits,
+    pub timeouts: written::OwnTimeouts,
     pub listeners: Listeners,
     pub trusted_proxies: Option<Vec<Located<String>>>,
     pub server_header: Option<Located<String>>,
@@ -19,7 +22,7 @@ pub struct GatewayRingway {
     pub forward_client_cert: Option<ForwardClientCert>,
     pub access_log: Option<AccessLog>,
     pub proxy_protocol: ProxyProtocolPeers,
-    pub connections: Connections,
+    pub connections: written::Connections,
     pub tls: Tls,
 }
 
@@ -32,51 +35,6 @@ pub struct Tls {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Limits {
-    pub head_bytes: Option<Located<u64>>,
-    pub header_count: Option<Located<u64>>,
-    pub trailer_bytes: Option<Located<u64>>,
-    pub chunk_extension_bytes: Option<Located<u64>>,
-    pub buffered_body_bytes: Option<Located<u64>>,
-    pub buffered_bytes_per_core: Option<Located<u64>>,
-    pub retry_body_bytes: Option<Located<u64>>,
-    pub connections_per_core: Option<Located<u64>>,
-    pub tls_handshakes_per_core: Option<Located<u64>>,
-    pub tls_handshakes_waiting_per_core: Option<Located<u64>>,
-    pub connections_per_upstream: Option<Located<u64>>,
-    pub pending_requests_per_upstream: Option<Located<u64>>,
-    pub proxy_header_bytes: Option<Located<u64>>,
-    pub h2: H2Limits,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct H2Limits {
-    pub concurrent_streams: Option<Located<u64>>,
-    pub stream_window: Option<Located<u64>>,
-    pub connection_window: Option<Located<u64>>,
-    pub work_per_second: Option<Located<u64>>,
-    pub header_memory_per_connection: Option<Located<u64>>,
-    pub header_memory_per_core: Option<Located<u64>>,
-    pub stall_seconds: Option<Located<f64>>,
-    pub ping_seconds: Option<Located<f64>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct OwnTimeouts {
-    pub proxy_header_seconds: Option<Located<f64>>,
-    pub request_head_seconds: Option<Located<f64>>,
-    pub tls_handshake_seconds: Option<Located<f64>>,
-    pub request_body_idle_seconds: Option<Located<f64>>,
-    pub keep_alive_seconds: Option<Located<f64>>,
-    pub upstream_connect_seconds: Option<Located<f64>>,
-    pub drain_delay_seconds: Option<Located<f64>>,
-    pub drain_seconds: Option<Located<f64>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Listeners {
     pub h2c: Option<bool>,
@@ -86,14 +44,6 @@ pub struct Listeners {
 #[serde(default)]
 pub struct ProxyProtocolPeers {
     pub from: Option<Vec<Located<String>>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Connections {
-    pub spread: Option<bool>,
-    pub max_requests: Option<Located<u64>>,
-    pub max_age_seconds: Option<Located<f64>>,
 }
 
 /// Present: on, unless it says otherwise.

@@ -169,6 +169,37 @@ fn a_policy_in_shadow_decides_and_changes_nothing() {
     assert_eq!(run(&chain, &mut scratch, "/api"), ("b".into(), None, "b".into()));
 }
 
+#[test]
+fn a_wait_is_told_and_what_comes_of_it() {
+    let refuses = ("test-waits", "{name: w, request: 2, answers: true}", "");
+    let replaces = ("test-waits", "{name: w, response: 1, answers: true}", "");
+    let decisions = |written, shadow| {
+        let (mut chain, mut scratch) = chain(&[written]);
+        chain[0].shadow = shadow;
+        let instances = Instances::default().chain(&chain, &Core::default());
+        let mut trial = testing::Trial::new("GET", "/api/x", &[]);
+        let (mut turns, mut told, mut reply) = (Turns::default(), Decisions::default(), None);
+        trial.with(4, |exchange| {
+            let turns = &mut turns;
+            let mut run = |reply| run_request(&chain, &instances, turns, exchange, &mut scratch, reply, &mut told);
+            while let Next::Wait(_) = run(reply.take()) {
+                reply = Some(Reply::Time);
+            }
+            let render = |_: &mut ResponseHead, _: &LocalResponse| {};
+            let mut run = |reply: &mut _| run_response(&chain, &instances, turns, exchange, reply, &render, &mut told);
+            while let Next::Wait(_) = run(&mut reply) {
+                reply = Some(Reply::Time);
+            }
+        });
+        told.0.into_iter().map(|(_, decision)| decision).collect::<Vec<_>>()
+    };
+    let waited = Decision::Respond("waited");
+    // It answers in both directions.
+    assert_eq!(decisions(refuses, false), [Decision::Wait, Decision::Wait, waited, waited]);
+    assert_eq!(decisions(replaces, false), [Decision::Continue, Decision::Wait, waited]);
+    assert_eq!(decisions(refuses, true), [Decision::Wait]);
+}
+
 fn check_waiting(written: &[(&str, &str, &str)], expected: (&str, Option<&'static str>, &str, &str)) {
     let (chain, mut scratch) = chain(written);
     let ran = run_waiting(&chain, &mut scratch, "/api/x");
