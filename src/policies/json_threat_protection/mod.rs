@@ -22,7 +22,10 @@ use std::rc::Rc;
 use serde::Deserialize;
 
 use self::{limits::Limits, scanner::Scanner};
-use super::{Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Need, Needs, Piece, Policy, Site, Turn};
+use super::{
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Need, Needs, Piece, Policy,
+    Site, Turn,
+};
 use crate::{expression::Format, http::head::Fields};
 
 const REFUSED: Answers = Answers {
@@ -76,6 +79,20 @@ impl Policy for JsonThreatProtection {
     type State = Rc<LocalResponse>;
     type PerExchange = Scan;
 
+    const CATEGORY: Option<Category> = Some(Category::Security);
+    const FIELDS: &'static [Field] = &[
+        Field::new(
+            "maxContainerDepth",
+            "Depth",
+            "Objects and arrays in each other; an array of objects inside an object has depth 3.",
+        )
+        .default("-1"),
+        Field::new("maxObjectEntryCount", "Entries", "Entries of one object.").default("-1"),
+        Field::new("maxObjectEntryNameLength", "Length of names", "Characters of the name of an entry.").default("-1"),
+        Field::new("maxArrayElementCount", "Elements", "Elements of one array.").default("-1"),
+        Field::new("maxStringValueLength", "Length of strings", "Characters of a string that is a value.")
+            .default("-1"),
+    ];
     const ANSWERS: &'static [Answers] = &[REFUSED];
 
     fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {
