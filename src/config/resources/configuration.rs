@@ -15,6 +15,7 @@ use crate::config::{
     node::{Located, Member, Node, Shape, shape_of},
     problem::{Location, Problem},
     settings::{self, written},
+    tls::outbound,
 };
 
 /// As written, until the resources are merged.
@@ -96,11 +97,12 @@ pub struct Routing {
     pub rewrite_host_header: Option<bool>,
 }
 
-/// How calls are secured. It is read like a `tls-outbound` policy, and its mistakes are told then.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// How calls are secured: as a `tls-outbound` policy says it. What it means is read by `config/tls/calls.rs`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DefaultTls {
-    pub outbound_policy_calls: Option<Node>,
+    #[expect(dead_code, reason = "it is read again as a tree, with its places")]
+    outbound_policy_calls: Option<outbound::Written>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -20,9 +20,10 @@ use crate::{
 /// What we offer to speak, best first.
 pub const SPOKEN: &[&str] = &["h2", "http/1.1"];
 
+/// As the operator writes it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Written {
+pub struct Written {
     #[serde(default)]
     skip_validation: bool,
     #[serde(rename = "trustedCA")]
