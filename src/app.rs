@@ -29,6 +29,7 @@ use crate::{
         admin::{self, Admin, Source},
         endpoints::Endpoints,
         log_sink::{Dropped, DroppedCounts, LogSinks},
+        monitors::Monitors,
         resolver::SystemResolver,
         service_manager,
         status::{Driver, Listening, Status},
@@ -132,12 +133,14 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
             }
         })
     };
+    let monitors = Monitors::start(SystemResolver::default());
     let mut gateway = Gateway {
         loader: Arc::new(loader),
         allow_partial: options.allow_partial,
         workers,
         status,
         endpoints,
+        monitors,
         sinks,
         admin,
         probes: None,
@@ -242,6 +245,7 @@ struct Gateway {
     workers: Arc<Vec<Worker>>,
     status: Arc<Status>,
     endpoints: Endpoints,
+    monitors: Monitors,
     sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
@@ -336,6 +340,7 @@ impl Gateway {
             return Err(why);
         }
         self.endpoints.commit();
+        self.monitors.watch(&snapshot);
 
         let settings = &snapshot.settings;
         if let Some(log) = &settings.access_log {

@@ -20,7 +20,7 @@ mod expand;
 pub mod model;
 mod substitute;
 
-mod address;
+pub mod address;
 mod bypass;
 mod compile;
 pub mod endpoints;

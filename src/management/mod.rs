@@ -10,6 +10,7 @@ pub mod process;
 
 pub mod endpoints;
 pub mod health;
+pub mod monitors;
 pub mod resolver;
 
 pub mod log_sink;
