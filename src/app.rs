@@ -30,6 +30,7 @@ use crate::{
         endpoints::Endpoints,
         log_sink::{Dropped, DroppedCounts, LogSinks},
         monitors::Monitors,
+        published::Publisher,
         resolver::SystemResolver,
         service_manager,
         status::{Driver, Listening, Status},
@@ -133,6 +134,18 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
             }
         })
     };
+    let publisher = {
+        let (workers, status) = (workers.clone(), status.clone());
+        Publisher::start(SystemResolver::default(), move |published| {
+            for worker in workers.iter() {
+                if !worker.send(Command::Published(published.clone())) {
+                    tracing::error!("core {} does not take new key sets: it is gone", worker.id);
+                }
+            }
+            // Who reads of keys may rely on them.
+            status.publish(published);
+        })
+    };
     let monitors = Monitors::start(SystemResolver::default());
     let mut gateway = Gateway {
         loader: Arc::new(loader),
@@ -141,6 +154,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         status,
         endpoints,
         monitors,
+        publisher,
         sinks,
         admin,
         probes: None,
@@ -246,6 +260,7 @@ struct Gateway {
     status: Arc<Status>,
     endpoints: Endpoints,
     monitors: Monitors,
+    publisher: Publisher,
     sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
@@ -332,15 +347,17 @@ impl Gateway {
             };
             listening.push(Listening { address, error });
         }
-        // Names first: a core that serves a new Service should know where it is.
-        self.endpoints.prepare(&snapshot.services).await;
+        // Names first: a core that serves a new Service should know where it is, and a policy its keys.
+        tokio::join!(self.endpoints.prepare(&snapshot.services), self.publisher.prepare(&snapshot.wants));
         if let Err(why) = swap::swap(&self.workers, &snapshot, sockets).await {
             self.endpoints.abort();
+            self.publisher.abort();
             self.leaving.extend(new.into_iter().map(|(address, presence)| (address.port(), presence)));
             return Err(why);
         }
         self.endpoints.commit();
         self.monitors.watch(&snapshot);
+        self.publisher.commit();
 
         let settings = &snapshot.settings;
         if let Some(log) = &settings.access_log {

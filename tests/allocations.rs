@@ -1,9 +1,12 @@
-//! A request that passes a chain of policies makes them allocate nothing: neither on its way in nor on its answer's way out.
+//! A request that passes a chain of policies makes them allocate nothing: neither on its way in nor on its answer's way out, nor
+//! in being counted and measured.
 //!
 //! What grows once and is kept, such as a core's buffers, has grown after the first request.
 
 #[path = "support/allocations.rs"]
 mod allocations;
+
+use std::time::Instant;
 
 use allocations::counted;
 use ringway::{
@@ -16,8 +19,9 @@ use ringway::{
     http::head::{Fields, RequestHead, ResponseHead},
     policies::{
         At, Authentication, Core, End, Exchange, Peer, Timeouts,
-        chain::{Instances, Next, Turns, Unwatched, run_log, run_request, run_response},
+        chain::{Instances, Next, Turns, Watcher, run_log, run_request, run_response},
     },
+    telemetry::policies::{Decision, Policies},
 };
 
 /// `policies` of an API, and what each of them must let pass: a GET with these lines, answered with those.
@@ -159,6 +163,24 @@ const PASSING: &[Passing] = &[
     },
 ];
 
+/// Counts as a core does, and measures every turn.
+#[derive(Default)]
+struct Counting(Policies);
+
+impl Watcher for Counting {
+    fn begins(&mut self) -> Option<Instant> {
+        Some(Instant::now())
+    }
+
+    fn decided(&mut self, bound: &BoundPolicy, decision: Option<Decision>, began: Option<Instant>) {
+        if let Some(decision) = decision {
+            self.0.decided(bound.series, decision);
+        }
+        let began = began.expect("every turn is measured");
+        self.0.took(bound.series, began.elapsed().as_nanos() as u64);
+    }
+}
+
 #[test]
 fn what_passes_allocates_nothing() {
     for passing in PASSING {
@@ -176,6 +198,7 @@ fn what_passes_allocates_nothing() {
         let core = Core::default();
         let chains = [&api.policies, &service.policies].map(|chain| (chain, instances.chain(chain, &core)));
         let mut scratch = Scratch::new(snapshot.patterns);
+        let mut counting = Counting::default();
         let mut turns = [Turns::default(), Turns::default()];
         let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
         let mut authentication = Authentication::default();
@@ -200,11 +223,12 @@ fn what_passes_allocates_nothing() {
                     Exchange::new(&mut request, &mut response, &mut authentication, &mut timeouts, peer, at, 1);
                 for ((chain, instances), turns) in chains.iter().zip(&mut turns) {
                     let chain: &[BoundPolicy] = chain;
-                    let next = run_request(chain, instances, turns, &mut exchange, &mut scratch, None, &mut Unwatched);
+                    let next = run_request(chain, instances, turns, &mut exchange, &mut scratch, None, &mut counting);
                     assert!(matches!(next, Next::Done), "{}", passing.name);
                 }
                 for ((chain, instances), turns) in chains.iter().zip(&mut turns).rev() {
-                    let answered = run_response(chain, instances, turns, &mut exchange, &mut None, &|_, _| {});
+                    let answered =
+                        run_response(chain, instances, turns, &mut exchange, &mut None, &|_, _| {}, &mut counting);
                     assert!(matches!(answered, Next::Done), "{}", passing.name);
                 }
                 for ((chain, instances), turns) in chains.iter().zip(&mut turns).rev() {

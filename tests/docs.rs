@@ -13,11 +13,15 @@ use ringway::{
     config::{
         environment::Environment,
         load::{Loaded, Loader},
+        node::Shape,
         resources::Section,
         settings::{ServerHeader, Settings},
         snapshot::SeriesId,
     },
-    policies::TABLE,
+    policies::{
+        Field, Role, TABLE,
+        fields::{leaves, words},
+    },
 };
 
 #[test]
@@ -176,6 +180,57 @@ fn every_policys_page_lists_what_it_answers() {
             assert!(listed, "docs/policies/{stem}.md has no line `{status} ... {reason}`");
         }
     }
+}
+
+#[test]
+fn every_policys_page_tells_of_its_fields() {
+    // Routes are described where routing is.
+    let has_page = TABLE.iter().filter(|entry| entry.implemented && entry.role != Role::Routing);
+    for entry in has_page {
+        let stem = entry.name.strip_suffix("-flex").unwrap_or(entry.name);
+        let path = format!("docs/policies/{stem}.md");
+        let page = read(&path);
+        let described = entry.described.expect("it works");
+        let shapes = leaves(&(described.shape)());
+        let lines = page.lines().skip_while(|line| *line != "| Field | Type | Default | Meaning |");
+        let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
+        let mut rows: BTreeMap<String, Vec<String>> = (rows.map(|line| line.trim_matches('|').split(" | ")))
+            .map(|cells| cells.map(|cell| cell.trim().to_owned()).collect::<Vec<_>>())
+            .map(|cells| (code_spans(&cells[0]).concat(), cells))
+            .collect();
+        for field in described.fields {
+            let row = rows.remove(field.path).unwrap_or_else(|| panic!("{path} has no line `{}`", field.path));
+            let (_, shape, required) =
+                shapes.iter().find(|(known, ..)| known == field.path).expect("a unit test compares");
+            if let Some(wrong) = misfit(field, shape, *required, &row) {
+                panic!("{path}: {}: {wrong}", field.path);
+            }
+        }
+        assert!(rows.is_empty(), "{path} tells of fields that are none: {:?}", rows.keys());
+    }
+}
+
+/// What a line of a page says otherwise than the code.
+fn misfit(field: &Field, shape: &Shape, required: bool, row: &[String]) -> Option<String> {
+    let [_, kind, default, meaning] = row else { return Some("expected four cells".into()) };
+    let expected_default = match field.default {
+        Some(default) => format!("`{default}`"),
+        // Of an object that may be absent.
+        None if required => "required".into(),
+        None => String::new(),
+    };
+    if !default.starts_with(&expected_default) || (expected_default.is_empty() && default.starts_with("required")) {
+        return Some(format!("the default is {expected_default}, not {default}"));
+    }
+    let is_told = match shape {
+        Shape::OneOf(_) | Shape::Boolean => *kind == words(shape),
+        _ => field.unit.is_none_or(|unit| kind.contains(unit)) && (!field.expression || kind.contains("expression")),
+    };
+    if !is_told {
+        let (unit, words) = (field.unit.unwrap_or_default(), words(shape));
+        return Some(format!("the type is {words} {unit}, an expression: {}; not {kind}", field.expression));
+    }
+    (!meaning.starts_with(field.help)).then(|| format!("the meaning is to begin `{}`", field.help))
 }
 
 #[test]

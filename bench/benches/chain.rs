@@ -170,7 +170,7 @@ impl<'s> OneCore<'s> {
         for (chain, instances, turns) in
             [(&service.policies, &self.instances[1], of_service), (&api.policies, &self.instances[0], of_api)]
         {
-            run_response(chain, instances, turns, &mut exchange, &mut None, &|_, _| {});
+            run_response(chain, instances, turns, &mut exchange, &mut None, &|_, _| {}, &mut Unwatched);
             run_log(chain, instances, turns, &mut exchange, &End::default());
         }
         // As management fetches what a core has logged.

@@ -9,6 +9,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
+    time::SystemTime,
 };
 
 use clap::{Args, ValueEnum};
@@ -16,7 +17,8 @@ use clap::{Args, ValueEnum};
 use super::render;
 use crate::{
     config::{Loader, environment::Environment, problem::Severity, snapshot::SeriesId},
-    explain::{Question, Secrets, explain, report::Outcome, text},
+    explain::{Question, Secrets, explain, report::Outcome, text, time},
+    policies::{jwt::key_set::KeySet, wants::Published},
 };
 
 /// Wrong usage, and a configuration that cannot be used.
@@ -49,6 +51,14 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     client: IpAddr,
 
+    /// When it would be sent, `2026-11-28T21:30:00Z` or seconds since 1970; without it, now
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    at: Option<SystemTime>,
+
+    /// What policies would have fetched: `jwks=FILE` is the key set of every `jwksUrl`
+    #[arg(long, value_name = "NAME=FILE")]
+    answer: Vec<String>,
+
     /// A file or a directory of the configuration; may be given several times
     #[arg(short, long, value_name = "PATH")]
     config: Vec<PathBuf>,
@@ -78,8 +88,13 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
         let target = args.request_target.as_deref();
         Question::new(&args.method, &args.url, target, &args.headers, body, args.client)
     });
-    let question = match question {
+    let mut question = match question {
         Ok(question) => question,
+        Err(text) => return wrong(&text),
+    };
+    question.at = args.at;
+    let key_set = match key_set(&args.answer) {
+        Ok(key_set) => key_set,
         Err(text) => return wrong(&text),
     };
     let loaded = Loader::new(args.config.clone(), Environment::of_process()).load();
@@ -93,6 +108,9 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
             return ExitCode::from(CONFIG);
         }
     };
+    if let Some(set) = key_set {
+        question.published = Published::everywhere(&snapshot.wants, &set);
+    }
     let secrets = if args.show_secrets { Secrets::Shown } else { Secrets::Hidden };
     let told = match explain(Arc::new(snapshot), &question, secrets) {
         Ok(told) => told,
@@ -110,6 +128,19 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
 fn wrong(text: &str) -> ExitCode {
     eprintln!("error: {text}");
     ExitCode::from(USAGE)
+}
+
+/// The one that stands in for those that the gateway would fetch.
+fn key_set(answers: &[String]) -> Result<Option<Arc<KeySet>>, String> {
+    let Some(answer) = answers.first() else { return Ok(None) };
+    let [] = &answers[1..] else { return Err("one `--answer` is enough: it stands for every key set".to_owned()) };
+    let Some(file) = answer.strip_prefix("jwks=") else { return Err(format!("`{answer}`: expected `jwks=FILE`")) };
+    let body = fs::read(file).map_err(|error| format!("{file}: {error}"))?;
+    let (set, unusable) = KeySet::parse(&body).map_err(|text| format!("{file}: {text}"))?;
+    for why in unusable {
+        eprintln!("warning: {file}: {why}");
+    }
+    Ok(Some(Arc::new(set)))
 }
 
 /// How long the body is: no decision depends on more of it.

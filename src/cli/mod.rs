@@ -12,6 +12,7 @@ pub mod policies;
 pub mod probe;
 mod render;
 pub mod run;
+pub mod schema;
 pub mod version;
 
 use std::{ffi::OsStr, path::Path, process::ExitCode};
@@ -35,8 +36,10 @@ enum Verb {
     Dump(dump::DumpArgs),
     /// Say what would become of a request, step by step, and why
     Explain(explain::ExplainArgs),
-    /// List the policies there are, which of them work, and what they answer
+    /// List the policies there are, which of them work, their fields, and what they answer
     Policies(policies::PoliciesArgs),
+    /// Print the JSON Schema of configuration files, for editors
+    Schema(schema::SchemaArgs),
     /// Ask a running gateway whether it is alive or ready
     Probe(probe::ProbeArgs),
     /// Print version, commit and the I/O driver that this host gives
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Verb::Dump(args) => dump::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Policies(args) => policies::run(&args),
+        Verb::Schema(args) => schema::run(&args),
         Verb::Probe(args) => probe::run(&args),
         Verb::Version(args) => version::run(&args),
         Verb::Completions(args) => completions::run(&args),

@@ -1,6 +1,7 @@
-//! `ringway policies [NAME]`: which policies there are, which of them work, and what each may answer.
+//! `ringway policies [NAME]`: which policies there are, which of them work, their fields, and what each may answer.
 //!
-//! It prints the table that compiles chains, so it cannot promise what a gateway of this version does not do.
+//! It prints the table that compiles chains and the types that read files, so it cannot promise what a gateway of this version
+//! does not do.
 
 use std::{
     io::{self, Write},
@@ -11,8 +12,12 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::{
-    config::node::nearest,
-    policies::{Entry, Role, TABLE, lookup},
+    config::node::{Shape, nearest},
+    policies::{
+        self, Described, Entry, Role, TABLE,
+        fields::{leaves, words},
+        lookup,
+    },
 };
 
 #[derive(Args)]
@@ -37,9 +42,37 @@ struct Shown {
     name: &'static str,
     role: &'static str,
     implemented: bool,
+    /// `inbound` where it is bound to an ApiInstance, `outbound` where to a Service.
+    direction: &'static str,
+    category: Option<&'static str>,
     /// Its page, from the root of the documentation's sources.
     page: Option<String>,
+    fields: Vec<Field>,
     answers: Vec<Answer>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Field {
+    path: String,
+    title: &'static str,
+    help: &'static str,
+    r#type: String,
+    /// Where only some will do.
+    values: Option<&'static [&'static str]>,
+    required: bool,
+    default: Option<serde_json::Value>,
+    unit: Option<&'static str>,
+    sensitive: bool,
+    expression: bool,
+    visible_when: Option<Condition>,
+}
+
+/// Another field has this value.
+#[derive(Serialize)]
+struct Condition {
+    field: &'static str,
+    is: &'static str,
 }
 
 #[derive(Serialize)]
@@ -75,11 +108,8 @@ pub fn run(args: &PoliciesArgs) -> ExitCode {
 impl Shown {
     fn of(entry: &Entry) -> Self {
         let answers = entry.answers.iter().flat_map(|list| list.iter());
-        let answer = |answer: &crate::policies::Answers| Answer {
-            status: answer.status,
-            reason: answer.reason,
-            when: answer.when,
-        };
+        let answer =
+            |answer: &policies::Answers| Answer { status: answer.status, reason: answer.reason, when: answer.when };
         let stem = entry.name.strip_suffix("-flex").unwrap_or(entry.name);
         // Routes are described where routing is.
         let has_page = entry.implemented && entry.role != Role::Routing;
@@ -93,7 +123,10 @@ impl Shown {
                 Role::Setting => "setting",
             },
             implemented: entry.implemented,
+            direction: if entry.is_of_service() { "outbound" } else { "inbound" },
+            category: entry.described.and_then(|described| described.category).map(|category| category.name()),
             page: has_page.then(|| format!("docs/policies/{stem}.md")),
+            fields: entry.described.as_ref().map(fields).unwrap_or_default(),
             answers: answers.map(answer).collect(),
         }
     }
@@ -108,6 +141,9 @@ impl Shown {
 
     fn page(&self) -> String {
         let mut text = self.line();
+        for field in &self.fields {
+            text += &format!("  {} ({}{})\n      {}\n", field.path, field.r#type, field.remarks(), field.help);
+        }
         for Answer { status, reason, when } in &self.answers {
             text += &format!("  answers {status} {reason} where {when}\n");
         }
@@ -116,4 +152,55 @@ impl Shown {
         }
         text
     }
+}
+
+impl Field {
+    /// What stands behind its type.
+    fn remarks(&self) -> String {
+        let mut text = String::new();
+        if let Some(unit) = self.unit {
+            text += &format!(", {unit}");
+        }
+        if self.required {
+            text += ", required";
+        }
+        if let Some(default) = &self.default {
+            text += &format!(", default {default}");
+        }
+        if self.expression {
+            text += ", may be an expression";
+        }
+        if self.sensitive {
+            text += ", secret";
+        }
+        if let Some(Condition { field, is }) = &self.visible_when {
+            text += &format!(", where {field} is {is}");
+        }
+        text
+    }
+}
+
+/// In the order of the list beside the type.
+fn fields(described: &Described) -> Vec<Field> {
+    let shapes = leaves(&(described.shape)());
+    let field = |field: &policies::Field| {
+        let (path, shape, required) = shapes.iter().find(|(path, ..)| path == field.path)?;
+        Some(Field {
+            path: path.clone(),
+            title: field.title,
+            help: field.help,
+            r#type: words(shape).replace('`', ""),
+            values: match shape {
+                Shape::OneOf(names) => Some(names),
+                _ => None,
+            },
+            required: *required,
+            default: field.default_value(shape),
+            unit: field.unit,
+            sensitive: field.sensitive,
+            expression: field.expression,
+            visible_when: field.visible_when.map(|(field, is)| Condition { field, is }),
+        })
+    };
+    described.fields.iter().filter_map(field).collect()
 }

@@ -1,4 +1,4 @@
-//! Addresses: `protocol://host:port/path` of APIs and services, and `host:port` of endpoints.
+//! Addresses: `protocol://host:port/path` of APIs and services, `host:port` of endpoints, and what is fetched with its query.
 
 use std::{
     fmt,
@@ -49,6 +49,25 @@ pub struct ServiceAddress {
     pub path: String,
 }
 
+/// Something to GET: a set of keys. Two that are written differently and mean the same are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WebAddress {
+    /// https.
+    pub secure: bool,
+    pub endpoint: Endpoint,
+    /// What `Host` says: the port is left out where it is the scheme's own.
+    pub authority: String,
+    /// What stands in the request line: the path, and the query with its `?`.
+    pub target: String,
+}
+
+impl fmt::Display for WebAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.secure { Scheme::Https } else { Scheme::Http };
+        write!(f, "{scheme}://{}{}", self.authority, self.target)
+    }
+}
+
 impl ListenAddress {
     pub fn parse(text: &str) -> Result<Self, String> {
         let parts = Parts::parse(text)?;
@@ -72,16 +91,33 @@ impl ServiceAddress {
         let parts = Parts::parse(text)?;
         let port = parts.port.or(parts.scheme.default_port()).ok_or("h2:// needs a port")?;
         let path = spelt(&parts.path)?;
-        let mut authority = bracketed(&parts.host);
-        if Some(port) != parts.scheme.default_port() {
-            authority = format!("{authority}:{port}");
-        }
         Ok(Self {
             scheme: parts.scheme,
+            authority: parts.authority(port),
             endpoint: Endpoint { host: parts.host, port },
-            authority,
             path: path.trim_end_matches('/').to_owned(),
         })
+    }
+}
+
+impl WebAddress {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (address, query) = text.split_at(text.find('?').unwrap_or(text.len()));
+        let mut parts = Parts::parse(address)?;
+        if parts.scheme == Scheme::H2 {
+            return Err("the protocol must be http or https".into());
+        }
+        let port = parts.port.or(parts.scheme.default_port()).ok_or("the port is missing")?;
+        // RFC 3986, section 3.4, and never a fragment: that is no part of a request.
+        let is_legal = |c: u8| c.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/?".contains(&c);
+        if !query.bytes().all(is_legal) {
+            return Err("the query has a character that is not escaped".into());
+        }
+        parts.host.make_ascii_lowercase();
+        let path = spelt(&parts.path)?;
+        let target = format!("{}{query}", if path.is_empty() { "/" } else { &path });
+        let (secure, authority) = (parts.scheme == Scheme::Https, parts.authority(port));
+        Ok(Self { secure, authority, endpoint: Endpoint { host: parts.host, port }, target })
     }
 }
 
@@ -147,6 +183,12 @@ impl Parts {
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (host, port) = host_and_port(authority)?;
         Ok(Self { scheme, host, port, path: path.to_owned() })
+    }
+
+    /// The host and, where it is not the scheme's own, the port.
+    fn authority(&self, port: u16) -> String {
+        let host = bracketed(&self.host);
+        if Some(port) == self.scheme.default_port() { host } else { format!("{host}:{port}") }
     }
 }
 
@@ -304,6 +346,38 @@ mod tests {
         }
         assert_eq!(ServiceAddress::parse("h2://grpc").expect_err("no port"), "h2:// needs a port");
         assert_eq!(ServiceAddress::parse("http://a b/").expect_err("space"), "not a host name or an IP address");
+    }
+
+    #[test]
+    fn web_addresses_keep_their_query_and_have_one_spelling() {
+        for (text, spelt, host, target) in [
+            ("https://login.example/keys", "https://login.example/keys", "login.example", "/keys"),
+            ("HTTPS://Login.Example:443", "https://login.example/", "login.example", "/"),
+            (
+                "http://[::1]:8080/a/%6b?p=b2c_1&x=%2f",
+                "http://[::1]:8080/a/k?p=b2c_1&x=%2f",
+                "::1",
+                "/a/k?p=b2c_1&x=%2f",
+            ),
+            ("http://a?x", "http://a/?x", "a", "/?x"),
+        ] {
+            let address = WebAddress::parse(text).expect(text);
+            assert_eq!(address.to_string(), spelt, "{text}");
+            assert_eq!((address.endpoint.host.as_str(), address.target.as_str()), (host, target), "{text}");
+            assert_eq!(WebAddress::parse(spelt).as_ref(), Ok(&address), "{text}");
+        }
+        for (text, problem) in [
+            ("login.example/keys", "expected protocol://host:port"),
+            ("h2://a:1/keys", "the protocol must be http or https"),
+            ("file:///keys", "the protocol must be http, https or h2"),
+            ("https://u:p@a/keys", "user information does not belong in an address"),
+            ("https://a/keys#x", "a path cannot hold '#'"),
+            ("https://a/keys?x#y", "the query has a character that is not escaped"),
+            ("https://a/keys?x y", "the query has a character that is not escaped"),
+            ("https://a/keys?x\r\ny", "the query has a character that is not escaped"),
+        ] {
+            assert_eq!(WebAddress::parse(text).expect_err(text), problem, "{text}");
+        }
     }
 
     #[test]

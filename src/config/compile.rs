@@ -4,6 +4,9 @@
 //! document: the piece is left out, and whoever asked decides whether the rest may serve (`Outcome::accept`).
 
 mod limits;
+mod rules;
+mod series;
+mod wants;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,19 +15,19 @@ use std::{
     sync::Arc,
 };
 
+use self::wants::Wanted;
 use super::{
     address::{ListenAddress, Scheme, ServiceAddress, host_pattern},
     bypass,
     environment::Environment,
     expand::CORS,
     hash::Stable,
-    model::{ApiModel, Attachment, Model, RouteModel, ServiceModel, Written},
+    model::{ApiModel, Attachment, Model, RouteModel, ServiceModel},
     node::{Located, Node, nearest},
-    pattern::oddity_of_path,
     port::{Occupant, Occupied},
     problem::{Location, Problem, Severity},
     resources::{Contract, Extension, Id, Resource, Secret},
-    rule::{RawRule, Rule, Scratch, methods_in_lower_case},
+    rule::Scratch,
     service_settings,
     settings::Settings,
     snapshot::{
@@ -76,6 +79,7 @@ pub fn compile(
         secured: secured(model, context.environment),
         proxy_protocol: BTreeMap::new(),
         files: context.files.to_vec(),
+        wants: Vec::new(),
         intern,
     };
     let mut services = Vec::new();
@@ -91,8 +95,7 @@ pub fn compile(
     for api in &model.apis {
         let hosts = compiler.hosts(api);
         let Some(address) = compiler.address(api, &hosts) else {
-            // What else is wrong with it should be told as well.
-            compiler.api(api, String::new());
+            compiler.for_its_problems(|compiler| drop(compiler.api(api, String::new())));
             continue;
         };
         listeners.entry(address.socket).or_default().insert(&hosts, &address.base, apis.len());
@@ -108,7 +111,7 @@ pub fn compile(
     }
     compiler.bypasses(&served, &apis);
     for attachment in &model.orphans {
-        compiler.orphan(attachment);
+        compiler.for_its_problems(|compiler| compiler.orphan(attachment));
     }
     compiler.guard(&model.guarded, &mut listeners);
     let mut contexts = BTreeMap::new();
@@ -133,6 +136,7 @@ pub fn compile(
         apis,
         services,
         patterns: compiler.patterns,
+        wants: wants::shared(&compiler.wants, compiler.problems),
         problems: Vec::new(),
         files: compiler.files,
     }
@@ -152,6 +156,8 @@ struct Compiler<'c> {
     proxy_protocol: BTreeMap<SocketAddr, (bool, Id)>,
     /// Certificates and keys that were read, and whatever else a snapshot is made of besides its documents.
     files: Vec<PathBuf>,
+    /// What policies want that will serve.
+    wants: Vec<Wanted>,
     intern: Intern<'c>,
 }
 
@@ -172,6 +178,13 @@ impl Compiler<'_> {
         self.problems.push(Problem { severity, location: location.clone(), path: path.into(), text: text.into() });
     }
 
+    /// Compiles what will not serve: what else is wrong with it should be told as well.
+    fn for_its_problems(&mut self, compile: impl FnOnce(&mut Self)) {
+        let wants = self.wants.len();
+        compile(self);
+        self.wants.truncate(wants);
+    }
+
     fn service(&mut self, model: &ServiceModel) -> Option<CompiledService> {
         let path = format!("{}.address", model.path);
         let location = &model.address.location;
@@ -179,8 +192,7 @@ impl Compiler<'_> {
             Ok(address) => address,
             Err(text) => {
                 self.problem(Severity::Error, location, path, text);
-                // What else is wrong with it should be told as well.
-                self.policies(&model.policies, Owner::Service(&model.id));
+                self.for_its_problems(|compiler| drop(compiler.policies(&model.policies, Owner::Service(&model.id))));
                 self.limits(model, &mut Vec::new());
                 service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
                 return None;
@@ -203,6 +215,7 @@ impl Compiler<'_> {
                 reference: "tls-outbound".to_owned(),
                 location: location.clone(),
                 identity: Stable::new().text("tls").text(&model.id.to_string()).finish(),
+                series: SeriesId::default(),
                 policy: Compiled::Broken(format!("{path}: its TLS settings are wrong")),
                 shadow: false,
                 rules: Vec::new(),
@@ -210,6 +223,7 @@ impl Compiler<'_> {
         }
         let limits = self.limits(model, &mut policies);
         policies.extend(self.policies(&model.policies, Owner::Service(&model.id)));
+        self.give_series(&mut policies, Owner::Service(&model.id));
         let settings = service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
         let mut endpoints = vec![address.endpoint];
         endpoints.extend(settings.endpoints);
@@ -358,13 +372,15 @@ impl Compiler<'_> {
 
     fn api(&mut self, model: &ApiModel, base: String) -> Api {
         let Id { namespace, name } = &model.id;
+        let mut policies = self.policies(&model.policies, Owner::Api(&model.id));
+        self.give_series(&mut policies, Owner::Api(&model.id));
         Api {
             namespace: namespace.clone(),
             name: name.clone(),
             location: model.address.location.clone(),
             base,
             series: (self.intern)(Series::Api { namespace, api: name }),
-            policies: self.policies(&model.policies, Owner::Api(&model.id)),
+            policies,
             routes: model.routes.iter().filter_map(|route| self.route(&model.id, route)).collect(),
         }
     }
@@ -411,7 +427,14 @@ impl Compiler<'_> {
         };
         let of_chain = attachments.iter().filter(is_of_chain);
         let mut chain: Vec<BoundPolicy> = Vec::new();
+        let is_cors = |policy: &str| policies::lookup(policy).is_some_and(|entry| entry.name == CORS);
         for attachment in of_chain {
+            let first = chain.iter().find(|before| is_cors(&before.reference) && is_cors(&attachment.policy.value));
+            if let Some(first) = first {
+                let path = format!("{}.policyRef.name", attachment.written.path);
+                let text = format!("a second `{CORS}` of this API: `{}` counts", first.name);
+                self.problem(Severity::Warning, &attachment.policy.location, path, text);
+            }
             let mut bound = self.policy(attachment, owner);
             let of_one_kind = bound.identity;
             // Equal ones are told apart by their order among themselves, not by their place in the list.
@@ -532,12 +555,16 @@ impl Compiler<'_> {
         }
         if let Some(config) = config {
             identity = identity.text(&config.to_json().to_string());
+            if !matches!(policy, Compiled::Broken(_)) {
+                self.wants.extend(site.take_wants().into_iter().map(|want| Wanted::by(want, &config, &path)));
+            }
         }
         BoundPolicy {
             name: attachment.id.name.clone(),
             reference: attachment.policy.value.clone(),
             location: attachment.policy.location.clone(),
             identity: identity.number(site.identity()).finish(),
+            series: SeriesId::default(),
             policy,
             shadow: attachment.shadow,
             rules: if cors { Vec::new() } else { rules },
@@ -607,43 +634,6 @@ impl Compiler<'_> {
         self.problem(Severity::Policy, location, path, &text);
         Some(text)
     }
-
-    /// All rules, or none if one is wrong; each mistake is reported.
-    fn rules(&mut self, written: &Written, severity: Severity) -> Result<Vec<Rule>, ()> {
-        let Some(node) = &written.rules else { return Ok(Vec::new()) };
-        let path = format!("{}.rules", written.path);
-        let whole: Option<Vec<RawRule>> = node.deserialize_as(severity, &path, self.problems);
-        let mut sound = whole.is_some();
-        // A rule of the wrong form does not hide a bad pattern in another.
-        let raw = whole.or_else(|| node.deserialize_rest()).unwrap_or_default();
-        let mut rules = Vec::with_capacity(raw.len());
-        for (at, (raw, node)) in raw.iter().zip(node.iter()).enumerate() {
-            if let Some(odd) = raw.path.as_deref().and_then(oddity_of_path) {
-                let text = format!("no path matches this: {odd}");
-                self.problem(Severity::Warning, &field_location(node, "path"), format!("{path}[{at}].path"), text);
-            }
-            if raw.methods.as_deref().is_some_and(methods_in_lower_case) {
-                let text = "no request matches this: methods are in upper case";
-                self.problem(
-                    Severity::Warning,
-                    &field_location(node, "methods"),
-                    format!("{path}[{at}].methods"),
-                    text,
-                );
-            }
-            match Rule::compile(raw, &mut self.patterns) {
-                Ok(rule) => rules.push(rule.written_at(node.location())),
-                Err(problems) => {
-                    sound = false;
-                    for (field, text) in problems {
-                        let location = field_location(node, &field);
-                        self.problem(severity, &location, format!("{path}[{at}].{field}"), text);
-                    }
-                }
-            }
-        }
-        if sound { Ok(rules) } else { Err(()) }
-    }
 }
 
 /// The ports that an API's `tls` policy turns to TLS although its address says http: one that was given to this API does, and
@@ -673,13 +663,4 @@ fn has_role(attachment: &Attachment, role: Role) -> bool {
 
 fn is_policy(attachment: &Attachment, name: &str) -> bool {
     policies::lookup(&attachment.policy.value).is_some_and(|entry| entry.name == name)
-}
-
-/// Where `path` or `headers.x-id` was written. A header's name may hold dots.
-fn field_location(rule: &Node, field: &str) -> Location {
-    let node = match field.split_once('.') {
-        Some((outer, inner)) => rule.get(outer).and_then(|headers| headers.get(inner)),
-        None => rule.get(field),
-    };
-    node.unwrap_or(rule).location().clone()
 }

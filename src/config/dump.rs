@@ -323,7 +323,8 @@ pub fn is_sensitive(key: &str) -> bool {
     ];
     const WHOLE: [&str; 3] = ["key", "textkey", "certificate"];
     // Their values name a secret or time it, and are none.
-    const SHOWN: [&str; 8] = [
+    const SHOWN: [&str; 9] = [
+        "accesscontrolallowcredentials",
         "customclientsecretheader",
         "tokenfetchtimeout",
         "tokenendpoint",

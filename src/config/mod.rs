@@ -28,8 +28,9 @@ pub mod hash;
 pub mod pattern;
 mod port;
 pub mod rule;
+pub mod schema;
 pub mod snapshot;
-mod tls;
+pub mod tls;
 
 pub mod dump;
 

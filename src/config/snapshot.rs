@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     http::authority::host,
-    policies::Compiled,
+    policies::{Compiled, wants::Want},
     tls::{ClientContext, ServerContext},
 };
 
@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub services: Vec<Arc<Service>>,
     /// How many regular expressions the rules hold; cores size their scratch space by it.
     pub patterns: usize,
+    /// What its policies need from elsewhere; each once.
+    pub wants: Vec<Want>,
     /// What `/config` and the log say about this set.
     pub problems: Vec<Problem>,
     /// Files beside the configuration that it was made from: certificates and keys.
@@ -52,6 +54,7 @@ impl Snapshot {
             apis: Vec::new(),
             services: Vec::new(),
             patterns: 0,
+            wants: Vec::new(),
             problems: Vec::new(),
             files: Vec::new(),
         }
@@ -235,6 +238,8 @@ pub struct BoundPolicy {
     /// Hash of its owner, its name, its configuration and what that was compiled with, and of how many such stand before it in
     /// the chain: what cores own of a policy carries over a reload where this is equal, wherever in the chain it stands then.
     pub identity: u64,
+    /// Interned for metrics by its owner and its name: the same one over reloads, whatever its configuration.
+    pub series: SeriesId,
     pub policy: Compiled,
     /// It decides, is counted and logged, and changes nothing.
     pub shadow: bool,

@@ -4,10 +4,12 @@
 //! stands only who watches them and how that is told. Random choices are made from one fixed seed, so that the same question
 //! has the same answer.
 
+pub mod page;
 mod question;
 pub mod report;
 mod secrets;
 pub mod text;
+pub mod time;
 mod watch;
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
@@ -17,6 +19,7 @@ pub use secrets::Secrets;
 
 use self::{
     report::{Answer, Explanation, Line, ListenerFound, Outcome, Place, Request, Sent, ServiceFound},
+    secrets::Credentials,
     watch::Watch,
 };
 use crate::{
@@ -42,6 +45,22 @@ const CLIENT_PORT: u16 = 40_000;
 
 /// The question's answer. `Err`: it is not one that could be sent.
 pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -> Result<Explanation, String> {
+    let mut credentials = Credentials::default();
+    let mut told = decided(snapshot, question, secrets, &mut credentials)?;
+    if secrets == Secrets::Hidden {
+        told.hide_injected();
+        told.each_text(&mut |text| credentials.hide(text));
+    }
+    Ok(told)
+}
+
+/// With what is known to be secret by its name hidden, and what that is.
+fn decided(
+    snapshot: Arc<Snapshot>,
+    question: &Question,
+    secrets: Secrets,
+    credentials: &mut Credentials,
+) -> Result<Explanation, String> {
     let mut told = Explanation::new(question, secrets);
     let Some((index, listener)) = find_listener(&snapshot, question) else {
         told.outcome = Outcome::unreachable(format!("nothing listens on port {}", question.port));
@@ -78,6 +97,8 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
     }
     told.request = Request::of(&workspace.request, question, secrets);
     let sent = lines(&workspace.request.fields);
+    credentials.learn_query(&workspace.request.query);
+    credentials.learn(sent.iter().filter(|(name, _)| Secrets::Hidden.hides_name(name)));
 
     let random = Cell::new(1_u64);
     let random = || {
@@ -85,7 +106,7 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
         random.get()
     };
     let core = policies::Core::default();
-    let serving = Serving::apart(snapshot.clone(), &core);
+    let serving = Serving::apart(snapshot.clone(), &core, &question.published);
     let asked = Asked {
         peer: Peer {
             address: (question.client, CLIENT_PORT).into(),
@@ -98,8 +119,9 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
             table: &context.table,
             shown: context.table.shown_to(question.server_name()),
         }),
+        now: question.at,
     };
-    let mut watch = Watch::new(&snapshot, secrets, core.messages);
+    let mut watch = Watch::new(&snapshot, secrets, credentials, core.messages);
     let decided = decide(&asked, &mut workspace, &serving, random, &mut watch);
     watch.finish(&workspace.request, &mut told);
     let service = watch.service.map(|index| &*snapshot.services[index]);
@@ -111,9 +133,6 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
         }
         (Err(answer), _) => told.outcome = answered(&answer, &watch.answers(), secrets),
         (Ok(()), None) => unreachable!("what was decided has its Service"),
-    }
-    if secrets == Secrets::Hidden {
-        told.hide_injected();
     }
     Ok(told)
 }

@@ -1,8 +1,8 @@
 //! A request from a command line: a method, a URL and what else a client would say.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::SystemTime};
 
-use crate::http::target::Scheme;
+use crate::{http::target::Scheme, policies::wants::Published};
 
 /// What could be sent. It is not judged here: that is the parser's business.
 #[derive(Debug)]
@@ -17,6 +17,10 @@ pub struct Question {
     pub headers: Vec<String>,
     pub body_bytes: Option<u64>,
     pub client: IpAddr,
+    /// When it would be sent, where that is not now.
+    pub at: Option<SystemTime>,
+    /// What the gateway would have fetched for its policies by then.
+    pub published: Published,
 }
 
 impl Question {
@@ -56,7 +60,18 @@ impl Question {
         let target = target.map(str::to_owned);
         let target = target.unwrap_or_else(|| if own.starts_with('/') { own.to_owned() } else { format!("/{own}") });
         let (method, authority, headers) = (method.to_owned(), authority.to_owned(), headers.to_vec());
-        Ok(Self { method, scheme, authority, port, target, headers, body_bytes, client })
+        Ok(Self {
+            method,
+            scheme,
+            authority,
+            port,
+            target,
+            headers,
+            body_bytes,
+            client,
+            at: None,
+            published: Published::default(),
+        })
     }
 
     /// The bytes of its head.

@@ -162,7 +162,18 @@ pub struct Sent {
     pub changes: Vec<Change>,
 }
 
+impl PolicyTurn {
+    /// It writes credentials, whatever their header is called.
+    pub(super) fn injects(&self) -> bool {
+        self.policy.starts_with("credential-injection")
+    }
+}
+
 impl Change {
+    fn each_text(&mut self, change: &mut impl FnMut(&mut String)) {
+        self.from.iter_mut().chain(&mut self.to).for_each(change);
+    }
+
     fn hide(&mut self) {
         // What is hidden already keeps what is shown of it, such as a scheme.
         for value in self.from.iter_mut().chain(&mut self.to).filter(|value| !value.ends_with(REDACTED)) {
@@ -182,9 +193,8 @@ pub struct Change {
 impl Explanation {
     /// Hides what policies that inject credentials have written, whatever its header is called.
     pub(super) fn hide_injected(&mut self) {
-        let injects = |turn: &&mut PolicyTurn| turn.policy.starts_with("credential-injection");
         let mut names = Vec::new();
-        for turn in self.policies.iter_mut().chain(&mut self.outbound_policies).filter(injects) {
+        for turn in self.policies.iter_mut().chain(&mut self.outbound_policies).filter(|turn| turn.injects()) {
             for change in &mut turn.changes {
                 change.hide();
                 names.push(change.name.to_ascii_lowercase());
@@ -197,6 +207,31 @@ impl Explanation {
             if !line.value.ends_with(REDACTED) {
                 line.value = REDACTED.to_owned();
             }
+        }
+    }
+
+    /// Everything that a client or a policy may have written.
+    pub(super) fn each_text(&mut self, change: &mut impl FnMut(&mut String)) {
+        if let Outcome::Answered(answer) = &mut self.outcome {
+            answer.headers.iter_mut().for_each(|line| change(&mut line.value));
+            change(&mut answer.body);
+        }
+        let Request { authority, path, query, headers, .. } = &mut self.request;
+        [authority, path, query].into_iter().for_each(&mut *change);
+        headers.iter_mut().for_each(|line| change(&mut line.value));
+        if let Some(api) = &mut self.api {
+            change(&mut api.path);
+        }
+        for turn in self.policies.iter_mut().chain(&mut self.outbound_policies) {
+            change(&mut turn.why);
+            turn.client.iter_mut().for_each(&mut *change);
+            turn.changes.iter_mut().for_each(|one| one.each_text(change));
+        }
+        self.routes.iter_mut().for_each(|turn| change(&mut turn.why));
+        if let Some(Sent { host, path, query, headers, changes, .. }) = &mut self.upstream {
+            [host, path, query].into_iter().for_each(&mut *change);
+            headers.iter_mut().for_each(|line| change(&mut line.value));
+            changes.iter_mut().for_each(|one| one.each_text(change));
         }
     }
 

@@ -1,7 +1,14 @@
 //! What an explanation does not show unless it is asked to: whoever reads a ticket or a screen is to learn no credentials.
 
+use std::collections::BTreeSet;
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+
 use super::report::Line;
-use crate::config::dump::{REDACTED, is_sensitive, names_credential};
+use crate::{
+    config::dump::{REDACTED, is_sensitive, names_credential},
+    expression::query::decode,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
@@ -50,10 +57,82 @@ impl Secrets {
         String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 
+    pub(super) fn hides_name(self, name: &[u8]) -> bool {
+        self.hides(&String::from_utf8_lossy(name))
+    }
+
     fn hides(self, name: &str) -> bool {
         let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
         let known = ["setcookie", "xforwardedclientcert", "secwebsocketkey"].contains(&plain.as_str());
         self == Self::Hidden && (known || names_credential(name) || is_sensitive(&plain))
+    }
+}
+
+/// The credentials that a request shows and policies add, to be found again wherever they were copied to.
+#[derive(Default)]
+pub(super) struct Credentials(BTreeSet<String>);
+
+/// Shorter ones are too likely to be something else as well.
+const WHOLE_BYTES_MIN: usize = 4;
+/// And below this they are looked for as a whole value alone.
+const PART_BYTES_MIN: usize = 8;
+
+impl Credentials {
+    /// Header lines that hold one: the value, and what of it others may take out.
+    pub fn learn<'l>(&mut self, lines: impl Iterator<Item = &'l (Vec<u8>, Vec<u8>)>) {
+        for (name, value) in lines {
+            let value = Secrets::Shown.text(value);
+            if let Some((scheme, rest)) = value.split_once(' ') {
+                self.add(rest.trim());
+                if scheme.eq_ignore_ascii_case("basic") {
+                    self.learn_basic(rest.trim());
+                }
+            }
+            if name.eq_ignore_ascii_case(b"cookie") || name.eq_ignore_ascii_case(b"set-cookie") {
+                let pairs = value.split(';').filter_map(|pair| pair.split_once('='));
+                pairs.for_each(|(_, value)| self.add(value.trim()));
+            }
+            self.add(&value);
+        }
+    }
+
+    /// A query with its `?`: as it came, and as expressions read it.
+    pub fn learn_query(&mut self, query: &[u8]) {
+        let query = Secrets::Shown.text(query);
+        for (name, value) in query.trim_start_matches('?').split('&').filter_map(|pair| pair.split_once('=')) {
+            if Secrets::Hidden.hides(name) {
+                self.add(value);
+                self.add(&decode(value));
+            }
+        }
+    }
+
+    fn learn_basic(&mut self, encoded: &str) {
+        let decoded = BASE64.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        if let Some((_, password)) = decoded.as_deref().and_then(|pair| pair.split_once(':')) {
+            self.add(password);
+        }
+    }
+
+    fn add(&mut self, value: &str) {
+        if value.len() >= WHOLE_BYTES_MIN {
+            self.0.insert(value.to_owned());
+        }
+    }
+
+    /// The longest first: one may be part of another.
+    pub fn hide(&self, text: &mut String) {
+        if self.0.contains(text.as_str()) {
+            *text = REDACTED.to_owned();
+            return;
+        }
+        let mut parts: Vec<&String> = self.0.iter().filter(|known| known.len() >= PART_BYTES_MIN).collect();
+        parts.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        for known in parts {
+            if text.contains(known.as_str()) {
+                *text = text.replace(known.as_str(), REDACTED);
+            }
+        }
     }
 }
 
@@ -70,11 +149,43 @@ mod tests {
             assert!(!hidden(name, "hunter2").contains("hunter2"), "{name}");
         }
         assert_eq!(hidden("x-trace", "a\x1b[31m"), "a [31m");
+        assert_eq!(hidden("access-control-allow-credentials", "true"), "true");
         assert_eq!(
             Secrets::Hidden.query(b"?a=1&client_secret=x&access_token=y&b"),
             "?a=1&client_secret=***&access_token=***&b"
         );
         assert_eq!(Secrets::Shown.query(b"?client_secret=x"), "?client_secret=x");
         assert_eq!(Secrets::Shown.line(b"cookie", b"a=b").value, "a=b");
+    }
+
+    #[test]
+    fn what_is_secret_is_found_again_where_it_was_copied_to() {
+        let line = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        let lines = [
+            line("authorization", "Bearer eyJhbGciOiJ9.e30.c2ln"),
+            line("proxy-authorization", "Basic YWRhOmxvdmVsYWNl"),
+            line("cookie", "sid=0123456789; a=1; b=four"),
+        ];
+        let mut credentials = Credentials::default();
+        credentials.learn(lines.iter());
+        credentials.learn_query(b"?q=plain&access_token=a%2Fb%2Fc%2Fd");
+        for (text, expected) in [
+            ("eyJhbGciOiJ9.e30.c2ln", "***"),
+            ("token eyJhbGciOiJ9.e30.c2ln!", "token ***!"),
+            ("Bearer eyJhbGciOiJ9.e30.c2ln", "***"),
+            ("YWRhOmxvdmVsYWNl", "***"),
+            ("lovelace", "***"),
+            ("0123456789", "***"),
+            ("a/b/c/d", "***"),
+            ("a%2Fb%2Fc%2Fd", "***"),
+            ("four", "***"),
+            ("fourteen", "fourteen"),
+            ("1", "1"),
+            ("plain", "plain"),
+        ] {
+            let mut hidden = text.to_owned();
+            credentials.hide(&mut hidden);
+            assert_eq!(hidden, expected, "{text}");
+        }
     }
 }

@@ -5,14 +5,16 @@ use std::rc::Rc;
 use super::{
     Secrets, lines,
     report::{ApiFound, Change, Explanation, Goal, Place, PolicyTurn, RouteTurn, Turn, changes},
+    secrets::Credentials,
 };
 use crate::{
     config::{
+        address::WebAddress,
         rule::{Attribute, Misfit, PatternLimit, Rule, RuleInput, Scratch},
         snapshot::{BoundPolicy, Destination, Route, Snapshot, Target, relative},
     },
     http::head::RequestHead,
-    policies::{Authentication, Compiled, Exchange, Flow, Question, chain},
+    policies::{Authentication, Compiled, Exchange, Flow, Question, chain, jwt},
     proxy::decide,
     telemetry::message_log::Messages,
 };
@@ -20,6 +22,8 @@ use crate::{
 pub(super) struct Watch<'s> {
     snapshot: &'s Snapshot,
     secrets: Secrets,
+    /// What is secret of all that has been seen.
+    credentials: &'s mut Credentials,
     /// What policies would log.
     messages: Rc<Messages>,
     /// Room of its own: watching does not disturb what is watched.
@@ -35,10 +39,16 @@ pub(super) struct Watch<'s> {
 }
 
 impl<'s> Watch<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot, secrets: Secrets, messages: Rc<Messages>) -> Self {
+    pub(super) fn new(
+        snapshot: &'s Snapshot,
+        secrets: Secrets,
+        credentials: &'s mut Credentials,
+        messages: Rc<Messages>,
+    ) -> Self {
         Self {
             snapshot,
             secrets,
+            credentials,
             messages,
             scratch: Scratch::new(snapshot.patterns),
             api: None,
@@ -186,10 +196,7 @@ const LIMIT: &str = "a pattern reached its limit: the request is refused";
 
 impl chain::Watcher for Watch<'_> {
     fn turn(&mut self, index: usize, applies: &Result<bool, PatternLimit>, exchange: &Exchange<'_>) {
-        let bound = match exchange.at.service {
-            Some(service) => &service.policies[index],
-            None => &exchange.at.api.policies[index],
-        };
+        let bound = bound(index, exchange);
         let why = self.rules(&bound.rules, &exchange.rule_input());
         let (what, why) = match (applies, why) {
             (Ok(true), Ok((_, why))) => (Turn::Continued, why),
@@ -201,9 +208,14 @@ impl chain::Watcher for Watch<'_> {
         self.turns(exchange).push(turn_of(bound, what, why));
     }
 
-    fn ran(&mut self, _: usize, flow: &Flow, exchange: &Exchange<'_>) {
+    fn ran(&mut self, index: usize, flow: &Flow, exchange: &Exchange<'_>) {
         let changed: Vec<Change> = changes(&self.before, &lines(exchange.request_fields()), self.secrets);
         let client = who(exchange.authentication()).filter(|who| self.known.as_ref() != Some(who));
+        let injects = self.turns(exchange).last().is_some_and(PolicyTurn::injects);
+        let is_injected =
+            |name: &[u8]| injects && changed.iter().any(|one| one.name.as_bytes().eq_ignore_ascii_case(name));
+        let now = lines(exchange.request_fields());
+        self.credentials.learn(now.iter().filter(|(name, _)| Secrets::Hidden.hides_name(name) || is_injected(name)));
         let logs = self.logged();
         let Some(turn) = self.turns(exchange).last_mut() else { return };
         (turn.changes, turn.client) = (changed, client);
@@ -220,6 +232,14 @@ impl chain::Watcher for Watch<'_> {
                     (_, false) => Turn::Answered,
                 };
                 turn.why = format!("{}; {does} {}{reason}", turn.why, answer.status);
+                if let Compiled::JwtValidation(policy) = &bound(index, exchange).policy
+                    && answer.reason == jwt::NO_KEYS
+                {
+                    let sets: Vec<String> = policy.key_sets().iter().map(WebAddress::to_string).collect();
+                    let sets = sets.join(", ");
+                    let text = format!("it would use the key set of {sets} (`--answer jwks=FILE` gives one)");
+                    turn.why = format!("{}; {text}", turn.why);
+                }
             }
         }
     }
@@ -238,6 +258,14 @@ impl decide::Watcher for Watch<'_> {
 
     fn service(&mut self, index: usize) {
         self.service = Some(index);
+    }
+}
+
+/// The policy whose turn it is.
+fn bound<'e>(index: usize, exchange: &Exchange<'e>) -> &'e BoundPolicy {
+    match exchange.at.service {
+        Some(service) => &service.policies[index],
+        None => &exchange.at.api.policies[index],
     }
 }
 

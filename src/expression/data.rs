@@ -111,6 +111,14 @@ impl Object {
         Some(&self.entries[self.sorted[found] as usize].1)
     }
 
+    /// What a name holds, where that is a string.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name) {
+            Some(Datum::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     pub fn entries(&self) -> &[(Box<str>, Datum)] {
         &self.entries
     }

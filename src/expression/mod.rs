@@ -15,7 +15,7 @@ mod payload;
 mod xml;
 
 mod context;
-mod query;
+pub mod query;
 mod value;
 
 mod budget;

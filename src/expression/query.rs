@@ -19,7 +19,7 @@ pub(super) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow
 }
 
 /// A plus is a space, `%41` a byte; a percent sign without two digits stands for itself. No UTF-8 becomes U+FFFD.
-fn decode(text: &str) -> Cow<'_, str> {
+pub fn decode(text: &str) -> Cow<'_, str> {
     if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
         return Cow::Borrowed(text);
     }

@@ -1,4 +1,4 @@
-//! The management pages: probes, metrics and the running configuration, read-only, over HTTP/1.
+//! The management pages: probes, metrics, the running configuration and what it makes of a request; read-only, over HTTP/1.
 //!
 //! Whoever can reach the port must not be able to keep a probe out: a head has to come in time, a connection lives for a
 //! minute at most, and where there are too many connections the oldest gives way to the newest.
@@ -7,7 +7,8 @@ use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Dura
 
 use axum::{
     Router,
-    extract::{RawQuery, State},
+    body::Bytes,
+    extract::{DefaultBodyLimit, Query, RawQuery, State},
     http::{StatusCode, header},
     middleware::map_response,
     response::{IntoResponse, Response},
@@ -21,7 +22,7 @@ use hyper_util::{
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Mutex,
+    sync::{Mutex, Semaphore},
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -35,6 +36,8 @@ use super::{
 };
 use crate::{
     config::problem::{Problem, Severity},
+    explain::page::Asked,
+    policies::wants::PublishedKeySet,
     telemetry::{core::CoreCopy, series},
 };
 
@@ -42,6 +45,8 @@ const CONNECTIONS_MAX: usize = 64;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
+/// Of a question to `/explain`.
+const QUESTION_BYTES_MAX: usize = 64 << 10;
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
 
 const INDEX: &str = "\
@@ -52,6 +57,7 @@ Ringway management
                     ?allowAPIErrors=true&allowEnvoyErrors=true&allowPolicyErrors=true
 /metrics            Prometheus text
 /config             the configuration that serves, and why
+/explain            what would become of a request: ?method=GET&url=http://...
 ";
 
 /// Where the pages get what only the cores and the log writer know.
@@ -69,17 +75,21 @@ pub struct Admin {
     source: Arc<dyn Source>,
     /// One scrape at a time, so that nobody can make the cores do nothing else.
     metrics: Mutex<Arc<Metrics>>,
+    /// One question at a time: whoever asks many takes one thread from the cores at most.
+    explaining: Arc<Semaphore>,
 }
 
 impl Admin {
     pub fn new(status: Arc<Status>, source: Arc<dyn Source>) -> Arc<Self> {
-        Arc::new(Self { status, source, metrics: Mutex::default() })
+        Arc::new(Self { status, source, metrics: Mutex::default(), explaining: Arc::new(Semaphore::new(1)) })
     }
 }
 
 /// Serves every page, on the management address. Returns never; aborting it closes its connections.
 pub async fn serve(listener: Arc<TcpListener>, admin: Arc<Admin>) {
+    let explain = get(explain_query).post(explain_json).layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX));
     let pages = probes().route("/", get(INDEX)).route("/metrics", get(metrics)).route("/config", get(config));
+    let pages = pages.route("/explain", explain);
     accept(&listener, pages.with_state(admin)).await;
 }
 
@@ -173,6 +183,41 @@ async fn config(State(admin): State<Arc<Admin>>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], page).into_response()
 }
 
+async fn explain_query(State(admin): State<Arc<Admin>>, Query(pairs): Query<Vec<(String, String)>>) -> Response {
+    explained(&admin, Asked::from_pairs(pairs)).await
+}
+
+async fn explain_json(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
+    explained(&admin, Asked::from_json(&body)).await
+}
+
+/// By the configuration that serves, and what has been fetched for it.
+async fn explained(admin: &Admin, asked: Result<Asked, String>) -> Response {
+    let bad = |why: String| (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response();
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(why) => return bad(why),
+    };
+    let permit = admin.explaining.clone().acquire_owned().await.expect("it is never closed");
+    let View { running, published, .. } = admin.status.view();
+    let Some(running) = running else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no configuration serves\n").into_response();
+    };
+    let told = tokio::task::spawn_blocking(move || {
+        // It is held until the answer is there, also where nobody waits for it any more.
+        let _permit = permit;
+        asked.answer(running.snapshot, &published)
+    });
+    match told.await {
+        Ok(Ok(page)) => ([(header::CONTENT_TYPE, page.content_type)], page.text).into_response(),
+        Ok(Err(why)) => bad(why),
+        Err(error) => {
+            tracing::error!(%error, "a question to /explain has no answer");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
 /// Which set runs and why, and the resources it was made of.
 fn describe(view: &View) -> Value {
     let running = view.running.as_ref().map(|running| {
@@ -211,9 +256,21 @@ fn describe(view: &View) -> Value {
         "running": running,
         "lastReload": last_reload,
         "endpoints": endpoints,
+        "keySets": view.key_sets().into_iter().map(|(url, set)| key_set(&url, set)).collect::<Vec<_>>(),
         "draining": view.draining,
         "liveSnapshots": view.live_snapshots,
         "resources": view.running.as_ref().map(|running| (*running.resources).clone()),
+    })
+}
+
+/// How many keys there are, of when, and why there are no newer ones.
+fn key_set(url: &str, PublishedKeySet { set, fetched_at, fault, .. }: &PublishedKeySet) -> Value {
+    json!({
+        "url": url,
+        "keys": set.as_ref().map(|set| set.len()),
+        "fetchedAt": fetched_at.map(unix_seconds),
+        "reason": fault.as_ref().map(|fault| fault.reason),
+        "text": fault.as_ref().map(|fault| &fault.text),
     })
 }
 
@@ -285,8 +342,17 @@ mod tests {
 
     /// Asks for one page: its status and body.
     async fn ask(address: std::net::SocketAddr, method: &str, target: &str) -> (u16, String) {
+        send(address, format!("{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
+    }
+
+    async fn post(address: std::net::SocketAddr, target: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        let head = format!("POST {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}");
+        send(address, format!("{head}\r\n\r\n{body}")).await
+    }
+
+    async fn send(address: std::net::SocketAddr, request: String) -> (u16, String) {
         let mut stream = TcpStream::connect(address).await.expect("a listener");
-        let request = format!("{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("room");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("an answer");
@@ -320,6 +386,35 @@ mod tests {
         }
         assert!(ask(address, "GET", "/").await.1.contains("/metrics"));
         assert_eq!(ask(address, "GET", "/nothing").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn explain_answers_what_is_asked_and_no_more() {
+        let (address, status) = start(false).await;
+        let query = "/explain?method=GET&url=http://a.test:9/x&header=authorization:%20Bearer%20lovelace1";
+        assert_eq!(ask(address, "GET", query).await.0, 503, "nothing serves yet");
+        status.applied(snapshot(1, None), Vec::new(), Value::Null);
+        let (code, page) = ask(address, "GET", query).await;
+        assert_eq!(code, 200);
+        assert!(page.contains("nothing listens on port 9") && !page.contains("lovelace1"), "{page}");
+        let (code, page) = ask(address, "GET", &format!("{query}&format=json")).await;
+        let page: Value = serde_json::from_str(&page).expect("JSON");
+        assert_eq!((code, &page["outcome"]["is"]), (200, &json!("unreachable")));
+        for wrong in ["/explain", "/explain?method=GET&url=nowhere", &format!("{query}&show-secrets=true")] {
+            assert_eq!(ask(address, "GET", wrong).await.0, 400, "{wrong}");
+        }
+        assert_eq!(ask(address, "PUT", query).await.0, 405);
+    }
+
+    #[tokio::test]
+    async fn a_question_may_be_json_and_is_bounded() {
+        let (address, status) = start(false).await;
+        status.applied(snapshot(1, None), Vec::new(), Value::Null);
+        let small = json!({ "method": "GET", "url": "http://a.test:9/", "header": ["a: 1", "b: 2"] }).to_string();
+        assert_eq!(post(address, "/explain", &small).await.0, 200);
+        assert_eq!(post(address, "/explain", "{}").await.0, 400);
+        let large = json!({ "method": "GET", "url": "http://a/", "data": "x".repeat(QUESTION_BYTES_MAX) }).to_string();
+        assert_eq!(post(address, "/explain", &large).await.0, 413);
     }
 
     #[tokio::test]

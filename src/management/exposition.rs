@@ -2,10 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::telemetry::{
-    counts::Kind,
-    histogram::{CLASSIC_NS, Histogram},
-};
+use crate::telemetry::{counts::Kind, histogram::Distribution};
 
 /// What `Content-Type` says.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -56,9 +53,9 @@ impl Family<'_> {
     }
 
     /// Buckets, sum and count of one histogram, in seconds.
-    pub fn histogram(&mut self, labels: LabelPairs<'_>, histogram: &Histogram) -> &mut Self {
-        for (bound, count) in CLASSIC_NS.iter().zip(histogram.classic()) {
-            let bound = (*bound as f64 / 1e9).to_string();
+    pub fn histogram(&mut self, labels: LabelPairs<'_>, histogram: &impl Distribution) -> &mut Self {
+        for (bound, count) in histogram.cumulative() {
+            let bound = (bound as f64 / 1e9).to_string();
             self.line("_bucket", labels, Some(&bound), count);
         }
         self.line("_bucket", labels, Some("+Inf"), histogram.count());
@@ -101,6 +98,7 @@ pub mod tests {
     use std::collections::{BTreeMap, HashMap, HashSet};
 
     use super::*;
+    use crate::telemetry::histogram::Histogram;
 
     /// One sample: name, labels sorted by name, value.
     pub type Samples = BTreeMap<(String, BTreeMap<String, String>), f64>;

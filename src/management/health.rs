@@ -10,6 +10,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 use tokio::time::Instant;
 
 pub use self::check::Check;
+pub(super) use self::check::{connect, insecure, lost};
 use crate::config::endpoints::Fault;
 
 /// A Service by identity, and one of its addresses.

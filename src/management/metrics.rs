@@ -67,6 +67,7 @@ impl Metrics {
             sum.panics += supervise::panics();
             latencies(&mut page, &sum, names);
             requests(&mut page, &sum, names);
+            policies(&mut page, &sum, names);
             all_cores(&mut page, REQUESTS, &sum);
             each_core(&mut page, CORES, &cores);
             let help = "Client connections accepted.";
@@ -82,6 +83,7 @@ impl Metrics {
         }
         configuration(&mut page, view);
         upstreams(&mut page, view);
+        key_sets(&mut page, view);
         process::render(&mut page, view.started_at);
         page.finish()
     }
@@ -160,6 +162,42 @@ fn requests(page: &mut Page, sum: &CoreCopy, names: &Names) {
     for (reason, count) in exchanges.reasons.iter() {
         family.sample(&[("reason", reason)], count);
     }
+}
+
+fn policies(page: &mut Page, sum: &CoreCopy, names: &Names) {
+    let policies = || names.policies.iter().map(of_policy).zip(&sum.policies);
+    let mut family = page.family(
+        Kind::Counter,
+        "ringway_policy_decisions_total",
+        "What policies decided where they are bound: `continue`, `wait`, `respond`, `fail`, `shadow_deny`.",
+    );
+    for (labels, counts) in policies() {
+        for (decision, reason, count) in counts.decisions() {
+            family.sample(&[&labels[..], &[("decision", decision), ("reason", reason)]].concat(), count);
+        }
+    }
+    let mut family = page.family(
+        Kind::Histogram,
+        "ringway_policy_duration_seconds",
+        "CPU time of a policy's turn in either direction, without its waits; a sample.",
+    );
+    for (labels, turns) in policies().filter_map(|(labels, counts)| Some((labels, counts.turns.as_deref()?))) {
+        family.histogram(&labels, turns);
+    }
+    let mut family = page.family(
+        Kind::Histogram,
+        "ringway_policy_wait_seconds",
+        "How long a policy waited for something outside of its core.",
+    );
+    for (labels, waits) in policies().filter_map(|(labels, counts)| Some((labels, counts.waits.as_deref()?))) {
+        family.histogram(&labels, waits);
+    }
+}
+
+/// The API or the Service that it is bound to is empty, which is the same to Prometheus as if the label were not there.
+fn of_policy(name: &Labels) -> [(&'static str, &str); 5] {
+    let Labels { namespace, api, upstream, policy, binding, .. } = name;
+    [("namespace", namespace), ("api", api), ("upstream", upstream), ("policy", policy), ("binding", binding)]
 }
 
 /// Status classes appear when they are first counted.
@@ -283,6 +321,32 @@ fn upstreams(page: &mut Page, view: &View) {
     }
 }
 
+fn key_sets(page: &mut Page, view: &View) {
+    let known = view.key_sets();
+    let mut family = page.family(
+        Kind::Gauge,
+        "ringway_key_set_fetched_timestamp_seconds",
+        "When the keys that tokens are checked with were last fetched; 0: never, and requests get 503.",
+    );
+    for (url, set) in &known {
+        family.sample(&[("url", url)], set.fetched_at.map_or(0.0, unix_seconds));
+    }
+    let mut family = page.family(Kind::Gauge, "ringway_key_set_keys", "Keys of a set that can be used.");
+    for (url, set) in &known {
+        family.sample(&[("url", url)], set.set.as_ref().map_or(0, |set| set.len()));
+    }
+    let mut family = page.family(
+        Kind::Counter,
+        "ringway_key_set_fetches_total",
+        "Fetches of a key set: `ok`, or why it brought none; `/config` says more.",
+    );
+    for (url, set) in &known {
+        for (result, count) in &set.fetches {
+            family.sample(&[("url", url), ("result", result)], *count);
+        }
+    }
+}
+
 pub(super) fn unix_seconds(at: SystemTime) -> f64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
@@ -298,17 +362,22 @@ mod tests {
             exposition::tests::{Samples, parse},
             status::{Driver, Status, tests::snapshot},
         },
-        telemetry::core::{CoreTelemetry, ExchangeRecord},
+        telemetry::{
+            core::{CoreTelemetry, ExchangeRecord},
+            policies::Decision,
+        },
     };
 
     fn names() -> Names {
         let label = |api: &str| Labels { api: api.to_owned(), ..Labels::default() };
         let upstream = Labels { upstream: "orders".to_owned(), ..Labels::default() };
         let route = Labels { route: "orders-a-route-1".to_owned(), ..label("orders") };
+        let policy = Labels { policy: "cors-flex".to_owned(), binding: "orders-cors-1".to_owned(), ..label("orders") };
         Names {
             apis: vec![Labels::default(), label("_OVERFLOW"), label("orders")],
             routes: vec![Labels::default(), label("_OVERFLOW"), route],
             services: vec![Labels::default(), label("_OVERFLOW"), upstream],
+            policies: vec![Labels::default(), label("_OVERFLOW"), policy],
         }
     }
 
@@ -346,6 +415,10 @@ mod tests {
         }
         cores[1].record(&ExchangeRecord { status: 404, reason: "no_route", ..ExchangeRecord::default() });
         cores[1].connections_open.increment();
+        for (core, decision) in [(0, Decision::Continue), (1, Decision::Continue), (1, Decision::Respond("denied"))] {
+            cores[core].policies.decided(SeriesId(2), decision);
+            cores[core].policies.took(SeriesId(2), 300);
+        }
         cores[1].messages.failed.increment();
         let metrics = Metrics::default();
         let copies = cores.iter().map(CoreTelemetry::copy).collect();
@@ -359,6 +432,10 @@ mod tests {
             ("http_server_request_duration_seconds_bucket", &[("api", "orders"), ("le", "0.0005")], 2.0),
             ("http_client_request_duration_seconds_bucket", &[("api", "orders"), ("le", "0.00025")], 0.0),
             ("ringway_request_overhead_seconds_count", &[("api", "orders")], 2.0),
+            ("ringway_policy_decisions_total", &[("binding", "orders-cors-1"), ("decision", "continue")], 2.0),
+            ("ringway_policy_decisions_total", &[("upstream", ""), ("decision", "respond"), ("reason", "denied")], 1.0),
+            ("ringway_policy_duration_seconds_bucket", &[("policy", "cors-flex"), ("le", "0.00000025")], 0.0),
+            ("ringway_policy_duration_seconds_bucket", &[("policy", "cors-flex"), ("le", "0.0000005")], 3.0),
             ("ringway_core_connections", &[("core", "1")], 1.0),
             ("ringway_io_driver_info", &[("reason", "io_uring is \"forbidden\"")], 1.0),
             ("ringway_config_hash_info", &[("hash", "abc")], 1.0),

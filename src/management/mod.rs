@@ -9,8 +9,10 @@ pub mod exposition;
 pub mod process;
 
 pub mod endpoints;
+pub mod fetch;
 pub mod health;
 pub mod monitors;
+pub mod published;
 pub mod resolver;
 
 pub mod log_sink;

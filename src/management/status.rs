@@ -5,7 +5,7 @@
 //! them out of the load balancer.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant, SystemTime},
@@ -17,7 +17,10 @@ use crate::{
         problem::{Problem, Severity},
         snapshot::{BoundPolicy, Service, Snapshot},
     },
-    policies::Compiled,
+    policies::{
+        Compiled,
+        wants::{Published, PublishedKeySet},
+    },
     telemetry::heartbeat::Heartbeat,
 };
 
@@ -38,6 +41,7 @@ struct State {
     running: Option<Running>,
     last_reload: Option<Reload>,
     endpoints: Arc<EndpointTable>,
+    published: Arc<Published>,
     /// Every snapshot that some core or exchange may still hold.
     snapshots: Vec<Weak<Snapshot>>,
     settled: Settled,
@@ -103,6 +107,7 @@ pub struct View {
     pub running: Option<Running>,
     pub last_reload: Option<Reload>,
     pub endpoints: Arc<EndpointTable>,
+    pub published: Arc<Published>,
     pub live_snapshots: usize,
     pub draining: bool,
 }
@@ -147,6 +152,10 @@ impl Status {
 
     pub fn publish_endpoints(&self, endpoints: Arc<EndpointTable>) {
         self.lock().endpoints = endpoints;
+    }
+
+    pub fn publish(&self, published: Arc<Published>) {
+        self.lock().published = published;
     }
 
     /// Readiness fails from now on.
@@ -198,6 +207,7 @@ impl Status {
             running: state.running.clone(),
             last_reload: state.last_reload.clone(),
             endpoints: state.endpoints.clone(),
+            published: state.published.clone(),
             live_snapshots: state.snapshots.iter().filter(|snapshot| snapshot.strong_count() > 0).count(),
             draining: state.draining,
         }
@@ -209,6 +219,11 @@ impl Status {
 }
 
 impl View {
+    /// Every key set that policies want, by its address.
+    pub fn key_sets(&self) -> BTreeMap<String, &PublishedKeySet> {
+        self.published.key_sets.iter().map(|(address, set)| (address.to_string(), set)).collect()
+    }
+
     /// Every address of the running Services, and every name of theirs that has none: once for each Service, in order.
     pub fn upstreams(&self) -> Vec<Reached<'_>> {
         let mut known = Vec::new();
@@ -293,6 +308,7 @@ pub(super) mod tests {
             reference: "jwt-validation-flex".to_owned(),
             location: Default::default(),
             identity: 1,
+            series: SeriesId(0),
             policy: Compiled::Broken(why.to_owned()),
             rules: Vec::new(),
         };
@@ -313,6 +329,7 @@ pub(super) mod tests {
             apis: (0..apis).map(|_| Arc::new(api())).collect(),
             services: Vec::new(),
             patterns: 0,
+            wants: Vec::new(),
             problems: Vec::new(),
             files: Vec::new(),
         })

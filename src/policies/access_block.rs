@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use serde::Deserialize;
 
-use super::{Answers, ConfigError, Core, Exchange, Flow, LocalResponse, Policy, Site, Turn};
+use super::{Answers, Category, ConfigError, Core, Exchange, Flow, LocalResponse, Policy, Site, Turn};
 
 const BLOCKED: Answers = Answers { status: 403, reason: "access_blocked", when: "the policy applies to the request" };
 
@@ -21,6 +21,7 @@ impl Policy for AccessBlock {
     type State = Rc<LocalResponse>;
     type PerExchange = ();
 
+    const CATEGORY: Option<Category> = Some(Category::Security);
     const ANSWERS: &'static [Answers] = &[BLOCKED];
 
     fn compile(_: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {

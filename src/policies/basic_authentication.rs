@@ -8,7 +8,7 @@ use std::{hint::black_box, rc::Rc};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
-use super::{Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn};
+use super::{Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Site, Turn};
 use crate::http::head::{Fields, Known};
 
 const MISSING: Answers =
@@ -48,6 +48,11 @@ impl Policy for BasicAuthentication {
     type State = State;
     type PerExchange = ();
 
+    const CATEGORY: Option<Category> = Some(Category::Security);
+    const FIELDS: &'static [Field] = &[
+        Field::new("username", "User name", "Plain text."),
+        Field::new("password", "Password", "Plain text.").sensitive(),
+    ];
     const ANSWERS: &'static [Answers] = &[MISSING, FAILED];
 
     fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {

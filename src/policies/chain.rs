@@ -6,15 +6,16 @@
 //! A run stops where a policy waits, and goes on with the reply: where it stands is in its [`Turns`], so that nothing is
 //! borrowed meanwhile.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, rc::Rc, time::Instant};
 
-use super::{Core, End, Exchange, Flow, Instance, Kept, LocalResponse, Question, Refusal, Reply};
+use super::{Core, End, Exchange, Flow, Instance, Kept, LocalResponse, Question, Refusal, Reply, wants::Published};
 use crate::{
     config::{
         rule::{PatternLimit, Rule, Scratch},
         snapshot::BoundPolicy,
     },
     http::head::ResponseHead,
+    telemetry::policies::Decision,
 };
 
 /// One core's policies by identity: what they own outlives a reload that changes nothing for them.
@@ -27,6 +28,11 @@ impl Instances {
         let instance =
             |bound: &BoundPolicy| self.0.entry(bound.identity).or_insert_with(|| bound.policy.instance(core)).clone();
         chain.iter().map(instance).collect()
+    }
+
+    /// Hands all of them what has been published.
+    pub fn publish(&self, published: &Published) {
+        self.0.values().for_each(|instance| instance.publish(published));
     }
 
     /// Drops those that no chain has any more. An exchange that began with one keeps it to its end.
@@ -103,12 +109,19 @@ pub enum Next {
     Wait(Box<Question>),
 }
 
-/// Sees what becomes of each policy of a chain; those who serve look away, which costs nothing.
+/// Sees what becomes of each policy of a chain: those who serve count the decisions, `explain` wants to know all. What nobody
+/// wants to know costs nothing.
 pub trait Watcher {
     /// A policy's turn comes, and its rules hold for the request as it is now, or do not.
     fn turn(&mut self, _index: usize, _applies: &Result<bool, PatternLimit>, _exchange: &Exchange<'_>) {}
     /// It has had its turn, or a part of it where it waits: the same policy's next part comes next.
     fn ran(&mut self, _index: usize, _flow: &Flow, _exchange: &Exchange<'_>) {}
+    /// When a turn begins, where its time is measured.
+    fn begins(&mut self) -> Option<Instant> {
+        None
+    }
+    /// What a policy has decided, in either direction; `None`: it has seen an answer, which passes. With when its turn began.
+    fn decided(&mut self, _bound: &BoundPolicy, _decision: Option<Decision>, _began: Option<Instant>) {}
 }
 
 /// Nobody looks on.
@@ -129,11 +142,10 @@ pub fn run_request(
 ) -> Next {
     let next = std::mem::take(&mut turns.next);
     if let (Some(reply), Some((index, kept))) = (reply, turns.ran.last_mut()) {
-        let (index, shadow) = (*index, chain[*index].shadow);
-        exchange.set_shadow(shadow);
-        let flow = instances[index].on_reply(kept, exchange, reply);
+        let (index, bound, instance) = (*index, &chain[*index], &instances[*index]);
+        let flow = take_turn(bound, REQUEST, exchange, watcher, |exchange| instance.on_reply(kept, exchange, reply));
         watcher.ran(index, &flow, exchange);
-        if let Some(next) = turns.decided(flow, shadow, next) {
+        if let Some(next) = turns.decided(flow, bound.shadow, next) {
             return next;
         }
     }
@@ -145,14 +157,14 @@ pub fn run_request(
             Ok(false) => continue,
             Err(PatternLimit) => {
                 let answer = LocalResponse::pattern_limit();
+                watcher.decided(bound, Some(Decision::Fail(answer.reason)), None);
                 turns.refused = Some((index, answer.status));
                 return Next::Respond(answer.into());
             }
         }
         turns.ran.push((index, instance.begin()));
         let (_, kept) = turns.ran.last_mut().expect("it was just pushed");
-        exchange.set_shadow(bound.shadow);
-        let flow = instance.on_request(kept, exchange);
+        let flow = take_turn(bound, REQUEST, exchange, watcher, |exchange| instance.on_request(kept, exchange));
         watcher.ran(index, &flow, exchange);
         if let Some(next) = turns.decided(flow, bound.shadow, index + 1) {
             return next;
@@ -172,6 +184,7 @@ pub fn run_response<'x>(
     exchange: &mut Exchange<'x>,
     reply: &mut Option<Reply>,
     render: &dyn Fn(&mut ResponseHead, &LocalResponse),
+    watcher: &mut impl Watcher,
 ) -> Next {
     let refused = |(index, status): (usize, u16)| Refusal { policy: &chain[index].reference, status };
     if let Some(before) = turns.refused {
@@ -179,23 +192,26 @@ pub fn run_response<'x>(
     }
     while let Some(last) = turns.ran.len().checked_sub(turns.seen + 1) {
         let (index, kept) = &mut turns.ran[last];
-        let (index, shadow) = (*index, chain[*index].shadow);
-        exchange.set_shadow(shadow);
+        let (index, bound, instance) = (*index, &chain[*index], &instances[*index]);
         turns.seen += 1;
-        let flow = match std::mem::take(&mut turns.is_held) {
-            false => instances[index].on_response(kept, exchange),
+        let reply = match std::mem::take(&mut turns.is_held) {
+            false => None,
             true => match reply.take() {
-                Some(reply) => instances[index].on_reply(kept, exchange, reply),
+                Some(reply) => Some(reply),
                 None => continue,
             },
         };
+        let flow = take_turn(bound, RESPONSE, exchange, watcher, |exchange| match reply {
+            Some(reply) => instance.on_reply(kept, exchange, reply),
+            None => instance.on_response(kept, exchange),
+        });
         match flow {
-            Flow::Wait(question) if !shadow => {
+            Flow::Wait(question) if !bound.shadow => {
                 turns.seen -= 1;
                 turns.is_held = true;
                 return Next::Wait(question);
             }
-            Flow::Respond(answer) if !shadow => {
+            Flow::Respond(answer) if !bound.shadow => {
                 render(exchange.response_head(), &answer);
                 turns.refused = Some((index, answer.status));
                 exchange.set_refusal(refused((index, answer.status)));
@@ -205,6 +221,37 @@ pub fn run_response<'x>(
         }
     }
     turns.answered.take().map_or(Next::Done, Next::Respond)
+}
+
+/// What it is called that a policy lets the exchange go on, in the direction of the request, and of the response: there it is
+/// nothing that it decides.
+const REQUEST: Option<Decision> = Some(Decision::Continue);
+const RESPONSE: Option<Decision> = None;
+
+/// A policy's turn, or what is left of it after a wait: the one place where its decision is known.
+fn take_turn(
+    bound: &BoundPolicy,
+    goes_on: Option<Decision>,
+    exchange: &mut Exchange<'_>,
+    watcher: &mut impl Watcher,
+    run: impl FnOnce(&mut Exchange<'_>) -> Flow,
+) -> Flow {
+    exchange.set_shadow(bound.shadow);
+    let began = watcher.begins();
+    let flow = run(exchange);
+    let decision = match &flow {
+        Flow::Continue => goes_on,
+        Flow::Wait(_) => Some(Decision::Wait),
+        Flow::Respond(answer) => match (answer.status, bound.shadow) {
+            // One that would have answered and refused nothing, such as a preflight.
+            (..400, true) => goes_on,
+            (_, true) => Some(Decision::ShadowDeny(answer.reason)),
+            (500.., false) => Some(Decision::Fail(answer.reason)),
+            (_, false) => Some(Decision::Respond(answer.reason)),
+        },
+    };
+    watcher.decided(bound, decision, began);
+    flow
 }
 
 /// The end of the exchange, to every policy that has run, in the order of the response direction. Then `turns` is empty.
@@ -242,7 +289,7 @@ fn applies(rules: &[Rule], exchange: &Exchange<'_>, scratch: &mut Scratch) -> Re
 mod tests {
     use super::*;
     use crate::{
-        config::rule::RawRule,
+        config::{rule::RawRule, snapshot::SeriesId},
         policies::{Compiled, compile, testing},
     };
 
@@ -259,6 +306,7 @@ mod tests {
             reference: (*name).to_owned(),
             location: Default::default(),
             identity: at as u64,
+            series: SeriesId(0),
             policy: compile(name, &testing::node(config), "config", &mut testing::site(), &mut problems),
             rules: rules(path),
             shadow: false,
@@ -280,7 +328,9 @@ mod tests {
                 Next::Wait(question) => panic!("nobody answers {question:?}"),
             }
         });
-        trial.with(4, |exchange| run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}));
+        trial.with(4, |exchange| {
+            run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}, &mut Unwatched)
+        });
         assert_eq!(turns.seen, turns.ran.len(), "nothing is left to run twice");
         trial.with(4, |exchange| run_log(chain, &instances, &mut turns, exchange, &End::default()));
         assert!(turns.is_empty(), "the next request finds nothing");
@@ -357,6 +407,67 @@ mod tests {
         chain[0].shadow = true;
         chain[1].shadow = true;
         assert_eq!(run(&chain, &mut scratch, "/api"), ("b".into(), None, "b".into()));
+    }
+
+    /// What policies decided, in order, by series; and how many turns were measured.
+    #[derive(Default)]
+    struct Decisions(Vec<(u32, Decision)>, usize);
+
+    impl Watcher for Decisions {
+        fn begins(&mut self) -> Option<Instant> {
+            Some(Instant::now())
+        }
+
+        fn decided(&mut self, bound: &BoundPolicy, decision: Option<Decision>, began: Option<Instant>) {
+            self.0.extend(decision.map(|decision| (bound.series.0, decision)));
+            self.1 += usize::from(began.is_some());
+        }
+    }
+
+    #[test]
+    fn each_decision_is_told_once() {
+        let pattern = "/(?:a(?!x)|a(?!y))*c";
+        let preflight = ("cors", "{publicResource: true}", "");
+        let written = [
+            LOGIN,
+            preflight,
+            ("rate-limiting", "{}", ""),
+            ("header-injection", A, "/other"),
+            ("header-injection", B, ""),
+        ];
+        let (mut chain, _) = chain(&written);
+        let (mut patterns, mut scratch) = (1, Scratch::new(2));
+        for (bound, series) in chain.iter_mut().zip(0..) {
+            (bound.series, bound.shadow) = (SeriesId(series), true);
+        }
+        let sent = [("origin", "https://a.test"), ("access-control-request-method", "PUT")];
+        let mut decisions = |chain: &[BoundPolicy], path: &str| {
+            let instances = Instances::default().chain(chain, &Core::default());
+            let mut trial = testing::Trial::new("OPTIONS", path, &sent);
+            let (mut turns, mut told) = (Turns::default(), Decisions::default());
+            trial.with(4, |exchange| {
+                run_request(chain, &instances, &mut turns, exchange, &mut scratch, None, &mut told);
+                run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}, &mut told)
+            });
+            told
+        };
+        let shadow = |reason| Decision::ShadowDeny(reason);
+        let Decisions(told, measured) = decisions(&chain, "/api");
+        let denied = [(0, shadow("authentication_missing")), (1, Decision::Continue), (2, shadow("policy_broken"))];
+        assert_eq!(told, [&denied[..], &[(4, Decision::Continue)]].concat());
+        assert_eq!(measured, 8, "both directions");
+
+        chain[1].shadow = false;
+        assert_eq!(decisions(&chain, "/api").0, [denied[0], (1, Decision::Respond("cors_preflight"))]);
+        chain[1].shadow = true;
+        chain[2].shadow = false;
+        assert_eq!(decisions(&chain, "/api").0, [denied[0], denied[1], (2, Decision::Fail("policy_broken"))]);
+
+        // In shadow or not: what cannot be matched is refused.
+        let raw = RawRule { path: Some(pattern.to_owned()), ..RawRule::default() };
+        chain[0].rules.push(Rule::compile(&raw, &mut patterns).expect("valid"));
+        let path = format!("/api/{}", "a".repeat(64));
+        assert_eq!(decisions(&chain, &path).0, [(0, Decision::Fail("pattern_limit"))]);
     }
 
     #[test]

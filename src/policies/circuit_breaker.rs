@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::{ConfigError, Core, Fault, Policy, Site};
+use super::{Category, ConfigError, Core, Fault, Field, Policy, Site};
 use crate::config::{resources::Thresholds as Written, settings::Thresholds};
 
 /// As the operator writes it; the same as `Configuration.circuitBreaker`.
@@ -23,6 +23,23 @@ impl Policy for CircuitBreaker {
     type Config = Config;
     type State = ();
     type PerExchange = ();
+
+    const CATEGORY: Option<Category> = Some(Category::QualityOfService);
+    const FIELDS: &'static [Field] = &[
+        Field::new("thresholds.maxConnections", "Connections", "Connections."),
+        Field::new("thresholds.maxPendingRequests", "Waiting requests", "Requests that wait so; 0: none may wait."),
+        Field::new(
+            "thresholds.maxRequests",
+            "Requests",
+            "Requests under way: those that have a connection, or for which it is being made.",
+        ),
+        Field::new("thresholds.maxRetries", "Retries", "Requests that are being retried; 0: none is."),
+        Field::new(
+            "thresholds.maxConnectionPools",
+            "Connection pools",
+            "No effect, with a warning: a Service has one pool on each core.",
+        ),
+    ];
 
     fn remarks(Config { thresholds }: &Config) -> Vec<Fault> {
         let mut remarks: Vec<_> =

@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
 use super::{
-    Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Site, Turn,
     basic_authentication::sole_credentials,
     reading::{Reading, template},
 };
@@ -97,6 +97,27 @@ impl Policy for ClientIdEnforcement {
     type State = State;
     type PerExchange = ();
 
+    const CATEGORY: Option<Category> = Some(Category::Compliance);
+    const FIELDS: &'static [Field] = &[
+        Field::new(
+            "credentialsOriginHasHttpBasicAuthenticationHeader",
+            "Credentials origin",
+            "Where id and secret stand: `customExpression`, or `httpBasicAuthenticationHeader` for \
+             user name and password of `Authorization: Basic`.",
+        )
+        .default("customExpression"),
+        Field::new("clientIdExpression", "Client id expression", "The client's id.")
+            .default("#[attributes.headers['client_id']]")
+            .expression()
+            .when("credentialsOriginHasHttpBasicAuthenticationHeader", "customExpression"),
+        Field::new(
+            "clientSecretExpression",
+            "Client secret expression",
+            "The client's secret, often `#[attributes.headers['client_secret']]`.",
+        )
+        .expression()
+        .when("credentialsOriginHasHttpBasicAuthenticationHeader", "customExpression"),
+    ];
     const ANSWERS: &'static [Answers] = &[MISSING, INVALID, UNKNOWN];
 
     fn remarks(config: &Config) -> Vec<Fault> {

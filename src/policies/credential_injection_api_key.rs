@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use super::{
-    ConfigError, Core, Exchange, Fault, Flow, Policy, Site, Turn,
+    Category, ConfigError, Core, Exchange, Fault, Field, Flow, Policy, Site, Turn,
     credentials::{self, Credential, Overwrite},
     headers::is_like,
 };
@@ -41,6 +41,36 @@ impl Policy for CredentialInjectionApiKey {
     type Config = Config;
     type State = ();
     type PerExchange = ();
+
+    const CATEGORY: Option<Category> = Some(Category::Security);
+    const FIELDS: &'static [Field] = &[
+        Field::new("authType", "Kind of credential", "Which of the two.").default("apiKey"),
+        Field::new("overwrite", "Overwrite", "Whether ours takes the place of what the client sent.").default("true"),
+        Field::new(
+            "apiKey",
+            "API key",
+            "The header's value as it stands, without a scheme in front. Required with `apiKey`.",
+        )
+        .sensitive()
+        .when("authType", "apiKey"),
+        Field::new("customHeader", "Header", "The header of the key.")
+            .default("Authorization")
+            .when("authType", "apiKey"),
+        Field::new("clientId", "Client id", "Required with `clientCredentials`.").when("authType", "clientCredentials"),
+        Field::new("clientSecret", "Client secret", "Required with `clientCredentials`.")
+            .sensitive()
+            .when("authType", "clientCredentials"),
+        Field::new("customClientIdHeader", "Header of the client id", "The header of the client id.")
+            .default("client_id")
+            .when("authType", "clientCredentials"),
+        Field::new(
+            "customClientSecretHeader",
+            "Header of the client secret",
+            "The header of the secret, another than that.",
+        )
+        .default("client_secret")
+        .when("authType", "clientCredentials"),
+    ];
 
     fn remarks(config: &Config) -> Vec<Fault> {
         let of_key = [("apiKey", &config.api_key), ("customHeader", &config.custom_header)];

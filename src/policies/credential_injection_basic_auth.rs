@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
 use super::{
-    ConfigError, Core, Exchange, Fault, Flow, Policy, Site, Turn,
+    Category, ConfigError, Core, Exchange, Fault, Field, Flow, Policy, Site, Turn,
     credentials::{self, Credential, Overwrite},
 };
 
@@ -29,6 +29,15 @@ impl Policy for CredentialInjectionBasicAuth {
     type Config = Config;
     type State = ();
     type PerExchange = ();
+
+    const CATEGORY: Option<Category> = Some(Category::Security);
+    const FIELDS: &'static [Field] = &[
+        Field::new("username", "User name", "Plain text, without a colon, which ends the user name on the wire."),
+        Field::new("password", "Password", "Plain text.").sensitive(),
+        Field::new("overwrite", "Overwrite", "Whether ours takes the place of what the client sent.").default("true"),
+        Field::new("customHeader", "Header", "The header in its place; `Authorization` is left alone then.")
+            .default("Authorization"),
+    ];
 
     fn remarks(config: &Config) -> Vec<Fault> {
         let missing = [("username", &config.username, "user name"), ("password", &config.password, "password")];

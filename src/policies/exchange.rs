@@ -3,7 +3,12 @@
 //! The fields are this module's own, so a policy cannot reach around the setters: framing, target and status stay the proxy's.
 //! In shadow nothing changes, and the policy need not know.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
 
 use super::headers::{HeaderName, Refused, is_gateways};
 use crate::{
@@ -32,6 +37,8 @@ pub struct Exchange<'a> {
     refusal: Option<Refusal<'a>>,
     /// Where random numbers come from that need not be secret.
     seed: Cell<u64>,
+    /// Where somebody asks what would be at another time than now.
+    now: Option<SystemTime>,
 }
 
 /// Whom the request comes from.
@@ -85,7 +92,18 @@ impl<'a> Exchange<'a> {
             shadow: false,
             refusal: None,
             seed: Cell::new(seed),
+            now: None,
         }
+    }
+
+    /// As if it were another time; `None`: as it is.
+    pub fn set_now(&mut self, now: Option<SystemTime>) {
+        self.now = now;
+    }
+
+    /// What decisions go by that depend on the time.
+    pub fn now(&self) -> SystemTime {
+        self.now.unwrap_or_else(SystemTime::now)
     }
 
     /// Random, unique for all one will see, and no secret (splitmix64, twice).

@@ -8,7 +8,7 @@ use std::{cell::RefCell, ops::Range, rc::Rc};
 use serde::Deserialize;
 
 use super::{
-    ConfigError, Core, Exchange, Fault, Flow, Headers, LocalResponse, Policy, Site, Turn,
+    Category, ConfigError, Core, Exchange, Fault, Field, Flow, Headers, LocalResponse, Policy, Site, Turn,
     headers::{BadName, HeaderName},
     reading::{self, Reading},
 };
@@ -81,6 +81,26 @@ impl Policy for HeaderInjection {
     type Config = Config;
     type State = State;
     type PerExchange = ();
+
+    const CATEGORY: Option<Category> = Some(Category::Transformation);
+    const FIELDS: &'static [Field] = &[
+        Field::new("inboundHeaders", "Inbound headers", "Added to the request."),
+        Field::new("inboundHeaders[].key", "Name", "A header name, at most 256 bytes.").expression(),
+        Field::new(
+            "inboundHeaders[].value",
+            "Value",
+            "A header value: no line breaks or other controls. May be empty.",
+        )
+        .expression(),
+        Field::new("outboundHeaders", "Outbound headers", "Added to the response."),
+        Field::new("outboundHeaders[].key", "Name", "A header name, at most 256 bytes.").expression(),
+        Field::new(
+            "outboundHeaders[].value",
+            "Value",
+            "A header value: no line breaks or other controls. May be empty.",
+        )
+        .expression(),
+    ];
 
     fn remarks(config: &Config) -> Vec<Fault> {
         let mut remarks = Vec::new();

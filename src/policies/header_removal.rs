@@ -7,7 +7,9 @@ use std::cell::RefCell;
 
 use serde::Deserialize;
 
-use super::{ConfigError, Core, Exchange, Fault, Flow, Headers, Policy, Site, Turn, headers::is_gateways};
+use super::{
+    Category, ConfigError, Core, Exchange, Fault, Field, Flow, Headers, Policy, Site, Turn, headers::is_gateways,
+};
 use crate::config::{pattern::Pattern, rule::Scratch};
 
 /// As the operator writes it; inbound is the request, outbound the response.
@@ -30,6 +32,12 @@ impl Policy for HeaderRemoval {
     /// Room to run the patterns in.
     type State = RefCell<Scratch>;
     type PerExchange = ();
+
+    const CATEGORY: Option<Category> = Some(Category::Transformation);
+    const FIELDS: &'static [Field] = &[
+        Field::new("inboundHeaders", "Inbound headers", "Removed from the request."),
+        Field::new("outboundHeaders", "Outbound headers", "Removed from the response."),
+    ];
 
     fn remarks(config: &Config) -> Vec<Fault> {
         let kept = |(field, entry): (String, &String)| {

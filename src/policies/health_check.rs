@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{ConfigError, Core, Fault, Policy, Site};
+use super::{Category, ConfigError, Core, Fault, Field, Policy, Site};
 use crate::{
     config::{
         address::{Scheme, ServiceAddress},
@@ -49,6 +49,17 @@ impl Policy for HealthCheck {
     type Config = Config;
     type State = ();
     type PerExchange = ();
+
+    const CATEGORY: Option<Category> = Some(Category::QualityOfService);
+    const FIELDS: &'static [Field] = &[
+        Field::new(
+            "endpoint",
+            "Upstream URL",
+            "`http://`, `https://` or `h2://`, and what stands ahead of every path.",
+        ),
+        Field::new("path", "Path", "What is asked for, with GET; a query may follow."),
+        Field::new("statusCode", "Response code", "The status that is well, and the only one."),
+    ];
 
     fn remarks(config: &Config) -> Vec<Fault> {
         let is_interim = (100..200).contains(&config.status_code);

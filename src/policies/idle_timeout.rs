@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, Core, Fault, Policy, Site, seconds::Config};
+use super::{
+    Category, ConfigError, Core, Fault, Field, Policy, Site,
+    seconds::{self, Config},
+};
 
 #[derive(Debug)]
 pub struct IdleTimeout {
@@ -16,6 +19,9 @@ impl Policy for IdleTimeout {
     type Config = Config;
     type State = ();
     type PerExchange = ();
+
+    const CATEGORY: Option<Category> = Some(Category::QualityOfService);
+    const FIELDS: &'static [Field] = seconds::FIELDS;
 
     fn remarks(config: &Config) -> Vec<Fault> {
         config.remark("connections stay until the upstream closes them")

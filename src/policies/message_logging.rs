@@ -8,7 +8,7 @@ use std::{sync::LazyLock, time::Duration};
 use serde::Deserialize;
 
 use super::{
-    ConfigError, Core, End, Exchange, Fault, Flow, Policy, Refusal, Site, Turn,
+    Category, ConfigError, Core, End, Exchange, Fault, Field, Flow, Policy, Refusal, Site, Turn,
     reading::{self, Reading},
 };
 use crate::{
@@ -42,6 +42,29 @@ const VARIABLES: [&str; 17] = [
 ];
 /// Known once a policy has answered.
 const VIOLATION: &str = "violation";
+
+const FIELDS: &[Field] = &[
+    Field::new("loggingConfiguration", "Logging configuration", "One entry for each line."),
+    Field::new("loggingConfiguration[].itemName", "Name", "What `check` calls the entry."),
+    Field::new("loggingConfiguration[].itemData.message", "Message", "The line's text.").expression(),
+    Field::new("loggingConfiguration[].itemData.conditional", "Conditional", "Whether there is a line.")
+        .default("true")
+        .expression(),
+    Field::new(
+        "loggingConfiguration[].itemData.category",
+        "Category",
+        "Stands before the text, with a colon; at most 256 bytes.",
+    ),
+    Field::new("loggingConfiguration[].itemData.level", "Level", "Stands in the line."),
+    Field::new(
+        "loggingConfiguration[].itemData.firstSection",
+        "Before calling the API",
+        "A line for the request, before the upstream is asked.",
+    )
+    .default("false"),
+    Field::new("loggingConfiguration[].itemData.secondSection", "After calling the API", "A line for the answer.")
+        .default("false"),
+];
 
 /// As the operator writes it.
 #[derive(Deserialize)]
@@ -129,6 +152,9 @@ impl Policy for MessageLogging {
     type Config = Config;
     type State = State;
     type PerExchange = Kept;
+
+    const CATEGORY: Option<Category> = Some(Category::Troubleshooting);
+    const FIELDS: &'static [Field] = FIELDS;
 
     fn remarks(config: &Config) -> Vec<Fault> {
         let mut remarks = Vec::new();
@@ -387,6 +413,9 @@ impl Policy for OutboundMessageLogging {
     type Config = Config;
     type State = State;
     type PerExchange = Kept;
+
+    const CATEGORY: Option<Category> = MessageLogging::CATEGORY;
+    const FIELDS: &'static [Field] = FIELDS;
 
     fn remarks(config: &Config) -> Vec<Fault> {
         MessageLogging::remarks(config)

@@ -6,9 +6,11 @@
 pub mod chain;
 pub mod credentials;
 pub mod exchange;
+pub mod fields;
 pub mod headers;
 pub mod policy;
 pub mod reading;
+pub mod wants;
 
 pub mod access_block;
 pub mod basic_authentication;
@@ -33,13 +35,16 @@ mod testing;
 mod tests;
 
 pub use exchange::{At, Authentication, Exchange, Headers, Peer, Refusal, Timeouts};
+pub use fields::{Category, Described, Field};
 pub use policy::{Answers, ConfigError, Core, End, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
 
 use std::{rc::Rc, sync::Arc};
 
+use self::wants::Published;
 use crate::config::{
     node::{Node, nearest},
     problem::{Location, Problem, Severity},
+    resources, tls,
 };
 
 /// What a name of the table is for.
@@ -64,21 +69,24 @@ pub struct Entry {
     pub role: Role,
     /// It works today; otherwise a file that uses it loads and its requests get 503.
     pub implemented: bool,
+    /// Its `config`, where it works.
+    pub described: Option<Described>,
     /// One list, of a policy of a chain: what it may answer itself.
     pub answers: &'static [&'static [Answers]],
 }
 
 /// Makes the closed `enum`s, the table of names and everything that asks which policy it has. One line for each name:
-/// `"name" Role => file::Type;` for a policy of a chain, `"name" Role elsewhere;` for what is read outside of chains, and
-/// `"name" Role;` for a name to come.
+/// `"name" Role => file::Type;` for a policy of a chain, `"name" Role elsewhere DESCRIBED;` for what is read outside of chains,
+/// and `"name" Role;` for a name to come.
 macro_rules! policies {
-    ($($name:literal $role:ident $(=> $file:ident::$policy:ident)? $($elsewhere:ident)?;)*) => {
+    ($($name:literal $role:ident $(=> $file:ident::$policy:ident)? $(elsewhere $elsewhere:expr)?;)*) => {
         /// Every name of the reference, in alphabetical order.
         pub static TABLE: &[Entry] = &[
             $(Entry {
                 name: $name,
                 role: Role::$role,
                 implemented: !concat!($(stringify!($policy),)? $(stringify!($elsewhere),)?).is_empty(),
+                described: [$(Some(Described::of::<$file::$policy>()),)? $(Some($elsewhere),)? None][0],
                 answers: &[$(<$file::$policy as Policy>::ANSWERS)?],
             },)*
         ];
@@ -142,6 +150,14 @@ macro_rules! policies {
                 }
             }
 
+            /// What its policy wants from elsewhere has come.
+            pub fn publish(&self, published: &Published) {
+                match self {
+                    Self::Broken => {}
+                    $($(Self::$policy { policy, state } => policy.publish(state, published),)?)*
+                }
+            }
+
             pub fn on_request(&self, kept: &mut Kept, exchange: &mut Exchange<'_>) -> Flow {
                 match (self, kept) {
                     (Self::Broken, _) => Flow::respond(LocalResponse::broken_policy()),
@@ -191,7 +207,7 @@ policies! {
     "access-block" Inbound => access_block::AccessBlock;
     "access-log" Inbound;
     "body-transformation" Inbound;
-    "circuit-breaker-flex" Setting elsewhere;
+    "circuit-breaker-flex" Setting elsewhere Described::of::<circuit_breaker::CircuitBreaker>();
     "client-id-enforcement-flex" Inbound => client_id_enforcement::ClientIdEnforcement;
     "cors-flex" Inbound => cors::Cors;
     "credential-injection-api-key-flex" Outbound => credential_injection_api_key::CredentialInjectionApiKey;
@@ -211,7 +227,7 @@ policies! {
     "health-check-flex" Inbound => health_check::HealthCheck;
     "http-basic-authentication-flex" Inbound => basic_authentication::BasicAuthentication;
     "http-caching-flex" Inbound;
-    "idle-timeout-flex" Setting elsewhere;
+    "idle-timeout-flex" Setting elsewhere Described::of::<idle_timeout::IdleTimeout>();
     "injection-protection-flex" Inbound;
     "ip-allowlist-flex" Inbound => ip_lists::IpAllowlist;
     "ip-blocklist-flex" Inbound => ip_lists::IpBlocklist;
@@ -230,18 +246,29 @@ policies! {
     "rate-limiting-flex" Inbound;
     "rate-limiting-sla-based-flex" Inbound;
     "response-timeout-flex" Inbound => response_timeout::ResponseTimeout;
-    "route" Routing elsewhere;
-    "route-weighted" Routing elsewhere;
+    "route" Routing elsewhere resources::ROUTE;
+    "route-weighted" Routing elsewhere resources::ROUTE_WEIGHTED;
     "script-evaluation-transformation" Inbound;
     "soap-validation" Inbound;
     "spec-validation-flex" Inbound;
     "spike-control-flex" Inbound;
     "sse-logging" Inbound;
     "stream-idle-timeout-flex" Inbound => stream_idle_timeout::StreamIdleTimeout;
-    "tls" Transport elsewhere;
-    "tls-outbound" Transport elsewhere;
+    "tls" Transport elsewhere tls::inbound::DESCRIBED;
+    "tls-outbound" Transport elsewhere tls::outbound::DESCRIBED;
     "tracing-flex" Inbound;
     "xml-threat-protection-flex" Inbound;
+}
+
+impl Entry {
+    /// The end of an exchange that it is for: what it is bound to.
+    pub fn is_of_service(&self) -> bool {
+        match self.role {
+            Role::Inbound | Role::Routing => false,
+            Role::Outbound | Role::Setting => true,
+            Role::Transport => self.name == "tls-outbound",
+        }
+    }
 }
 
 /// Finds a name as written in a file: the table's own, the same with or without `-flex`, or `tls-inbound` for `tls`.

@@ -4,7 +4,10 @@ use std::{borrow::Cow, rc::Rc, time::Duration};
 
 use serde::de::DeserializeOwned;
 
-use super::Exchange;
+use super::{
+    Category, Exchange, Field,
+    wants::{KeySetWant, Published, Want},
+};
 use crate::config::{
     hash::Stable,
     resources::{ClientSecret, Contract, Id, Resource},
@@ -21,6 +24,10 @@ pub trait Policy: Sized {
     /// From the request to its end: at most [`KEPT_BYTES_MAX`] bytes, `()` for most.
     type PerExchange: Default;
 
+    /// What it is for. One that works says so: a test asks.
+    const CATEGORY: Option<Category> = None;
+    /// What people are told of `Config`; a test compares the two.
+    const FIELDS: &'static [Field] = &[];
     /// What it may answer itself; its page lists the same.
     const ANSWERS: &'static [Answers] = &[];
 
@@ -31,6 +38,8 @@ pub trait Policy: Sized {
     /// After this nothing asks whether a value is legal. Reports every fault, not only the first.
     fn compile(config: Self::Config, site: &mut Site<'_>) -> Result<Self, ConfigError>;
     fn state(&self, core: &Core) -> Self::State;
+    /// What the policy wants ([`Site::want`]) has come, or is another now. Called for a new state too, before its first request.
+    fn publish(&self, _state: &Self::State, _published: &Published) {}
 
     fn on_request(&self, _turn: Turn<'_, Self>, _exchange: &mut Exchange<'_>) -> Flow {
         Flow::Continue
@@ -94,11 +103,12 @@ pub struct Site<'s> {
     contracts: &'s [Resource<Contract>],
     identity: Stable,
     remarks: Vec<Fault>,
+    wants: Vec<Want>,
 }
 
 impl<'s> Site<'s> {
     pub fn new(owner: &'s Id, policy: &'s Id, contracts: &'s [Resource<Contract>]) -> Self {
-        Self { owner, policy, contracts, identity: Stable::new(), remarks: Vec::new() }
+        Self { owner, policy, contracts, identity: Stable::new(), remarks: Vec::new(), wants: Vec::new() }
     }
 
     /// The binding's name, or the one that a policy of a list is given. A policy that reads it is another one when it changes.
@@ -123,6 +133,14 @@ impl<'s> Site<'s> {
         self.contracts.iter().filter(is_ours).map(|contract| &contract.spec)
     }
 
+    /// Has the management thread fetch something and keep it fresh; see [`Policy::publish`]. A policy that wants something else
+    /// is another one.
+    pub fn want(&mut self, want: Want) {
+        let Want::KeySet(KeySetWant { address, .. }) = &want;
+        self.identity = std::mem::take(&mut self.identity).text("key set").text(&address.to_string());
+        self.wants.push(want);
+    }
+
     /// As [`Policy::remarks`], where only the rest of the configuration tells.
     pub fn remark(&mut self, remark: Fault) {
         self.remarks.push(remark);
@@ -130,6 +148,10 @@ impl<'s> Site<'s> {
 
     pub(super) fn take_remarks(&mut self) -> Vec<Fault> {
         std::mem::take(&mut self.remarks)
+    }
+
+    pub fn take_wants(&mut self) -> Vec<Want> {
+        std::mem::take(&mut self.wants)
     }
 
     /// A hash of what was handed out.

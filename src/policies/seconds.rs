@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ConfigError, Fault};
+use super::{ConfigError, Fault, Field};
 use crate::config::seconds;
 
 /// As the operator writes it: seconds, in fractions too. 0 is no limit, as in `Configuration.timeouts`.
@@ -12,6 +12,8 @@ use crate::config::seconds;
 pub struct Config {
     timeout: f64,
 }
+
+pub const FIELDS: &[Field] = &[Field::new("timeout", "Time-out", "0 to 86400, fractions too.").unit("seconds")];
 
 impl Config {
     pub fn read(&self) -> Result<Option<Duration>, ConfigError> {

@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, Core, Exchange, Fault, Flow, Policy, Site, Turn, seconds::Config};
+use super::{
+    Category, ConfigError, Core, Exchange, Fault, Field, Flow, Policy, Site, Turn,
+    seconds::{self, Config},
+};
 
 #[derive(Debug)]
 pub struct StreamIdleTimeout {
@@ -16,6 +19,9 @@ impl Policy for StreamIdleTimeout {
     type Config = Config;
     type State = ();
     type PerExchange = ();
+
+    const CATEGORY: Option<Category> = Some(Category::QualityOfService);
+    const FIELDS: &'static [Field] = seconds::FIELDS;
 
     fn remarks(config: &Config) -> Vec<Fault> {
         config.remark("an exchange may stand still without limit")

@@ -1,7 +1,18 @@
 //! The table of names, and what becomes of a name and its `config`.
 
-use super::*;
-use crate::policies::testing::node;
+use std::collections::BTreeSet;
+
+use super::{
+    fields::{leaves, words},
+    *,
+};
+use crate::{
+    config::{
+        dump::is_sensitive,
+        node::{Member, Shape},
+    },
+    policies::testing::node,
+};
 
 /// The names of the published reference, as it spells them.
 const PUBLISHED: &str = "
@@ -176,5 +187,125 @@ fn the_examples_have_no_problems() {
             compile(name.expect("a name"), config, "config", &mut testing::site(), &mut problems);
             assert_eq!(problems, [], "{}", path.display());
         }
+    }
+}
+
+/// Every name that works with what is said of its `config`.
+fn described() -> impl Iterator<Item = (&'static str, Described)> {
+    let works = TABLE.iter().filter(|entry| entry.implemented);
+    works.map(|entry| (entry.name, entry.described.expect("the macro makes one")))
+}
+
+#[test]
+fn the_fields_that_are_told_of_are_those_that_are_read() {
+    for (name, Described { category, fields, shape }) in described() {
+        assert!(category.is_some(), "{name} has no CATEGORY");
+        let told: Vec<&str> = fields.iter().map(|field| field.path).collect();
+        let read: Vec<String> = leaves(&shape()).into_iter().map(|(path, ..)| path).collect();
+        assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len(), "{name}: a field twice in FIELDS");
+        let told: BTreeSet<&str> = told.into_iter().collect();
+        assert_eq!(told, read.iter().map(String::as_str).collect(), "{name}: FIELDS (left), Config (right)");
+    }
+}
+
+#[test]
+fn what_is_told_of_a_field_fits_its_type() {
+    for (name, Described { fields, shape, .. }) in described() {
+        let read = leaves(&shape());
+        let shape_of = |path: &str| read.iter().find(|(known, ..)| known == path);
+        for field in fields {
+            let at = format!("{name}: {}", field.path);
+            let (_, shape, required) = shape_of(field.path).expect("the test above");
+            assert!(
+                !field.title.is_empty() && field.help.ends_with('.'),
+                "{at}: a title, and help that ends with a dot"
+            );
+            if let Some(default) = field.default {
+                assert!(!required, "{at} is required, and has a default");
+                let value =
+                    field.default_value(shape).unwrap_or_else(|| panic!("{at}: {default} is no {}", words(shape)));
+                assert!(takes(shape, &value), "{at}: {default} is no {}", words(shape));
+            }
+            if let Some((other, is)) = field.visible_when {
+                let (_, shape, _) = shape_of(other).unwrap_or_else(|| panic!("{at}: there is no {other}"));
+                let is = if *shape == Shape::Boolean {
+                    is.parse().map(serde_json::Value::Bool).expect("a boolean")
+                } else {
+                    is.into()
+                };
+                assert!(takes(shape, &is), "{at}: {other} is never {is}");
+            }
+            let last = field.path.rsplit('.').next().expect("a name");
+            assert!(!field.sensitive || is_sensitive(last), "{at} is secret, and dumps would show it");
+        }
+    }
+}
+
+fn takes(shape: &Shape, value: &serde_json::Value) -> bool {
+    match shape {
+        Shape::Boolean => value.is_boolean(),
+        Shape::Whole { min, max } => value.as_i64().is_some_and(|value| (*min..=*max).contains(&value.into())),
+        Shape::Number => value.is_number(),
+        Shape::OneOf(names) => value.as_str().is_some_and(|value| names.contains(&value)),
+        _ => value.is_string(),
+    }
+}
+
+#[test]
+fn a_default_that_is_written_changes_nothing() {
+    for entry in TABLE.iter().filter(|entry| matches!(entry.role, Role::Inbound | Role::Outbound)) {
+        let Some(Described { fields, shape, .. }) = entry.described else { continue };
+        let Shape::Record(members) = shape() else { panic!("{}: a config is a map", entry.name) };
+        for (field, member) in fields.iter().filter_map(|field| {
+            let of_root = |member: &&Member| member.name == field.path;
+            field.default?;
+            members.iter().find(of_root).map(|member| (field, member))
+        }) {
+            let mut config = example(entry.name);
+            config.remove(field.path);
+            if let Some((other, is)) = field.visible_when {
+                config.insert(other.to_owned(), is.parse().map_or(is.into(), serde_json::Value::Bool));
+                // What must be there beside it.
+                let beside = fields.iter().filter(|beside| beside.visible_when == field.visible_when);
+                for beside in beside.filter(|beside| beside.default.is_none() && !beside.path.contains('[')) {
+                    config.entry(beside.path).or_insert("x".into());
+                }
+            }
+            let absent = compiled(entry.name, &config);
+            config.insert(field.path.to_owned(), field.default_value(&member.shape).expect("the test above"));
+            assert_eq!(
+                compiled(entry.name, &config),
+                absent,
+                "{}: {} is not {:?}",
+                entry.name,
+                field.path,
+                field.default
+            );
+        }
+    }
+}
+
+/// A policy as its `Debug` shows it.
+fn compiled(name: &str, config: &serde_json::Map<String, serde_json::Value>) -> String {
+    let node = node(&serde_json::Value::from(config.clone()).to_string());
+    format!("{:?}", compile(name, &node, "config", &mut testing::site(), &mut Vec::new()))
+}
+
+/// The `config` of a policy's example.
+fn example(name: &str) -> serde_json::Map<String, serde_json::Value> {
+    let stem = name.strip_suffix("-flex").unwrap_or(name);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("configs/policies/{stem}/gateway.yaml"));
+    let text = std::fs::read_to_string(&path).expect("an example");
+    let documents = Node::parse(&Arc::new(path), &text, &mut Vec::new());
+    let specs = documents.iter().filter_map(|document| document.get("spec"));
+    let bound = specs.flat_map(|spec| spec.get("policies").map_or(vec![spec], |list| list.iter().collect()));
+    let of_name = bound.into_iter().filter(|bound: &&Node| {
+        let written = bound.get("policyRef").and_then(|reference| reference.get("name")).and_then(Node::as_str);
+        written.and_then(lookup).is_some_and(|entry| entry.name == name)
+    });
+    let config = of_name.filter_map(|bound| bound.get("config")).next();
+    match config.map(Node::to_json) {
+        Some(serde_json::Value::Object(config)) => config,
+        _ => panic!("{name}: no example with a config"),
     }
 }

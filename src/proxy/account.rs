@@ -8,7 +8,10 @@ use std::{
 
 use super::{client::Client, core::Serving, decide::Watcher, handshake::Secured, reject, watch::Stalled};
 use crate::{
-    config::settings::AccessLog,
+    config::{
+        settings::AccessLog,
+        snapshot::{BoundPolicy, SeriesId},
+    },
     http::{
         head::{Known, RequestHead},
         method::Method,
@@ -17,6 +20,7 @@ use crate::{
     telemetry::{
         access_log::{self, Entry, Format, Tls},
         core::{CoreTelemetry, ExchangeRecord},
+        policies::Decision,
     },
 };
 
@@ -34,6 +38,12 @@ pub struct Account {
     /// A policy waits, and how long policies have waited before.
     waits: Option<Instant>,
     waited: Duration,
+    /// The last policy that said it waits.
+    waiting: SeriesId,
+    /// Whether the turns of its policies are measured; unknown before the first.
+    measured: Option<bool>,
+    /// Reason code of what the first policy in shadow would have refused with.
+    shadow_deny: &'static str,
     /// Indices into the snapshot.
     pub api: Option<usize>,
     /// How many bytes of the path the API's base takes.
@@ -77,6 +87,9 @@ impl Account {
             replied: None,
             waits: None,
             waited: Duration::ZERO,
+            waiting: SeriesId::default(),
+            measured: None,
+            shadow_deny: "",
             api: None,
             base: 0,
             route: None,
@@ -117,7 +130,9 @@ impl Account {
     /// It has its reply, or the exchange has stopped waiting for it.
     pub fn policy_goes_on(&mut self) {
         if let Some(waits) = self.waits.take() {
-            self.waited += waits.elapsed();
+            let waited = waits.elapsed();
+            self.telemetry.policies.waited(self.waiting, waited.as_nanos() as u64);
+            self.waited += waited;
         }
     }
 
@@ -170,6 +185,7 @@ impl Account {
                 upstream: service.map_or("", |service| &service.name),
                 status: self.status,
                 reason: self.reason,
+                shadow_deny: self.shadow_deny,
                 request_id: &line.request_id,
                 bytes_in: self.bytes_in,
                 bytes_out: self.bytes_out,
@@ -181,7 +197,26 @@ impl Account {
     }
 }
 
-impl chain::Watcher for Account {}
+impl chain::Watcher for Account {
+    fn begins(&mut self) -> Option<Instant> {
+        let policies = &self.telemetry.policies;
+        self.measured.get_or_insert_with(|| policies.measures_next()).then(Instant::now)
+    }
+
+    fn decided(&mut self, bound: &BoundPolicy, decision: Option<Decision>, began: Option<Instant>) {
+        let policies = &self.telemetry.policies;
+        if let Some(began) = began {
+            policies.took(bound.series, began.elapsed().as_nanos() as u64);
+        }
+        let Some(decision) = decision else { return };
+        policies.decided(bound.series, decision);
+        match decision {
+            Decision::Wait => self.waiting = bound.series,
+            Decision::ShadowDeny(reason) if self.shadow_deny.is_empty() => self.shadow_deny = reason,
+            _ => {}
+        }
+    }
+}
 
 impl Watcher for Account {
     fn identified(&mut self, request: &RequestHead) {
@@ -207,6 +242,7 @@ impl Watcher for Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        self.policy_goes_on();
         let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
         let total_ns = nanos(self.started, Instant::now());
         let upstream_ns = self.asked.zip(self.answered).map(|(asked, answered)| nanos(asked, answered));

@@ -26,7 +26,7 @@ use crate::{
         snapshot::{Service, ServiceLimits, Snapshot},
     },
     http::h2::{HeaderMemory, Limits},
-    policies::{self, Instance, chain::Instances},
+    policies::{self, Instance, chain::Instances, wants::Published},
     telemetry::{access_log::civil, core::CoreTelemetry},
     worker::deadline::Deadlines,
 };
@@ -44,6 +44,8 @@ pub struct Core {
     upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
     /// By identity, as upstreams: what policies own outlives reloads that do not change them.
     policies: RefCell<Instances>,
+    /// What policies want, as far as it has come.
+    published: RefCell<Arc<Published>>,
     pub listeners: RefCell<Vec<Rc<OpenListener>>>,
     pub drain: Cell<Drain>,
     /// Connections that have what an exchange needs.
@@ -225,11 +227,14 @@ pub struct Serving {
 
 impl Serving {
     /// Of no core that runs: to decide by, with nobody to send to. What policies log comes to `core`.
-    pub fn apart(snapshot: Arc<Snapshot>, core: &policies::Core) -> Self {
+    pub fn apart(snapshot: Arc<Snapshot>, core: &policies::Core, published: &Published) -> Self {
         let mut policies = Instances::default();
+        let api_policies = snapshot.apis.iter().map(|api| policies.chain(&api.policies, core)).collect();
+        let service_policies = snapshot.services.iter().map(|s| policies.chain(&s.policies, core)).collect();
+        policies.publish(published);
         Self {
-            api_policies: snapshot.apis.iter().map(|api| policies.chain(&api.policies, core)).collect(),
-            service_policies: snapshot.services.iter().map(|s| policies.chain(&s.policies, core)).collect(),
+            api_policies,
+            service_policies,
             upstreams: Vec::new(),
             scratch: RefCell::new(Scratch::new(snapshot.patterns)),
             snapshot,
@@ -270,6 +275,7 @@ impl Core {
             endpoints: RefCell::default(),
             upstreams: RefCell::default(),
             policies: RefCell::default(),
+            published: RefCell::default(),
             listeners: RefCell::default(),
             drain: Cell::new(Drain::No),
             busy: Rc::default(),
@@ -312,6 +318,7 @@ impl Core {
         };
         let bound: HashSet<u64> = chains().flatten().map(|bound| bound.identity).collect();
         policies.retain(|identity| bound.contains(&identity));
+        policies.publish(&self.published.borrow());
         drop(policies);
         let named: Vec<u64> = serving.snapshot.services.iter().map(|service| service.identity).collect();
         self.upstreams.borrow_mut().retain(|identity, upstream| {
@@ -331,6 +338,12 @@ impl Core {
     pub fn set_endpoints(&self, endpoints: Arc<EndpointTable>) {
         *self.endpoints.borrow_mut() = endpoints;
         self.locate();
+    }
+
+    /// Takes over what there is now of what policies want.
+    pub fn set_published(&self, published: Arc<Published>) {
+        self.policies.borrow().publish(&published);
+        *self.published.borrow_mut() = published;
     }
 
     /// Once a second.

@@ -3,6 +3,8 @@
 //! It waits for nothing and knows no socket, so that `explain` takes the very same steps for a request that nobody has sent.
 //! Where a policy waits it stops, and goes on when it is given the reply.
 
+use std::time::SystemTime;
+
 use super::{
     core::Serving,
     handshake::Certificates,
@@ -34,6 +36,8 @@ pub struct Asked<'a> {
     pub listener: usize,
     /// Those of the port, where it is served with TLS.
     pub certificates: Option<Certificates<'a>>,
+    /// Where the question is what would be at another time than now.
+    pub now: Option<SystemTime>,
 }
 
 /// Learns what is found on the way, when it is found: also of a request that is refused later.
@@ -132,6 +136,7 @@ impl Decision {
         response.clear();
         let at = At { api, base: self.base, service };
         let mut exchange = Exchange::new(request, response, authentication, timeouts, asked.peer, at, random());
+        exchange.set_now(asked.now);
         let scratch = &mut serving.scratch.borrow_mut();
         chain::run_request(policies, instances, turns, &mut exchange, scratch, reply, watcher)
     }

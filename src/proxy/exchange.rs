@@ -125,5 +125,6 @@ fn asked(client: &Client) -> Asked<'_> {
         peer: client.as_peer(),
         listener: client.listener.index.get(),
         certificates: client.secured.as_ref().map(|secured| secured.certificates()),
+        now: None,
     }
 }

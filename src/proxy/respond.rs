@@ -398,7 +398,7 @@ pub fn run_response_chains(
     client: &Client,
     workspace: &mut Workspace,
     serving: &Serving,
-    account: &Account,
+    account: &mut Account,
     mut reply: Option<Reply>,
 ) -> Next {
     let snapshot = &serving.snapshot;
@@ -416,14 +416,14 @@ pub fn run_response_chains(
     let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, random);
     if let Some((service, instances)) = service {
         let policies = &service.policies;
-        match chain::run_response(policies, instances, service_turns, &mut exchange, &mut reply, &render) {
+        match chain::run_response(policies, instances, service_turns, &mut exchange, &mut reply, &render, account) {
             Next::Done => {}
             Next::Respond(answer) => api_turns.answered_before(answer),
             wait @ Next::Wait(_) => return wait,
         }
     }
     let instances = &serving.api_policies[api_index];
-    chain::run_response(&api.policies, instances, api_turns, &mut exchange, &mut reply, &render)
+    chain::run_response(&api.policies, instances, api_turns, &mut exchange, &mut reply, &render, account)
 }
 
 /// The end of the exchange, to every policy of both chains that has run.

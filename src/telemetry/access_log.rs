@@ -24,6 +24,8 @@ pub struct Entry<'a> {
     pub status: u16,
     /// Reason code of an answer the gateway made, or of a failure.
     pub reason: &'a str,
+    /// Reason code of the answer that the first policy in shadow would have given; empty where none would.
+    pub shadow_deny: &'a str,
     pub request_id: &'a [u8],
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -75,6 +77,9 @@ fn json(line: &mut Vec<u8>, entry: &Entry<'_>) {
     string(b"\",\"http.route\":\"", entry.route.as_bytes());
     string(b"\",\"upstream\":\"", entry.upstream.as_bytes());
     string(b"\",\"flags\":\"", entry.reason.as_bytes());
+    if !entry.shadow_deny.is_empty() {
+        string(b"\",\"shadow_deny\":\"", entry.shadow_deny.as_bytes());
+    }
     string(b"\",\"request_id\":\"", entry.request_id);
     if let Some(tls) = &entry.tls {
         string(b"\",\"tls.protocol.version\":\"", tls.version.as_bytes());
@@ -121,6 +126,9 @@ fn text(line: &mut Vec<u8>, entry: &Entry<'_>) {
     word(b" route=", entry.route.as_bytes());
     word(b" upstream=", entry.upstream.as_bytes());
     word(b" flags=", entry.reason.as_bytes());
+    if !entry.shadow_deny.is_empty() {
+        word(b" shadow_deny=", entry.shadow_deny.as_bytes());
+    }
     word(b" request_id=", entry.request_id);
     if let Some(tls) = &entry.tls {
         word(b" tls=", tls.version.as_bytes());
@@ -237,6 +245,7 @@ mod tests {
             upstream: "",
             status: 503,
             reason: "upstream_connect",
+            shadow_deny: "",
             request_id: b"0-1",
             bytes_in: 10,
             bytes_out: 20,
@@ -289,6 +298,15 @@ mod tests {
         assert!(text.contains(r#" request_id=0-1 tls=1.3 subject="CN=\"a\",O=b c" client=192.0.2.1:4000 "#), "{text}");
         let text = line(Format::Text, &Entry { tls: Some(Tls { subject: "", ..tls }), ..entry });
         assert!(text.contains(" request_id=0-1 tls=1.3 client=192.0.2.1:4000 "), "{text}");
+    }
+
+    #[test]
+    fn what_shadow_would_have_refused_is_told() {
+        let entry = Entry { shadow_deny: "denied", ..entry(b"/a") };
+        let text = line(Format::Text, &entry);
+        assert!(text.contains(" flags=upstream_connect shadow_deny=denied request_id=0-1 "), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&line(Format::Json, &entry)).expect("valid JSON");
+        assert_eq!(value["shadow_deny"], "denied");
     }
 
     #[test]

@@ -11,9 +11,10 @@ use std::{
 
 use super::{
     counts::{ByReason, Count, Counter, Gauge, Reasons, Row, Told},
-    histogram::Histogram,
+    histogram::{Histogram, merge_histogram},
     lines::Lines,
     message_log::Messages,
+    policies::{Policies, PolicyCounts},
     series,
 };
 use crate::config::snapshot::SeriesId;
@@ -21,6 +22,9 @@ use crate::http::{method::Method, quirks::Quirks};
 
 /// APIs whose histograms one step of a copy takes: about 400 KB, some tens of microseconds.
 const APIS_PER_COPY_STEP: usize = 64;
+
+/// Policies that one step takes; each has a histogram of 2 KB where it waits.
+const POLICIES_PER_COPY_STEP: usize = 128;
 
 /// Index of a status in [`StatusCounts`]: 1xx to 5xx, and what is no status (the client left before there was one).
 pub const STATUS_CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
@@ -73,6 +77,7 @@ macro_rules! counts {
             pub core: usize,
             $($($(#[$doc])* pub $field: $count,)*)*
             pub access_log: Lines,
+            pub policies: Policies,
             /// What the message logging policies of this core write.
             pub messages: Rc<Messages>,
             exchanges: RefCell<Exchanges>,
@@ -85,6 +90,8 @@ macro_rules! counts {
             pub taken_at: Instant,
             $($($(#[$doc])* pub $field: <$count as Count>::Copy,)*)*
             pub exchanges: Exchanges,
+            /// By series number.
+            pub policies: Vec<PolicyCounts>,
         }
 
         impl CoreTelemetry {
@@ -93,18 +100,20 @@ macro_rules! counts {
                     core,
                     $($($field: Default::default(),)*)*
                     access_log: Lines::default(),
+                    policies: Policies::default(),
                     messages: Rc::default(),
                     exchanges: RefCell::default(),
                 }
             }
 
-            /// Of now, with these exchanges.
+            /// Of now, with these exchanges and no policies.
             fn copy_with(&self, exchanges: Exchanges) -> CoreCopy {
                 CoreCopy {
                     core: self.core,
                     taken_at: Instant::now(),
                     $($($field: self.$field.copy(),)*)*
                     exchanges,
+                    policies: self.policies.begin_copy(),
                 }
             }
         }
@@ -114,6 +123,9 @@ macro_rules! counts {
             pub fn merge(&mut self, other: &Self) {
                 $($(<$count as Count>::merge(&mut self.$field, &other.$field);)*)*
                 self.exchanges.merge(&other.exchanges);
+                for (id, theirs) in other.policies.iter().enumerate() {
+                    slot(&mut self.policies, SeriesId(id as u32)).merge(theirs);
+                }
             }
         }
     };
@@ -240,8 +252,8 @@ impl CoreTelemetry {
         copy
     }
 
-    /// Everything but the histograms, and what others tell. [`CoreTelemetry::copy_more`] adds the histograms, step by step, so
-    /// that a core can serve requests in between.
+    /// Everything but the histograms and the policies, and what others tell. [`CoreTelemetry::copy_more`] adds those, step by
+    /// step, so that a core can serve requests in between.
     pub fn begin_copy(&self) -> CoreCopy {
         let exchanges = self.exchanges.borrow();
         let mut copy = self.copy_with(Exchanges {
@@ -258,13 +270,13 @@ impl CoreTelemetry {
         copy
     }
 
-    /// Adds the next histograms to a copy; false when there are none left.
+    /// Adds the next ones to a copy; false when there are none left.
     pub fn copy_more(&self, copy: &mut CoreCopy) -> bool {
         let mine = &self.exchanges.borrow().apis;
         let theirs = &mut copy.exchanges.apis;
         let end = mine.len().min(theirs.len() + APIS_PER_COPY_STEP);
         theirs.extend_from_slice(&mine[theirs.len()..end]);
-        end < mine.len()
+        end < mine.len() || self.policies.copy_more(&mut copy.policies, POLICIES_PER_COPY_STEP)
     }
 }
 
@@ -340,7 +352,7 @@ fn status_class(status: u16) -> usize {
 
 /// The entry of a series; the vector grows to it the first time.
 #[inline]
-fn slot<T: Clone + Default>(entries: &mut Vec<T>, series: SeriesId) -> &mut T {
+pub(super) fn slot<T: Clone + Default>(entries: &mut Vec<T>, series: SeriesId) -> &mut T {
     let index = series.0 as usize;
     if index >= entries.len() {
         entries.resize(index + 1, T::default());
@@ -360,15 +372,10 @@ fn merge_counts(mine: &mut StatusCounts, theirs: &StatusCounts) {
     }
 }
 
-fn merge_histogram(mine: &mut Option<Box<Histogram>>, theirs: &Option<Box<Histogram>>) {
-    if let Some(theirs) = theirs {
-        mine.get_or_insert_default().merge(theirs);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::histogram::Distribution;
 
     fn exchange(api: u32, status: u16, reason: &'static str) -> ExchangeRecord {
         ExchangeRecord {

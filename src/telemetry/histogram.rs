@@ -11,7 +11,7 @@
 //! ```
 
 /// Upper bounds of the classic view, in nanoseconds. Powers of ten times 1, 2.5 and 5, from 50 us to 10 s.
-pub const CLASSIC_NS: [u64; 17] = [
+const CLASSIC_NS: [u64; 17] = [
     50_000,
     100_000,
     250_000,
@@ -57,6 +57,14 @@ const FRACTIONS_BELOW: [u8; 16] = fractions_below();
 /// Where a native bucket's cells begin, and the classic bound that splits it (or none: `u64::MAX`).
 const SPLITS: [(u16, u64); NATIVE] = splits();
 
+/// How the metrics page shows a histogram.
+pub trait Distribution {
+    /// Bounds in nanoseconds, ascending, and how many were at or below each.
+    fn cumulative(&self) -> Vec<(u64, u64)>;
+    fn count(&self) -> u64;
+    fn sum_seconds(&self) -> f64;
+}
+
 /// Counts are 64 bits: at 50,000 requests per second one 32-bit cell is full within a day.
 #[derive(Clone, Debug)]
 pub struct Histogram {
@@ -87,16 +95,8 @@ impl Histogram {
         self.count += other.count;
     }
 
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
-    pub fn sum_seconds(&self) -> f64 {
-        self.sum_ns as f64 / 1e9
-    }
-
     /// For each of [`CLASSIC_NS`], how many were at or below it.
-    pub fn classic(&self) -> [u64; CLASSIC_NS.len()] {
+    fn classic(&self) -> [u64; CLASSIC_NS.len()] {
         let mut cumulative = [0; CLASSIC_NS.len()];
         let (mut below, mut cell) = (0, 0);
         for (bound, count) in CLASSIC_NS.iter().zip(&mut cumulative) {
@@ -109,9 +109,30 @@ impl Histogram {
     }
 }
 
+impl Distribution for Histogram {
+    fn cumulative(&self) -> Vec<(u64, u64)> {
+        CLASSIC_NS.into_iter().zip(self.classic()).collect()
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn sum_seconds(&self) -> f64 {
+        self.sum_ns as f64 / 1e9
+    }
+}
+
 impl Default for Histogram {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Adds one that may not have begun to another.
+pub fn merge_histogram(mine: &mut Option<Box<Histogram>>, theirs: &Option<Box<Histogram>>) {
+    if let Some(theirs) = theirs {
+        mine.get_or_insert_default().merge(theirs);
     }
 }
 

@@ -8,6 +8,7 @@ pub mod series;
 pub mod histogram;
 
 pub mod core;
+pub mod cost;
 pub mod counts;
 
 pub mod lines;
@@ -16,3 +17,4 @@ pub mod access_log;
 pub mod message_log;
 
 pub mod heartbeat;
+pub mod policies;

@@ -13,7 +13,7 @@ use crate::config::snapshot::SeriesId;
 /// Names per kind, the two reserved ones included. 10,000 routes cost a core 480 KB of counters.
 pub const SERIES_MAX: usize = 10_000;
 
-/// What exchanges count under that met no API, no route or no upstream: all labels empty.
+/// What exchanges count under that met no API, no route or no upstream: all labels empty. Policies have none of it.
 pub const NONE: SeriesId = SeriesId(0);
 
 /// What everything beyond [`SERIES_MAX`] shares: all labels `_OVERFLOW`.
@@ -22,9 +22,27 @@ pub const OVERFLOW: SeriesId = SeriesId(1);
 /// A name to count under. Each kind has numbers of its own, dense from 0.
 #[derive(Clone, Copy, Debug)]
 pub enum Series<'a> {
-    Api { namespace: &'a str, api: &'a str },
-    Route { namespace: &'a str, api: &'a str, route: &'a str },
-    Service { namespace: &'a str, service: &'a str },
+    Api {
+        namespace: &'a str,
+        api: &'a str,
+    },
+    Route {
+        namespace: &'a str,
+        api: &'a str,
+        route: &'a str,
+    },
+    Service {
+        namespace: &'a str,
+        service: &'a str,
+    },
+    /// A policy where it is bound: `api` or `service` is empty.
+    Policy {
+        namespace: &'a str,
+        api: &'a str,
+        service: &'a str,
+        policy: &'a str,
+        binding: &'a str,
+    },
 }
 
 /// The label values of one series; which of them a kind uses is in [`Series`].
@@ -34,6 +52,8 @@ pub struct Labels {
     pub api: String,
     pub route: String,
     pub upstream: String,
+    pub policy: String,
+    pub binding: String,
 }
 
 /// The label values of every series so far: the number is the index.
@@ -42,6 +62,7 @@ pub struct Names {
     pub apis: Vec<Labels>,
     pub routes: Vec<Labels>,
     pub services: Vec<Labels>,
+    pub policies: Vec<Labels>,
 }
 
 /// The number of a series, the same for the same name as long as the process lives. Takes a lock: for compiling a
@@ -57,6 +78,7 @@ pub fn names() -> Names {
         apis: tables.apis.names.clone(),
         routes: tables.routes.names.clone(),
         services: tables.services.names.clone(),
+        policies: tables.policies.names.clone(),
     }
 }
 
@@ -69,11 +91,13 @@ struct Tables {
     apis: Table,
     routes: Table,
     services: Table,
+    policies: Table,
 }
 
 impl Tables {
     fn new(max: usize) -> Self {
-        Self { apis: Table::new(max), routes: Table::new(max), services: Table::new(max) }
+        let table = || Table::new(max);
+        Self { apis: table(), routes: table(), services: table(), policies: table() }
     }
 
     fn intern(&mut self, series: Series<'_>) -> SeriesId {
@@ -93,6 +117,14 @@ impl Tables {
                 upstream: text(service),
                 ..Labels::default()
             }),
+            Series::Policy { namespace, api, service, policy, binding } => self.policies.intern(Labels {
+                namespace: text(namespace),
+                api: text(api),
+                upstream: text(service),
+                policy: text(policy),
+                binding: text(binding),
+                ..Labels::default()
+            }),
         }
     }
 }
@@ -106,7 +138,14 @@ struct Table {
 impl Table {
     fn new(max: usize) -> Self {
         let overflow = || "_OVERFLOW".to_owned();
-        let overflow = Labels { namespace: overflow(), api: overflow(), route: overflow(), upstream: overflow() };
+        let overflow = Labels {
+            namespace: overflow(),
+            api: overflow(),
+            route: overflow(),
+            upstream: overflow(),
+            policy: overflow(),
+            binding: overflow(),
+        };
         let names = vec![Labels::default(), overflow];
         let numbers = HashMap::from([(names[0].clone(), NONE)]);
         Self { numbers, names, max }
@@ -147,5 +186,20 @@ mod tests {
         assert_eq!(tables.intern(Series::Api { namespace: "n", api: "b" }), OVERFLOW);
         assert_eq!(tables.intern(Series::Api { namespace: "n", api: "a" }), first);
         assert_eq!(tables.apis.names.len(), 3);
+    }
+
+    #[test]
+    fn policies_are_told_apart_by_where_they_are_bound_and_capped_like_the_others() {
+        let mut tables = Tables::new(5);
+        let mut policy = |api, service, binding| {
+            let policy = "cors-flex";
+            tables.intern(Series::Policy { namespace: "n", api, service, policy, binding })
+        };
+        let first = policy("a", "", "a-cors-1");
+        assert_eq!([first, policy("", "a", "a-cors-1"), policy("a", "", "cors")], [2, 3, 4].map(SeriesId));
+        assert_eq!([policy("b", "", "cors"), policy("c", "", "cors")], [OVERFLOW; 2]);
+        assert_eq!(policy("a", "", "a-cors-1"), first);
+        assert_eq!(tables.policies.names[OVERFLOW.0 as usize].binding, "_OVERFLOW");
+        assert!(tables.apis.names.len() == 2, "the cap is of each kind");
     }
 }

@@ -22,6 +22,7 @@ use crate::{
         mailbox::{Mailbox, Post, Unopened, mailbox},
         task,
     },
+    policies::wants::Published,
     proxy::{
         core::{Core, Drain, Load},
         pool::SWEEP,
@@ -55,6 +56,8 @@ pub enum Command {
     /// Forget what was prepared.
     Abort,
     Endpoints(Arc<EndpointTable>),
+    /// What policies want has come, or is another now.
+    Published(Arc<Published>),
     /// A copy of the counters.
     Copy(oneshot::Sender<CoreCopy>),
     /// The lines of both logs so far.
@@ -81,6 +84,7 @@ impl Command {
             // There is no other: what comes after it is not committed before this core has prepared it.
             Self::Commit(_) => Some(|_| false),
             Self::Endpoints(_) => Some(|other| matches!(other, Self::Endpoints(_))),
+            Self::Published(_) => Some(|other| matches!(other, Self::Published(_))),
             Self::Drain(_) => Some(|other| matches!(other, Self::Drain(_))),
             Self::Stop => Some(|other| matches!(other, Self::Stop)),
         }
@@ -252,6 +256,7 @@ async fn obey(core: &Rc<Core>, mailbox: &mut Mailbox<Command>) {
             }
             Command::Abort => prepared = None,
             Command::Endpoints(endpoints) => core.set_endpoints(endpoints),
+            Command::Published(published) => core.set_published(published),
             Command::Copy(reply) => task::spawn(copy(core.clone(), reply)),
             // Nobody waits any more: the lines are for who asks next.
             Command::TakeLines(reply) if reply.is_closed() => {}

@@ -10,7 +10,7 @@ use crate::{
         node::Node,
         problem::Severity,
         settings::Settings,
-        snapshot::{BoundPolicy, ServiceLimits},
+        snapshot::{BoundPolicy, SeriesId, ServiceLimits},
         substitute,
     },
     policies::{self, Compiled, Policy, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
@@ -65,6 +65,7 @@ impl Compiler<'_> {
                 Err(reason) => chain.push(BoundPolicy {
                     name: attachment.id.name.clone(),
                     identity: Stable::new().text(name).text(&model.id.to_string()).text(&reason).finish(),
+                    series: SeriesId::default(),
                     policy: Compiled::Broken(reason),
                     reference: attachment.policy.value.clone(),
                     location: attachment.policy.location.clone(),

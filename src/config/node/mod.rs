@@ -9,6 +9,7 @@ mod deserializer;
 mod misplaced;
 mod reader;
 mod scalar;
+mod shape;
 mod stand_in;
 
 use std::{path::PathBuf, sync::Arc};
@@ -20,6 +21,7 @@ pub use build::{BYTES_MAX, DEPTH_MAX, Document, NODES_MAX, documents};
 pub use capture::{Located, Ordered};
 pub use reader::nearest;
 use scalar::Scalar;
+pub use shape::{Member, Shape, shape_of};
 
 /// One value of a document, with its place.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use super::{
     },
 };
 use crate::config::{
-    node::{Located, Node},
+    node::{Located, Member, Node, Shape, shape_of},
     problem::{Location, Problem},
     settings,
 };
@@ -29,6 +29,7 @@ pub struct Section {
     /// It has an effect that this version does not give it.
     pub to_come: bool,
     check: fn(&Node, &str, &mut Vec<Problem>),
+    shape: fn() -> Shape,
 }
 
 fn check<T: DeserializeOwned>(node: &Node, path: &str, problems: &mut Vec<Problem>) {
@@ -36,11 +37,11 @@ fn check<T: DeserializeOwned>(node: &Node, path: &str, problems: &mut Vec<Proble
 }
 
 const fn works<T: DeserializeOwned>(name: &'static str) -> Section {
-    Section { name, to_come: false, check: check::<T> }
+    Section { name, to_come: false, check: check::<T>, shape: shape_of::<T> }
 }
 
 const fn to_come<T: DeserializeOwned>(name: &'static str) -> Section {
-    Section { name, to_come: true, check: check::<T> }
+    Section { name, to_come: true, check: check::<T>, shape: shape_of::<T> }
 }
 
 impl Section {
@@ -67,6 +68,12 @@ impl Section {
 
     pub fn named(name: &str) -> Option<&'static Section> {
         Self::ALL.iter().find(|section| section.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Of a whole `spec`.
+    pub fn shapes() -> Shape {
+        let member = |section: &Section| Member { name: section.name, shape: (section.shape)(), required: false };
+        Shape::Record(Self::ALL.iter().map(member).collect())
     }
 
     /// Reports what is wrong with it.

@@ -24,7 +24,7 @@ pub use api_instance::{ApiInstance, InlineRoute, InlineService};
 pub use configuration::{CircuitBreaker, Configuration, Probe, ProxyProtocol, Routing, Section, Thresholds, Timeouts};
 pub use contract::{Client, Contract, Secret as ClientSecret, SecretHash};
 pub use extension::Extension;
-pub use policy::{DestinationRef, InlinePolicy, PolicyRef, RoutePolicy, WeightedRoutePolicy};
+pub use policy::{DestinationRef, InlinePolicy, PolicyRef, ROUTE, ROUTE_WEIGHTED, RoutePolicy, WeightedRoutePolicy};
 pub use policy_binding::{PolicyBinding, Selector, TargetRef};
 pub use ringway::{
     AccessLog, AccessLogFormat, ApiRingway, GatewayRingway, HealthCheck, LoadBalancing, ProxyProtocolVersion, Retries,
@@ -34,7 +34,7 @@ pub use secret::Secret;
 pub use service::Service;
 
 use super::{
-    node::{Document, Located, Node, nearest},
+    node::{Document, Located, Node, Shape, nearest, shape_of},
     problem::{Location, Problem, Severity},
 };
 
@@ -69,7 +69,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const NAMES: [(&'static str, Self); 7] = [
+    pub const NAMES: [(&'static str, Self); 7] = [
         ("ApiInstance", Self::ApiInstance),
         ("Service", Self::Service),
         ("PolicyBinding", Self::PolicyBinding),
@@ -81,6 +81,19 @@ impl Kind {
 
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize].0
+    }
+
+    /// What its `spec` is read from.
+    pub fn shape(self) -> Shape {
+        match self {
+            Self::ApiInstance => shape_of::<ApiInstance>(),
+            Self::Service => shape_of::<Service>(),
+            Self::PolicyBinding => shape_of::<PolicyBinding>(),
+            Self::Configuration => Section::shapes(),
+            Self::Extension => shape_of::<Extension>(),
+            Self::Secret => shape_of::<Secret>(),
+            Self::Contract => shape_of::<Contract>(),
+        }
     }
 
     fn of(name: &str) -> Option<Self> {
@@ -313,6 +326,13 @@ fn join<T: Clone>(good: &mut Vec<Resource<T>>, drafts: &[Resource<T>]) {
 
 pub const DEFAULT_NAMESPACE: &str = "default";
 
+pub const API_VERSIONS: [&str; 2] = ["gateway.mulesoft.com/v1alpha1", "gateway.mulesoft.com/v1beta1"];
+
 fn is_ours(version: &str) -> bool {
-    matches!(version, "gateway.mulesoft.com/v1alpha1" | "gateway.mulesoft.com/v1beta1")
+    API_VERSIONS.contains(&version)
+}
+
+/// What every document of ours is read from.
+pub fn envelope() -> Shape {
+    shape_of::<Envelope>()
 }

@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::config::node::{Located, Node};
+use crate::{
+    config::node::{Located, Node, shape_of},
+    policies::{Category, Described, Field},
+};
 
 /// A policy within an ApiInstance.
 #[derive(Clone, Debug, Deserialize)]
@@ -55,6 +58,17 @@ pub struct RoutePolicy {
     pub destination_path: Option<Located<String>>,
 }
 
+pub const ROUTE: Described = Described {
+    category: Some(Category::Routing),
+    shape: shape_of::<RoutePolicy>,
+    fields: &[
+        Field::new("destinationRef.name", "Service", "The Service."),
+        Field::new("destinationRef.namespace", "Namespace", "Its namespace; that of the policy where there is none."),
+        Field::new("destinationRef.kind", "Kind", "`Service`.").default("Service"),
+        Field::new("destinationPath", "Path", "What is put ahead of the path."),
+    ],
+};
+
 /// `route-weighted`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct WeightedRoutePolicy {
@@ -68,6 +82,23 @@ pub struct RouteChoice {
     pub destination_ref: DestinationRef,
     pub destination_path: Option<Located<String>>,
 }
+
+pub const ROUTE_WEIGHTED: Described = Described {
+    category: Some(Category::Routing),
+    shape: shape_of::<WeightedRoutePolicy>,
+    fields: &[
+        Field::new("routes", "Routes", "The destinations, at least one."),
+        Field::new("routes[].weight", "Weight", "Its part of the requests, 1 to 100: of the sum of all weights."),
+        Field::new("routes[].destinationRef.name", "Service", "The Service."),
+        Field::new(
+            "routes[].destinationRef.namespace",
+            "Namespace",
+            "Its namespace; that of the policy where there is none.",
+        ),
+        Field::new("routes[].destinationRef.kind", "Kind", "`Service`.").default("Service"),
+        Field::new("routes[].destinationPath", "Path", "What is put ahead of the path."),
+    ],
+};
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct DestinationRef {

@@ -12,10 +12,11 @@ use crate::{
     config::{
         environment::Environment,
         hash::Stable,
-        node::{Located, Node},
+        node::{Located, Node, shape_of},
         problem::{Location, Problem, Severity},
         substitute,
     },
+    policies::{Category, Described, Field},
     tls::{Anchors, Certificate, ClientCertificates, ServerContext, ServerSettings, TicketKeys},
 };
 
@@ -39,6 +40,35 @@ struct Written {
     max_version: Option<Located<String>>,
     ciphers: Option<Vec<Located<String>>>,
 }
+
+pub const DESCRIBED: Described = Described {
+    category: Some(Category::Security),
+    shape: shape_of::<Written>,
+    fields: &[
+        Field::new("certificate.crt", "Certificate", "PEM: the chain, leaf first."),
+        Field::new("certificate.key", "Key", "PEM: the key of the leaf.").sensitive(),
+        Field::new("certificate.secretRef.name", "Secret", "A Secret with both, in their place."),
+        Field::new("certificate.secretRef.namespace", "Namespace", "That of the policy where there is none."),
+        Field::new("certificate.crtFile", "Certificate file", "A file of PEM, in the place of `crt`; watched."),
+        Field::new("certificate.keyFile", "Key file", "A file of PEM, in the place of `key`; watched."),
+        Field::new(
+            "requireClientCertificate",
+            "Require client certificates",
+            "No handshake without a client certificate that `trustedCA` vouches for.",
+        )
+        .default("false"),
+        Field::new("trustedCA", "Authorities", "Who vouches for clients."),
+        Field::new(
+            "trustedCAFile",
+            "File of authorities",
+            "Ours, in place of `trustedCA`: a file of PEM, watched as certificates are.",
+        ),
+        Field::new("alpn", "ALPN", "Protocols that clients may choose."),
+        Field::new("minversion", "Lowest version", "`1.1` is raised to `1.2`, with a warning.").default("1.2"),
+        Field::new("maxversion", "Highest version", "`1.2` or `1.3`.").default("1.3"),
+        Field::new("ciphers", "Ciphers", "A list replaces the defaults of TLS 1.2 and never changes those of 1.3."),
+    ],
+};
 
 /// One `tls` policy, read.
 #[derive(Debug)]

@@ -11,8 +11,9 @@ use super::{
 use crate::{
     config::{
         hash::Stable,
-        node::{Located, Node},
+        node::{Located, Node, shape_of},
     },
+    policies::{Category, Described, Field},
     tls::{Certificate, ClientContext, ClientSettings, Trust},
 };
 
@@ -36,6 +37,30 @@ struct Written {
     max_version: Option<Located<String>>,
     ciphers: Option<Vec<Located<String>>>,
 }
+
+pub const DESCRIBED: Described = Described {
+    category: Some(Category::Security),
+    shape: shape_of::<Written>,
+    fields: &[
+        Field::new("skipValidation", "Skip validation", "Any certificate is taken.").default("false"),
+        Field::new("trustedCA", "Authorities", "Who vouches for the upstream."),
+        Field::new(
+            "trustedCAFile",
+            "File of authorities",
+            "Ours, in place of `trustedCA`: a file of PEM, watched as certificates are.",
+        ),
+        Field::new("certificate.crt", "Certificate", "PEM: the chain, leaf first."),
+        Field::new("certificate.key", "Key", "PEM: the key of the leaf.").sensitive(),
+        Field::new("certificate.secretRef.name", "Secret", "A Secret with both, in their place."),
+        Field::new("certificate.secretRef.namespace", "Namespace", "That of the policy where there is none."),
+        Field::new("certificate.crtFile", "Certificate file", "A file of PEM, in the place of `crt`; watched."),
+        Field::new("certificate.keyFile", "Key file", "A file of PEM, in the place of `key`; watched."),
+        Field::new("alpn", "ALPN", "What is offered."),
+        Field::new("minversion", "Lowest version", "`1.1` is raised to `1.2`, with a warning.").default("1.2"),
+        Field::new("maxversion", "Highest version", "`1.2` or `1.3`.").default("1.3"),
+        Field::new("ciphers", "Ciphers", "A list replaces the defaults of TLS 1.2 and never changes those of 1.3."),
+    ],
+};
 
 /// One `tls-outbound` policy, read; an empty `config` gives the defaults.
 #[derive(Debug)]

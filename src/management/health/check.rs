@@ -183,7 +183,7 @@ impl Check {
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Fault> {
+pub async fn connect(address: SocketAddr) -> Result<TcpStream, Fault> {
     TcpStream::connect(address).await.map_err(|error| {
         let reason = match error.kind() {
             io::ErrorKind::ConnectionRefused => "connect_refused",
@@ -227,7 +227,7 @@ fn malformed(what: &str) -> Fault {
 }
 
 /// No handshake.
-fn insecure(error: io::Error) -> Fault {
+pub fn insecure(error: io::Error) -> Fault {
     let known = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     tls(match known {
         Some(error) => HandshakeError::Tls(error.clone()),
@@ -245,7 +245,7 @@ fn is_refusal(error: &io::Error) -> bool {
 }
 
 /// The connection broke off. Since TLS 1.3 a server says so when it does not like our certificate.
-fn lost(error: io::Error) -> Fault {
+pub fn lost(error: io::Error) -> Fault {
     match HandshakeError::late(&error) {
         Some(error) => tls(error),
         None => Fault::new("closed", error.to_string()),

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use self::origin::{Origin, Pattern};
 use super::{
-    Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Site, Turn,
     headers::{HeaderName, Refused},
 };
 use crate::http::{
@@ -162,6 +162,47 @@ impl Policy for Cors {
     type State = State;
     type PerExchange = Kept;
 
+    const CATEGORY: Option<Category> = Some(Category::Compliance);
+    const FIELDS: &'static [Field] = &[
+        Field::new("publicResource", "Public resource", "Every origin is allowed; `originGroups` mean nothing.")
+            .default("true"),
+        Field::new("supportCredentials", "Support credentials", "Pages may send cookies and passwords along.")
+            .default("false"),
+        Field::new("originGroups", "Origin groups", "Who is allowed what, where `publicResource` is false.")
+            .when("publicResource", "false"),
+        Field::new("originGroups[].name", "Name", "As a control plane exports it."),
+        Field::new(
+            "originGroups[].origins",
+            "Origins",
+            "`https://shop.example`, with a port where it is not the scheme's own; `null`; `*` for all.",
+        ),
+        Field::new(
+            "originGroups[].accessControlMaxAge",
+            "Access control maximum age",
+            "How long browsers may remember the answer to a preflight.",
+        )
+        .default("30")
+        .unit("seconds"),
+        Field::new(
+            "originGroups[].allowedMethods",
+            "Allowed methods",
+            "A list replaces the default: what it does not name is not allowed.",
+        ),
+        Field::new("originGroups[].allowedMethods[].methodName", "Method", "HEAD counts as GET."),
+        Field::new("originGroups[].allowedMethods[].isAllowed", "Allowed", "False: as if the method were not named.")
+            .default("true"),
+        Field::new(
+            "originGroups[].methods",
+            "Methods",
+            "As a control plane exports them: all are allowed, and count where there are no `allowedMethods`.",
+        ),
+        Field::new(
+            "originGroups[].headers",
+            "Headers",
+            "Which request headers pages may set, in any case; `*` for all.",
+        ),
+        Field::new("originGroups[].exposedHeaders", "Exposed headers", "Which response headers pages may read."),
+    ];
     const ANSWERS: &'static [Answers] = &[PREFLIGHT, DISALLOWED];
 
     fn remarks(config: &Config) -> Vec<Fault> {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use self::ranges::{Network, Ranges, first_address};
 use super::{
-    Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Site, Turn,
     reading::{Reading, template},
 };
 use crate::expression::{Bindings, Expression, Template};
@@ -41,6 +41,13 @@ const EXPRESSION: &str = "ipExpression";
 fn forwarded_for() -> String {
     "#[attributes.headers['x-forwarded-for']]".into()
 }
+
+const FIELDS: &[Field] = &[
+    Field::new("ips", "Addresses", "Addresses and networks."),
+    Field::new(EXPRESSION, "Source of the address", "Where the client's address stands.")
+        .default("#[attributes.headers['x-forwarded-for']]")
+        .expression(),
+];
 
 /// The list, and how the address to look up is read.
 #[derive(Debug)]
@@ -113,6 +120,8 @@ impl Policy for IpAllowlist {
     type State = Rc<LocalResponse>;
     type PerExchange = ();
 
+    const CATEGORY: Option<Category> = Some(Category::Security);
+    const FIELDS: &'static [Field] = FIELDS;
     const ANSWERS: &'static [Answers] = &[NOT_LISTED];
 
     fn remarks(config: &Config) -> Vec<Fault> {
@@ -145,6 +154,8 @@ impl Policy for IpBlocklist {
     type State = Rc<LocalResponse>;
     type PerExchange = ();
 
+    const CATEGORY: Option<Category> = Some(Category::Security);
+    const FIELDS: &'static [Field] = FIELDS;
     const ANSWERS: &'static [Answers] = &[LISTED];
 
     fn remarks(config: &Config) -> Vec<Fault> {

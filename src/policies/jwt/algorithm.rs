@@ -62,6 +62,10 @@ impl Algorithm {
         Self::ALL.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
     }
 
+    pub fn takes_a_secret(self) -> bool {
+        matches!(self.way(), Way::Secret(..))
+    }
+
     pub fn way(self) -> Way {
         match self {
             Self::Hs256 => Way::Secret(hmac::HMAC_SHA256, 32),

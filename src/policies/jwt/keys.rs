@@ -8,7 +8,11 @@ use aws_lc_rs::{encoding::AsDer, hmac, signature::ParsedPublicKey};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use x509_parser::{prelude::FromDer, x509::SubjectPublicKeyInfo};
 
-use super::algorithm::{Algorithm, Way};
+use super::{
+    algorithm::{Algorithm, Way},
+    refusal::Refusal,
+    token::Signed,
+};
 
 /// A shorter modulus can be factored.
 const RSA_BITS_MIN: usize = 2048;
@@ -62,7 +66,7 @@ impl Key {
         })
     }
 
-    /// SubjectPublicKeyInfo, or the RSAPublicKey of PKCS #1.
+    /// SubjectPublicKeyInfo, the RSAPublicKey of PKCS #1, or the bare point of a curve.
     pub(super) fn from_der(der: &[u8], algorithms: &[Algorithm]) -> Result<Self, String> {
         Self::each(algorithms, |way, name| {
             let Way::Public(algorithm, wanted) = way else { return Err(format!("{name} takes a secret")) };
@@ -82,9 +86,15 @@ impl Key {
         algorithms.iter().map(make).collect::<Result<_, String>>().map(Self)
     }
 
-    /// Whether one of its algorithms is called so, and which.
-    pub fn algorithm(&self, name: &str) -> Option<Algorithm> {
-        Algorithm::named(name).filter(|wanted| self.0.iter().any(|(known, _)| known == wanted))
+    /// Whether the one key that there is has signed this; a `kid` does not matter then.
+    pub fn check(&self, signed: &Signed<'_>) -> Result<(), Refusal> {
+        let algorithm = Algorithm::named(signed.algorithm).filter(|wanted| self.has(*wanted));
+        let algorithm = algorithm.ok_or(Refusal::Algorithm)?;
+        if self.verifies(algorithm, signed.message, signed.signature) { Ok(()) } else { Err(Refusal::Signature) }
+    }
+
+    pub(super) fn has(&self, algorithm: Algorithm) -> bool {
+        self.0.iter().any(|(known, _)| *known == algorithm)
     }
 
     pub fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {

@@ -6,6 +6,8 @@
 pub mod algorithm;
 mod cache;
 mod claims;
+mod issuers;
+pub mod key_set;
 mod keys;
 mod refusal;
 mod token;
@@ -16,8 +18,9 @@ mod tests;
 use std::{
     cell::RefCell,
     collections::HashMap,
+    net::IpAddr,
     rc::Rc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use serde::Deserialize;
@@ -26,19 +29,24 @@ use self::{
     algorithm::Algorithm,
     cache::Cache,
     claims::{Claims, Custom},
+    issuers::{ADDRESSES_MAX, Held, Issuers},
     keys::Key,
     refusal::{Refusal, Refusals},
-    token::Verified,
+    token::{Signed, Verified},
 };
 use super::{
-    Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Policy, Site, Turn,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Site, Turn,
     reading::{Reading, template},
+    wants::{KeySetWant, Published, Want},
 };
 use crate::{
-    config::{node::Node, resources::Contract},
+    config::{address::WebAddress, node::Node, resources::Contract, snapshot::Endpoint},
     expression::{Bindings, Format, Template, Value},
     http::head::{Fields, Known},
 };
+
+/// The reason of the answer where no key set has come.
+pub const NO_KEYS: &str = refusal::NO_KEYS.reason;
 
 /// As the operator writes it. What does not apply is not looked at: published files carry every field.
 #[derive(Deserialize)]
@@ -131,22 +139,38 @@ struct Claim {
 }
 
 /// Settings of our own.
-#[derive(Deserialize, Default)]
-#[serde(default)]
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Ringway {
     /// Names of JOSE, in place of method and length.
     algorithms: Vec<String>,
+    /// Between two fetches of a key set that tokens with unknown keys give rise to.
+    jwks_cool_down_seconds: u32,
+}
+
+impl Default for Ringway {
+    fn default() -> Self {
+        Self { algorithms: Vec::new(), jwks_cool_down_seconds: 30 }
+    }
 }
 
 #[derive(Debug)]
 pub struct JwtValidation {
     /// Where the token stands; none for `authorization`.
     origin: Option<Template>,
-    /// None where signatures are not checked.
-    key: Option<Key>,
+    keys: Keys,
     claims: Claims,
     /// None where any client may come.
     clients: Option<Clients>,
+}
+
+/// What has signed a token that passes.
+#[derive(Debug)]
+enum Keys {
+    /// Anybody.
+    Unchecked,
+    One(Key),
+    Issuers(Issuers),
 }
 
 /// Who may come, by the id that is read from the token.
@@ -160,6 +184,8 @@ struct Clients {
 pub struct State {
     refusals: Refusals,
     verified: RefCell<Cache>,
+    /// Empty where no key sets are wanted.
+    held: RefCell<Held>,
 }
 
 /// A request that passes: its token and, where clients are checked, the client's id and name.
@@ -170,6 +196,96 @@ impl Policy for JwtValidation {
     type State = State;
     type PerExchange = ();
 
+    const CATEGORY: Option<Category> = Some(Category::Security);
+    const FIELDS: &'static [Field] = &[
+        Field::new("jwtOrigin", "Origin of the token", "Where the token stands.")
+            .default("httpBearerAuthenticationHeader"),
+        Field::new("jwtExpression", "Token expression", "With `customExpression`: gives the token.")
+            .default("#[attributes.headers['jwt']]")
+            .expression()
+            .when("jwtOrigin", "customExpression"),
+        Field::new("signingMethod", "Signing method", "How tokens are signed.").default("rsa"),
+        Field::new("signingKeyLength", "Length of the hash", "Of the hash; with `es` 256 (P-256) or 384 (P-384).")
+            .default("256")
+            .unit("bits"),
+        Field::new("jwtKeyOrigin", "Origin of the key", "Where the key comes from.").default("text"),
+        Field::new(
+            "textKey",
+            "Key",
+            "HMAC: the secret itself, at least 32, 48 or 64 characters for the three lengths.",
+        )
+        .sensitive()
+        .when("jwtKeyOrigin", "text"),
+        Field::new("customKeyExpression", "Key expression", "Not implemented yet.")
+            .expression()
+            .when("jwtKeyOrigin", "customExpression"),
+        Field::new("jwksUrl", "Key sets", "Where issuers publish their keys; commas between several.")
+            .when("jwtKeyOrigin", "jwks"),
+        Field::new("jwksServiceTimeToLive", "Life of a key set", "A key set is fetched anew before it is so old.")
+            .default("60")
+            .unit("minutes")
+            .when("jwtKeyOrigin", "jwks"),
+        Field::new(
+            "jwksServiceConnectionTimeout",
+            "Time-out of a fetch",
+            "Of one fetch, from its name to the last byte.",
+        )
+        .default("10000")
+        .unit("milliseconds")
+        .when("jwtKeyOrigin", "jwks"),
+        Field::new(
+            "validateAudClaim",
+            "Validate the audience",
+            "An `aud` must be one of `supportedAudiences`, or a list with one of them.",
+        )
+        .default("false"),
+        Field::new("mandatoryAudClaim", "Audience is mandatory", "The claim must be there.").default("false"),
+        Field::new("supportedAudiences", "Audiences", "With commas between them.").when("validateAudClaim", "true"),
+        Field::new("mandatoryExpClaim", "Expiry is mandatory", "The claim must be there.").default("false"),
+        Field::new("mandatoryNbfClaim", "Begin is mandatory", "The claim must be there.").default("false"),
+        Field::new("validateCustomClaim", "Validate custom claims", "The two lists below count.").default("false"),
+        Field::new(
+            "mandatoryCustomClaims",
+            "Mandatory custom claims",
+            "The claim `key` must be there, and be `value`.",
+        )
+        .when("validateCustomClaim", "true"),
+        Field::new("mandatoryCustomClaims[].key", "Claim", "Not empty."),
+        Field::new("mandatoryCustomClaims[].value", "Value", "What the claim must be.").expression(),
+        Field::new(
+            "nonMandatoryCustomClaims",
+            "Other custom claims",
+            "The claim `key` must be `value` if it is there.",
+        )
+        .when("validateCustomClaim", "true"),
+        Field::new("nonMandatoryCustomClaims[].key", "Claim", "Not empty."),
+        Field::new("nonMandatoryCustomClaims[].value", "Value", "What the claim must be.").expression(),
+        Field::new(
+            "skipClientIdValidation",
+            "Skip the check of the client",
+            "With `false` the token's client must have a Contract with this API, and becomes \
+             `authentication.clientId` and `.clientName`.",
+        )
+        .default("true"),
+        Field::new("clientIdExpression", "Client id expression", "The client's id.")
+            .default("#[vars.claimSet.client_id]")
+            .expression()
+            .when("skipClientIdValidation", "false"),
+        Field::new(
+            "claimsToHeaders",
+            "Claims to headers",
+            "Not implemented yet: with a list that is not empty requests get 503.",
+        ),
+        Field::new("ringway.algorithms", "Algorithms", "In place of method and length, which then do not count."),
+        Field::new(
+            "ringway.jwksCoolDownSeconds",
+            "Time between fetches",
+            "The least time between two fetches that unknown keys give rise to.",
+        )
+        .default("30")
+        .unit("seconds")
+        .when("jwtKeyOrigin", "jwks"),
+    ];
     const ANSWERS: &'static [Answers] = &[
         refusal::MISSING,
         refusal::NOT_BEARER,
@@ -177,6 +293,7 @@ impl Policy for JwtValidation {
         refusal::UNVERIFIED,
         refusal::CLAIMS,
         refusal::CLIENT,
+        refusal::NO_KEYS,
     ];
 
     fn remarks(config: &Config) -> Vec<Fault> {
@@ -188,6 +305,10 @@ impl Policy for JwtValidation {
         };
         let unchecked = config.signing_method == Method::None && config.ringway.algorithms.is_empty();
         remark(unchecked, "signingMethod", "signatures are not checked: anybody can make up a token");
+        let unsafe_addresses = addresses(config).filter(|text| is_open(text)).collect::<Vec<_>>().join("`, `");
+        let text = format!("`{unsafe_addresses}`: whoever is on the way can put in keys of their own; write https");
+        let is_open = matches!(config.jwt_key_origin, KeyOrigin::Jwks) && !unsafe_addresses.is_empty();
+        remark(is_open, "jwksUrl", &text);
         let endless = !config.mandatory_exp_claim;
         remark(endless, "mandatoryExpClaim", "a token without `exp` never expires; `true` refuses such");
         let nobody = config.validate_aud_claim && audiences(&config.supported_audiences).next().is_none();
@@ -210,7 +331,7 @@ impl Policy for JwtValidation {
             Origin::HttpBearerAuthenticationHeader => None,
             Origin::CustomExpression => expression("jwtExpression", &config.jwt_expression, &request(), &mut error),
         };
-        let key = key(&config, &mut error);
+        let keys = keys(&config, site, &mut error);
         let custom = |field: &str, claims: Vec<Claim>, error: &mut ConfigError| {
             let claims = if config.validate_custom_claim { claims } else { Vec::new() };
             claims.into_iter().enumerate().filter_map(|(at, claim)| custom(field, at, claim, error)).collect()
@@ -229,15 +350,25 @@ impl Policy for JwtValidation {
             true => None,
             false => clients(&config.client_id_expression, site, &mut error),
         };
-        error.or(Self { origin, key, claims, clients })
+        let policy = keys.map(|keys| Self { origin, keys, claims, clients });
+        error.or(policy).map(|policy| policy.expect("where there are no keys there is a fault"))
     }
 
     fn state(&self, _: &Core) -> State {
-        State { refusals: Refusals::new(), verified: RefCell::default() }
+        State { refusals: Refusals::new(), verified: RefCell::default(), held: RefCell::default() }
+    }
+
+    fn publish(&self, state: &State, published: &Published) {
+        if let Keys::Issuers(issuers) = &self.keys
+            && issuers.take(&mut state.held.borrow_mut(), published)
+        {
+            // They may have been signed by a key that is taken back.
+            state.verified.take();
+        }
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
-        match SystemTime::now().duration_since(UNIX_EPOCH) {
+        match exchange.now().duration_since(UNIX_EPOCH) {
             Ok(since) => self.decide(turn.state, exchange, since.as_secs()),
             // By a clock before 1970 nothing would ever expire.
             Err(_) => Flow::respond(LocalResponse::failed_policy()),
@@ -290,7 +421,7 @@ impl JwtValidation {
         let is_new = known.is_none();
         let verified = match known {
             Some(verified) => verified,
-            None => Rc::new(token::verify(token, self.key.as_ref())?),
+            None => Rc::new(token::verify(token, |signed| self.check_signature(state, signed))?),
         };
         let checked = self.claims.check(&verified, exchange, now);
         if checked == Err(Refusal::Expired) && !is_new {
@@ -302,6 +433,21 @@ impl JwtValidation {
             state.verified.borrow_mut().add(&verified);
         }
         Ok((verified, client))
+    }
+}
+
+impl JwtValidation {
+    /// Of the key sets that it takes tokens by; empty where it has a key of its own.
+    pub fn key_sets(&self) -> &[WebAddress] {
+        if let Keys::Issuers(issuers) = &self.keys { &issuers.addresses } else { &[] }
+    }
+
+    fn check_signature(&self, state: &State, signed: &Signed<'_>) -> Result<(), Refusal> {
+        match &self.keys {
+            Keys::Unchecked => Ok(()),
+            Keys::One(key) => key.check(signed),
+            Keys::Issuers(issuers) => issuers.check(&state.held.borrow(), signed),
+        }
     }
 }
 
@@ -333,8 +479,11 @@ fn audiences(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|audience| !audience.is_empty())
 }
 
-/// None where signatures are not checked, and where something is wrong.
-fn key(config: &Config, error: &mut ConfigError) -> Option<Key> {
+/// None where something is wrong.
+fn keys(config: &Config, site: &mut Site<'_>, error: &mut ConfigError) -> Option<Keys> {
+    if config.signing_method == Method::None && config.ringway.algorithms.is_empty() {
+        return Some(Keys::Unchecked);
+    }
     let algorithms = algorithms(config, error)?;
     match config.jwt_key_origin {
         KeyOrigin::Text => {
@@ -344,23 +493,9 @@ fn key(config: &Config, error: &mut ConfigError) -> Option<Key> {
                 return None;
             }
             let key = Key::from_text(text, &algorithms);
-            key.map_err(|text| error.add(Fault::at("textKey", text))).ok()
+            key.map_err(|text| error.add(Fault::at("textKey", text))).map(Keys::One).ok()
         }
-        KeyOrigin::Jwks => {
-            if config.jwks_url.as_deref().unwrap_or_default().trim().is_empty() {
-                error.add(Fault::at("jwksUrl", "must not be empty"));
-            }
-            for (field, value) in [
-                ("jwksServiceTimeToLive", config.jwks_service_time_to_live),
-                ("jwksServiceConnectionTimeout", config.jwks_service_connection_timeout),
-            ] {
-                if value == 0 {
-                    error.add(Fault::at(field, "must be at least 1"));
-                }
-            }
-            error.add(Fault::not_implemented("jwtKeyOrigin", "keys from a `jwksUrl`"));
-            None
-        }
+        KeyOrigin::Jwks => issuers(config, algorithms, site, error).map(Keys::Issuers),
         KeyOrigin::CustomExpression => {
             if config.custom_key_expression.as_deref().unwrap_or_default().trim().is_empty() {
                 error.add(Fault::at("customKeyExpression", "must not be empty"));
@@ -371,6 +506,67 @@ fn key(config: &Config, error: &mut ConfigError) -> Option<Key> {
     }
 }
 
+fn issuers(
+    config: &Config,
+    algorithms: Vec<Algorithm>,
+    site: &mut Site<'_>,
+    error: &mut ConfigError,
+) -> Option<Issuers> {
+    let Config { jwks_service_time_to_live, jwks_service_connection_timeout, ringway, .. } = config;
+    for (field, value) in [
+        ("jwksServiceTimeToLive", *jwks_service_time_to_live),
+        ("jwksServiceConnectionTimeout", *jwks_service_connection_timeout),
+        ("ringway.jwksCoolDownSeconds", ringway.jwks_cool_down_seconds),
+    ] {
+        if value == 0 {
+            error.add(Fault::at(field, "must be at least 1"));
+        }
+    }
+    if let Some(secret) = algorithms.iter().find(|algorithm| algorithm.takes_a_secret()) {
+        let field = if ringway.algorithms.is_empty() { "signingMethod" } else { "ringway.algorithms" };
+        error.add(Fault::at(field, format!("a key set has public keys, and {} takes a secret", secret.name())));
+    }
+    let mut found = Vec::new();
+    for text in addresses(config) {
+        match WebAddress::parse(text) {
+            Ok(address) if found.contains(&address) => {}
+            Ok(address) => found.push(address),
+            Err(why) => error.add(Fault::at("jwksUrl", format!("`{text}`: {why}"))),
+        }
+    }
+    match found.len() {
+        0 if addresses(config).next().is_none() => error.add(Fault::at("jwksUrl", "must not be empty")),
+        ..=ADDRESSES_MAX => {}
+        _ => error.add(Fault::at("jwksUrl", format!("at most {ADDRESSES_MAX} addresses"))),
+    }
+    if !error.faults.is_empty() {
+        return None;
+    }
+    for address in &found {
+        site.want(Want::KeySet(KeySetWant {
+            address: address.clone(),
+            timeout: Duration::from_millis((*jwks_service_connection_timeout).into()),
+            time_to_live: Duration::from_secs(60 * u64::from(*jwks_service_time_to_live)),
+            cool_down: Duration::from_secs(ringway.jwks_cool_down_seconds.into()),
+        }));
+    }
+    Some(Issuers { addresses: found.into(), algorithms: algorithms.into() })
+}
+
+/// As written, parted by commas.
+fn addresses(config: &Config) -> impl Iterator<Item = &str> {
+    config.jwks_url.as_deref().unwrap_or_default().split(',').map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// Whether others may be on the way to it.
+fn is_open(text: &str) -> bool {
+    let address = WebAddress::parse(text).ok().filter(|address| !address.secure);
+    address.is_some_and(|WebAddress { endpoint: Endpoint { host, .. }, .. }| {
+        host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    })
+}
+
+/// None where something is wrong.
 fn algorithms(config: &Config, error: &mut ConfigError) -> Option<Vec<Algorithm>> {
     if !config.ringway.algorithms.is_empty() {
         let mut found = Vec::new();
@@ -388,7 +584,7 @@ fn algorithms(config: &Config, error: &mut ConfigError) -> Option<Vec<Algorithm>
         return (!found.is_empty()).then_some(found);
     }
     let prefix = match config.signing_method {
-        Method::None => return None,
+        Method::None => unreachable!("signatures are checked"),
         Method::Rsa => "RS",
         Method::Hmac => "HS",
         Method::Es => "ES",

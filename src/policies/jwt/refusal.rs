@@ -13,10 +13,12 @@ pub const UNPARSABLE: Answers = Answers { status: 401, reason: "jwt_unparsable",
 pub const UNVERIFIED: Answers = Answers {
     status: 401,
     reason: "jwt_unverified",
-    when: "the signature is wrong, or by an algorithm or with an extension that is not taken",
+    when: "the signature is wrong, or by a key, an algorithm or with an extension that is not taken",
 };
 pub const CLAIMS: Answers =
     Answers { status: 401, reason: "jwt_claims", when: "a claim is missing, or not what it must be" };
+pub const NO_KEYS: Answers =
+    Answers { status: 503, reason: "jwt_no_keys", when: "no key set that could have the token's key has come yet" };
 pub const CLIENT: Answers =
     Answers { status: 403, reason: "jwt_client", when: "no contract of the API is that of the token's client" };
 
@@ -56,6 +58,9 @@ refusals! {
     Algorithm UNVERIFIED "Invalid token. JWT Policy validation error: wrong signature algorithm.";
     Critical UNVERIFIED "Invalid token. JWT Policy validation error: unknown critical extension.";
     Signature UNVERIFIED "Invalid token. JWT Policy validation error: wrong signature.";
+    KidMissing UNVERIFIED "Invalid token. Missing 'kid' header.";
+    KeyUnknown UNVERIFIED "Invalid token. JWT Policy validation error: unknown key.";
+    NoKeys NO_KEYS "The keys that tokens are checked with are not available.";
     ExpMissing CLAIMS "Invalid token. Exp claim not present.";
     Expired CLAIMS "Invalid token. Exp claim validation error.";
     NbfMissing CLAIMS "Invalid token. Nb claim not present.";

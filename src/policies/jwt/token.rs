@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 
-use super::{keys::Key, refusal::Refusal};
+use super::refusal::Refusal;
 use crate::expression::{Datum, Object, Value};
 
 /// A longer token is refused before it is looked at.
@@ -59,22 +59,25 @@ impl Verified {
     }
 }
 
-/// Reads a token and checks its signature; without a key no signature is looked at. What its claims say is another matter.
-pub fn verify(token: &[u8], key: Option<&Key>) -> Result<Verified, Refusal> {
+/// What a key is to have signed, and what the token's header says of how.
+pub struct Signed<'t> {
+    pub algorithm: &'t str,
+    /// The key's name.
+    pub kid: Option<&'t str>,
+    pub message: &'t [u8],
+    pub signature: &'t [u8],
+}
+
+/// Reads a token and has its signature checked. What its claims say is another matter.
+pub fn verify(token: &[u8], check: impl FnOnce(&Signed<'_>) -> Result<(), Refusal>) -> Result<Verified, Refusal> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(Refusal::TooLong);
     }
     let token = std::str::from_utf8(token).map_err(|_| Refusal::Encoding)?;
     let (header, claims, signature) = parts(token)?;
     let (header, signature) = (object(header).ok_or(Refusal::Header)?, signature_bytes(signature)?);
-    let name = algorithm(&header)?;
-    if let Some(key) = key {
-        let algorithm = key.algorithm(name).ok_or(Refusal::Algorithm)?;
-        let message = &token[..token.rfind('.').unwrap_or_default()];
-        if !key.verifies(algorithm, message.as_bytes(), &signature) {
-            return Err(Refusal::Signature);
-        }
-    }
+    let (algorithm, message) = (algorithm(&header)?, &token[..token.rfind('.').unwrap_or_default()]);
+    check(&Signed { algorithm, kid: header.text("kid"), message: message.as_bytes(), signature: &signature })?;
     let claims = object(claims).ok_or(Refusal::Claims)?;
     let (exp, nbf) = (seconds(claims.get("exp"))?, seconds(claims.get("nbf"))?);
     let properties: Object =

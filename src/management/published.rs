@@ -1,0 +1,261 @@
+//! One task that fetches what policies want and publishes it.
+//!
+//! As with [`Endpoints`](super::endpoints::Endpoints) a reload happens in two steps: `prepare` adds what the new configuration
+//! wants and waits a moment for it, so that no request meets a policy without keys where there are some; `commit`, after the
+//! swap, lets go what only the old one wanted.
+
+mod key_sets;
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+
+use self::key_sets::{Come, KeySets};
+use super::{fetch::Fetch, resolver::Resolve, supervise};
+use crate::{
+    config::{address::WebAddress, endpoints::Fault},
+    policies::{
+        jwt::key_set::KEY_SET_BYTES_MAX,
+        wants::{KeySetWant, Published, Want},
+    },
+};
+
+/// How long a start or a reload waits for what nobody has wanted before.
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Fetches under way at the same time.
+const UNDER_WAY_MAX: usize = 16;
+
+/// The orchestration's end of the task.
+#[derive(Debug)]
+pub struct Publisher {
+    wanted: watch::Sender<Wanted>,
+    settled: watch::Receiver<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Wanted {
+    version: u64,
+    committed: Arc<[Want]>,
+    prepared: Arc<[Want]>,
+}
+
+impl Publisher {
+    /// Starts the task on the current runtime. `publish` is called with everything whenever something of it is another, from
+    /// that task: it must not block.
+    pub fn start<R: Resolve>(resolver: R, publish: impl Fn(Arc<Published>) + Send + Sync + 'static) -> Self {
+        let (wanted, wanted_by) = watch::channel(Wanted::default());
+        let (settle, settled) = watch::channel(0);
+        let (resolver, publish, settle) = (Arc::new(resolver), Arc::new(publish), Arc::new(settle));
+        supervise::spawn("what policies want", move || {
+            let asked = Arc::new(Notify::new());
+            let wake = {
+                let asked = asked.clone();
+                Arc::new(move || asked.notify_one())
+            };
+            let (resolver, publish) = (resolver.clone(), publish.clone());
+            let task = Task { resolver, publish, asked, key_sets: KeySets::new(chance, wake) };
+            task.run(wanted_by.clone(), settle.clone())
+        });
+        Self { wanted, settled }
+    }
+
+    /// Has what a coming snapshot wants fetched beside what the running one does. Returns when there was one answer for each, or
+    /// after two seconds.
+    pub async fn prepare(&self, wants: &[Want]) {
+        self.wanted.send_modify(|wanted| {
+            wanted.version += 1;
+            wanted.prepared = wants.into();
+        });
+        let version = self.wanted.borrow().version;
+        let mut settled = self.settled.clone();
+        let all = settled.wait_for(|settled| *settled >= version);
+        if timeout(FIRST_ANSWER_MAX, all).await.is_err() {
+            tracing::warn!("some key sets have not come yet; going on without");
+        }
+    }
+
+    /// The prepared snapshot will not run; what only it wanted goes.
+    pub fn abort(&self) {
+        self.wanted.send_modify(|wanted| {
+            wanted.version += 1;
+            wanted.prepared = wanted.committed.clone();
+        });
+    }
+
+    /// The prepared snapshot runs; what only the one before it wanted goes.
+    pub fn commit(&self) {
+        self.wanted.send_modify(|wanted| {
+            wanted.version += 1;
+            wanted.committed = wanted.prepared.clone();
+        });
+    }
+}
+
+impl Wanted {
+    /// Of a set that both snapshots want the coming one says how.
+    fn key_sets(&self) -> HashMap<WebAddress, KeySetWant> {
+        let all = self.committed.iter().chain(self.prepared.iter());
+        all.map(|Want::KeySet(want)| (want.address.clone(), want.clone())).collect()
+    }
+}
+
+struct Task<R, P> {
+    resolver: Arc<R>,
+    publish: Arc<P>,
+    /// Some core asks for a fetch.
+    asked: Arc<Notify>,
+    key_sets: KeySets,
+}
+
+type Fetched = (WebAddress, Result<Come, Fault>);
+
+impl<R: Resolve, P: Fn(Arc<Published>) + Send + Sync + 'static> Task<R, P> {
+    async fn run(mut self, mut wanted: watch::Receiver<Wanted>, settle: Arc<watch::Sender<u64>>) {
+        let mut under_way = JoinSet::new();
+        let mut current = wanted.borrow_and_update().clone();
+        let mut changed = self.key_sets.keep(&current.key_sets(), Instant::now());
+        loop {
+            if changed {
+                (self.publish)(Arc::new(Published { key_sets: self.key_sets.published() }));
+            }
+            if self.key_sets.settled() {
+                settle.send_replace(current.version);
+            }
+            self.fetch(&mut under_way);
+            // The minute is for when nothing is due; a change or an answer comes on its own.
+            let wake_at = self.key_sets.next_due().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+            let room = under_way.len() < UNDER_WAY_MAX;
+            changed = tokio::select! {
+                news = wanted.changed() => {
+                    if news.is_err() {
+                        return; // the orchestration has gone
+                    }
+                    current = wanted.borrow_and_update().clone();
+                    self.key_sets.keep(&current.key_sets(), Instant::now())
+                }
+                Some(fetched) = under_way.join_next() => {
+                    let (address, come): Fetched = fetched.expect("its panics are caught inside");
+                    self.key_sets.answered(&address, come, Instant::now());
+                    true
+                }
+                () = self.asked.notified() => false,
+                () = sleep_until(wake_at), if room => false,
+            };
+        }
+    }
+
+    /// Starts what is due, as far as there is room.
+    fn fetch(&mut self, under_way: &mut JoinSet<Fetched>) {
+        let room = UNDER_WAY_MAX.saturating_sub(under_way.len());
+        for KeySetWant { address, timeout, .. } in self.key_sets.take_due(Instant::now(), room) {
+            let resolver = self.resolver.clone();
+            let fetch = Fetch { address, time_max: timeout, body_bytes_max: KEY_SET_BYTES_MAX };
+            under_way.spawn(async move {
+                let address = fetch.address.clone();
+                let fetching = async move { fetch.run(&*resolver).await.and_then(Come::read) };
+                let come = supervise::catch("fetch", fetching).await;
+                (address, come.unwrap_or_else(|| Err(Fault::new("failed", "the fetch itself failed"))))
+            });
+        }
+    }
+}
+
+/// Need not be secret: it only spreads fetches over time.
+fn chance() -> f64 {
+    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::management::resolver::Answer;
+
+    /// `silent` never answers, `broken` makes the resolver panic, and nobody knows the others.
+    struct Fake;
+
+    impl Resolve for Fake {
+        async fn resolve(&self, host: &str) -> Result<Answer, String> {
+            match host {
+                "silent" => std::future::pending().await,
+                "broken" => panic!("a bug in the resolver"),
+                _ => Err("unknown".to_owned()),
+            }
+        }
+    }
+
+    fn want(host: &str) -> Want {
+        let address = WebAddress::parse(&format!("https://{host}/keys")).expect("an address");
+        let (timeout, time_to_live) = (Duration::from_secs(10), Duration::from_secs(3600));
+        Want::KeySet(KeySetWant { address, timeout, time_to_live, cool_down: Duration::from_secs(30) })
+    }
+
+    fn start() -> (Publisher, mpsc::UnboundedReceiver<Arc<Published>>) {
+        let (sender, published) = mpsc::unbounded_channel();
+        let publish = move |published| sender.send(published).expect("the test listens");
+        (Publisher::start(Fake, publish), published)
+    }
+
+    /// What is published next: each host, and the reason of its fault.
+    async fn next(published: &mut mpsc::UnboundedReceiver<Arc<Published>>) -> Vec<String> {
+        let published = published.recv().await.expect("the task lives");
+        let mut told: Vec<String> = (published.key_sets.iter())
+            .map(|(address, set)| {
+                format!("{} {}", address.authority, set.fault.as_ref().map_or("", |fault| fault.reason))
+            })
+            .collect();
+        told.sort();
+        told
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_had_holds_nobody_up_and_is_asked_for_again() {
+        let (publisher, mut published) = start();
+        let began = Instant::now();
+        publisher.prepare(&[want("a"), want("broken")]).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(next(&mut published).await, ["a ", "broken "]);
+        next(&mut published).await;
+        assert_eq!(next(&mut published).await, ["a name_unresolved", "broken failed"]);
+        next(&mut published).await;
+        assert!(began.elapsed() >= Duration::from_millis(500), "after a pause");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_holds_a_start_up_for_two_seconds_only() {
+        let (publisher, mut published) = start();
+        let began = Instant::now();
+        publisher.prepare(&[want("silent")]).await;
+        assert_eq!(began.elapsed(), FIRST_ANSWER_MAX);
+        assert_eq!(next(&mut published).await, ["silent "]);
+        assert_eq!(next(&mut published).await, ["silent timeout"]);
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_running_configuration_wants_stays_until_the_commit() {
+        let (publisher, mut published) = start();
+        publisher.prepare(&[want("a")]).await;
+        publisher.commit();
+        publisher.prepare(&[want("b")]).await;
+        publisher.abort();
+        publisher.prepare(&[want("c")]).await;
+        publisher.commit();
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|last: &String| last != "c name_unresolved") {
+            seen.push(next(&mut published).await.join(", "));
+        }
+        let both = ["a name_unresolved, b name_unresolved", "a name_unresolved, c name_unresolved"];
+        assert!(both.iter().all(|both| seen.iter().any(|seen| seen == both)), "{seen:?}");
+    }
+}
