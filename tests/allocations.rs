@@ -143,6 +143,12 @@ const PASSING: &[Passing] = &[
         ..NOTHING
     },
     Passing {
+        name: "requests that have room, and are told so",
+        policies: "[{policyRef: {name: spike-control-flex}, config: {maximumRequests: 1000, timePeriodInMilliseconds: 86400000,
+            delayTimeInMillis: 1, delayAttempts: 1, queuingLimit: 1, exposeHeaders: true}}]",
+        ..NOTHING
+    },
+    Passing {
         name: "lines of message logging",
         policies: "[{policyRef: {name: message-logging-flex}, config: {loggingConfiguration: [
             {itemName: a, itemData: {level: INFO, firstSection: true, conditional: \"#[attributes.headers['x-probe'] == null]\",

@@ -38,7 +38,7 @@ use super::{
     tls::{Inbound, Outbound, Port, Reading, demands_certificates},
 };
 use crate::{
-    policies::{self, Compiled, Role, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
+    policies::{self, Compiled, Needs, Role, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
     telemetry::series::Series,
     tls::{ClientContext, ServerContext, TicketKeys},
 };
@@ -219,6 +219,7 @@ impl Compiler<'_> {
                 identity: Stable::new().text("tls").text(&model.id.to_string()).finish(),
                 series: SeriesId::default(),
                 policy: Compiled::Broken(format!("{path}: its TLS settings are wrong")),
+                needs: Needs::NONE,
                 shadow: false,
                 rules: Vec::new(),
             });
@@ -567,6 +568,7 @@ impl Compiler<'_> {
             location: attachment.policy.location.clone(),
             identity: identity.number(site.identity()).finish(),
             series: SeriesId::default(),
+            needs: policy.needs(),
             policy,
             shadow: attachment.shadow,
             rules: if cors { Vec::new() } else { rules },

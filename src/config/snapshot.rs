@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     http::authority::host,
-    policies::{Compiled, wants::Want},
+    policies::{Compiled, Needs, wants::Want},
     tls::{ClientContext, ServerContext},
 };
 
@@ -241,6 +241,8 @@ pub struct BoundPolicy {
     /// Interned for metrics by its owner and its name: the same one over reloads, whatever its configuration.
     pub series: SeriesId,
     pub policy: Compiled,
+    /// What of the bodies it has to see.
+    pub needs: Needs,
     /// It decides, is counted and logged, and changes nothing.
     pub shadow: bool,
     /// Empty: applies to every request.

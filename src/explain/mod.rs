@@ -31,7 +31,7 @@ use crate::{
         target::Scheme,
     },
     policies::{
-        self, LocalResponse, Peer, Reply,
+        self, Body, LocalResponse, Peer, Reply, Wanted,
         chain::Next,
         wants::{Published, PublishedKeySet, Want},
     },
@@ -141,7 +141,7 @@ fn decided(
     Ok(told)
 }
 
-/// All steps; what policies wait for is taken for granted, since nobody waits here.
+/// All steps; what policies wait for is taken for granted, since nobody waits here, and a body that they read for empty.
 fn decide(
     asked: &Asked<'_>,
     workspace: &mut Workspace,
@@ -158,6 +158,17 @@ fn decide(
             Next::Wait(question) => Some(match *question {
                 policies::Question::Time(_) => Reply::Time,
             }),
+            Next::Body(wanted) => {
+                let most = serving.snapshot.settings.limits.buffered_body_bytes as u64;
+                if wanted == Wanted::Whole && workspace.request.content_length.is_some_and(|length| length > most) {
+                    let answer = reject::body_too_large();
+                    watch.refuses_body(&answer);
+                    return Err(answer.into());
+                }
+                watch.reads_body();
+                workspace.bodies.request = Body::whole(b"");
+                None
+            }
         };
     }
 }
@@ -272,5 +283,54 @@ impl Request {
             headers: head.fields.iter().map(|field| -> Line { secrets.line(field.name, field.value) }).collect(),
             client: question.client.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Loaded, environment::Environment, snapshot::SeriesId};
+
+    const WAITING: &str = "
+apiVersion: gateway.mulesoft.com/v1alpha1
+kind: ApiInstance
+metadata: {name: a}
+spec:
+  address: http://127.0.0.1:8081
+  policies: [{policyRef: {name: header-injection-flex}, config: {inboundHeaders: [{key: x-a, value: a}]}}]
+  services:
+    s:
+      address: http://127.0.0.1:8080
+      policies:
+        - {policyRef: {name: test-waits}, config: {name: x-w, request: 2}}
+        - {policyRef: {name: test-waits}, config: {name: x-v, request: 1, answers: ANSWERS}}
+";
+
+    /// What is said of the Service's policies, and in the end.
+    fn waiting(answers: &str) -> (Vec<String>, String) {
+        let text = WAITING.replace("ANSWERS", answers);
+        let loaded = Loaded::from_texts(&[("a.yaml", &text)], Environment::default());
+        let snapshot = loaded.compile(1, &mut |_| SeriesId::default()).accept(false).expect("nothing is wrong with it");
+        let client = std::net::IpAddr::from([127, 0, 0, 1]);
+        let question = Question::new("GET", "http://127.0.0.1:8081/", None, &[], None, client).expect("a request");
+        let told = explain(Arc::new(snapshot), &question, Secrets::Hidden).expect("it could be sent");
+        let seen =
+            told.upstream.map(|sent| sent.headers.into_iter().map(|line| line.name).collect::<Vec<_>>().join(" "));
+        let end = match (told.outcome, seen) {
+            (Outcome::Answered(answer), None) => format!("{} by {}", answer.status, answer.by),
+            (_, seen) => seen.expect("it goes to the upstream"),
+        };
+        (told.outbound_policies.into_iter().map(|turn| turn.why).collect(), end)
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_and_taken_for_granted() {
+        let (why, end) = waiting("false");
+        let all = "no rules: every request; would wait 1s";
+        assert_eq!(why, [format!("{all}; would wait 2s"), all.to_owned()]);
+        assert!(end.ends_with("x-a x-w x-v"), "{end}");
+        let (why, end) = waiting("true");
+        assert_eq!(why[1], format!("{all}; answers 418 waited"));
+        assert!(end.starts_with("418 by policy ") && end.contains("test-waits"), "{end}");
     }
 }

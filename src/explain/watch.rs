@@ -72,6 +72,29 @@ impl<'s> Watch<'s> {
         }
     }
 
+    /// The policy whose turn has come reads the body first.
+    pub(super) fn reads_body(&mut self) {
+        if let Some(turn) = self.latest() {
+            turn.why = format!("{}; would read the body, here taken to be empty", turn.why);
+        }
+    }
+
+    /// The same, where it is too large for that.
+    pub(super) fn refuses_body(&mut self, answer: &LocalResponse) {
+        if let Some(turn) = self.latest() {
+            turn.what = Turn::Answered;
+            turn.why = format!("{}; would read the body: answers {} {}", turn.why, answer.status, answer.reason);
+        }
+    }
+
+    /// The policy whose turn has come last.
+    fn latest(&mut self) -> Option<&mut PolicyTurn> {
+        match self.service {
+            None => self.inbound.last_mut(),
+            Some(_) => self.outbound.last_mut(),
+        }
+    }
+
     pub(super) fn finish(&mut self, request: &RequestHead, told: &mut Explanation) {
         let Some((index, base)) = self.api else { return };
         let api = &self.snapshot.apis[index];

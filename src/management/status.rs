@@ -310,6 +310,7 @@ pub(super) mod tests {
             identity: 1,
             series: SeriesId(0),
             policy: Compiled::Broken(why.to_owned()),
+            needs: crate::policies::Needs::NONE,
             rules: Vec::new(),
         };
         let api = || Api {

@@ -8,7 +8,10 @@
 
 use std::{collections::HashMap, rc::Rc, time::Instant};
 
-use super::{Core, End, Exchange, Flow, Instance, Kept, LocalResponse, Question, Refusal, Reply, wants::Published};
+use super::{
+    Core, End, Exchange, Flow, Instance, LocalResponse, Question, Refusal, Reply, Scans, Side, Wanted, scan::Keeps,
+    wants::Published,
+};
 use crate::{
     config::{
         rule::{PatternLimit, Rule, Scratch},
@@ -44,13 +47,17 @@ impl Instances {
 /// Which policies of one chain have run for one request, in order, with what each keeps; reused from request to request.
 #[derive(Default)]
 pub struct Turns {
-    ran: Vec<(usize, Kept)>,
+    ran: Vec<(usize, Keeps)>,
     /// How many of them, from the last, have had their turn in the response direction.
     seen: usize,
     /// Where the request direction goes on: the index behind the policy that waits.
     next: usize,
     /// The last of those that are not `seen` has had its turn in the response direction, and waits.
     is_held: bool,
+    /// The policy at `next`, or the last of `ran`, applies and has asked for a body to be read ahead.
+    reading: Option<Side>,
+    request_scans: Scans,
+    response_scans: Scans,
     /// The policy that has answered, in either direction, and with which status.
     refused: Option<(usize, u16)>,
     /// The last answer that one gave in the place of the one that had come.
@@ -63,6 +70,9 @@ impl Turns {
         self.seen = 0;
         self.next = 0;
         self.is_held = false;
+        self.reading = None;
+        self.request_scans.clear();
+        self.response_scans.clear();
         self.refused = None;
         self.answered = None;
     }
@@ -70,6 +80,14 @@ impl Turns {
     /// No policy has run.
     pub fn is_empty(&self) -> bool {
         self.ran.is_empty()
+    }
+
+    /// Those that have had their turn, and look at this body as it passes.
+    pub fn scans(&mut self, side: Side) -> &mut Scans {
+        match side {
+            Side::Request => &mut self.request_scans,
+            Side::Response => &mut self.response_scans,
+        }
     }
 
     /// An answer has taken the place of the response's before this chain's part of the response direction begins.
@@ -99,6 +117,30 @@ impl Turns {
     }
 }
 
+/// The body is too large for a policy in shadow.
+struct TooLarge;
+
+/// What has to be read before this policy's turn, or `Err`: it has none. `asked`: it was asked for already.
+fn lacks(
+    bound: &BoundPolicy,
+    side: Side,
+    exchange: &Exchange<'_>,
+    asked: bool,
+    reading: &mut Option<Side>,
+) -> Result<Option<Wanted>, TooLarge> {
+    let Some(wanted) = bound.needs.of(side).wanted(bound.shadow) else { return Ok(None) };
+    match exchange.has_read(side, wanted) {
+        true => Ok(None),
+        false if !asked => {
+            *reading = Some(side);
+            Ok(Some(wanted))
+        }
+        // A beginning longer than may be read ahead is what was read; only who changes nothing does without.
+        false if wanted == Wanted::WholeOrNothing => Err(TooLarge),
+        false => Ok(None),
+    }
+}
+
 /// What comes after a run of a chain.
 #[derive(Debug)]
 pub enum Next {
@@ -107,6 +149,8 @@ pub enum Next {
     Respond(Rc<LocalResponse>),
     /// A policy waits: the same run goes on with the reply.
     Wait(Box<Question>),
+    /// A policy's turn has come, and wants so much of the message's body read ahead: then the same run goes on.
+    Body(Wanted),
 }
 
 /// Sees what becomes of each policy of a chain: those who serve count the decisions, `explain` wants to know all. What nobody
@@ -130,7 +174,8 @@ pub struct Unwatched;
 impl Watcher for Unwatched {}
 
 /// The request direction. `chain` and `instances` belong together. `turns` is empty, or of the run that has ended with
-/// [`Next::Wait`], which goes on with the `reply`.
+/// [`Next::Wait`], which goes on with the `reply`, or with
+/// [`Next::Body`].
 pub fn run_request(
     chain: &[BoundPolicy],
     instances: &[Rc<Instance>],
@@ -143,28 +188,47 @@ pub fn run_request(
     let next = std::mem::take(&mut turns.next);
     if let (Some(reply), Some((index, kept))) = (reply, turns.ran.last_mut()) {
         let (index, bound, instance) = (*index, &chain[*index], &instances[*index]);
-        let flow = take_turn(bound, REQUEST, exchange, watcher, |exchange| instance.on_reply(kept, exchange, reply));
+        let scans = &mut turns.request_scans;
+        let flow = take_turn(bound, REQUEST, exchange, watcher, |exchange| {
+            let flow = kept.with(|kept| instance.on_reply(kept, exchange, reply));
+            kept.scan(flow, Side::Request, bound, instance, exchange, scans)
+        });
         watcher.ran(index, &flow, exchange);
         if let Some(next) = turns.decided(flow, bound.shadow, next) {
             return next;
         }
     }
     for (index, (bound, instance)) in chain.iter().zip(instances).enumerate().skip(next) {
-        let applies = applies(&bound.rules, exchange, scratch);
-        watcher.turn(index, &applies, exchange);
-        match applies {
-            Ok(true) => {}
-            Ok(false) => continue,
-            Err(PatternLimit) => {
-                let answer = LocalResponse::pattern_limit();
-                watcher.decided(bound, Some(Decision::Fail(answer.reason)), None);
-                turns.refused = Some((index, answer.status));
-                return Next::Respond(answer.into());
+        let asked = turns.reading.take().is_some();
+        if !asked {
+            let applies = applies(&bound.rules, exchange, scratch);
+            watcher.turn(index, &applies, exchange);
+            match applies {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(PatternLimit) => {
+                    let answer = LocalResponse::pattern_limit();
+                    watcher.decided(bound, Some(Decision::Fail(answer.reason)), None);
+                    turns.refused = Some((index, answer.status));
+                    return Next::Respond(answer.into());
+                }
             }
         }
-        turns.ran.push((index, instance.begin()));
+        match lacks(bound, Side::Request, exchange, asked, &mut turns.reading) {
+            Ok(None) => {}
+            Ok(Some(wanted)) => {
+                turns.next = index;
+                return Next::Body(wanted);
+            }
+            Err(TooLarge) => continue,
+        }
+        turns.ran.push((index, Keeps::begin(instance, bound.needs)));
         let (_, kept) = turns.ran.last_mut().expect("it was just pushed");
-        let flow = take_turn(bound, REQUEST, exchange, watcher, |exchange| instance.on_request(kept, exchange));
+        let scans = &mut turns.request_scans;
+        let flow = take_turn(bound, REQUEST, exchange, watcher, |exchange| {
+            let flow = kept.with(|kept| instance.on_request(kept, exchange));
+            kept.scan(flow, Side::Request, bound, instance, exchange, scans)
+        });
         watcher.ran(index, &flow, exchange);
         if let Some(next) = turns.decided(flow, bound.shadow, index + 1) {
             return next;
@@ -191,19 +255,37 @@ pub fn run_response<'x>(
         exchange.set_refusal(refused(before));
     }
     while let Some(last) = turns.ran.len().checked_sub(turns.seen + 1) {
-        let (index, kept) = &mut turns.ran[last];
-        let (index, bound, instance) = (*index, &chain[*index], &instances[*index]);
+        let index = turns.ran[last].0;
+        let (bound, instance) = (&chain[index], &instances[index]);
+        let asked = turns.reading.take() == Some(Side::Response);
+        let is_held = std::mem::take(&mut turns.is_held);
+        match is_held {
+            true => {}
+            false => match lacks(bound, Side::Response, exchange, asked, &mut turns.reading) {
+                Ok(None) => {}
+                Ok(Some(wanted)) => return Next::Body(wanted),
+                Err(TooLarge) => {
+                    turns.seen += 1;
+                    continue;
+                }
+            },
+        }
         turns.seen += 1;
-        let reply = match std::mem::take(&mut turns.is_held) {
+        let reply = match is_held {
             false => None,
             true => match reply.take() {
                 Some(reply) => Some(reply),
                 None => continue,
             },
         };
-        let flow = take_turn(bound, RESPONSE, exchange, watcher, |exchange| match reply {
-            Some(reply) => instance.on_reply(kept, exchange, reply),
-            None => instance.on_response(kept, exchange),
+        let (_, kept) = &mut turns.ran[last];
+        let scans = &mut turns.response_scans;
+        let flow = take_turn(bound, RESPONSE, exchange, watcher, |exchange| {
+            let flow = kept.with(|kept| match reply {
+                Some(reply) => instance.on_reply(kept, exchange, reply),
+                None => instance.on_response(kept, exchange),
+            });
+            kept.scan(flow, Side::Response, bound, instance, exchange, scans)
         });
         match flow {
             Flow::Wait(question) if !bound.shadow => {
@@ -267,7 +349,7 @@ pub fn run_log<'x>(
     }
     for (index, kept) in turns.ran.iter_mut().rev() {
         exchange.set_shadow(chain[*index].shadow);
-        instances[*index].on_log(kept, exchange, end);
+        kept.with(|kept| instances[*index].on_log(kept, exchange, end));
     }
     turns.clear();
 }
@@ -286,208 +368,4 @@ fn applies(rules: &[Rule], exchange: &Exchange<'_>, scratch: &mut Scratch) -> Re
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        config::{rule::RawRule, snapshot::SeriesId},
-        policies::{Compiled, compile, testing},
-    };
-
-    /// A chain of `(name, config, path of its rule or empty)`.
-    fn chain(written: &[(&str, &str, &str)]) -> (Vec<BoundPolicy>, Scratch) {
-        let mut patterns = 0;
-        let mut problems = Vec::new();
-        let mut rules = |path: &str| -> Vec<Rule> {
-            let raw = RawRule { path: Some(path.to_owned()), ..RawRule::default() };
-            if path.is_empty() { Vec::new() } else { vec![Rule::compile(&raw, &mut patterns).expect("valid")] }
-        };
-        let chain = written.iter().enumerate().map(|(at, (name, config, path))| BoundPolicy {
-            name: (*name).to_owned(),
-            reference: (*name).to_owned(),
-            location: Default::default(),
-            identity: at as u64,
-            series: SeriesId(0),
-            policy: compile(name, &testing::node(config), "config", &mut testing::site(), &mut problems),
-            rules: rules(path),
-            shadow: false,
-        });
-        let chain = chain.collect();
-        (chain, Scratch::new(patterns))
-    }
-
-    /// What the chain does with `GET path`, where 4 bytes are the API's base: the headers that go upstream and the reason of
-    /// a refusal, then the headers of the response.
-    fn run(chain: &[BoundPolicy], scratch: &mut Scratch, path: &str) -> (String, Option<&'static str>, String) {
-        let instances = Instances::default().chain(chain, &Core::default());
-        let mut trial = testing::Trial::new("GET", path, &[]);
-        let mut turns = Turns::default();
-        let reason = trial.with(4, |exchange| {
-            match run_request(chain, &instances, &mut turns, exchange, scratch, None, &mut Unwatched) {
-                Next::Done => None,
-                Next::Respond(refusal) => Some(refusal.reason),
-                Next::Wait(question) => panic!("nobody answers {question:?}"),
-            }
-        });
-        trial.with(4, |exchange| {
-            run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}, &mut Unwatched)
-        });
-        assert_eq!(turns.seen, turns.ran.len(), "nothing is left to run twice");
-        trial.with(4, |exchange| run_log(chain, &instances, &mut turns, exchange, &End::default()));
-        assert!(turns.is_empty(), "the next request finds nothing");
-        let names = |fields| testing::lines(fields).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
-        (names(&trial.request.fields), reason, names(&trial.response.fields))
-    }
-
-    fn check(written: &[(&str, &str, &str)], path: &str, expected: (&str, Option<&'static str>, &str)) {
-        let (chain, mut scratch) = chain(written);
-        let (request, reason, response) = run(&chain, &mut scratch, path);
-        assert_eq!((request.as_str(), reason, response.as_str()), expected, "{path}");
-    }
-
-    const A: &str = "{inboundHeaders: [{key: a, value: ''}], outboundHeaders: [{key: a, value: ''}]}";
-    const B: &str = "{inboundHeaders: [{key: b, value: ''}], outboundHeaders: [{key: b, value: ''}]}";
-    const C: &str = "{inboundHeaders: [{key: c, value: ''}], outboundHeaders: [{key: c, value: ''}]}";
-    const LOGIN: (&str, &str, &str) = ("http-basic-authentication", "{username: u, password: p}", "");
-
-    #[test]
-    fn policies_run_in_order_and_the_reverse_order() {
-        check(&[], "/api/x", ("", None, ""));
-        check(
-            &[("header-injection", A, ""), ("header-injection", B, ""), ("header-injection", C, "")],
-            "/api/x",
-            ("a b c", None, "c b a"),
-        );
-    }
-
-    #[test]
-    fn a_refusal_turns_the_chain_round() {
-        check(
-            &[("header-injection", A, ""), LOGIN, ("header-injection", B, "")],
-            "/api/x",
-            ("a", Some("authentication_missing"), "a"),
-        );
-    }
-
-    #[test]
-    fn rules_see_the_path_below_the_base() {
-        let written =
-            [("header-injection", A, "/x"), ("header-injection", B, "/api/x"), ("header-injection", C, "/.*")];
-        check(&written, "/api/x", ("a c", None, "c a"));
-        check(&written, "/api/y", ("c", None, "c"));
-        check(&written, "/api", ("c", None, "c"));
-    }
-
-    #[test]
-    fn rules_see_what_the_policies_before_have_changed() {
-        let (mut chain, _) = chain(&[("header-injection", A, ""), ("header-injection", B, "")]);
-        let raw = RawRule { headers: [("a".to_owned(), ".*".to_owned())].into(), ..RawRule::default() };
-        chain[1].rules.push(Rule::compile(&raw, &mut 0).expect("valid"));
-        assert_eq!(run(&chain, &mut Scratch::new(0), "/api").0, "a b");
-        chain.swap(0, 1);
-        assert_eq!(run(&chain, &mut Scratch::new(0), "/api").0, "a");
-    }
-
-    #[test]
-    fn a_policy_that_could_not_be_built_refuses_what_its_rules_select() {
-        let written = [("header-injection", A, ""), ("rate-limiting", "{}", "/x"), ("header-injection", B, "")];
-        check(&written, "/api/x", ("a", Some("policy_broken"), "a"));
-        check(&written, "/api/y", ("a b", None, "b a"));
-    }
-
-    #[test]
-    fn a_rule_at_its_limit_refuses() {
-        let path = format!("/api/{}", "a".repeat(64));
-        let written = [("header-injection", A, ""), ("header-injection", B, "/(?:a(?!x)|a(?!y))*c")];
-        check(&written, &path, ("a", Some("pattern_limit"), "a"));
-    }
-
-    #[test]
-    fn a_policy_in_shadow_decides_and_changes_nothing() {
-        let (mut chain, mut scratch) = chain(&[("header-injection", A, ""), LOGIN, ("header-injection", B, "")]);
-        chain[0].shadow = true;
-        chain[1].shadow = true;
-        assert_eq!(run(&chain, &mut scratch, "/api"), ("b".into(), None, "b".into()));
-    }
-
-    /// What policies decided, in order, by series; and how many turns were measured.
-    #[derive(Default)]
-    struct Decisions(Vec<(u32, Decision)>, usize);
-
-    impl Watcher for Decisions {
-        fn begins(&mut self) -> Option<Instant> {
-            Some(Instant::now())
-        }
-
-        fn decided(&mut self, bound: &BoundPolicy, decision: Option<Decision>, began: Option<Instant>) {
-            self.0.extend(decision.map(|decision| (bound.series.0, decision)));
-            self.1 += usize::from(began.is_some());
-        }
-    }
-
-    #[test]
-    fn each_decision_is_told_once() {
-        let pattern = "/(?:a(?!x)|a(?!y))*c";
-        let preflight = ("cors", "{publicResource: true}", "");
-        let written = [
-            LOGIN,
-            preflight,
-            ("rate-limiting", "{}", ""),
-            ("header-injection", A, "/other"),
-            ("header-injection", B, ""),
-        ];
-        let (mut chain, _) = chain(&written);
-        let (mut patterns, mut scratch) = (1, Scratch::new(2));
-        for (bound, series) in chain.iter_mut().zip(0..) {
-            (bound.series, bound.shadow) = (SeriesId(series), true);
-        }
-        let sent = [("origin", "https://a.test"), ("access-control-request-method", "PUT")];
-        let mut decisions = |chain: &[BoundPolicy], path: &str| {
-            let instances = Instances::default().chain(chain, &Core::default());
-            let mut trial = testing::Trial::new("OPTIONS", path, &sent);
-            let (mut turns, mut told) = (Turns::default(), Decisions::default());
-            trial.with(4, |exchange| {
-                run_request(chain, &instances, &mut turns, exchange, &mut scratch, None, &mut told);
-                run_response(chain, &instances, &mut turns, exchange, &mut None, &|_, _| {}, &mut told)
-            });
-            told
-        };
-        let shadow = |reason| Decision::ShadowDeny(reason);
-        let Decisions(told, measured) = decisions(&chain, "/api");
-        let denied = [(0, shadow("authentication_missing")), (1, Decision::Continue), (2, shadow("policy_broken"))];
-        assert_eq!(told, [&denied[..], &[(4, Decision::Continue)]].concat());
-        assert_eq!(measured, 8, "both directions");
-
-        chain[1].shadow = false;
-        assert_eq!(decisions(&chain, "/api").0, [denied[0], (1, Decision::Respond("cors_preflight"))]);
-        chain[1].shadow = true;
-        chain[2].shadow = false;
-        assert_eq!(decisions(&chain, "/api").0, [denied[0], denied[1], (2, Decision::Fail("policy_broken"))]);
-
-        // In shadow or not: what cannot be matched is refused.
-        let raw = RawRule { path: Some(pattern.to_owned()), ..RawRule::default() };
-        chain[0].rules.push(Rule::compile(&raw, &mut patterns).expect("valid"));
-        let path = format!("/api/{}", "a".repeat(64));
-        assert_eq!(decisions(&chain, &path).0, [(0, Decision::Fail("pattern_limit"))]);
-    }
-
-    #[test]
-    fn what_a_policy_owns_outlives_a_reload_that_does_not_change_it() {
-        let (mut chain, _) = chain(&[("header-injection", A, ""), ("header-injection", B, "")]);
-        let mut instances = Instances::default();
-        let before = instances.chain(&chain, &Core::default());
-        chain.swap(0, 1);
-        chain[0].identity = 7;
-        let after = instances.chain(&chain, &Core::default());
-        assert!(Rc::ptr_eq(&before[0], &after[1]) && !Rc::ptr_eq(&before[1], &after[0]));
-        instances.retain(|identity| identity == 7);
-        assert_eq!(instances.0.len(), 1);
-    }
-
-    #[test]
-    fn a_chain_may_be_long() {
-        let (chain, mut scratch) = chain(&vec![("header-injection", A, ""); 130]);
-        let (request, _, response) = run(&chain, &mut scratch, "/api");
-        assert_eq!((request.len(), response.len()), (259, 259));
-        assert!(chain.iter().all(|bound| !matches!(bound.policy, Compiled::Broken(_))));
-    }
-}
+mod tests;

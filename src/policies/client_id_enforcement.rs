@@ -9,15 +9,18 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
 use super::{
-    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Site, Turn,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Need, Needs, Policy, Site, Turn,
     basic_authentication::sole_credentials,
-    reading::{Reading, template},
+    reading::{Reading, need, template},
 };
 use crate::{
     config::resources::{ClientSecret, SecretHash},
     expression::{Bindings, Format, Template},
     http::head::Fields,
 };
+
+/// What a payload is read as.
+const FORMATS: [Format; 2] = [Format::Json, Format::Xml];
 
 const MISSING: Answers = Answers { status: 401, reason: "client_id_missing", when: "the request shows no client id" };
 const INVALID: Answers =
@@ -156,6 +159,14 @@ impl Policy for ClientIdEnforcement {
         }
     }
 
+    fn needs(&self) -> Needs {
+        let request = match &self.credentials {
+            Credentials::Basic => Need::None,
+            Credentials::Expressions { id, secret } => need([id].into_iter().chain(secret)),
+        };
+        Needs { request, ..Needs::NONE }
+    }
+
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
         let State { missing, invalid, unknown, scratch } = turn.state;
         if self.clients.is_empty() {
@@ -168,7 +179,7 @@ impl Policy for ClientIdEnforcement {
                 None => return Flow::Respond(missing.clone()),
             },
             Credentials::Expressions { id, secret } => {
-                let reading = Reading::request(exchange);
+                let reading = Reading::request(exchange).with_payload(&FORMATS);
                 let Some(id) = shown(id, &reading) else { return Flow::Respond(missing.clone()) };
                 let secret = secret.as_ref().and_then(|secret| shown(secret, &reading));
                 self.find(&id, secret.as_deref(), salted)
@@ -224,7 +235,7 @@ impl ClientIdEnforcement {
 
 /// Literal text would be one id for all requests, or one secret that none need show.
 fn expression(field: &str, text: &str, error: &mut ConfigError) -> Option<Template> {
-    let bindings = Bindings::request().with_payload(&[Format::Json, Format::Xml]);
+    let bindings = Bindings::request().with_payload(&FORMATS);
     let template = template(field, text, &bindings, error)?;
     if let Template::Literal(_) = template {
         error.add(Fault::at(field, "must be an expression in `#[` and `]`"));
@@ -360,6 +371,14 @@ mod tests {
     }
 
     #[test]
+    fn a_body_is_read_ahead_only_where_an_expression_reads_it() {
+        let need = |config| testing::compile::<ClientIdEnforcement>(config).expect("valid").needs().request;
+        assert_eq!(need("{clientSecretExpression: '#[attributes.headers.secret]'}"), Need::None);
+        assert_eq!(need("{clientIdExpression: '#[payload.client_id]'}"), Need::Buffer);
+        assert_eq!(need("{clientSecretExpression: '#[payload.client_secret]'}"), Need::Buffer);
+    }
+
+    #[test]
     fn what_is_no_expression_is_refused() {
         let faults = |config| testing::faults::<ClientIdEnforcement>(config);
         assert_eq!(
@@ -368,10 +387,6 @@ mod tests {
                 "config.clientIdExpression: must be an expression in `#[` and `]`",
                 "config.clientSecretExpression: must be an expression in `#[` and `]`"
             ]
-        );
-        assert_eq!(
-            faults("{clientIdExpression: '#[payload.client_id]', clientSecretExpression: '#[1]'}"),
-            ["config.clientIdExpression: expressions that read the payload: not implemented yet"]
         );
         assert_eq!(
             faults("{credentialsOriginHasHttpBasicAuthenticationHeader: basic, clientSecretExpression: '#[1]'}").len(),

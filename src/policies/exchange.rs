@@ -10,7 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::headers::{HeaderName, Refused, is_gateways};
+use super::{
+    Bodies, Body, Side, Wanted,
+    headers::{HeaderName, Refused, is_gateways},
+};
 use crate::{
     config::{
         rule::RuleInput,
@@ -19,7 +22,7 @@ use crate::{
     expression::Datum,
     http::{
         bytes::is_field_value,
-        head::{Fields, RequestHead, ResponseHead, Version},
+        head::{BodyLength, Fields, RequestHead, ResponseHead, Version},
     },
     tls::Identity,
 };
@@ -30,6 +33,8 @@ pub struct Exchange<'a> {
     response: &'a mut ResponseHead,
     authentication: &'a mut Authentication,
     timeouts: &'a mut Timeouts,
+    /// What was read ahead of them, if anything was.
+    bodies: Option<&'a Bodies>,
     pub peer: Peer<'a>,
     pub at: At<'a>,
     /// The policy whose turn it is decides, and changes nothing.
@@ -87,6 +92,7 @@ impl<'a> Exchange<'a> {
             response,
             authentication,
             timeouts,
+            bodies: None,
             peer,
             at,
             shadow: false,
@@ -94,6 +100,10 @@ impl<'a> Exchange<'a> {
             seed: Cell::new(seed),
             now: None,
         }
+    }
+
+    pub fn with_bodies(self, bodies: &'a Bodies) -> Self {
+        Self { bodies: Some(bodies), ..self }
     }
 
     /// As if it were another time; `None`: as it is.
@@ -165,6 +175,28 @@ impl<'a> Exchange<'a> {
 
     pub fn authentication(&self) -> &Authentication {
         self.authentication
+    }
+
+    /// What was read ahead of the body: at least what the policy's [`Needs`](super::Needs) say. None where the message has no
+    /// body, and of the gateway's own answers.
+    pub fn body(&self, side: Side) -> Option<&Body> {
+        self.bodies.filter(|_| self.has_body(side)).map(|bodies| match side {
+            Side::Request => &bodies.request,
+            Side::Response => &bodies.response,
+        })
+    }
+
+    /// What follows the head of a WebSocket is no body.
+    pub(super) fn has_body(&self, side: Side) -> bool {
+        match side {
+            Side::Request => self.request.body != BodyLength::None && !self.request.websocket,
+            Side::Response => self.response.body != BodyLength::None && !matches!(self.response.status, 101 | 205),
+        }
+    }
+
+    /// For the chain: whether this much of a body is here, or there is no body.
+    pub(super) fn has_read(&self, side: Side, wanted: Wanted) -> bool {
+        !self.has_body(side) || self.body(side).is_some_and(|body| body.satisfies(wanted))
     }
 
     /// Lets a policy say who the client is.

@@ -8,7 +8,7 @@ use std::{cell::RefCell, ops::Range, rc::Rc};
 use serde::Deserialize;
 
 use super::{
-    Category, ConfigError, Core, Exchange, Fault, Field, Flow, Headers, LocalResponse, Policy, Site, Turn,
+    Category, ConfigError, Core, Exchange, Fault, Field, Flow, Headers, LocalResponse, Need, Needs, Policy, Site, Turn,
     headers::{BadName, HeaderName},
     reading::{self, Reading},
 };
@@ -16,6 +16,9 @@ use crate::{
     expression::{Bindings, Budget, Expression, Format, Template},
     http::bytes::{is_field_value, trim},
 };
+
+/// What a payload is read as.
+const FORMATS: [Format; 3] = [Format::Json, Format::Xml, Format::Text];
 
 /// What the lines of one message may take; most servers refuse a head that is larger.
 const LINES_BYTES_MAX: usize = 60 << 10;
@@ -133,10 +136,14 @@ impl Policy for HeaderInjection {
         State { failed: LocalResponse::failed_policy().into(), lines: RefCell::default() }
     }
 
+    fn needs(&self) -> Needs {
+        Needs { request: need(&self.inbound), response: need(&self.outbound) }
+    }
+
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
         let mut lines = turn.state.lines.borrow_mut();
         let done = lines
-            .compute(&self.inbound, &Reading::request(exchange))
+            .compute(&self.inbound, &Reading::request(exchange).with_payload(&FORMATS))
             .and_then(|()| lines.write(&self.inbound, exchange.request_headers()));
         done.map_or_else(|Failed| Flow::Respond(turn.state.failed.clone()), |()| Flow::Continue)
     }
@@ -144,7 +151,7 @@ impl Policy for HeaderInjection {
     fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
         let mut lines = turn.state.lines.borrow_mut();
         let done = lines
-            .compute(&self.outbound, &Reading::response(exchange))
+            .compute(&self.outbound, &Reading::response(exchange).with_payload(&FORMATS))
             .and_then(|()| lines.write(&self.outbound, exchange.response_headers()));
         done.map_or_else(|Failed| Flow::Respond(turn.state.failed.clone()), |()| Flow::Continue)
     }
@@ -226,6 +233,15 @@ impl Header {
     }
 }
 
+/// What these need of their message's body.
+fn need(injections: &[Injection]) -> Need {
+    let in_name = |name: &Name| matches!(name, Name::Computed(expression) if expression.needs().payload);
+    match injections.iter().any(|Injection { name, value }| in_name(name) || reading::reads_payload(value)) {
+        true => Need::Buffer,
+        false => Need::None,
+    }
+}
+
 /// Whether a line takes the place of what is there; most names get a further value instead. The published list is these and two
 /// that frame the message, `content-length` and `transfer-encoding`.
 fn overwrites(name: &HeaderName) -> bool {
@@ -235,10 +251,9 @@ fn overwrites(name: &HeaderName) -> bool {
 
 /// Both lists, with what their expressions may name.
 fn directions(config: &Config) -> [(&'static str, &[Header], Bindings); 2] {
-    let formats = [Format::Json, Format::Xml, Format::Text];
     [
-        ("inboundHeaders", &config.inbound_headers, Bindings::request().with_payload(&formats)),
-        ("outboundHeaders", &config.outbound_headers, Bindings::response().with_payload(&formats)),
+        ("inboundHeaders", &config.inbound_headers, Bindings::request().with_payload(&FORMATS)),
+        ("outboundHeaders", &config.outbound_headers, Bindings::response().with_payload(&FORMATS)),
     ]
 }
 
@@ -358,6 +373,17 @@ mod tests {
     }
 
     #[test]
+    fn only_the_body_that_an_expression_reads_is_read_ahead() {
+        let needs = |config| testing::compile::<HeaderInjection>(config).expect("valid").needs();
+        let buffered = Needs { request: Need::Buffer, response: Need::None };
+        assert_eq!(needs(r##"{"inboundHeaders": [{"key": "a", "value": "#[attributes.method]"}]}"##), Needs::NONE);
+        assert_eq!(needs(r##"{"inboundHeaders": [{"key": "a", "value": "#[payload.x]"}]}"##), buffered);
+        assert_eq!(needs(r##"{"inboundHeaders": [{"key": "#[payload]", "value": "1"}]}"##), buffered);
+        let buffered = Needs { request: Need::None, response: Need::Buffer };
+        assert_eq!(needs(r##"{"outboundHeaders": [{"key": "a", "value": "#[payload.x]"}]}"##), buffered);
+    }
+
+    #[test]
     fn every_fault_is_reported() {
         let faults = |text| testing::faults::<HeaderInjection>(text);
         assert_eq!(faults("{}"), ["config: `inboundHeaders` and `outboundHeaders` are both empty"]);
@@ -372,15 +398,11 @@ mod tests {
             ]
         );
         assert_eq!(
-            faults(r##"{"inboundHeaders": [{"key": "a", "value": "#[payload.x]"}, {"key": "#[nobody(1)]", "value": "#['"}]}"##)
+            faults(r##"{"inboundHeaders": [{"key": "a", "value": "#[nobody.x]"}, {"key": "#[nobody(1)]", "value": "#['"}]}"##)
                 .iter()
                 .map(|fault| fault.split_once(": ").expect("a place").0)
                 .collect::<Vec<_>>(),
             ["config.inboundHeaders[1].value", "config.inboundHeaders[0].value", "config.inboundHeaders[1].key"]
-        );
-        assert_eq!(
-            faults(r##"{"outboundHeaders": [{"key": "a", "value": "#[payload.x]"}]}"##),
-            ["config.outboundHeaders[0].value: expressions that read the payload: not implemented yet"]
         );
         let long = format!(r#"{{"inboundHeaders": [{{"key": "{}", "value": ""}}]}}"#, "n".repeat(257));
         assert_eq!(faults(&long), ["config.inboundHeaders[0].key: longer than 256 bytes"]);

@@ -8,14 +8,17 @@ use std::{sync::LazyLock, time::Duration};
 use serde::Deserialize;
 
 use super::{
-    Category, ConfigError, Core, End, Exchange, Fault, Field, Flow, Policy, Refusal, Site, Turn,
+    Category, ConfigError, Core, End, Exchange, Fault, Field, Flow, Need, Needs, Policy, Refusal, Site, Turn,
     reading::{self, Reading},
 };
 use crate::{
-    expression::{Bindings, Budget, Context, Expression, Format, Members, Template, Value},
+    expression::{self, Bindings, Budget, Context, Expression, Format, Members, Template, Value},
     http::{bytes::is_field_value, head::Known},
     telemetry::message_log::{Frame, Line, Messages, now, timestamp},
 };
+
+/// What a payload is read as.
+const FORMATS: [Format; 3] = [Format::Json, Format::Xml, Format::Text];
 
 /// A longer prefix would leave too little of a line.
 const CATEGORY_BYTES_MAX: usize = 256;
@@ -183,12 +186,16 @@ impl Policy for MessageLogging {
             let item = item_data.compile(&format!("loggingConfiguration[{at}].itemData"), site, &mut error);
             items.extend(item.filter(|_| !item_data.is_never()));
         }
-        let reads_variables = items.iter().any(Item::reads_variables);
+        let reads_variables = items.iter().any(|item| item.needs().any(|needs| needs.variables));
         error.or(Self { items: items.into(), reads_variables })
     }
 
     fn state(&self, core: &Core) -> State {
         State { core: core.clone(), host: host() }
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { request: self.need(Section::First), response: self.need(Section::Second) }
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
@@ -214,6 +221,14 @@ impl Policy for MessageLogging {
 }
 
 impl MessageLogging {
+    /// What a section's lines need of the body that comes by.
+    fn need(&self, section: Section) -> Need {
+        match self.items.iter().any(|item| item.is_of(section) && item.needs().any(|needs| needs.payload)) {
+            true => Need::Buffer,
+            false => Need::None,
+        }
+    }
+
     fn write(&self, section: Section, turn: Turn<'_, Self>, exchange: &Exchange<'_>) {
         let mut items = self.items.iter().filter(|item| item.is_of(section)).peekable();
         if items.peek().is_none() || exchange.is_in_shadow() {
@@ -233,7 +248,7 @@ impl MessageLogging {
             Section::First => Reading::request(exchange),
             Section::Second => Reading::response(exchange),
         };
-        let reading = reading.with_variables(&variable);
+        let reading = reading.with_payload(&FORMATS).with_variables(&variable);
         items.for_each(|item| item.write(&reading, &told, &turn.state.core.messages));
     }
 }
@@ -246,8 +261,10 @@ impl Item {
         }
     }
 
-    fn reads_variables(&self) -> bool {
-        self.message.needs().variables || self.condition.as_ref().is_some_and(|condition| condition.needs().variables)
+    /// What its expressions read.
+    fn needs(&self) -> impl Iterator<Item = expression::Needs> {
+        let of_condition = self.condition.as_ref().map(Expression::needs);
+        of_condition.into_iter().chain([self.message.needs()])
     }
 
     /// A line, none where the condition does not hold, or a failure counted.
@@ -355,10 +372,7 @@ impl Data {
             (false, true) => Bindings::response(),
             (true, true) | (false, false) => Bindings::both(),
         };
-        bindings
-            .with_payload(&[Format::Json, Format::Xml, Format::Text])
-            .with_variables(&VARIABLES)
-            .with_variables(&[VIOLATION])
+        bindings.with_payload(&FORMATS).with_variables(&VARIABLES).with_variables(&[VIOLATION])
     }
 
     fn is_never(&self) -> bool {
@@ -427,6 +441,10 @@ impl Policy for OutboundMessageLogging {
 
     fn state(&self, core: &Core) -> State {
         self.0.state(core)
+    }
+
+    fn needs(&self) -> Needs {
+        self.0.needs()
     }
 
     fn on_request(&self, Turn { state, kept }: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
@@ -631,6 +649,21 @@ mod tests {
             )
         };
         assert_eq!([told(429), told(503), told(200)], [object("VIOLATION"), object("ERROR"), "null".to_owned()]);
+    }
+
+    #[test]
+    fn only_the_body_that_an_expression_reads_is_read_ahead() {
+        let needs = |fields: &str| testing::compile::<MessageLogging>(&config(fields)).expect("valid").needs();
+        let both = "firstSection: true, secondSection: true";
+        assert_eq!(needs(&format!("message: '#[attributes.headers]', {both}")), Needs::NONE);
+        assert_eq!(needs("message: '#[payload.a]'"), Needs::NONE);
+        let (request, response) = (Need::Buffer, Need::None);
+        assert_eq!(needs("message: '#[payload.a]', firstSection: true"), Needs { request, response });
+        let (request, response) = (Need::None, Need::Buffer);
+        let fields = "message: a, conditional: '#[payload.a == 1]', secondSection: true";
+        assert_eq!(needs(fields), Needs { request, response });
+        let (request, response) = (Need::Buffer, Need::Buffer);
+        assert_eq!(needs(&format!("message: '#[payload]', {both}")), Needs { request, response });
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The set is closed, so a chain is a list of `enum`s: no `dyn`, nothing boxed. What a policy sees of an exchange is
 //! [`Exchange`], which the proxy builds; policies know nothing of the proxy.
 
+pub mod body;
 pub mod chain;
 pub mod credentials;
 pub mod exchange;
@@ -10,6 +11,7 @@ pub mod fields;
 pub mod headers;
 pub mod policy;
 pub mod reading;
+pub mod scan;
 pub mod wants;
 
 pub mod access_block;
@@ -28,15 +30,18 @@ pub mod jwt;
 pub mod message_logging;
 pub mod response_timeout;
 pub mod seconds;
+pub mod spike_control;
 pub mod stream_idle_timeout;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use body::{Bodies, Body, Need, Needs, Piece, Side, Wanted};
 pub use exchange::{At, Authentication, Exchange, Headers, Peer, Refusal, Timeouts};
 pub use fields::{Category, Described, Field};
 pub use policy::{Answers, ConfigError, Core, End, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
+pub use scan::{Scan, Scans};
 
 use std::{rc::Rc, sync::Arc};
 
@@ -77,12 +82,12 @@ pub struct Entry {
 
 /// Makes the closed `enum`s, the table of names and everything that asks which policy it has. One line for each name:
 /// `"name" Role => file::Type;` for a policy of a chain, `"name" Role elsewhere DESCRIBED;` for what is read outside of chains,
-/// and `"name" Role;` for a name to come.
+/// and `"name" Role;` for a name to come. `, cfg(test)` behind a type: it is there in unit tests alone.
 macro_rules! policies {
-    ($($name:literal $role:ident $(=> $file:ident::$policy:ident)? $(elsewhere $elsewhere:expr)?;)*) => {
+    ($($name:literal $role:ident $(=> $file:ident::$policy:ident $(, $when:meta)?)? $(elsewhere $elsewhere:expr)?;)*) => {
         /// Every name of the reference, in alphabetical order.
         pub static TABLE: &[Entry] = &[
-            $(Entry {
+            $($($(#[$when])?)? Entry {
                 name: $name,
                 role: Role::$role,
                 implemented: !concat!($(stringify!($policy),)? $(stringify!($elsewhere),)?).is_empty(),
@@ -96,13 +101,13 @@ macro_rules! policies {
         pub enum Compiled {
             /// Could not be built, for this reason: every request it would have governed is refused with 503.
             Broken(String),
-            $($($policy(Arc<$file::$policy>),)?)*
+            $($($(#[$when])? $policy(Arc<$file::$policy>),)?)*
         }
 
         /// A policy with what one core owns of it. It outlives reloads that change nothing for it.
         pub enum Instance {
             Broken,
-            $($($policy { policy: Arc<$file::$policy>, state: <$file::$policy as Policy>::State },)?)*
+            $($($(#[$when])? $policy { policy: Arc<$file::$policy>, state: <$file::$policy as Policy>::State },)?)*
         }
 
         /// What a policy keeps of one exchange.
@@ -110,7 +115,7 @@ macro_rules! policies {
         pub enum Kept {
             #[default]
             Nothing,
-            $($($policy(<$file::$policy as Policy>::PerExchange),)?)*
+            $($($(#[$when])? $policy(<$file::$policy as Policy>::PerExchange),)?)*
         }
 
         impl Compiled {
@@ -123,7 +128,7 @@ macro_rules! policies {
                 problems: &mut Vec<Problem>,
             ) -> Option<Self> {
                 match name {
-                    $($($name => Some(
+                    $($($(#[$when])? $name => Some(
                         build(config, path, site, problems)
                             .map_or_else(Self::Broken, |policy| Self::$policy(Arc::new(policy))),
                     ),)?)*
@@ -131,10 +136,17 @@ macro_rules! policies {
                 }
             }
 
+            pub fn needs(&self) -> Needs {
+                match self {
+                    Self::Broken(_) => Needs::NONE,
+                    $($($(#[$when])? Self::$policy(policy) => policy.needs(),)?)*
+                }
+            }
+
             pub fn instance(&self, core: &Core) -> Rc<Instance> {
                 Rc::new(match self {
                     Self::Broken(_) => Instance::Broken,
-                    $($(Self::$policy(policy) => {
+                    $($($(#[$when])? Self::$policy(policy) => {
                         Instance::$policy { state: policy.state(core), policy: policy.clone() }
                     })?)*
                 })
@@ -146,7 +158,7 @@ macro_rules! policies {
             pub fn begin(&self) -> Kept {
                 match self {
                     Self::Broken => Kept::Nothing,
-                    $($(Self::$policy { .. } => Kept::$policy(Default::default()),)?)*
+                    $($($(#[$when])? Self::$policy { .. } => Kept::$policy(Default::default()),)?)*
                 }
             }
 
@@ -154,14 +166,14 @@ macro_rules! policies {
             pub fn publish(&self, published: &Published) {
                 match self {
                     Self::Broken => {}
-                    $($(Self::$policy { policy, state } => policy.publish(state, published),)?)*
+                    $($($(#[$when])? Self::$policy { policy, state } => policy.publish(state, published),)?)*
                 }
             }
 
             pub fn on_request(&self, kept: &mut Kept, exchange: &mut Exchange<'_>) -> Flow {
                 match (self, kept) {
                     (Self::Broken, _) => Flow::respond(LocalResponse::broken_policy()),
-                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                    $($($(#[$when])? (Self::$policy { policy, state }, Kept::$policy(kept)) => {
                         policy.on_request(Turn { state, kept }, exchange)
                     })?)*
                     _ => unreachable!("a turn keeps what its own instance began with"),
@@ -171,7 +183,7 @@ macro_rules! policies {
             pub fn on_response(&self, kept: &mut Kept, exchange: &mut Exchange<'_>) -> Flow {
                 match (self, kept) {
                     (Self::Broken, _) => Flow::Continue,
-                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                    $($($(#[$when])? (Self::$policy { policy, state }, Kept::$policy(kept)) => {
                         policy.on_response(Turn { state, kept }, exchange)
                     })?)*
                     _ => unreachable!("a turn keeps what its own instance began with"),
@@ -181,8 +193,18 @@ macro_rules! policies {
             pub fn on_reply(&self, kept: &mut Kept, exchange: &mut Exchange<'_>, reply: Reply) -> Flow {
                 match (self, kept) {
                     (Self::Broken, _) => Flow::Continue,
-                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                    $($($(#[$when])? (Self::$policy { policy, state }, Kept::$policy(kept)) => {
                         policy.on_reply(Turn { state, kept }, exchange, reply)
+                    })?)*
+                    _ => unreachable!("a turn keeps what its own instance began with"),
+                }
+            }
+
+            pub fn on_body(&self, kept: &mut Kept, piece: &Piece<'_>) -> Flow {
+                match (self, kept) {
+                    (Self::Broken, _) => Flow::Continue,
+                    $($($(#[$when])? (Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                        policy.on_body(Turn { state, kept }, piece)
                     })?)*
                     _ => unreachable!("a turn keeps what its own instance began with"),
                 }
@@ -191,7 +213,7 @@ macro_rules! policies {
             pub fn on_log(&self, kept: &mut Kept, exchange: &Exchange<'_>, end: &End) {
                 match (self, kept) {
                     (Self::Broken, _) => {}
-                    $($((Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                    $($($(#[$when])? (Self::$policy { policy, state }, Kept::$policy(kept)) => {
                         policy.on_log(Turn { state, kept }, exchange, end);
                     })?)*
                     _ => unreachable!("a turn keeps what its own instance began with"),
@@ -199,7 +221,7 @@ macro_rules! policies {
             }
         }
 
-        $($(const _: () = assert!(size_of::<<$file::$policy as Policy>::PerExchange>() <= policy::KEPT_BYTES_MAX);)?)*
+        $($($(#[$when])? const _: () = assert!(size_of::<<$file::$policy as Policy>::PerExchange>() <= policy::KEPT_BYTES_MAX);)?)*
     };
 }
 
@@ -251,9 +273,11 @@ policies! {
     "script-evaluation-transformation" Inbound;
     "soap-validation" Inbound;
     "spec-validation-flex" Inbound;
-    "spike-control-flex" Inbound;
+    "spike-control-flex" Inbound => spike_control::SpikeControl;
     "sse-logging" Inbound;
     "stream-idle-timeout-flex" Inbound => stream_idle_timeout::StreamIdleTimeout;
+    "test-reads" Inbound => testing::Reads, cfg(test);
+    "test-waits" Outbound => testing::Waits, cfg(test);
     "tls" Transport elsewhere tls::inbound::DESCRIBED;
     "tls-outbound" Transport elsewhere tls::outbound::DESCRIBED;
     "tracing-flex" Inbound;

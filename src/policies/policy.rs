@@ -5,7 +5,7 @@ use std::{borrow::Cow, rc::Rc, time::Duration};
 use serde::de::DeserializeOwned;
 
 use super::{
-    Category, Exchange, Field,
+    Category, Exchange, Field, Needs, Piece,
     wants::{KeySetWant, Published, Want},
 };
 use crate::config::{
@@ -40,6 +40,10 @@ pub trait Policy: Sized {
     fn state(&self, core: &Core) -> Self::State;
     /// What the policy wants ([`Site::want`]) has come, or is another now. Called for a new state too, before its first request.
     fn publish(&self, _state: &Self::State, _published: &Published) {}
+    /// What of the bodies it has to see. Bodies that no policy needs stream as if there were none.
+    fn needs(&self) -> Needs {
+        Needs::NONE
+    }
 
     fn on_request(&self, _turn: Turn<'_, Self>, _exchange: &mut Exchange<'_>) -> Flow {
         Flow::Continue
@@ -53,6 +57,11 @@ pub trait Policy: Sized {
     /// again, and says how often at the most. The exchange may also end meanwhile, as the client leaves or its time is over;
     /// then there is no reply, and what the policy keeps is dropped.
     fn on_reply(&self, _turn: Turn<'_, Self>, _exchange: &mut Exchange<'_>, _reply: Reply) -> Flow {
+        Flow::Continue
+    }
+    /// Looks at a piece of a body that it scans, before anything of it is sent on. An answer is the client's if it has not seen
+    /// part of another; else that one is cut. There is no exchange: the heads may have gone.
+    fn on_body(&self, _turn: Turn<'_, Self>, _piece: &Piece<'_>) -> Flow {
         Flow::Continue
     }
     /// The end of the exchange, once for every policy that has run for the request: also where the client left and no answer

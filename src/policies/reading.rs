@@ -1,27 +1,35 @@
 //! Expressions in policies: what they read of an exchange, and how a field that holds one is compiled.
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, cell::OnceCell, net::SocketAddr};
 
-use super::{ConfigError, Exchange, Fault};
+use super::{ConfigError, Exchange, Fault, Need, Side};
 use crate::{
-    expression::{Bindings, Context, Template, Value, join},
+    expression::{Bindings, Context, Format, Payload, Template, Value, join},
     http::head::{Fields, Version},
 };
 
-/// The field `field` as an expression or as literal text; what is wrong with it goes to `error`. An expression that reads the
-/// payload is refused: nobody holds the body yet.
+/// The field `field` as an expression or as literal text; what is wrong with it goes to `error`. Where one of them reads the
+/// payload, [`need`] says so.
 pub fn template(field: &str, text: &str, bindings: &Bindings, error: &mut ConfigError) -> Option<Template> {
     match Template::compile(text, bindings) {
-        Ok(Template::Expression(expression)) if expression.needs().payload => {
-            error.add(Fault::not_implemented(field, "expressions that read the payload"));
-            None
-        }
         Ok(template) => Some(template),
         Err(fault) => {
             error.add(Fault::at(field, fault.to_string()));
             None
         }
     }
+}
+
+/// What a policy with these needs of the body that they are evaluated beside.
+pub fn need<'t>(templates: impl IntoIterator<Item = &'t Template>) -> Need {
+    match templates.into_iter().any(reads_payload) {
+        true => Need::Buffer,
+        false => Need::None,
+    }
+}
+
+pub fn reads_payload(template: &Template) -> bool {
+    matches!(template, Template::Expression(expression) if expression.needs().payload)
 }
 
 /// What `check` says of a field that compiles.
@@ -40,17 +48,21 @@ pub fn remarks(field: &str, text: &str, bindings: &Bindings) -> Vec<Fault> {
 /// An exchange as expressions read it: `attributes` of its request, or of its response.
 pub struct Reading<'e, 'x> {
     exchange: &'e Exchange<'x>,
-    of_response: bool,
+    side: Side,
     variables: &'e dyn Fn(&str) -> Value<'e>,
+    /// What the payload is read as.
+    formats: &'e [Format],
+    /// Parsed when the first expression asks for it, for all that share this.
+    payload: OnceCell<Option<Payload>>,
 }
 
 impl<'e, 'x> Reading<'e, 'x> {
     pub fn request(exchange: &'e Exchange<'x>) -> Self {
-        Self { exchange, of_response: false, variables: &|_| Value::Null }
+        Self { exchange, side: Side::Request, variables: &|_| Value::Null, formats: &[], payload: OnceCell::new() }
     }
 
     pub fn response(exchange: &'e Exchange<'x>) -> Self {
-        Self { of_response: true, ..Self::request(exchange) }
+        Self { side: Side::Response, ..Self::request(exchange) }
     }
 
     /// What stands behind `vars`.
@@ -58,16 +70,28 @@ impl<'e, 'x> Reading<'e, 'x> {
         Self { variables, ..self }
     }
 
+    /// What stands behind `payload`: the body, which the policy's needs have had read, as one of these formats.
+    pub fn with_payload(self, formats: &'e [Format]) -> Self {
+        Self { formats, ..self }
+    }
+
+    /// None where there is no body.
+    fn parse_payload(&self) -> Option<Payload> {
+        let body = self.exchange.body(self.side).filter(|body| body.is_whole())?;
+        let content_type = join(self.fields().values(b"content-type"));
+        Some(Payload::parse(body.to_vec(), content_type.as_deref(), self.formats))
+    }
+
     fn fields(&self) -> &'e Fields {
-        match self.of_response {
-            true => self.exchange.response_fields(),
-            false => self.exchange.request_fields(),
+        match self.side {
+            Side::Request => self.exchange.request_fields(),
+            Side::Response => self.exchange.response_fields(),
         }
     }
 
     /// What a response does not have.
     fn asked<T>(&self, read: impl FnOnce(&'e Exchange<'x>) -> T) -> Option<T> {
-        (!self.of_response).then(|| read(self.exchange))
+        (self.side == Side::Request).then(|| read(self.exchange))
     }
 
     /// In the spelling that routes saw; HTTP/2 says it elsewhere than in a field.
@@ -140,7 +164,7 @@ impl Context for Reading<'_, '_> {
     }
 
     fn status_code(&self) -> Option<u16> {
-        self.of_response.then(|| self.exchange.status()).filter(|status| *status != 0)
+        (self.side == Side::Response).then(|| self.exchange.status()).filter(|status| *status != 0)
     }
 
     fn client_id(&self) -> Option<&str> {
@@ -161,6 +185,10 @@ impl Context for Reading<'_, '_> {
 
     fn variable(&self, name: &str) -> Value<'_> {
         (self.variables)(name)
+    }
+
+    fn payload(&self) -> Option<&Payload> {
+        self.payload.get_or_init(|| self.parse_payload()).as_ref()
     }
 
     fn random(&self) -> u128 {
@@ -184,8 +212,8 @@ mod tests {
     use super::*;
     use crate::{
         expression::{Datum, Expression, Format},
-        http::head::RequestHead,
-        policies::testing::Trial,
+        http::head::{BodyLength, RequestHead},
+        policies::{Body, testing::Trial},
     };
 
     fn trial() -> Trial {
@@ -379,14 +407,58 @@ mod tests {
         assert!(texts(" #[attributes.method").starts_with("begins like an expression"));
     }
 
+    /// What `payload` reads give of this body, as a request's or a response's; empty where it is null.
+    fn read_payload(side: Side, content_type: &str, body: Option<Body>, text: &str) -> String {
+        const FORMATS: [Format; 3] = [Format::Json, Format::Xml, Format::Text];
+        let bindings = if side == Side::Request { Bindings::request() } else { Bindings::response() };
+        let expression = Expression::compile(text, &bindings.with_payload(&FORMATS)).expect(text);
+        let lines = [("Content-Type", content_type)];
+        let mut trial = Trial::new("POST", "/", &lines).answered(200, &lines);
+        (trial.request.body, trial.response.body) = (BodyLength::Chunked, BodyLength::Chunked);
+        if let Some(body) = body {
+            *(if side == Side::Request { &mut trial.bodies.request } else { &mut trial.bodies.response }) = body;
+        }
+        trial.with(0, |exchange| {
+            let reading = if side == Side::Request { Reading::request(exchange) } else { Reading::response(exchange) };
+            match expression.evaluate(&reading.with_payload(&FORMATS)).expect(text) {
+                Value::Null => String::new(),
+                value => value.into_text().expect(text).into_owned(),
+            }
+        })
+    }
+
     #[test]
-    fn what_reads_the_payload_waits_for_bodies() {
+    fn the_payload_is_the_body_of_the_own_direction_by_its_content_type() {
+        for side in [Side::Request, Side::Response] {
+            let check = |content_type: &str, body: &str, text: &str, expected: &str| {
+                let read = read_payload(side, content_type, Some(Body::whole(body.as_bytes())), text);
+                assert_eq!(read, expected, "{side:?}: {text} of {body} as {content_type}");
+            };
+            check("application/json", r#"{"a": {"b": 1.50}}"#, "payload.a.b", "1.50");
+            check("application/json", r#"{"a": 1}"#, "'<' ++ payload ++ '>'", r#"<{"a": 1}>"#);
+            check("text/xml", "<a><b>c</b></a>", "payload.a.b", "c");
+            check("text/plain", "{}", "payload", "{}");
+            check("application/json", "{", "payload", "");
+            check("application/json", "", "payload", "");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_not_whole_is_no_payload() {
+        let beginning = Body::new(Body::whole(b"1").into_pieces(), false);
+        assert_eq!(read_payload(Side::Request, "application/json", Some(beginning), "payload"), "");
+        assert_eq!(read_payload(Side::Request, "application/json", None, "payload"), "");
+    }
+
+    #[test]
+    fn templates_say_whether_the_payload_is_read() {
         let bindings = Bindings::request().with_payload(&[Format::Json]);
         let mut error = ConfigError::default();
-        assert!(template("key", "#[payload.a]", &bindings, &mut error).is_none());
-        assert!(template("key", "#[attributes.]", &bindings, &mut error).is_none());
-        assert!(template("key", "payload", &bindings, &mut error).is_some());
-        assert_eq!(error.faults.iter().map(|fault| fault.not_implemented).collect::<Vec<_>>(), [true, false]);
-        assert!(error.faults.iter().all(|fault| fault.field == "key"));
+        let mut compiled = |text| template("key", text, &bindings, &mut error);
+        let (payload, literal) = (compiled("#[payload.a]"), compiled("payload"));
+        assert_eq!((need(&payload), need(&literal)), (Need::Buffer, Need::None));
+        assert!(compiled("#[attributes.]").is_none());
+        assert!(template("key", "#[payload]", &Bindings::request(), &mut error).is_none());
+        assert_eq!(error.faults.iter().filter(|fault| fault.field == "key" && !fault.not_implemented).count(), 2);
     }
 }

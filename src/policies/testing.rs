@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use super::{At, Authentication, Core, Exchange, Flow, LocalResponse, Peer, Policy, Site, Timeouts, Turn};
+use serde::Deserialize;
+
+use super::{
+    At, Authentication, Bodies, Body, ConfigError, Core, Exchange, Flow, LocalResponse, Need, Needs, Peer, Piece,
+    Policy, Question, Reply, Side, Site, Timeouts, Turn, headers::HeaderName,
+};
 use crate::{
     config::{
         node::{Located, Node},
@@ -83,6 +88,7 @@ pub struct Trial {
     pub authentication: Authentication,
     /// A minute, until a policy says otherwise.
     pub timeouts: Timeouts,
+    pub bodies: Bodies,
     api: Api,
 }
 
@@ -107,7 +113,8 @@ impl Trial {
         let response = ResponseHead { status: 200, ..ResponseHead::default() };
         let minute = Some(Duration::from_secs(60));
         let timeouts = Timeouts { response: minute, stream_idle: minute };
-        Self { request, response, authentication: Authentication::default(), timeouts, api }
+        let (authentication, bodies) = (Authentication::default(), Bodies::default());
+        Self { request, response, authentication, timeouts, bodies, api }
     }
 
     pub fn answered(mut self, status: u16, lines: &[(&str, &str)]) -> Self {
@@ -124,8 +131,8 @@ impl Trial {
             certificate: None,
         };
         let at = At { api: &self.api, base, service: None };
-        let Self { request, response, authentication, timeouts, .. } = self;
-        run(&mut Exchange::new(request, response, authentication, timeouts, peer, at, 1))
+        let Self { request, response, authentication, timeouts, bodies, .. } = self;
+        run(&mut Exchange::new(request, response, authentication, timeouts, peer, at, 1).with_bodies(bodies))
     }
 
     /// One policy's turn in the request direction, with a state of its own.
@@ -147,6 +154,146 @@ pub fn answer(flow: Flow) -> Option<Rc<LocalResponse>> {
         Flow::Continue => None,
         Flow::Respond(answer) => Some(answer),
         Flow::Wait(question) => panic!("it waits for {question:?}"),
+    }
+}
+
+/// A policy that waits: so often for the request and for the response, and then lets pass, naming itself, or answers.
+#[derive(Debug)]
+pub struct Waits(WaitsConfig);
+
+#[derive(Debug, Deserialize)]
+pub struct WaitsConfig {
+    name: String,
+    #[serde(default)]
+    request: u64,
+    #[serde(default)]
+    response: u64,
+    /// In the direction in which it has waited last.
+    #[serde(default)]
+    answers: bool,
+}
+
+#[derive(Default)]
+pub struct Waited {
+    times: u64,
+    of_response: bool,
+}
+
+impl Policy for Waits {
+    type Config = WaitsConfig;
+    type State = ();
+    type PerExchange = Waited;
+
+    fn compile(config: WaitsConfig, _: &mut Site<'_>) -> Result<Self, ConfigError> {
+        Ok(Self(config))
+    }
+
+    fn state(&self, _: &Core) {}
+
+    fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        self.go_on(turn.kept, exchange)
+    }
+
+    fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        *turn.kept = Waited { times: 0, of_response: true };
+        self.go_on(turn.kept, exchange)
+    }
+
+    fn on_reply(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, reply: Reply) -> Flow {
+        assert_eq!(reply, Reply::Time);
+        self.go_on(turn.kept, exchange)
+    }
+}
+
+impl Waits {
+    fn go_on(&self, waited: &mut Waited, exchange: &mut Exchange<'_>) -> Flow {
+        let Self(WaitsConfig { name, request, response, answers }) = self;
+        let most = if waited.of_response { *response } else { *request };
+        if waited.times < most {
+            waited.times += 1;
+            return Flow::Wait(Box::new(Question::Time(Duration::from_secs(waited.times))));
+        }
+        let name = HeaderName::new(name).expect("a header name");
+        let mut headers = if waited.of_response { exchange.response_headers() } else { exchange.request_headers() };
+        headers.append(&name, b"").expect("a value");
+        match *answers && (waited.of_response || *response == 0) {
+            true => Flow::respond(LocalResponse::error_json(418, "waited", "waited")),
+            false => Flow::Continue,
+        }
+    }
+}
+
+/// A policy that reads or looks at bodies: it names itself and what it has read, and refuses a piece that has a word in it.
+#[derive(Debug)]
+pub struct Reads(ReadsConfig);
+
+#[derive(Debug, Deserialize)]
+pub struct ReadsConfig {
+    name: String,
+    /// `scan`, `buffer`, or how many bytes.
+    #[serde(default)]
+    request: String,
+    #[serde(default)]
+    response: String,
+    #[serde(default)]
+    refuses: String,
+}
+
+/// What it has seen pass, of both bodies; `.` is an end.
+#[derive(Default)]
+pub struct Seen(String);
+
+impl Policy for Reads {
+    type Config = ReadsConfig;
+    type State = ();
+    type PerExchange = Seen;
+
+    fn compile(config: ReadsConfig, _: &mut Site<'_>) -> Result<Self, ConfigError> {
+        Ok(Self(config))
+    }
+
+    fn state(&self, _: &Core) {}
+
+    fn needs(&self) -> Needs {
+        let need = |written: &str| match written {
+            "" => Need::None,
+            "scan" => Need::Scan,
+            "buffer" => Need::Buffer,
+            bytes => Need::Peek(bytes.parse().expect("a number")),
+        };
+        Needs { request: need(&self.0.request), response: need(&self.0.response) }
+    }
+
+    fn on_request(&self, _: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        self.tell(Side::Request, "", exchange)
+    }
+
+    fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        self.tell(Side::Response, &turn.kept.0, exchange)
+    }
+
+    fn on_body(&self, turn: Turn<'_, Self>, piece: &Piece<'_>) -> Flow {
+        let text = str::from_utf8(piece.bytes).expect("text");
+        turn.kept.0 += text;
+        turn.kept.0 += if piece.is_last { "." } else { "" };
+        match !self.0.refuses.is_empty() && text.contains(&self.0.refuses) {
+            true => Flow::respond(LocalResponse::error_json(418, "refused", "refused")),
+            false => Flow::Continue,
+        }
+    }
+}
+
+impl Reads {
+    /// As the value of a header: what was read ahead, and what was seen before.
+    fn tell(&self, side: Side, seen: &str, exchange: &mut Exchange<'_>) -> Flow {
+        let read = exchange.body(side).map(Body::to_vec).unwrap_or_default();
+        let name = HeaderName::new(&self.0.name).expect("a header name");
+        let mut headers = match side {
+            Side::Request => exchange.request_headers(),
+            Side::Response => exchange.response_headers(),
+        };
+        headers.append(&name, &[&read, seen.as_bytes()].concat()).expect("a value");
+        Flow::Continue
     }
 }
 

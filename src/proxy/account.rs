@@ -159,7 +159,7 @@ impl Account {
         (self.status, self.reason) = (answer.status, answer.reason);
     }
 
-    fn log(&self, format: &AccessLog, line: &Line, total_ns: u64, upstream_ns: Option<u64>, overhead_ns: Option<u64>) {
+    fn log(&self, format: &AccessLog, line: &Line, record: &ExchangeRecord) {
         let snapshot = &self.serving.snapshot;
         let api = self.api.map(|api| &snapshot.apis[api]);
         let route = api.zip(self.route).map(|(api, route)| &api.routes[route]);
@@ -169,7 +169,7 @@ impl Account {
             &self.telemetry.access_log,
             if format.json { Format::Json } else { Format::Text },
             &Entry {
-                at_us: (now.as_micros() as u64).saturating_sub(total_ns / 1000),
+                at_us: (now.as_micros() as u64).saturating_sub(record.total_ns / 1000),
                 core: self.telemetry.core,
                 client: self.client,
                 tls: line.secured.as_deref().map(|secured| Tls {
@@ -189,9 +189,10 @@ impl Account {
                 request_id: &line.request_id,
                 bytes_in: self.bytes_in,
                 bytes_out: self.bytes_out,
-                total_ns,
-                upstream_ns,
-                overhead_ns,
+                total_ns: record.total_ns,
+                upstream_ns: record.upstream_ns,
+                overhead_ns: record.overhead_ns,
+                waited_ns: record.waited_ns,
             },
         );
     }
@@ -244,33 +245,32 @@ impl Drop for Account {
     fn drop(&mut self) {
         self.policy_goes_on();
         let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
-        let total_ns = nanos(self.started, Instant::now());
-        let upstream_ns = self.asked.zip(self.answered).map(|(asked, answered)| nanos(asked, answered));
-        let overhead_ns = self
-            .asked
-            .zip(self.answered)
-            .zip(self.replied)
-            .map(|((asked, answered), replied)| nanos(self.started, asked) + nanos(answered, replied))
-            .map(|both| both.saturating_sub(self.waited.as_nanos() as u64));
+        let waited_ns = self.waited.as_nanos() as u64;
+        // Policies wait before the upstream is asked and after it has answered.
+        let overhead_ns = self.asked.zip(self.answered).zip(self.replied).map(|((asked, answered), replied)| {
+            (nanos(self.started, asked) + nanos(answered, replied)).saturating_sub(waited_ns)
+        });
         let snapshot = &self.serving.snapshot;
         let api = self.api.map(|api| &snapshot.apis[api]);
-        self.telemetry.record(&ExchangeRecord {
+        let record = ExchangeRecord {
             api: api.map(|api| api.series),
             route: api.zip(self.route).map(|(api, route)| api.routes[route].series),
             upstream: self.service.map(|service| snapshot.services[service].series),
             status: self.status,
             reason: self.reason,
             method: self.method,
-            total_ns,
-            upstream_ns,
+            total_ns: nanos(self.started, Instant::now()),
+            upstream_ns: self.asked.zip(self.answered).map(|(asked, answered)| nanos(asked, answered)),
             overhead_ns,
+            waited_ns: Some(waited_ns).filter(|waited| *waited > 0),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             retries: self.retries,
-        });
+        };
+        self.telemetry.record(&record);
         self.telemetry.requests_open.decrement();
         if let (Some(format), Some(line)) = (&snapshot.settings.access_log, &self.line) {
-            self.log(format, line, total_ns, upstream_ns, overhead_ns);
+            self.log(format, line, &record);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What was taken of a request's body, kept in case it must be sent again.
+//! What was taken of a body: read ahead for a policy, or kept in case it must be sent again.
 //!
-//! Kept until an upstream's answer begins: until then it may say that it has not looked at the request, and whoever sends
-//! it again has to have all of it. A body that grows beyond its limit, or for which the core has no memory, is kept no
-//! longer, and what was kept of it is freed.
+//! A request's body is kept until an upstream's answer begins: until then it may say that it has not looked at the request,
+//! and whoever sends it again has to have all of it. A body that grows beyond its limit, or for which the core has no memory,
+//! is kept no longer, and what was kept of it is freed.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,13 +11,22 @@ use std::{
 };
 
 use super::{
-    core::Core,
+    client::Client,
+    core::{Core, Serving},
     pump::{Direction, Framing, write_end, write_piece},
+    respond,
     wire::Outgoing,
 };
 use crate::{
-    http::head::Fields,
-    net::{Buffer, buffer::LARGE_ROOM},
+    http::{
+        h1::body::BodyReader,
+        head::{Fields, RequestHead},
+    },
+    net::{
+        Buffer,
+        buffer::{LARGE, LARGE_ROOM},
+    },
+    policies::{Body, LocalResponse, Piece, Scans, Side},
 };
 
 pub struct Held {
@@ -56,10 +65,12 @@ impl Held {
         }
     }
 
-    /// How much may be kept, decided before anything is taken: later there would be a gap.
+    /// How much may be kept. Where some of what was taken is not here, that changes nothing: there would be a gap.
     pub fn keep_up_to(&self, bytes: usize) {
         if self.bytes.get() == 0 {
             self.max.set(bytes);
+        } else if self.is_whole() {
+            self.max.set(bytes.max(self.max.get()));
         }
     }
 
@@ -83,7 +94,12 @@ impl Held {
     }
 
     pub fn keep(&self, payload: &[u8]) {
-        if self.state.get() == State::Whole && !payload.is_empty() && !self.copy(payload) {
+        if self.state.get() != State::Whole || payload.is_empty() {
+            return;
+        }
+        let fits = self.bytes.get() + payload.len() as u64 <= self.max.get() as u64;
+        if !fits || !self.store(payload) {
+            self.bytes.set(self.bytes.get() + payload.len() as u64);
             self.state.set(State::Overflowed);
             self.free();
         }
@@ -158,13 +174,9 @@ impl Held {
         Ok(Buffer::none())
     }
 
-    /// Whether it could be kept.
-    fn copy(&self, payload: &[u8]) -> bool {
+    /// Stores what was read ahead. False: the core has no memory for it, and it is lost.
+    pub fn store(&self, payload: &[u8]) -> bool {
         let bytes = self.bytes.get() + payload.len() as u64;
-        self.bytes.set(bytes);
-        if bytes > self.max.get() as u64 {
-            return false;
-        }
         let mut pieces = self.pieces.borrow_mut();
         let mut rest = payload;
         if let Some(last) = pieces.last_mut() {
@@ -173,6 +185,7 @@ impl Held {
             rest = behind;
         }
         if rest.is_empty() {
+            self.bytes.set(bytes);
             return true;
         }
         // Many small pieces come to lie in few buffers, each larger than the one before.
@@ -183,7 +196,22 @@ impl Held {
         }
         piece.extend(rest);
         pieces.push(piece);
+        self.bytes.set(bytes);
         true
+    }
+
+    /// Whether the core has memory for another piece.
+    pub fn has_room(&self) -> bool {
+        self.share.has(LARGE)
+    }
+
+    /// Gives it to the policies, until [`Held::take_back`].
+    pub fn lend(&self) -> Body {
+        Body::new(self.pieces.take(), self.is_ended())
+    }
+
+    pub fn take_back(&self, body: Body) {
+        self.pieces.replace(body.into_pieces());
     }
 
     fn free(&self) {
@@ -220,12 +248,15 @@ struct Share {
 }
 
 impl Share {
+    fn has(&self, bytes: usize) -> bool {
+        self.core.buffered.get() + bytes <= self.max
+    }
+
     fn take(&self, bytes: usize) -> bool {
-        let all = self.core.buffered.get() + bytes;
-        if all > self.max {
+        if !self.has(bytes) {
             return false;
         }
-        self.core.buffered.set(all);
+        self.core.buffered.set(self.core.buffered.get() + bytes);
         self.bytes.set(self.bytes.get() + bytes);
         true
     }
@@ -238,5 +269,67 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.give_back();
+    }
+}
+
+/// A request's body, as far as it was read.
+pub struct Taken {
+    pub reader: BodyReader,
+    pub held: Held,
+}
+
+impl Taken {
+    /// Nothing yet.
+    pub fn new(client: &Client, serving: &Serving, request: &RequestHead) -> Self {
+        let reader = BodyReader::new(request.body, &respond::body_limits(serving));
+        Self { reader, held: Held::new(&client.core, serving.snapshot.settings.limits.buffered_bytes_per_core) }
+    }
+}
+
+/// The scans of one body, which is shown to them as it is taken.
+pub struct Scanning {
+    side: Side,
+    scans: RefCell<Scans>,
+    /// What is still to come of a body of known length: its end is seen with its last byte, which must not be sent before.
+    left: Cell<Option<u64>>,
+    /// The end was seen.
+    is_over: Cell<bool>,
+}
+
+impl Scanning {
+    /// `None` where nobody scans. `left` is what is to come, where that is known.
+    pub fn new(scans: Scans, side: Side, left: Option<u64>) -> Option<Self> {
+        (!scans.is_empty()).then(|| Self {
+            side,
+            scans: RefCell::new(scans),
+            left: Cell::new(left),
+            is_over: Cell::new(false),
+        })
+    }
+
+    pub fn into_scans(self) -> Scans {
+        self.scans.into_inner()
+    }
+
+    /// `Err`: the message is refused with this answer.
+    pub fn see(&self, payload: &[u8]) -> Result<(), Rc<LocalResponse>> {
+        if payload.is_empty() {
+            return Ok(());
+        }
+        self.left.set(self.left.get().map(|left| left.saturating_sub(payload.len() as u64)));
+        self.show(payload, self.left.get() == Some(0))
+    }
+
+    /// The same of the end. Twice is once.
+    pub fn end(&self) -> Result<(), Rc<LocalResponse>> {
+        match self.is_over.get() {
+            true => Ok(()),
+            false => self.show(b"", true),
+        }
+    }
+
+    fn show(&self, bytes: &[u8], is_last: bool) -> Result<(), Rc<LocalResponse>> {
+        self.is_over.set(is_last);
+        self.scans.borrow_mut().see(&Piece { side: self.side, bytes, is_last })
     }
 }

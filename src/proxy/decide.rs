@@ -1,7 +1,7 @@
 //! Deciding an exchange: everything up to the upstream, or to the answer that is the gateway's own.
 //!
 //! It waits for nothing and knows no socket, so that `explain` takes the very same steps for a request that nobody has sent.
-//! Where a policy waits it stops, and goes on when it is given the reply.
+//! Where a policy waits it stops, and goes on when it is given the reply, or the body that the policy wants to read.
 
 use std::time::SystemTime;
 
@@ -124,7 +124,7 @@ impl Decision {
         let snapshot = &*serving.snapshot;
         let api = &*snapshot.apis[self.api];
         let service = self.service.map(|index| &*snapshot.services[index]);
-        let Workspace { request, response, authentication, timeouts, api_turns, service_turns, .. } = workspace;
+        let Workspace { request, response, authentication, timeouts, bodies, api_turns, service_turns, .. } = workspace;
         let (policies, instances, turns) = match (self.service, service) {
             (Some(index), Some(service)) => (&service.policies, &serving.service_policies[index], service_turns),
             _ => (&api.policies, &serving.api_policies[self.api], api_turns),
@@ -135,7 +135,8 @@ impl Decision {
         // What is left in it is of the exchange before.
         response.clear();
         let at = At { api, base: self.base, service };
-        let mut exchange = Exchange::new(request, response, authentication, timeouts, asked.peer, at, random());
+        let exchange = Exchange::new(request, response, authentication, timeouts, asked.peer, at, random());
+        let mut exchange = exchange.with_bodies(bodies);
         exchange.set_now(asked.now);
         let scratch = &mut serving.scratch.borrow_mut();
         chain::run_request(policies, instances, turns, &mut exchange, scratch, reply, watcher)

@@ -1,20 +1,24 @@
 //! One exchange: a request, decided, and its answer. The steps in order, each called once.
 
-use std::rc::Rc;
+use std::{pin::pin, rc::Rc};
 
 use super::{
     account::Account,
+    ahead::{Ahead, Reach, Unread},
+    body::{Scanning, Taken},
     client::Client,
     core::Serving,
     decide::{Asked, Decision},
-    forward, grpc, reject, respond, wait,
-    watch::Stalled,
+    forward, grpc,
+    pump::PumpError,
+    reject, respond, wait,
+    watch::{Stalled, Waiting, Watch, shorter},
     wire::Wire,
     workspace::Workspace,
 };
 use crate::{
     net::task,
-    policies::{LocalResponse, Question, Timeouts, chain::Next},
+    policies::{LocalResponse, Side, Timeouts, Wanted, chain::Next},
 };
 
 /// What becomes of the connection.
@@ -31,20 +35,21 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
     workspace.timeouts = usual_timeouts(&serving);
     let mut account = Account::begin(client, serving.clone(), &workspace.request);
     let decided = match decide(client, workspace, &serving, &mut account) {
-        Ok((_, Next::Done)) => Ok(()),
+        Ok((_, Next::Done)) => Ok(None),
         Ok((_, Next::Respond(answer))) => Err(Stop::Answered(answer)),
-        // Boxed: few wait, and the others are not to keep room for it.
-        Ok((decision, Next::Wait(question))) => {
-            Box::pin(wait(client, wire, workspace, &serving, &mut account, decision, question)).await
+        // Boxed: few wait or read, and the others are not to keep room for it.
+        Ok((decision, next)) => {
+            let (serving, account) = (&serving, &mut account);
+            Box::pin(Pending { client, wire, workspace, serving, account, decision, taken: None }.run(next)).await
         }
         Err(answer) => Err(Stop::Answered(answer.into())),
     };
     let after = match decided {
-        Ok(()) => match grpc::time_left(&workspace.request, account.age()) {
-            None => forward::forward(client, wire, workspace, &serving, &mut account).await,
+        Ok(taken) => match grpc::time_left(&workspace.request, account.age()) {
+            None => forward::forward(client, wire, workspace, &serving, &mut account, taken).await,
             Some(limit) => {
                 // Boxed: few are limited, and the others are not to keep room for it beside their own.
-                let call = Box::pin(forward::forward(client, wire, workspace, &serving, &mut account));
+                let call = Box::pin(forward::forward(client, wire, workspace, &serving, &mut account, taken));
                 match task::timeout(Some(limit), call).await {
                     Some(after) => after,
                     None => respond::end_call(client, wire, workspace, &serving, &mut account).await,
@@ -67,28 +72,115 @@ enum Stop {
     ClientGone,
 }
 
-/// What the policies of the request wait for, one after the other, until all is decided.
-async fn wait(
-    client: &Client,
-    wire: &Wire<'_>,
-    workspace: &mut Workspace,
-    serving: &Serving,
-    account: &mut Account,
-    mut decision: Decision,
-    mut question: Box<Question>,
-) -> Result<(), Stop> {
-    loop {
-        let reply = match wait::watched(client, wire, &workspace.request, account, *question).await {
-            Ok(reply) => reply,
-            Err(Stalled::ClientGone) => return Err(Stop::ClientGone),
-            Err(stalled) => return Err(Stop::Answered(reject::stalled(stalled).into())),
+impl Stop {
+    fn answered(answer: LocalResponse) -> Self {
+        Self::Answered(answer.into())
+    }
+
+    fn of_stalled(stalled: Stalled) -> Self {
+        match stalled {
+            Stalled::ClientGone => Self::ClientGone,
+            stalled => Self::answered(reject::stalled(stalled)),
+        }
+    }
+
+    fn of_unread(unread: Unread) -> Self {
+        match unread {
+            Unread::TooLarge => Self::answered(reject::body_too_large()),
+            Unread::NoMemory => Self::answered(reject::no_body_memory()),
+            Unread::Broken(PumpError::Refused(answer)) => Self::Answered(answer),
+            Unread::Broken(PumpError::Malformed(error)) => Self::answered(reject::bad_body(&error)),
+            Unread::Broken(PumpError::Read(_) | PumpError::Truncated | PumpError::Write(_)) => Self::ClientGone,
+        }
+    }
+}
+
+/// A request whose policies have to wait, or to read its body, before it is decided.
+struct Pending<'a, 'w> {
+    client: &'a Client,
+    wire: &'a mut Wire<'w>,
+    workspace: &'a mut Workspace,
+    serving: &'a Rc<Serving>,
+    account: &'a mut Account,
+    decision: Decision,
+    /// What was read of the body.
+    taken: Option<Box<Taken>>,
+}
+
+impl Pending<'_, '_> {
+    /// Does what the policies want, one after the other, until all is decided. Returns what was read of the body.
+    async fn run(mut self, next: Next) -> Result<Option<Box<Taken>>, Stop> {
+        let decided = self.steps(next).await;
+        let bodies = std::mem::take(&mut self.workspace.bodies);
+        if let Some(taken) = &mut self.taken {
+            match decided {
+                Ok(()) => taken.held.take_back(bodies.request),
+                Err(_) => respond::leave_body(self.wire, self.workspace, &mut taken.reader),
+            }
+        }
+        decided.map(|()| self.taken)
+    }
+
+    async fn steps(&mut self, mut next: Next) -> Result<(), Stop> {
+        loop {
+            let reply = match next {
+                Next::Done => return Ok(()),
+                Next::Respond(answer) => return Err(Stop::Answered(answer)),
+                Next::Wait(question) => {
+                    let request = &self.workspace.request;
+                    let reply = wait::watched(self.client, self.wire, request, self.account, *question).await;
+                    Some(reply.map_err(Stop::of_stalled)?)
+                }
+                Next::Body(wanted) => {
+                    let limit = grpc::time_left(&self.workspace.request, self.account.age());
+                    let read = task::timeout(limit, pin!(self.read_ahead(wanted))).await;
+                    read.unwrap_or_else(|| Err(Stop::answered(reject::grpc_timeout())))?;
+                    None
+                }
+            };
+            let random = || self.client.core.random();
+            let asked = asked(self.client);
+            next = self.decision.go_on(&asked, self.workspace, self.serving, random, reply, self.account);
+        }
+    }
+
+    /// Reads as much of the body as a policy wants. Those that look at what passes, and have had their turn, look on.
+    async fn read_ahead(&mut self, wanted: Wanted) -> Result<(), Stop> {
+        let Self { client, wire, workspace, serving, taken, .. } = self;
+        let settings = &serving.snapshot.settings;
+        let taken = taken.get_or_insert_with(|| Box::new(Taken::new(client, serving, &workspace.request)));
+        let Taken { reader, held } = &mut **taken;
+        held.take_back(std::mem::take(&mut workspace.bodies.request));
+        let length = workspace.request.content_length;
+        let left = length.map(|length| length.saturating_sub(held.bytes()));
+        let scanning = Scanning::new(workspace.take_scans(Side::Request), Side::Request, left);
+        let to_client = wire.outgoing();
+        let watch = Watch::new(&client.deadline, &to_client, &client.listener);
+        let limit = shorter(settings.timeouts.request_body_idle, workspace.timeouts.stream_idle);
+        watch.wait_for(Waiting::ClientBody, limit);
+        let bytes_max = settings.limits.buffered_body_bytes;
+        let ahead = Ahead { held, scanning: scanning.as_ref(), watch: &watch, bytes_max };
+        let read = match ahead.admit(length, wanted) {
+            Ok(()) => {
+                // Told by whoever reads the body (RFC 9110 section 10.1.1), and not asked for a second time.
+                if std::mem::take(&mut workspace.request.expects_continue) {
+                    respond::go_ahead(&to_client, workspace).await.map_err(|_| Stop::ClientGone)?;
+                }
+                let mut from = wire.incoming(reader);
+                watch.over(pin!(ahead.read(&mut from, Reach::Wanted(wanted)))).await.map_err(Stop::of_stalled)?
+            }
+            refused => refused,
         };
-        let random = || client.core.random();
-        question = match decision.go_on(&asked(client), workspace, serving, random, Some(reply), account) {
-            Next::Done => return Ok(()),
-            Next::Respond(answer) => return Err(Stop::Answered(answer)),
-            Next::Wait(next) => next,
-        };
+        if let Err(Unread::Broken(PumpError::Malformed(error))) = &read {
+            // Where it ends nobody knows, and neither does its reader.
+            respond::close_unread(workspace);
+            self.taken = None;
+            return Err(Stop::answered(reject::bad_body(error)));
+        }
+        read.map_err(Stop::of_unread)?;
+        workspace.bodies.request = held.lend();
+        workspace.put_scans(Side::Request, scanning.map(Scanning::into_scans).unwrap_or_default());
+        Ok(())
     }
 }
 

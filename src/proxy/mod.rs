@@ -24,6 +24,7 @@ pub mod grpc;
 pub mod headers;
 pub mod route;
 
+mod ahead;
 mod body;
 pub mod forward;
 pub mod pool;

@@ -130,6 +130,16 @@ pub fn bad_body(error: &BodyError) -> LocalResponse {
     empty(error.status(), error.reason())
 }
 
+/// A policy has to read the body, which is larger than one may be that is kept.
+pub fn body_too_large() -> LocalResponse {
+    text(413, "request body too large", "body_too_large")
+}
+
+/// A policy has to read a body, and the core keeps as much of bodies as it may.
+pub fn no_body_memory() -> LocalResponse {
+    text(503, "no memory for the body", "body_memory")
+}
+
 /// The time that a gRPC client gives its call is over.
 pub fn grpc_timeout() -> LocalResponse {
     text(504, "call timeout", grpc::TIMEOUT)

@@ -1,6 +1,6 @@
 //! Heads towards the client: of the gateway's own answers and of an upstream's.
 
-use std::rc::Rc;
+use std::{io, rc::Rc};
 
 use super::{
     account::Account,
@@ -160,6 +160,14 @@ pub fn switch(to: &Outgoing, workspace: &mut Workspace) -> Buffer {
     }
 }
 
+/// Tells a client that waits for it to send its body: 100 Continue.
+pub async fn go_ahead(to: &Outgoing, workspace: &mut Workspace) -> io::Result<()> {
+    workspace.response.clear();
+    workspace.response.status = 100;
+    let out = interim(to, workspace);
+    to.send(out).await
+}
+
 /// An interim response (RFC 9110 section 15.2).
 pub fn interim(to: &Outgoing, workspace: &mut Workspace) -> Buffer {
     let response = &workspace.response;
@@ -266,9 +274,12 @@ pub async fn local(
             Ok(other) => other,
             Err(ClientGone) => return After::Close,
         },
+        Next::Body(_) => unreachable!("{NO_BODY}"),
     };
     deliver(client, wire, workspace, serving, account, other.as_deref().unwrap_or(answer)).await
 }
+
+const NO_BODY: &str = "an answer of the gateway's own has no body to read ahead";
 
 /// The client left while a policy waited; that is accounted for.
 struct ClientGone;
@@ -300,6 +311,7 @@ async fn wait(
             Next::Done => return Ok(None),
             Next::Respond(other) => return Ok(Some(other)),
             Next::Wait(next) => next,
+            Next::Body(_) => unreachable!("{NO_BODY}"),
         };
     }
 }
@@ -326,7 +338,10 @@ pub async fn deliver(
     let keep_alive = match wire {
         Wire::Http1(stream) => {
             !workspace.request.expects_continue
-                && skip_buffered_body(&mut stream.receiver, serving, &workspace.request)
+                && skip_buffered(
+                    &mut stream.receiver,
+                    &mut BodyReader::new(workspace.request.body, &body_limits(serving)),
+                )
                 && workspace.request.keep_alive
                 && client.may_stay()
         }
@@ -410,16 +425,16 @@ pub fn run_response_chains(
     }
     let call = grpc::is_call(&workspace.request);
     let render = |response: &mut ResponseHead, answer: &LocalResponse| render(response, answer, client, call);
-    let Workspace { request, response, authentication, timeouts, api_turns, service_turns, .. } = workspace;
+    let Workspace { request, response, authentication, timeouts, bodies, api_turns, service_turns, .. } = workspace;
     let at = At { api, base: account.base, service: service.map(|(service, _)| service) };
     let (peer, random) = (client.as_peer(), client.core.random());
-    let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, random);
+    let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, random).with_bodies(bodies);
     if let Some((service, instances)) = service {
         let policies = &service.policies;
         match chain::run_response(policies, instances, service_turns, &mut exchange, &mut reply, &render, account) {
             Next::Done => {}
             Next::Respond(answer) => api_turns.answered_before(answer),
-            wait @ Next::Wait(_) => return wait,
+            stop @ (Next::Wait(_) | Next::Body(_)) => return stop,
         }
     }
     let instances = &serving.api_policies[api_index];
@@ -487,9 +502,29 @@ fn fill_response(response: &mut ResponseHead, answer: &LocalResponse) {
     }
 }
 
-/// Whether the request's body, if it has one, was all received already; then it is gone.
-fn skip_buffered_body(receiver: &mut Receiver, serving: &Serving, request: &RequestHead) -> bool {
-    let mut body = BodyReader::new(request.body, &body_limits(serving));
+/// A request that goes no further has a body that was read to where `reader` is. The connection ends unless the rest has been
+/// received already.
+pub fn leave_body(wire: &mut Wire<'_>, workspace: &mut Workspace, reader: &mut BodyReader) {
+    let is_gone = match wire {
+        Wire::Http1(stream) => skip_buffered(&mut stream.receiver, reader),
+        Wire::Http2(_) => true,
+    };
+    match is_gone {
+        true => workspace.request.body = BodyLength::None,
+        false => close_unread(workspace),
+    }
+}
+
+/// The same where nothing is known of how far it was read.
+pub fn close_unread(workspace: &mut Workspace) {
+    if workspace.request.body != BodyLength::None {
+        workspace.request.keep_alive = false;
+        // What is left of the body is not framed from its beginning any more; it is read and thrown away.
+        workspace.request.body = BodyLength::None;
+    }
+}
+
+fn skip_buffered(receiver: &mut Receiver, body: &mut BodyReader) -> bool {
     loop {
         match body.step(receiver.buffered()) {
             Ok(Step::Data { start, len }) => receiver.consume(start + len),

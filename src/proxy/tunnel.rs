@@ -34,7 +34,7 @@ pub async fn run(
         reading: Cell::new((Waiting::Tunnel, idle)),
         writing: (Waiting::Tunnel, idle),
         begun: &Cell::new(true),
-        held: None,
+        sees: None,
         ends: false,
     };
     let to_client = client.outgoing();

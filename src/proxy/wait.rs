@@ -2,7 +2,7 @@
 //!
 //! A policy names a [`Question`] and returns; nothing of it is borrowed until the reply is there.
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use super::{
     account::Account,
@@ -27,8 +27,15 @@ pub async fn watched(
 ) -> Result<Reply, Stalled> {
     let to_client = wire.outgoing();
     let watch = Watch::new(&client.deadline, &to_client, &client.listener);
-    watch.wait_for(Waiting::Policy, grpc::time_left(request, account.age()));
-    watch.over(pin!(reply(account, question))).await
+    let left = grpc::time_left(request, account.age());
+    if left == Some(Duration::ZERO) {
+        return Err(Stalled::TimedOut(Waiting::Policy));
+    }
+    watch.wait_for(Waiting::Policy, left);
+    let reply = watch.over(pin!(reply(account, question))).await?;
+    // Many short waits would never look, and the last one be for nobody.
+    watch.look()?;
+    Ok(reply)
 }
 
 /// Waits for the reply, under a watch that runs already.

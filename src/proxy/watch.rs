@@ -120,21 +120,29 @@ impl<'a> Watch<'a> {
                     {
                         return Err(Stalled::TimedOut(self.waiting.get()));
                     }
-                    if self.listener.is_overdue() {
-                        return Err(Stalled::Drained);
-                    }
-                    // One that has ended its side before anything was answered is taken for gone; later it may be reading.
-                    let is_gone = match self.waiting.get() {
-                        Waiting::Response | Waiting::ResponseIdle => self.client.is_gone(true),
-                        // Its body may lie unread for as long as the policy waits, in front of its end.
-                        Waiting::Policy => self.client.has_hung_up(),
-                        _ => self.client.is_gone(false),
-                    };
-                    if is_gone {
-                        return Err(Stalled::ClientGone);
-                    }
+                    self.look()?;
                 }
             }
         }
     }
+
+    /// Whether anybody is there for whom to wait.
+    pub fn look(&self) -> Result<(), Stalled> {
+        if self.listener.is_overdue() {
+            return Err(Stalled::Drained);
+        }
+        // One that has ended its side before anything was answered is taken for gone; later it may be reading.
+        let is_gone = match self.waiting.get() {
+            Waiting::Response | Waiting::ResponseIdle => self.client.is_gone(true),
+            // Its body may lie unread for as long as the policy waits, in front of its end.
+            Waiting::Policy => self.client.has_hung_up(),
+            _ => self.client.is_gone(false),
+        };
+        if is_gone { Err(Stalled::ClientGone) } else { Ok(()) }
+    }
+}
+
+/// A limit of `None` is none.
+pub fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
 }

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     config::rule::Captures,
     http::head::{Fields, RequestHead, ResponseHead},
-    policies::{Authentication, Timeouts, chain::Turns},
+    policies::{Authentication, Bodies, Scans, Side, Timeouts, chain::Turns},
 };
 
 /// Spare ones that a core keeps: some MiB at the most.
@@ -32,6 +32,8 @@ pub struct Workspace {
     pub authentication: Authentication,
     /// Of the exchange: set when it begins, and by its policies.
     pub timeouts: Timeouts,
+    /// What was read ahead for them.
+    pub bodies: Bodies,
     pub captures: Captures,
     pub api_turns: Turns,
     pub service_turns: Turns,
@@ -44,11 +46,35 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// Those that look at this body, in the order of its way; they are not there any more.
+    pub fn take_scans(&mut self, side: Side) -> Scans {
+        let [first, then] = self.turns(side);
+        let mut scans = std::mem::take(first.scans(side));
+        scans.append(then.scans(side));
+        scans
+    }
+
+    /// Puts them back, in front of those to come.
+    pub fn put_scans(&mut self, side: Side, scans: Scans) {
+        let [first, _] = self.turns(side);
+        *first.scans(side) = scans;
+    }
+
+    /// In the order of this direction.
+    fn turns(&mut self, side: Side) -> [&mut Turns; 2] {
+        let Self { api_turns, service_turns, .. } = self;
+        match side {
+            Side::Request => [api_turns, service_turns],
+            Side::Response => [service_turns, api_turns],
+        }
+    }
+
     /// What was of one client must not be taken for another's.
     fn clear(&mut self) {
         self.request.clear();
         self.response.clear();
         self.authentication.clear();
+        self.bodies.clear();
         self.captures.ranges.clear();
         self.captures.grouped = false;
         self.api_turns.clear();

@@ -32,6 +32,7 @@ pub struct Entry<'a> {
     pub total_ns: u64,
     pub upstream_ns: Option<u64>,
     pub overhead_ns: Option<u64>,
+    pub waited_ns: Option<u64>,
 }
 
 /// How the client's connection is secured.
@@ -105,6 +106,9 @@ fn json(line: &mut Vec<u8>, entry: &Entry<'_>) {
     if let Some(duration) = entry.upstream_ns {
         number(b",\"upstream_us\":", duration / 1000);
     }
+    if let Some(duration) = entry.waited_ns {
+        number(b",\"policies_us\":", duration / 1000);
+    }
     number(b",\"core\":", entry.core as u64);
     line.extend_from_slice(b"}\n");
 }
@@ -150,6 +154,9 @@ fn text(line: &mut Vec<u8>, entry: &Entry<'_>) {
     }
     if let Some(duration) = entry.upstream_ns {
         number(b" upstream_us=", duration / 1000);
+    }
+    if let Some(duration) = entry.waited_ns {
+        number(b" policies_us=", duration / 1000);
     }
     number(b" core=", entry.core as u64);
     line.push(b'\n');
@@ -252,6 +259,7 @@ mod tests {
             total_ns: 1_234_567,
             upstream_ns: None,
             overhead_ns: Some(2_000),
+            waited_ns: None,
         }
     }
 
@@ -283,6 +291,15 @@ mod tests {
         assert_eq!(value["flags"], "upstream_connect");
         assert_eq!(value["gateway_us"], 2);
         assert!(value.get("upstream_us").is_none());
+    }
+
+    #[test]
+    fn what_policies_waited_is_told_where_they_did() {
+        let entry = Entry { upstream_ns: Some(3_000), waited_ns: Some(7_999), ..entry(b"/a") };
+        let text = line(Format::Text, &entry);
+        assert!(text.ends_with(" gateway_us=2 upstream_us=3 policies_us=7 core=2\n"), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&line(Format::Json, &entry)).expect("valid JSON");
+        assert_eq!(value["policies_us"], 7);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct ExchangeRecord {
     pub upstream_ns: Option<u64>,
     /// Time that the gateway itself added, both directions.
     pub overhead_ns: Option<u64>,
+    /// Time that policies had it wait, which is no overhead.
+    pub waited_ns: Option<u64>,
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub retries: u32,
@@ -288,6 +290,7 @@ pub struct ApiCounts {
     pub total: Option<Box<Histogram>>,
     pub upstream: Option<Box<Histogram>>,
     pub overhead: Option<Box<Histogram>>,
+    pub waited: Option<Box<Histogram>>,
 }
 
 /// Everything [`CoreTelemetry::record`] writes, by series number.
@@ -318,6 +321,9 @@ impl Exchanges {
         if let Some(duration) = exchange.overhead_ns {
             api.overhead.get_or_insert_default().record(duration);
         }
+        if let Some(duration) = exchange.waited_ns {
+            api.waited.get_or_insert_default().record(duration);
+        }
         self.methods[exchange.method as usize] += 1;
         if !exchange.reason.is_empty() {
             self.reasons.add(exchange.reason, 1);
@@ -331,6 +337,7 @@ impl Exchanges {
             merge_histogram(&mut mine.total, &theirs.total);
             merge_histogram(&mut mine.upstream, &theirs.upstream);
             merge_histogram(&mut mine.overhead, &theirs.overhead);
+            merge_histogram(&mut mine.waited, &theirs.waited);
         }
         merge_series(&mut self.routes, &other.routes);
         merge_series(&mut self.upstreams, &other.upstreams);
@@ -388,6 +395,7 @@ mod tests {
             total_ns: 100_000,
             upstream_ns: reason.is_empty().then_some(80_000),
             overhead_ns: None,
+            waited_ns: (status == 503).then_some(1_000_000),
             bytes_in: 10,
             bytes_out: 20,
             retries: 1,
@@ -410,6 +418,7 @@ mod tests {
         let latencies = &copy.apis[3];
         assert_eq!(latencies.total.as_ref().map(|histogram| histogram.count()), Some(2));
         assert_eq!(latencies.upstream.as_ref().map(|histogram| histogram.count()), Some(1));
+        assert_eq!(latencies.waited.as_ref().map(|histogram| histogram.count()), Some(1));
         assert!(latencies.overhead.is_none(), "allocated on first use");
     }
 

@@ -13,7 +13,7 @@ use crate::{
         snapshot::{BoundPolicy, SeriesId, ServiceLimits},
         substitute,
     },
-    policies::{self, Compiled, Policy, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
+    policies::{self, Compiled, Needs, Policy, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
 };
 
 impl Compiler<'_> {
@@ -67,6 +67,7 @@ impl Compiler<'_> {
                     identity: Stable::new().text(name).text(&model.id.to_string()).text(&reason).finish(),
                     series: SeriesId::default(),
                     policy: Compiled::Broken(reason),
+                    needs: Needs::NONE,
                     reference: attachment.policy.value.clone(),
                     location: attachment.policy.location.clone(),
                     shadow: false,

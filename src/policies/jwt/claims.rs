@@ -1,7 +1,7 @@
 //! What the claims of a genuine token must say. Asked for each request, of a cached token too: time passes, and expressions
 //! may look at the request.
 
-use super::{refusal::Refusal, token::Verified};
+use super::{FORMATS, refusal::Refusal, token::Verified};
 use crate::{
     expression::{Datum, Template, Value},
     policies::{Exchange, reading::Reading},
@@ -38,10 +38,12 @@ impl Claims {
             _ => {}
         }
         self.check_audience(token.claim("aud"))?;
-        if !self.mandatory.iter().all(|custom| custom.is_met(token, exchange).unwrap_or(false)) {
+        let claims = |_: &str| Value::from(token.claims());
+        let reading = Reading::request(exchange).with_variables(&claims).with_payload(&FORMATS);
+        if !self.mandatory.iter().all(|custom| custom.is_met(token, &reading).unwrap_or(false)) {
             return Err(Refusal::MandatoryClaim);
         }
-        if !self.others.iter().all(|custom| custom.is_met(token, exchange).unwrap_or(true)) {
+        if !self.others.iter().all(|custom| custom.is_met(token, &reading).unwrap_or(true)) {
             return Err(Refusal::OtherClaim);
         }
         Ok(())
@@ -67,16 +69,12 @@ impl Claims {
 
 impl Custom {
     /// None where the token has no such claim.
-    fn is_met(&self, token: &Verified, exchange: &Exchange<'_>) -> Option<bool> {
+    fn is_met(&self, token: &Verified, reading: &Reading<'_, '_>) -> Option<bool> {
         let claim = token.claim(&self.name)?;
         Some(match &self.value {
             Template::Literal(wanted) => Value::from(claim).into_text().is_ok_and(|text| *text == **wanted),
             // Nothing but `true` will do: the text `true` may be the token's own.
-            Template::Expression(expression) => {
-                let claims = |_: &str| Value::from(token.claims());
-                let reading = Reading::request(exchange).with_variables(&claims);
-                matches!(expression.evaluate(&reading), Ok(Value::Boolean(true)))
-            }
+            Template::Expression(expression) => matches!(expression.evaluate(reading), Ok(Value::Boolean(true))),
         })
     }
 }

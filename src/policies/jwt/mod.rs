@@ -35,8 +35,8 @@ use self::{
     token::{Signed, Verified},
 };
 use super::{
-    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Site, Turn,
-    reading::{Reading, template},
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Needs, Policy, Site, Turn,
+    reading::{Reading, need, template},
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
@@ -44,6 +44,9 @@ use crate::{
     expression::{Bindings, Format, Template, Value},
     http::head::{Fields, Known},
 };
+
+/// What a payload is read as.
+const FORMATS: [Format; 2] = [Format::Json, Format::Text];
 
 /// The reason of the answer where no key set has come.
 pub const NO_KEYS: &str = refusal::NO_KEYS.reason;
@@ -367,6 +370,13 @@ impl Policy for JwtValidation {
         }
     }
 
+    fn needs(&self) -> Needs {
+        let Self { origin, claims, clients, .. } = self;
+        let custom = claims.mandatory.iter().chain(&claims.others).map(|custom| &custom.value);
+        let id = clients.as_ref().map(|clients| &clients.id);
+        Needs { request: need(origin.iter().chain(custom).chain(id)), ..Needs::NONE }
+    }
+
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
         match exchange.now().duration_since(UNIX_EPOCH) {
             Ok(since) => self.decide(turn.state, exchange, since.as_secs()),
@@ -396,7 +406,7 @@ impl JwtValidation {
         let Some(origin) = &self.origin else {
             return self.admit_token(state, bearer(exchange.request_fields())?, exchange, now);
         };
-        let reading = Reading::request(exchange);
+        let reading = Reading::request(exchange).with_payload(&FORMATS);
         match origin.evaluate(&reading) {
             // What it looks in may be missing too, and then there is no value.
             Ok(Value::Null) | Err(_) => Err(Refusal::NoToken),
@@ -454,7 +464,7 @@ impl JwtValidation {
 impl Clients {
     fn find(&self, token: &Verified, exchange: &Exchange<'_>) -> Result<(&str, &str), Refusal> {
         let claims = |_: &str| Value::from(token.claims());
-        let reading = Reading::request(exchange).with_variables(&claims);
+        let reading = Reading::request(exchange).with_variables(&claims).with_payload(&FORMATS);
         let id = self.id.evaluate(&reading).and_then(Value::into_text).map_err(|_| Refusal::Client)?;
         let (id, name) = self.contracted.get_key_value(&*id).ok_or(Refusal::Client)?;
         Ok((id, name))
@@ -625,9 +635,8 @@ fn bindings() -> Bindings {
     request().with_variables(&["claimSet"])
 }
 
-/// The payload is known, so that reading it is what is not there yet and no error.
 fn request() -> Bindings {
-    Bindings::request().with_payload(&[Format::Json, Format::Text])
+    Bindings::request().with_payload(&FORMATS)
 }
 
 /// A field that takes nothing but an expression.

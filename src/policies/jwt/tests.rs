@@ -23,7 +23,10 @@ use base64::{
 use super::*;
 use crate::{
     http::head::RequestHead,
-    policies::testing::{self, Trial},
+    policies::{
+        Need,
+        testing::{self, Trial},
+    },
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -297,16 +300,22 @@ fn keys_that_cannot_be_meant_are_faults() {
             "jwtExpression: an expression stands in `#[` and `]`",
         ),
         (
-            rsa_config("jwtOrigin: customExpression, jwtExpression: '#[payload.jwt]'"),
-            "jwtExpression: expressions that read the payload: not implemented yet",
-        ),
-        (
             rsa_config("validateCustomClaim: true, mandatoryCustomClaims: [{key: '', value: a}]"),
             "mandatoryCustomClaims[0].key: must not be empty",
         ),
     ] {
         assert_eq!(faults(&config).first(), Some(&format!("config.{fault}")), "{config}");
     }
+}
+
+#[test]
+fn a_body_is_read_ahead_only_where_an_expression_reads_it() {
+    let need = |config: &str| testing::compile::<JwtValidation>(&rsa_config(config)).expect("valid").needs().request;
+    assert_eq!(need("jwtOrigin: customExpression, jwtExpression: '#[attributes.headers.jwt]'"), Need::None);
+    assert_eq!(need("jwtExpression: '#[payload]'"), Need::None);
+    assert_eq!(need("jwtOrigin: customExpression, jwtExpression: '#[payload.jwt]'"), Need::Buffer);
+    let claim = "validateCustomClaim: true, nonMandatoryCustomClaims: [{key: a, value: '#[payload == 1]'}]";
+    assert_eq!(need(claim), Need::Buffer);
 }
 
 #[test]

@@ -18,15 +18,15 @@ use crate::{
     policies::Timeouts,
     proxy::{
         account::Account,
-        body::Held,
+        body::{Held, Scanning},
         client::Client,
         core::Serving,
         exchange::After,
         headers,
         pool::{Carrier, Lease, Own, Wanted},
-        pump::{Direction, Framing, PumpError, Wait, pump, usual_room},
+        pump::{Direction, Framing, PumpError, Sees, Wait, pump, usual_room},
         reject, tunnel,
-        watch::{Stalled, Waiting, Watch},
+        watch::{Stalled, Waiting, Watch, shorter},
         wire::{Incoming, Outgoing, Wire},
         workspace::Workspace,
     },
@@ -37,6 +37,8 @@ pub(super) struct Attempt<'a> {
     pub(super) serving: &'a Rc<Serving>,
     pub(super) service: &'a Service,
     pub(super) held: &'a Held,
+    /// The policies that look at the request's body.
+    pub(super) scanning: Option<&'a Scanning>,
     pub(super) tries: &'a Tries<'a>,
     pub(super) progress: &'a Progress,
 }
@@ -99,12 +101,13 @@ impl Attempt<'_> {
             self.held.keep_up_to(self.tries.keeps(multiplexes, &workspace.request.method, most));
         }
         let waits_for_client = (Waiting::ClientBody, shorter(timeouts.request_body_idle, stream_idle));
+        let sees = Sees { held: Some(self.held), scanning: self.scanning };
         let upload = Direction {
             watch: &watch,
             reading: Cell::new(waits_for_client),
             writing: (Waiting::Upstream, stream_idle),
             begun: &Cell::new(false),
-            held: Some(self.held),
+            sees: Some(&sees),
             ends: false,
         };
         let download = Download { attempt: self, to_client: &to_client, watch: &watch, upload: &upload };
@@ -161,6 +164,7 @@ impl Attempt<'_> {
                     return Err(Failure::Midway { reason: client_body_reason(&error) });
                 }
                 (Some(Err(PumpError::Malformed(error))), None) => return Err(Failure::ClientBody(error)),
+                (Some(Err(PumpError::Refused(answer))), None) => return Err(Failure::BodyRefused(answer)),
                 (_, None) => return Err(Failure::ClientGone),
             }
         };
@@ -247,14 +251,10 @@ fn response_wait(response: Option<Duration>, idle: Option<Duration>) -> Wait {
     }
 }
 
-/// A limit of `None` is none.
-fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
-    a.into_iter().chain(b).min()
-}
-
 fn client_body_reason(error: &PumpError) -> &'static str {
     match error {
         PumpError::Malformed(error) => error.reason(),
+        PumpError::Refused(answer) => answer.reason,
         PumpError::Read(_) | PumpError::Truncated | PumpError::Write(_) => "client_gone",
     }
 }

@@ -15,18 +15,20 @@ use self::{
     tries::{Again, Tries},
 };
 use super::{
-    account::Account, body::Held, client::Client, core::Serving, exchange::After, pool::Unavailable, reject, respond,
-    watch::Stalled, wire::Wire, workspace::Workspace,
+    account::Account,
+    body::{Scanning, Taken},
+    client::Client,
+    core::Serving,
+    exchange::After,
+    pool::Unavailable,
+    reject, respond,
+    watch::Stalled,
+    wire::Wire,
+    workspace::Workspace,
 };
 use crate::{
-    http::{
-        h1::{
-            body::{BodyError, BodyReader},
-            parse::ResponseError,
-        },
-        head::BodyLength,
-    },
-    policies::LocalResponse,
+    http::h1::{body::BodyError, parse::ResponseError},
+    policies::{LocalResponse, Side},
 };
 
 /// Why an exchange did not come to its end.
@@ -49,6 +51,8 @@ enum Failure {
     /// A policy answers in the place of the upstream; its head lies in the workspace.
     Refused(Rc<LocalResponse>),
     ClientBody(BodyError),
+    /// A policy lets one of the bodies go no further, or the core has no memory for it; the client has not seen a response.
+    BodyRefused(Rc<LocalResponse>),
     ClientGone,
     /// The client has part of the response: nothing can be said any more.
     Midway {
@@ -56,23 +60,27 @@ enum Failure {
     },
 }
 
+/// `taken`: what was read of the request's body already, if anything was.
 pub async fn forward(
     client: &Client,
     wire: &mut Wire<'_>,
     workspace: &mut Workspace,
     serving: &Rc<Serving>,
     account: &mut Account,
+    taken: Option<Box<Taken>>,
 ) -> After {
     let service_index = account.service.expect("a decided exchange has its Service");
     let service = &*serving.snapshot.services[service_index];
-    let limits = respond::body_limits(serving);
-    let mut body = BodyReader::new(workspace.request.body, &limits);
-    let held = Held::new(&client.core, serving.snapshot.settings.limits.buffered_bytes_per_core);
+    let Taken { mut reader, held } =
+        taken.map_or_else(|| Taken::new(client, serving, &workspace.request), |taken| *taken);
+    let left = workspace.request.content_length.map(|length| length.saturating_sub(held.bytes()));
+    let scanning = Scanning::new(workspace.take_scans(Side::Request), Side::Request, left);
     let tries = Tries::new(&client.core, service, &serving.upstreams[service_index]);
     loop {
         let progress = Progress::default();
-        let attempt = Attempt { client, serving, service, held: &held, tries: &tries, progress: &progress };
-        let failure = match attempt.run(wire, workspace, account, &mut body).await {
+        let scanning = scanning.as_ref();
+        let attempt = Attempt { client, serving, service, held: &held, scanning, tries: &tries, progress: &progress };
+        let failure = match attempt.run(wire, workspace, account, &mut reader).await {
             Ok(after) => return after,
             Err(failure) => failure,
         };
@@ -103,8 +111,12 @@ pub async fn forward(
             Failure::BadResponse(error) => reject::bad_response(&error),
             Failure::BadResponseBody { reason } => reject::bad_response_body(reason),
             Failure::ClientBody(error) => reject::bad_body(&error),
+            Failure::BodyRefused(answer) => {
+                respond::leave_body(wire, workspace, &mut reader);
+                return respond::local(client, wire, workspace, serving, account, &answer).await;
+            }
             Failure::Refused(answer) => {
-                close_unread(workspace);
+                respond::close_unread(workspace);
                 return respond::deliver(client, wire, workspace, serving, account, &answer).await;
             }
             Failure::Midway { reason } => {
@@ -128,14 +140,6 @@ async fn respond_unread(
     account: &mut Account,
     answer: LocalResponse,
 ) -> After {
-    close_unread(workspace);
+    respond::close_unread(workspace);
     respond::local(client, wire, workspace, serving, account, &answer).await
-}
-
-fn close_unread(workspace: &mut Workspace) {
-    if workspace.request.body != BodyLength::None {
-        workspace.request.keep_alive = false;
-        // What is left of the body is not framed from its beginning any more; it is read and thrown away.
-        workspace.request.body = BodyLength::None;
-    }
 }

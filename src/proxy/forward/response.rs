@@ -6,16 +6,20 @@ use super::{Failure, attempt::Attempt};
 use crate::{
     http::{
         h1::{body::BodyReader, hop::strip_response},
-        head::BodyLength,
+        head::{BodyLength, ResponseHead},
     },
-    policies::{Question, chain::Next},
+    net::Buffer,
+    policies::{Scans, Side, Wanted, chain::Next},
     proxy::{
         account::Account,
-        pump::{Direction, Framing, PumpError, pump},
+        ahead::{Ahead, Reach, Unread},
+        body::{Held, Scanning},
+        pump::{Direction, Framing, PumpError, Sees, pump},
+        reject,
         respond::{self, ClientFraming},
         wait,
         watch::{Waiting, Watch},
-        wire::{Outgoing, Wire},
+        wire::{Incoming, Outgoing, Wire},
         workspace::Workspace,
     },
 };
@@ -71,27 +75,36 @@ impl Download<'_> {
             workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
         strip_response(&mut workspace.response.fields, status);
         respond::complete(client, &mut workspace.response, settings);
+        let mut body = BodyReader::of_response(workspace.response.body, &respond::body_limits(serving));
+        let mut ahead = None;
         let seen = match respond::run_response_chains(client, workspace, serving, account, None) {
             // Boxed: few wait, and the others are not to keep room for it.
-            Next::Wait(question) => Box::pin(self.wait(workspace, account, question)).await,
+            next @ (Next::Wait(_) | Next::Body(_)) => {
+                Box::pin(self.go_on(&mut from, &mut body, &mut ahead, workspace, account, next)).await?
+            }
             seen => seen,
         };
         if let Next::Respond(answer) = seen {
             return Err(Failure::Refused(answer));
         }
+        let scans = workspace.take_scans(Side::Response);
+        let scanning = match scans.is_empty() || upgraded {
+            true => None,
+            false => Box::pin(self.scan_received(&mut from, &mut body, &mut ahead, scans, &workspace.response)).await?,
+        };
         account.status = status;
         let out = match upgraded {
             true => respond::switch(self.to_client, workspace),
             false => respond::begin(self.to_client, workspace, framing, keep_alive, &settings.server_header),
         };
 
-        let mut body = BodyReader::of_response(workspace.response.body, &respond::body_limits(serving));
+        let sees = scanning.as_ref().map(|scanning| Sees { held: None, scanning: Some(scanning) });
         let direction = Direction {
             watch: self.watch,
             reading: Cell::new((Waiting::Upstream, stream_idle)),
             writing: (Waiting::ClientWindow, stream_idle),
             begun: &progress.answering,
-            held: None,
+            sees: sees.as_ref(),
             ends: !keep_alive,
         };
         let pump_framing = if framing == ClientFraming::Chunked { Framing::Chunked } else { Framing::Plain };
@@ -107,18 +120,22 @@ impl Download<'_> {
                 progress.answering.set(true);
                 self.to_client.send(out).await.map(|()| 0).map_err(PumpError::Write)
             }
-            false => pump(&mut from.incoming(&mut body), self.to_client, pump_framing, out, &direction).await,
+            false => match &ahead {
+                None => pump(&mut from.incoming(&mut body), self.to_client, pump_framing, out, &direction).await,
+                // Boxed: few bodies are read ahead, and the others are not to keep room for it.
+                Some(held) => {
+                    let mut from = from.incoming(&mut body);
+                    Box::pin(self.send_ahead(held, &mut from, pump_framing, out, &direction)).await
+                }
+            },
         };
         client.core.telemetry.upstream_strayed(body.quirks());
         match pumped {
             Ok(bytes) => account.bytes_out += bytes,
-            Err(error) => {
-                let reason = response_body_reason(&error);
-                return Err(match progress.answering.get() {
-                    true => Failure::Midway { reason },
-                    false => Failure::BadResponseBody { reason },
-                });
+            Err(error) if progress.answering.get() => {
+                return Err(Failure::Midway { reason: response_body_reason(&error) });
             }
+            Err(error) => return Err(bad_body(error)),
         }
         Ok(Delivered {
             // Bytes that nobody asked for make the connection's next answer doubtful.
@@ -128,22 +145,126 @@ impl Download<'_> {
         })
     }
 
-    /// What the policies of the response wait for, one after the other, until all have seen it; under the watch of the try.
-    async fn wait(&self, workspace: &mut Workspace, account: &mut Account, mut question: Box<Question>) -> Next {
+    /// What the policies of the response wait for or want to read, one after the other, until all have seen it; under the watch
+    /// of the try.
+    async fn go_on(
+        &self,
+        from: &mut Wire<'_>,
+        body: &mut BodyReader,
+        ahead: &mut Option<Held>,
+        workspace: &mut Workspace,
+        account: &mut Account,
+        mut next: Next,
+    ) -> Result<Next, Failure> {
         let Attempt { client, serving, .. } = self.attempt;
         loop {
-            self.watch.wait_for(Waiting::Policy, None);
-            let reply = wait::reply(account, *question).await;
-            question = match respond::run_response_chains(client, workspace, serving, account, Some(reply)) {
-                Next::Wait(next) => next,
-                seen => return seen,
+            let reply = match next {
+                Next::Wait(question) => {
+                    self.watch.wait_for(Waiting::Policy, None);
+                    Some(wait::reply(account, *question).await)
+                }
+                Next::Body(wanted) => {
+                    let held = ahead.get_or_insert_with(|| self.hold());
+                    held.take_back(std::mem::take(&mut workspace.bodies.response));
+                    self.read_ahead(held, from, body, workspace, wanted).await?;
+                    workspace.bodies.response = held.lend();
+                    None
+                }
+                Next::Done | Next::Respond(_) => break,
             };
+            next = respond::run_response_chains(client, workspace, serving, account, reply);
         }
+        if let Some(held) = ahead {
+            held.take_back(std::mem::take(&mut workspace.bodies.response));
+        }
+        Ok(next)
+    }
+
+    fn hold(&self) -> Held {
+        let Attempt { client, serving, .. } = self.attempt;
+        Held::new(&client.core, serving.snapshot.settings.limits.buffered_bytes_per_core)
+    }
+
+    /// Reads on as far as a policy wants it. Those whose turn has come look on.
+    async fn read_ahead(
+        &self,
+        held: &Held,
+        from: &mut Wire<'_>,
+        body: &mut BodyReader,
+        workspace: &mut Workspace,
+        wanted: Wanted,
+    ) -> Result<(), Failure> {
+        let length = workspace.response.content_length;
+        let left = length.map(|length| length.saturating_sub(held.bytes()));
+        let scanning = Scanning::new(workspace.take_scans(Side::Response), Side::Response, left);
+        self.watch.wait_for(Waiting::Upstream, workspace.timeouts.stream_idle);
+        let ahead = self.ahead(held, scanning.as_ref());
+        ahead.admit(length, wanted).map_err(unread)?;
+        ahead.read(&mut from.incoming(body), Reach::Wanted(wanted)).await.map_err(unread)?;
+        workspace.put_scans(Side::Response, scanning.map(Scanning::into_scans).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Shows the scans what has come with the head, while the head can still give way to an answer of ours.
+    async fn scan_received(
+        &self,
+        from: &mut Wire<'_>,
+        body: &mut BodyReader,
+        ahead: &mut Option<Held>,
+        scans: Scans,
+        response: &ResponseHead,
+    ) -> Result<Option<Scanning>, Failure> {
+        let held = ahead.get_or_insert_with(|| self.hold());
+        let left = response.content_length.map(|length| length.saturating_sub(held.bytes()));
+        let scanning = Scanning::new(scans, Side::Response, left);
+        let ahead = self.ahead(held, scanning.as_ref());
+        ahead.read(&mut from.incoming(body), Reach::Received).await.map_err(unread)?;
+        Ok(scanning)
+    }
+
+    fn ahead<'a>(&'a self, held: &'a Held, scanning: Option<&'a Scanning>) -> Ahead<'a> {
+        let bytes_max = self.attempt.serving.snapshot.settings.limits.buffered_body_bytes;
+        Ahead { held, scanning, watch: self.watch, bytes_max }
+    }
+
+    /// Sends what was read ahead, and the rest behind it.
+    async fn send_ahead(
+        &self,
+        held: &Held,
+        from: &mut Incoming<'_>,
+        framing: Framing,
+        out: Buffer,
+        direction: &Direction<'_>,
+    ) -> Result<u64, PumpError> {
+        let (sent, ended) = (held.bytes(), held.is_ended());
+        let out = held.send(self.to_client, out, framing, direction).await.map_err(PumpError::Write)?;
+        held.release();
+        match ended {
+            true => Ok(sent),
+            false => Ok(sent + pump(from, self.to_client, framing, out, direction).await?),
+        }
+    }
+}
+
+/// Why a body goes no further of which the client has seen nothing.
+fn bad_body(error: PumpError) -> Failure {
+    match error {
+        PumpError::Refused(answer) => Failure::BodyRefused(answer),
+        error => Failure::BadResponseBody { reason: response_body_reason(&error) },
+    }
+}
+
+fn unread(unread: Unread) -> Failure {
+    match unread {
+        Unread::TooLarge => Failure::BadResponseBody { reason: "upstream_body_too_large" },
+        Unread::NoMemory => Failure::BodyRefused(reject::no_body_memory().into()),
+        Unread::Broken(error) => bad_body(error),
     }
 }
 
 fn response_body_reason(error: &PumpError) -> &'static str {
     match error {
+        PumpError::Refused(answer) => answer.reason,
         PumpError::Malformed(error) => error.reason(),
         PumpError::Read(_) | PumpError::Truncated => "upstream_truncated",
         PumpError::Write(_) => "client_gone",

@@ -4,7 +4,7 @@ use super::{ChunkHeader, Direction, Framing, PumpError, frame_in_place, trailers
 use crate::{
     http::{
         h1::{
-            body::{BodyError, BodyReader, Step},
+            body::{BodyReader, Step},
             emit,
         },
         head::{BodyLength, Fields},
@@ -37,8 +37,12 @@ pub async fn pump(
         let mut large = match gathered.next {
             Next::Large { start, len } => {
                 payload += len as u64;
-                direction.keep(&from.buffered()[start..start + len]);
-                Some(frame_in_place(from.take(), start, len, framing))
+                let taken = from.take();
+                direction.see(&taken.bytes()[start..start + len])?;
+                if body.is_done() {
+                    direction.see_end(body.trailers())?;
+                }
+                Some(frame_in_place(taken, start, len, framing))
             }
             Next::Done | Next::More => None,
         };
@@ -75,6 +79,7 @@ pub async fn pump(
                 let received = from.fill().await.map_err(PumpError::Read)?;
                 if received == 0 {
                     body.finish_on_eof().map_err(|_| PumpError::Truncated)?;
+                    direction.see_end(body.trailers())?;
                     write_end(&mut out, framing, body.trailers());
                     if !out.is_empty() {
                         drop(send(to, out, direction, true).await?);
@@ -148,7 +153,7 @@ fn gather(
     framing: Framing,
     out: &mut Buffer,
     direction: &Direction<'_>,
-) -> Result<Gathered, BodyError> {
+) -> Result<Gathered, PumpError> {
     let mut payload = 0;
     loop {
         match body.step(from.buffered())? {
@@ -158,7 +163,7 @@ fn gather(
             }
             Step::Done { consumed } => {
                 from.consume(consumed);
-                direction.keep_end(body.trailers());
+                direction.see_end(body.trailers())?;
                 write_end(out, framing, body.trailers());
                 return Ok(Gathered { payload, next: Next::Done });
             }
@@ -168,9 +173,10 @@ fn gather(
                 }
                 let piece = &from.buffered()[start..start + len];
                 write_piece(out, piece, framing);
-                direction.keep(piece);
+                let seen = direction.see(piece);
                 from.consume(start + len);
                 payload += len as u64;
+                seen?;
             }
         }
     }

@@ -31,13 +31,13 @@ pub async fn from_http1(
                 // Consumed also where the sending is given up: what was decoded is decoded only once.
                 let taken = Taken { from, start, end: start + len };
                 let piece = taken.payload();
-                direction.keep(piece);
-                direction.writes();
+                direction.see(piece)?;
                 // A body of known length ends with its last byte, and so does the stream: no empty frame behind it.
                 let last = body.is_done();
                 if last {
-                    direction.keep_end(body.trailers());
+                    direction.see_end(body.trailers())?;
                 }
+                direction.writes();
                 to.send(piece, last).await.map_err(PumpError::Write)?;
                 direction.watch.progress();
                 drop(taken);
@@ -48,7 +48,7 @@ pub async fn from_http1(
             }
             Step::Done { consumed } => {
                 from.consume(consumed);
-                direction.keep_end(body.trailers());
+                direction.see_end(body.trailers())?;
                 direction.writes();
                 to.finish(trailers(body.trailers()));
                 return Ok(payload);
@@ -67,6 +67,7 @@ pub async fn from_http1(
                 let received = from.fill().await.map_err(PumpError::Read)?;
                 if received == 0 {
                     body.finish_on_eof().map_err(|_| PumpError::Truncated)?;
+                    direction.see_end(body.trailers())?;
                     direction.writes();
                     to.finish(None);
                     return Ok(payload);
@@ -110,8 +111,11 @@ pub async fn to_http1(
         // What has come is taken, and goes in as few sends as its size allows.
         let mut taken = 0;
         let mut large = loop {
-            let now = || from.data_now().inspect(|piece| direction.took(piece));
-            let Some(piece) = next.take().or_else(now) else { break None };
+            let piece = match next.take() {
+                None => direction.took(from.data_now())?,
+                next => next,
+            };
+            let Some(piece) = piece else { break None };
             taken += piece.len();
             if piece.len() >= COPY_BYTES_MAX {
                 let len = piece.len();
@@ -123,7 +127,7 @@ pub async fn to_http1(
         let ended = large.is_none() && from.is_ended();
         if ended {
             let trailers = from.take_trailers().unwrap_or_default();
-            direction.keep_end(&trailers);
+            direction.see_end(&trailers)?;
             write_end(&mut out, framing, &trailers);
         }
         if let Some(large) = &mut large {
@@ -144,7 +148,7 @@ pub async fn to_http1(
         }
         if !more {
             direction.reads();
-            next = from.data().await.map_err(|_| PumpError::Truncated)?.inspect(|piece| direction.took(piece));
+            next = direction.took(from.data().await.map_err(|_| PumpError::Truncated)?)?;
         }
         if pace.is_due() {
             // Until then what comes is held to its window.
@@ -158,14 +162,11 @@ pub async fn between(from: &Stream, to: &Stream, direction: &Direction<'_>) -> R
     let mut payload = 0;
     loop {
         direction.reads();
-        let piece = from.data().await.map_err(|_| PumpError::Truncated)?;
+        // Both are seen before anything is waited for: they are not taken a second time.
+        let piece = direction.took(from.data().await.map_err(|_| PumpError::Truncated)?)?;
         let end = from.is_ended().then(|| from.take_trailers().unwrap_or_default());
-        // Both are kept before anything is waited for: they are not taken a second time.
-        if let Some(piece) = &piece {
-            direction.took(piece);
-        }
         if let Some(fields) = &end {
-            direction.keep_end(fields);
+            direction.see_end(fields)?;
         }
         if let Some(piece) = &piece {
             direction.writes();

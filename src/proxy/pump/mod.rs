@@ -7,11 +7,11 @@
 mod http1;
 mod http2;
 
-use std::{cell::Cell, io, time::Duration};
+use std::{cell::Cell, io, rc::Rc, time::Duration};
 
-pub use self::http1::{usual_room, write_end, write_piece};
+pub use self::http1::{next_room, usual_room, write_end, write_piece};
 use super::{
-    body::Held,
+    body::{Held, Scanning},
     wire::{Incoming, Outgoing},
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
         head::Fields,
     },
     net::Buffer,
+    policies::LocalResponse,
     proxy::watch::{Waiting, Watch},
 };
 
@@ -41,12 +42,22 @@ pub enum PumpError {
     Malformed(#[from] BodyError),
     #[error("writing: {0}")]
     Write(io::Error),
+    /// A policy does not let it pass, and answers this.
+    #[error("refused: {}", .0.reason)]
+    Refused(Rc<LocalResponse>),
 }
 
 /// What is waited for, and for how long without progress.
 pub type Wait = (Waiting, Option<Duration>);
 
-/// One direction of an exchange: what its waits mean, and what is kept of it.
+/// Who looks on while a body passes.
+pub struct Sees<'a> {
+    /// Keeps it, in case it must be sent again.
+    pub held: Option<&'a Held>,
+    pub scanning: Option<&'a Scanning>,
+}
+
+/// One direction of an exchange: what its waits mean, and who sees it.
 pub struct Direction<'a> {
     pub watch: &'a Watch<'a>,
     /// Changes when the response begins.
@@ -54,7 +65,7 @@ pub struct Direction<'a> {
     pub writing: Wait,
     /// Set when the first byte is sent.
     pub begun: &'a Cell<bool>,
-    pub held: Option<&'a Held>,
+    pub sees: Option<&'a Sees<'a>>,
     /// Our side of the connection ends with the body.
     pub ends: bool,
 }
@@ -75,29 +86,46 @@ impl Direction<'_> {
         self.watch.wait_for(self.writing.0, self.writing.1);
     }
 
-    fn keep(&self, payload: &[u8]) {
-        if let Some(held) = self.held {
-            held.keep(payload);
-        }
+    /// Shows what was taken, before anything of it is sent; `Err`: it may not be.
+    fn see(&self, payload: &[u8]) -> Result<(), PumpError> {
+        self.sees.map_or(Ok(()), |sees| sees.see(payload))
     }
 
-    fn keep_end(&self, trailers: &Fields) {
-        if let Some(held) = self.held {
-            held.keep_end(trailers);
-        }
+    /// The same of the end. Twice is once.
+    fn see_end(&self, trailers: &Fields) -> Result<(), PumpError> {
+        self.sees.map_or(Ok(()), |sees| sees.see_end(trailers))
     }
 
-    /// Keeps what was taken from a stream, whose window is owed so much until [`Direction::settle`].
-    fn took(&self, payload: &Buffer) {
-        if let Some(held) = self.held {
-            held.keep(payload.bytes());
-            held.owe(payload.len());
+    /// The same of what was taken from a stream, whose window is owed so much until [`Direction::settle`].
+    fn took(&self, payload: Option<Buffer>) -> Result<Option<Buffer>, PumpError> {
+        if let (Some(payload), Some(sees)) = (&payload, self.sees) {
+            sees.see(payload.bytes())?;
+            if let Some(held) = sees.held {
+                held.owe(payload.len());
+            }
         }
+        Ok(payload)
     }
 
     /// What was taken has gone its way: how much there is to give back.
     fn settle(&self, taken: usize) -> usize {
-        self.held.map_or(taken, Held::settle)
+        self.sees.and_then(|sees| sees.held).map_or(taken, Held::settle)
+    }
+}
+
+impl Sees<'_> {
+    fn see(&self, payload: &[u8]) -> Result<(), PumpError> {
+        if let Some(held) = self.held {
+            held.keep(payload);
+        }
+        self.scanning.map_or(Ok(()), |scanning| scanning.see(payload)).map_err(PumpError::Refused)
+    }
+
+    fn see_end(&self, trailers: &Fields) -> Result<(), PumpError> {
+        if let Some(held) = self.held {
+            held.keep_end(trailers);
+        }
+        self.scanning.map_or(Ok(()), Scanning::end).map_err(PumpError::Refused)
     }
 }
 

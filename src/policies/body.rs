@@ -1,0 +1,165 @@
+//! Bodies as policies meet them: what a policy needs of one, a piece that passes, and a body that was read ahead.
+//!
+//! A body is what its message's framing carried: nothing of `content-encoding` is undone.
+
+use crate::net::Buffer;
+
+/// What a policy needs of the bodies of an exchange, decided with its configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    pub request: Need,
+    pub response: Need,
+}
+
+impl Needs {
+    pub const NONE: Self = Self { request: Need::None, response: Need::None };
+
+    pub fn of(self, side: Side) -> Need {
+        match side {
+            Side::Request => self.request,
+            Side::Response => self.response,
+        }
+    }
+}
+
+/// The least that will do is the best: what is read ahead costs memory and time before the other side sees a byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Need {
+    /// The body passes unseen.
+    #[default]
+    None,
+    /// Its first bytes, or all where it has fewer, when the policy's turn comes; the rest passes unseen.
+    Peek(usize),
+    /// Each piece as it passes, in [`Policy::on_body`](super::Policy::on_body). Costs no memory.
+    Scan,
+    /// All of it when the policy's turn comes, up to `limits.bufferedBodyBytes`.
+    Buffer,
+}
+
+impl Need {
+    /// What has to be read ahead, for a policy that is in shadow or not.
+    pub fn wanted(self, shadow: bool) -> Option<Wanted> {
+        match self {
+            Self::None | Self::Scan => None,
+            Self::Peek(bytes) => Some(Wanted::First(bytes)),
+            Self::Buffer if shadow => Some(Wanted::WholeOrNothing),
+            Self::Buffer => Some(Wanted::Whole),
+        }
+    }
+}
+
+/// Whose body it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Request,
+    Response,
+}
+
+/// Payload on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    pub side: Side,
+    /// As the framing brought it: where one piece ends and the next begins means nothing. Empty only at the end.
+    pub bytes: &'a [u8],
+    /// Nothing follows. Comes once for each body that is read to its end; a message without a body has no piece.
+    pub is_last: bool,
+}
+
+/// What the chain wants to be read before it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// So many bytes, or all where there are fewer.
+    First(usize),
+    /// All; a body that is too large is refused.
+    Whole,
+    /// All, unless it is too large: the policy that asks is in shadow, and nobody is refused for it.
+    WholeOrNothing,
+}
+
+/// What was read ahead of a body: its beginning, or all of it.
+#[derive(Default)]
+pub struct Body {
+    pieces: Vec<Buffer>,
+    is_whole: bool,
+}
+
+impl Body {
+    /// `is_whole`: the message's end was read.
+    pub fn new(pieces: Vec<Buffer>, is_whole: bool) -> Self {
+        Self { pieces, is_whole }
+    }
+
+    /// A whole one of the gateway's own.
+    pub fn whole(bytes: &[u8]) -> Self {
+        let mut buffer = Buffer::with_room(bytes.len());
+        buffer.extend(bytes);
+        Self::new(vec![buffer], true)
+    }
+
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(Buffer::bytes)
+    }
+
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(Buffer::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// In one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len());
+        self.pieces().for_each(|piece| bytes.extend_from_slice(piece));
+        bytes
+    }
+
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    pub fn into_pieces(self) -> Vec<Buffer> {
+        self.pieces
+    }
+
+    /// Whether this is what `wanted` asks for.
+    pub fn satisfies(&self, wanted: Wanted) -> bool {
+        match wanted {
+            _ if self.is_whole => true,
+            Wanted::First(bytes) => self.len() >= bytes,
+            Wanted::Whole | Wanted::WholeOrNothing => false,
+        }
+    }
+}
+
+/// What was read ahead in an exchange.
+#[derive(Default)]
+pub struct Bodies {
+    pub request: Body,
+    pub response: Body,
+}
+
+impl Bodies {
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_is_enough_where_no_more_is_wanted() {
+        let check = |is_whole: bool, expected: [bool; 3]| {
+            let body = Body::new(Body::whole(b"abc").into_pieces(), is_whole);
+            let wanted = [Wanted::First(3), Wanted::First(4), Wanted::Whole];
+            assert_eq!(wanted.map(|wanted| body.satisfies(wanted)), expected);
+            assert_eq!((body.to_vec(), body.len(), body.is_empty()), (b"abc".to_vec(), 3, false));
+        };
+        check(false, [true, false, false]);
+        check(true, [true, true, true]);
+        assert!(Body::whole(b"").satisfies(Wanted::Whole) && Body::whole(b"").is_empty());
+    }
+}

@@ -1,0 +1,156 @@
+//! Reading a body ahead of its message, as far as a policy wants it, within the limits of one body and of the core.
+
+use super::{
+    body::{Held, Scanning},
+    pump::{PumpError, next_room},
+    watch::Watch,
+    wire::Incoming,
+};
+use crate::{
+    http::{
+        h1::body::{BodyReader, Step},
+        head::Fields,
+    },
+    net::{Receiver, buffer::SMALL_ROOM},
+    policies::Wanted,
+    proxy::h2::Stream,
+};
+
+/// Where what is read goes, and who looks on.
+pub struct Ahead<'a> {
+    pub held: &'a Held,
+    pub scanning: Option<&'a Scanning>,
+    pub watch: &'a Watch<'a>,
+    /// `limits.bufferedBodyBytes`.
+    pub bytes_max: usize,
+}
+
+/// How far to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    Wanted(Wanted),
+    /// What has been received already.
+    Received,
+}
+
+/// Why a message cannot go on.
+#[derive(Debug)]
+pub enum Unread {
+    /// More than [`Ahead::bytes_max`].
+    TooLarge,
+    /// The core keeps as much of all bodies as it may.
+    NoMemory,
+    Broken(PumpError),
+}
+
+impl From<PumpError> for Unread {
+    fn from(error: PumpError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl Ahead<'_> {
+    /// Refuses a body of this length before a byte of it is read.
+    pub fn admit(&self, length: Option<u64>, wanted: Wanted) -> Result<(), Unread> {
+        match length {
+            Some(length) if wanted == Wanted::Whole && length > self.bytes_max as u64 => Err(Unread::TooLarge),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads on behind what is held already.
+    pub async fn read(&self, from: &mut Incoming<'_>, reach: Reach) -> Result<(), Unread> {
+        if self.is_enough(reach) {
+            return Ok(());
+        }
+        match from {
+            Incoming::Http1 { receiver, body } => self.read_http1(receiver, body, reach).await,
+            Incoming::Http2(stream) => self.read_http2(stream, reach).await,
+        }
+    }
+
+    async fn read_http1(&self, from: &mut Receiver, body: &mut BodyReader, reach: Reach) -> Result<(), Unread> {
+        let mut room = next_room(body, SMALL_ROOM);
+        loop {
+            match body.step(from.buffered()).map_err(PumpError::Malformed)? {
+                Step::Data { start, len } => {
+                    let taken = self.take(&from.buffered()[start..start + len], reach);
+                    from.consume(start + len);
+                    taken?;
+                    // The last byte of a known length is the end: nobody waits to be told.
+                    if body.is_done() {
+                        return self.end(body.trailers());
+                    }
+                    if self.is_enough(reach) {
+                        return Ok(());
+                    }
+                }
+                Step::Done { consumed } => {
+                    from.consume(consumed);
+                    return self.end(body.trailers());
+                }
+                Step::NeedMore { consumed } => {
+                    from.consume(consumed);
+                    if reach == Reach::Received {
+                        return Ok(());
+                    }
+                    from.want(room);
+                    let received = from.fill().await.map_err(PumpError::Read)?;
+                    self.watch.progress();
+                    if received == 0 {
+                        body.finish_on_eof().map_err(|_| PumpError::Truncated)?;
+                        return self.end(body.trailers());
+                    }
+                    room = next_room(body, received);
+                }
+            }
+        }
+    }
+
+    async fn read_http2(&self, from: &Stream, reach: Reach) -> Result<(), Unread> {
+        loop {
+            let piece = match reach {
+                Reach::Received => from.data_now(),
+                Reach::Wanted(_) => from.data().await.map_err(|_| PumpError::Truncated)?,
+            };
+            let Some(piece) = piece else { break };
+            self.watch.progress();
+            self.take(piece.bytes(), reach)?;
+            from.release(piece.len(), self.bytes_max.saturating_sub(self.held.bytes() as usize));
+            if !from.is_ended() && self.is_enough(reach) {
+                return Ok(());
+            }
+        }
+        match from.is_ended() {
+            true => self.end(&from.take_trailers().unwrap_or_default()),
+            false => Ok(()),
+        }
+    }
+
+    fn take(&self, payload: &[u8], reach: Reach) -> Result<(), Unread> {
+        let bytes = self.held.bytes() + payload.len() as u64;
+        if reach == Reach::Wanted(Wanted::Whole) && bytes > self.bytes_max as u64 {
+            return Err(Unread::TooLarge);
+        }
+        if let Some(scanning) = self.scanning {
+            scanning.see(payload).map_err(PumpError::Refused)?;
+        }
+        self.held.store(payload).then_some(()).ok_or(Unread::NoMemory)
+    }
+
+    fn end(&self, trailers: &Fields) -> Result<(), Unread> {
+        self.held.keep_end(trailers);
+        self.scanning.map_or(Ok(()), Scanning::end).map_err(|answer| PumpError::Refused(answer).into())
+    }
+
+    /// Without waiting for more.
+    fn is_enough(&self, reach: Reach) -> bool {
+        let held = self.held.bytes();
+        self.held.is_ended()
+            || match reach {
+                Reach::Received | Reach::Wanted(Wanted::Whole) => false,
+                Reach::Wanted(Wanted::First(bytes)) => held >= bytes.min(self.bytes_max) as u64,
+                Reach::Wanted(Wanted::WholeOrNothing) => held > self.bytes_max as u64 || !self.held.has_room(),
+            }
+    }
+}
