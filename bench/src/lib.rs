@@ -1,5 +1,7 @@
 //! What the benchmarks measure with: heads as they really come, and configurations of any size.
 
+pub mod json;
+
 use std::sync::Arc;
 
 use ringway::{

@@ -151,6 +151,8 @@ impl Writer {
     fn member(&self, member: &Member, path: &str) -> Value {
         let mut value = match (&member.shape, member.name) {
             (Shape::Any, "rules") => json!({ "$ref": "#/$defs/rules" }),
+            // Read as that policy is.
+            (Shape::Any, "outboundPolicyCalls") => json!({ "$ref": "#/$defs/tls-outbound" }),
             (shape, _) => self.value(shape, path),
         };
         if !member.required {

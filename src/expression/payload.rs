@@ -17,7 +17,7 @@ pub enum Format {
 
 impl Format {
     /// By the media type alone; `application/problem+json` is JSON. None where there is no content type.
-    fn of(content_type: Option<&str>) -> Option<Self> {
+    pub fn of(content_type: Option<&str>) -> Option<Self> {
         let media_type = content_type?.split(';').next().unwrap_or_default().trim();
         let (_, subtype) = media_type.split_once('/').unwrap_or(("", media_type));
         let last = subtype.rsplit('+').next().unwrap_or(subtype);

@@ -73,7 +73,7 @@ impl Fetch {
         self.ask(stream).await
     }
 
-    /// The first of its addresses that takes a connection.
+    /// The first of its addresses that takes a connection. One that is silent leaves the others their share of the time.
     async fn dial(&self, resolver: &impl Resolve) -> Result<TcpStream, Fault> {
         let endpoint = &self.address.endpoint;
         let addresses: Vec<IpAddr> = match endpoint.host.parse() {
@@ -84,10 +84,12 @@ impl Fetch {
             }
         };
         let mut fault = Fault::new("name_unresolved", "the name has no address");
+        let share = self.time_max / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         for address in addresses {
-            match connect(SocketAddr::new(address, endpoint.port)).await {
-                Ok(stream) => return Ok(stream),
-                Err(why) => fault = why,
+            match timeout(share, connect(SocketAddr::new(address, endpoint.port))).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(why)) => fault = why,
+                Err(_) => fault = Fault::new("timeout", format!("{address} did not answer in {share:?}")),
             }
         }
         Err(fault)

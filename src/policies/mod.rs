@@ -26,6 +26,7 @@ pub mod header_removal;
 pub mod health_check;
 pub mod idle_timeout;
 pub mod ip_lists;
+pub mod json_threat_protection;
 pub mod jwt;
 pub mod message_logging;
 pub mod response_timeout;
@@ -253,7 +254,7 @@ policies! {
     "injection-protection-flex" Inbound;
     "ip-allowlist-flex" Inbound => ip_lists::IpAllowlist;
     "ip-blocklist-flex" Inbound => ip_lists::IpBlocklist;
-    "json-threat-protection-flex" Inbound;
+    "json-threat-protection-flex" Inbound => json_threat_protection::JsonThreatProtection;
     "jwt-generation-flex" Outbound;
     "jwt-validation-flex" Inbound => jwt::JwtValidation;
     "ldap-authentication-flex" Inbound;

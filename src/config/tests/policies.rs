@@ -1,6 +1,7 @@
 //! Policies at their targets: which, in which order, and what becomes of those that cannot be.
 
 use super::*;
+use crate::policies::wants::Want;
 
 #[test]
 fn bindings_find_their_targets_and_stand_in_order() {
@@ -185,4 +186,35 @@ fn a_binding_without_its_target_is_a_warning() {
 
 fn chain(snapshot: &Snapshot) -> Vec<&str> {
     snapshot.apis[0].policies.iter().map(|policy| policy.name.as_str()).collect()
+}
+
+#[test]
+fn what_policies_want_is_shared_and_only_wanted_where_it_serves() {
+    let jwt = |url: &str, minutes: u32, timeout: u32| {
+        format!(
+            "policyRef: {{name: jwt-validation}}, config: {{mandatoryExpClaim: true, jwtKeyOrigin: jwks, jwksUrl: '{url}', jwksServiceTimeToLive: {minutes}, jwksServiceConnectionTimeout: {timeout}}}"
+        )
+    };
+    let own = |name: &str, address: &str, policy: &str| {
+        api(name, &format!("address: {address}\nservices: {{}}\npolicies: [{{{policy}}}]"))
+    };
+    let text = own("one", "http://0.0.0.0:1", &jwt("http://127.0.0.1/keys, https://b/keys", 60, 500))
+        + &own("two", "http://0.0.0.0:2", &jwt("HTTP://127.0.0.1:80/keys", 5, 100))
+        + &own("bad", "ftp://0.0.0.0:3", &jwt("http://127.0.0.1/never", 1, 1))
+        + &binding(
+            "orphan",
+            &format!(
+                "targetRef: {{name: nobody}}\n{}",
+                jwt("http://127.0.0.1/orphan", 1, 1).replace(", config", "\nconfig")
+            ),
+        );
+    let (snapshot, problems) = load(&text);
+    let wants = snapshot.wants.iter().map(|Want::KeySet(want)| {
+        let seconds = want.time_to_live.as_secs();
+        (want.address.to_string(), seconds, want.timeout.as_millis(), want.tls.is_some())
+    });
+    let shared = ("http://127.0.0.1/keys".to_owned(), 300, 500, false);
+    assert_eq!(wants.collect::<Vec<_>>(), [shared, ("https://b/keys".to_owned(), 3600, 500, true)], "{problems:#?}");
+    let told = "warning: two.spec.policies[0].config.jwksServiceTimeToLive: not that of one.spec.policies[0].config for the same `jwksUrl`: the shorter counts for both";
+    assert!(problems.iter().any(|problem| problem == told), "{problems:#?}");
 }

@@ -28,6 +28,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 const FRESH: f64 = 0.8;
 const SPREAD: f64 = 0.1;
 
+/// Of the keys of a set that cannot be used.
+const TOLD_MAX: usize = 8;
+
 /// A set as it has come.
 pub struct Come {
     set: KeySet,
@@ -180,7 +183,8 @@ impl State {
         let (url, keys) = (self.want.address.to_string(), set.len());
         tracing::info!(url, keys, "a key set has come");
         if !unusable.is_empty() {
-            tracing::warn!(url, "keys that cannot be used: {}", unusable.join("; "));
+            let (count, first) = (unusable.len(), unusable[..unusable.len().min(TOLD_MAX)].join("; "));
+            tracing::warn!(url, count, "keys that cannot be used: {first}");
         }
         (self.published.set, self.body) = (Some(Arc::new(set)), body);
     }

@@ -3,6 +3,7 @@
 //! A line is written where the chain comes to the policy, into the core's own buffer; nobody waits for who reads it. What is
 //! written is what the operator's expression gives: a credential that it names is in the log.
 
+mod fields;
 #[cfg(test)]
 mod tests;
 
@@ -48,29 +49,6 @@ const VARIABLES: [&str; 17] = [
 ];
 /// Known once a policy has answered.
 const VIOLATION: &str = "violation";
-
-const FIELDS: &[Field] = &[
-    Field::new("loggingConfiguration", "Logging configuration", "One entry for each line."),
-    Field::new("loggingConfiguration[].itemName", "Name", "What `check` calls the entry."),
-    Field::new("loggingConfiguration[].itemData.message", "Message", "The line's text.").expression(),
-    Field::new("loggingConfiguration[].itemData.conditional", "Conditional", "Whether there is a line.")
-        .default("true")
-        .expression(),
-    Field::new(
-        "loggingConfiguration[].itemData.category",
-        "Category",
-        "Stands before the text, with a colon; at most 256 bytes.",
-    ),
-    Field::new("loggingConfiguration[].itemData.level", "Level", "Stands in the line."),
-    Field::new(
-        "loggingConfiguration[].itemData.firstSection",
-        "Before calling the API",
-        "A line for the request, before the upstream is asked.",
-    )
-    .default("false"),
-    Field::new("loggingConfiguration[].itemData.secondSection", "After calling the API", "A line for the answer.")
-        .default("false"),
-];
 
 /// As the operator writes it.
 #[derive(Deserialize)]
@@ -160,7 +138,7 @@ impl Policy for MessageLogging {
     type PerExchange = Kept;
 
     const CATEGORY: Option<Category> = Some(Category::Troubleshooting);
-    const FIELDS: &'static [Field] = FIELDS;
+    const FIELDS: &'static [Field] = fields::FIELDS;
 
     fn remarks(config: &Config) -> Vec<Fault> {
         let mut remarks = Vec::new();
@@ -431,8 +409,8 @@ impl Policy for OutboundMessageLogging {
     type State = State;
     type PerExchange = Kept;
 
-    const CATEGORY: Option<Category> = MessageLogging::CATEGORY;
-    const FIELDS: &'static [Field] = FIELDS;
+    const CATEGORY: Option<Category> = Some(Category::Troubleshooting);
+    const FIELDS: &'static [Field] = fields::FIELDS;
 
     fn remarks(config: &Config) -> Vec<Fault> {
         MessageLogging::remarks(config)
