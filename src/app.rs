@@ -29,6 +29,7 @@ use crate::{
         admin::{self, Admin, Source},
         endpoints::Endpoints,
         log_sink::{Dropped, DroppedCounts, LogSinks},
+        monitors::Monitors,
         published::Publisher,
         resolver::SystemResolver,
         service_manager,
@@ -145,12 +146,14 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
             status.publish(published);
         })
     };
+    let monitors = Monitors::start(SystemResolver::default());
     let mut gateway = Gateway {
         loader: Arc::new(loader),
         allow_partial: options.allow_partial,
         workers,
         status,
         endpoints,
+        monitors,
         publisher,
         sinks,
         admin,
@@ -256,6 +259,7 @@ struct Gateway {
     workers: Arc<Vec<Worker>>,
     status: Arc<Status>,
     endpoints: Endpoints,
+    monitors: Monitors,
     publisher: Publisher,
     sinks: LogSinks,
     admin: Arc<Admin>,
@@ -352,6 +356,7 @@ impl Gateway {
             return Err(why);
         }
         self.endpoints.commit();
+        self.monitors.watch(&snapshot);
         self.publisher.commit();
 
         let settings = &snapshot.settings;

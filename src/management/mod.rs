@@ -11,6 +11,7 @@ pub mod process;
 pub mod endpoints;
 pub mod fetch;
 pub mod health;
+pub mod monitors;
 pub mod published;
 pub mod resolver;
 

@@ -23,6 +23,7 @@ pub mod credential_injection_api_key;
 pub mod credential_injection_basic_auth;
 pub mod header_injection;
 pub mod header_removal;
+pub mod health_check;
 pub mod idle_timeout;
 pub mod ip_lists;
 pub mod json_threat_protection;
@@ -246,7 +247,7 @@ policies! {
     "header-injection-flex" Inbound => header_injection::HeaderInjection;
     "header-removal-flex" Inbound => header_removal::HeaderRemoval;
     "header-transformation" Inbound;
-    "health-check-flex" Inbound;
+    "health-check-flex" Inbound => health_check::HealthCheck;
     "http-basic-authentication-flex" Inbound => basic_authentication::BasicAuthentication;
     "http-caching-flex" Inbound;
     "idle-timeout-flex" Setting elsewhere Described::of::<idle_timeout::IdleTimeout>();

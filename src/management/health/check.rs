@@ -74,25 +74,29 @@ impl Check {
 
     /// One check: well is a status of 2xx or 3xx in time.
     pub async fn run(&self, address: SocketAddr) -> Result<(), Fault> {
+        match self.status(address).await? {
+            200..=399 => Ok(()),
+            status => Err(Fault::new("unexpected_status", format!("status {status}"))),
+        }
+    }
+
+    /// The status of the answer, in time.
+    pub async fn status(&self, address: SocketAddr) -> Result<u16, Fault> {
         let deadline = Instant::now() + self.settings.timeout;
         let mut stream = self.by(deadline, "connecting", connect(address)).await?;
         if let Some(version) = self.proxy_protocol {
             let header = proxy_protocol::write_own(version.into());
             self.by(deadline, "sending", async { stream.write_all(&header).await.map_err(lost) }).await?;
         }
-        let status = match &self.tls {
-            None => self.by(deadline, "the answer", self.ask(stream, self.multiplexes)).await?,
+        match &self.tls {
+            None => self.by(deadline, "the answer", self.ask(stream, self.multiplexes)).await,
             Some(tls) => {
                 let connector = TlsConnector::from(tls.for_a_check());
                 let connecting = async { connector.connect(tls.name.clone(), stream).await.map_err(insecure) };
                 let stream = self.by(deadline, "the TLS handshake", connecting).await?;
                 let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.by(deadline, "the answer", self.ask(stream, speaks_http2)).await?
+                self.by(deadline, "the answer", self.ask(stream, speaks_http2)).await
             }
-        };
-        match status {
-            200..=399 => Ok(()),
-            _ => Err(Fault::new("unexpected_status", format!("status {status}"))),
         }
     }
 

@@ -1,0 +1,222 @@
+//! Asks what `health-check-flex` policies want to know, once a minute each, and logs the answers that are not well.
+//!
+//! Nothing else comes of it: no endpoint leaves the balancing. A policy that a reload leaves alone keeps its minute.
+
+use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{health::Check, resolver::Resolve, supervise};
+use crate::{
+    config::{
+        endpoints::Fault,
+        snapshot::{BoundPolicy, HealthCheck, Snapshot},
+    },
+    policies::{Compiled, health_check::Monitor},
+};
+
+/// From one question to the next, and before the first.
+const INTERVAL: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Questions under way at the same time.
+const UNDER_WAY_MAX: usize = 16;
+
+/// By the policy's identity.
+type Wanted = HashMap<u64, Arc<Monitor>>;
+
+/// The orchestration's end of the task.
+#[derive(Debug)]
+pub struct Monitors(watch::Sender<Wanted>);
+
+impl Monitors {
+    /// Starts the task on the current runtime.
+    pub fn start<R: Resolve>(resolver: R) -> Self {
+        let (wanted, wanted_by) = watch::channel(Wanted::new());
+        let resolver = Arc::new(resolver);
+        supervise::spawn("health check policies", move || {
+            let resolver = resolver.clone();
+            run(wanted_by.clone(), move |monitor| ask(resolver.clone(), monitor))
+        });
+        Self(wanted)
+    }
+
+    /// From now on these are asked, and no others.
+    pub fn watch(&self, snapshot: &Snapshot) {
+        let monitor = |bound: &BoundPolicy| match &bound.policy {
+            Compiled::HealthCheck(policy) if !bound.shadow => Some((bound.identity, policy.monitor.clone())),
+            _ => None,
+        };
+        let wanted: Wanted = snapshot.apis.iter().flat_map(|api| &api.policies).filter_map(monitor).collect();
+        self.0.send_if_modified(|current| {
+            let changed = *current != wanted;
+            *current = wanted;
+            changed
+        });
+    }
+}
+
+/// Whose turn comes when; `None`: it is being asked.
+type Due = HashMap<u64, Option<Instant>>;
+
+async fn run<F>(mut wanted: watch::Receiver<Wanted>, ask: impl Fn(Arc<Monitor>) -> F)
+where
+    F: Future<Output = Result<(), Fault>> + Send + 'static,
+{
+    let (mut under_way, mut due) = (JoinSet::new(), Due::new());
+    let mut monitors = wanted.borrow_and_update().clone();
+    loop {
+        let now = Instant::now();
+        due.retain(|identity, _| monitors.contains_key(identity));
+        monitors.keys().for_each(|identity| _ = due.entry(*identity).or_insert(Some(now + INTERVAL)));
+        let ready = due.iter_mut().filter(|(_, at)| at.is_some_and(|at| at <= now));
+        for (identity, at) in ready.take(UNDER_WAY_MAX.saturating_sub(under_way.len())) {
+            *at = None;
+            let (identity, monitor) = (*identity, monitors[identity].clone());
+            let asked = supervise::catch("health check policy", ask(monitor.clone()));
+            under_way.spawn(async move { (identity, monitor, asked.await) });
+        }
+        let next = due.values().flatten().min().copied();
+        let room = under_way.len() < UNDER_WAY_MAX;
+        tokio::select! {
+            news = wanted.changed() => match news {
+                Ok(()) => monitors = wanted.borrow_and_update().clone(),
+                Err(_) => return, // the orchestration has gone
+            },
+            Some(done) = under_way.join_next() => {
+                let (identity, monitor, result) = done.expect("its panics are caught inside");
+                let failed = || Err(Fault::new("failed", "the check itself failed"));
+                if let Err(fault) = result.unwrap_or_else(failed) {
+                    report(&monitor, &fault);
+                }
+                due.entry(identity).and_modify(|at| *at = Some(Instant::now() + INTERVAL));
+            }
+            () = sleep_until(next.unwrap_or(now + INTERVAL)), if room => {}
+        }
+    }
+}
+
+fn report(monitor: &Monitor, fault: &Fault) {
+    let Monitor { api, authority, path, .. } = monitor;
+    let Fault { reason, text } = fault;
+    tracing::warn!(api, upstream = authority, path, reason, text, "health check failed");
+}
+
+async fn ask<R: Resolve>(resolver: Arc<R>, monitor: Arc<Monitor>) -> Result<(), Fault> {
+    let host = &monitor.endpoint.host;
+    let address = match host.parse() {
+        Ok(address) => address,
+        Err(_) => {
+            let answer = resolver.resolve(host).await.map_err(|text| Fault::new("unresolved", text))?;
+            *answer.addresses.first().ok_or_else(|| Fault::new("unresolved", "no address"))?
+        }
+    };
+    let check = Check {
+        settings: HealthCheck {
+            path: monitor.path.clone(),
+            interval: INTERVAL,
+            timeout: TIMEOUT,
+            unhealthy_threshold: 1,
+            healthy_threshold: 1,
+        },
+        authority: monitor.authority.clone(),
+        proxy_protocol: None,
+        tls: monitor.tls.clone(),
+        multiplexes: monitor.multiplexes,
+    };
+    match check.status(SocketAddr::new(address, monitor.endpoint.port)).await? {
+        status if status == monitor.status => Ok(()),
+        status => Err(Fault::new("unexpected_status", format!("status {status}, not {}", monitor.status))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        sync::mpsc,
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{config::snapshot::Endpoint, management::resolver::Answer};
+
+    fn monitor(port: u16, status: u16) -> Arc<Monitor> {
+        Arc::new(Monitor {
+            api: "default/orders".into(),
+            endpoint: Endpoint { host: "a.test".into(), port },
+            authority: format!("a.test:{port}"),
+            path: "/health".into(),
+            status,
+            tls: None,
+            multiplexes: false,
+        })
+    }
+
+    /// Time that passes at once, as nothing else happens.
+    #[tokio::test(start_paused = true)]
+    async fn each_is_asked_once_a_minute_and_a_reload_changes_that_for_none_but_new_ones() {
+        let (wanted, wanted_by) = watch::channel(Wanted::from([(1, monitor(1, 200))]));
+        let (asked, mut questions) = mpsc::unbounded_channel();
+        tokio::spawn(run(wanted_by, move |monitor| {
+            let _ = asked.send(monitor.endpoint.port);
+            async { Err(Fault::new("a", "")) }
+        }));
+        let start = Instant::now();
+        let mut next = async || {
+            let port = questions.recv().await.expect("a question");
+            (port, start.elapsed().as_secs())
+        };
+        assert_eq!([next().await, next().await], [(1, 60), (1, 120)]);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        wanted.send_modify(|wanted| _ = wanted.insert(2, monitor(2, 200)));
+        assert_eq!([next().await, next().await, next().await], [(1, 180), (2, 210), (1, 240)]);
+        wanted.send_modify(|wanted| _ = wanted.remove(&1));
+        assert_eq!([next().await, next().await], [(2, 270), (2, 330)]);
+        wanted.send_modify(Wanted::clear);
+        assert!(timeout(INTERVAL * 10, next()).await.is_err());
+    }
+
+    struct Loopback;
+
+    impl Resolve for Loopback {
+        async fn resolve(&self, host: &str) -> Result<Answer, String> {
+            let addresses = vec![[127, 0, 0, 1].into()];
+            if host == "a.test" { Ok(Answer { addresses, ttl: INTERVAL }) } else { Err("no such name".into()) }
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_status_that_was_named_is_well() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("a bound address").port();
+        let server = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            for status in [503, 200] {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut request = vec![0; 1024];
+                let count = stream.read(&mut request).await.expect("a request");
+                seen.push(String::from_utf8_lossy(&request[..count]).into_owned());
+                let answer = format!("HTTP/1.1 {status} Answer\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.expect("it listens");
+            }
+            seen
+        });
+        let asked = ask(Arc::new(Loopback), monitor(port, 503)).await;
+        assert_eq!(asked, Ok(()));
+        let asked = ask(Arc::new(Loopback), monitor(port, 503)).await;
+        assert_eq!(asked, Err(Fault::new("unexpected_status", "status 200, not 503")));
+        let seen = server.await.expect("it answers");
+        let begins = format!("GET /health HTTP/1.1\r\nhost: a.test:{port}\r\n");
+        assert!(seen.iter().all(|request| request.starts_with(&begins)), "{seen:?}");
+        let nobody = Monitor {
+            endpoint: Endpoint { host: "b.test".into(), port },
+            ..Arc::into_inner(monitor(port, 200)).expect("held once")
+        };
+        assert_eq!(ask(Arc::new(Loopback), Arc::new(nobody)).await, Err(Fault::new("unresolved", "no such name")));
+    }
+}
