@@ -88,7 +88,6 @@ pub fn read(marks: &Marks, strings: &Strings, behind_scalars: u64, object: u64, 
     let (behind_value, value_waits) = next_token(spaces, value_ends, behind_scalars, carry.behind_value);
 
     let wrong = (entries & !(opening_quotes | close))
-        | (behind_comma & close)
         | (colon ^ behind_name)
         | (behind_value & !(comma | close))
         | (comma & !behind_value)
