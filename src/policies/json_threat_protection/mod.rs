@@ -22,7 +22,10 @@ use std::rc::Rc;
 use serde::Deserialize;
 
 use self::{limits::Limits, scanner::Scanner};
-use super::{Answers, ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Need, Needs, Piece, Policy, Site, Turn};
+use super::{
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Need, Needs, Piece, Policy,
+    Site, Turn,
+};
 use crate::{expression::Format, http::head::Fields};
 
 const REFUSED: Answers = Answers {
@@ -76,6 +79,15 @@ impl Policy for JsonThreatProtection {
     type State = Rc<LocalResponse>;
     type PerExchange = Scan;
 
+    const CATEGORY: Option<Category> = Some(Category::Security);
+    const FIELDS: &'static [Field] = &[
+        Field::new("maxContainerDepth", "Container depth", "Objects and arrays in each other.").default("-1"),
+        Field::new("maxObjectEntryCount", "Entries of an object", "Entries of one object.").default("-1"),
+        Field::new("maxObjectEntryNameLength", "Length of a name", "Characters of the name of an entry.").default("-1"),
+        Field::new("maxArrayElementCount", "Elements of an array", "Elements of one array.").default("-1"),
+        Field::new("maxStringValueLength", "Length of a string", "Characters of a string that is a value.")
+            .default("-1"),
+    ];
     const ANSWERS: &'static [Answers] = &[REFUSED];
 
     fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {

@@ -20,8 +20,8 @@ use serde::Deserialize;
 
 use self::window::Window;
 use super::{
-    Answers, ConfigError, Core, Exchange, Fault, Flow, Headers, LocalResponse, Policy, Question, Reply, Site, Turn,
-    headers::HeaderName,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, Headers, LocalResponse, Policy, Question,
+    Reply, Site, Turn, headers::HeaderName,
 };
 
 const SPIKE: Answers = Answers {
@@ -117,6 +117,16 @@ impl Policy for SpikeControl {
     type State = Rc<LocalResponse>;
     type PerExchange = Kept;
 
+    const CATEGORY: Option<Category> = Some(Category::QualityOfService);
+    const FIELDS: &'static [Field] = &[
+        Field::new("maximumRequests", "Requests in a period", "So many pass in a period."),
+        Field::new("timePeriodInMilliseconds", "Period", "The length of the window.").unit("milliseconds"),
+        Field::new("delayTimeInMillis", "Delay", "How long a request is held before it is tried again.")
+            .unit("milliseconds"),
+        Field::new("delayAttempts", "Attempts", "How often it is held."),
+        Field::new("queuingLimit", "Held at a time", "How many may be held at a time.").default("0"),
+        Field::new("exposeHeaders", "Expose headers", "Every response says how the window stood.").default("false"),
+    ];
     const ANSWERS: &'static [Answers] = &[SPIKE];
 
     fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {

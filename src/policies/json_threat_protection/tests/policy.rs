@@ -6,7 +6,7 @@ use crate::policies::{Side, testing};
 /// How many of the pieces pass of a body that is JSON by this content type; the last one is the end.
 fn passes(config: &str, content_type: &str, pieces: &[&str]) -> usize {
     let policy = testing::compile::<JsonThreatProtection>(config).expect("valid");
-    let (state, mut kept) = (policy.state(&Core { id: 0 }), Scan::default());
+    let (state, mut kept) = (policy.state(&Core::default()), Scan::default());
     let mut trial = testing::Trial::new("POST", "/", &[("Content-Type", content_type)]);
     let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut kept }, exchange));
     assert!(matches!(flow, Flow::Continue), "nothing has come yet");
