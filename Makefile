@@ -85,6 +85,11 @@ peers: tools ## Install the proxies that bench-peers measures: nginx, HAProxy, E
 bench-peers: build loadtest ## The gateway beside other proxies, one core each in turns (BENCH="--rounds 9 ...")
 	$(LOADTEST) peers --json $(TARGET)/peers.json --markdown $(TARGET)/peers.md --html $(TARGET)/peers.html $(BENCH)
 
+.PHONY: bench-policies
+bench-policies: build loadtest ## What each policy adds to a request, in CPU, beside what the others' do (BENCH="--rounds 21 ...")
+	$(LOADTEST) peers --workloads 'policy-*' --json $(TARGET)/policies.json --markdown $(TARGET)/policies.md \
+		--html $(TARGET)/policies.html $(or $(BENCH),--duration 1s --rounds 9)
+
 .PHONY: bench-scale
 bench-scale: build loadtest ## The gateway on 1, 2, 4 and 8 cores, io_uring and epoll (BENCH="--cores 1,2 ...")
 	$(LOADTEST) scale --json $(TARGET)/scale.json --markdown $(TARGET)/scale.md --html $(TARGET)/scale.html $(BENCH)

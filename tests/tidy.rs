@@ -57,7 +57,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("storage", &["app", "cli", "management", "proxy"]),
     // Only app.rs sees everyone.
     ("management", &["app", "cli", "proxy"]),
-    // Watches the steps of a request, and is asked by the command line alone.
+    // Watches the steps of a request, and is asked by the command line and by a management page.
     ("explain", &["app", "cli", "management", "worker"]),
     ("cli", &["proxy", "worker"]),
 ];

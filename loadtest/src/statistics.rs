@@ -1,5 +1,7 @@
 //! Medians, and how sure a ratio of two is.
 
+use serde::{Deserialize, Serialize};
+
 use crate::schedule::Random;
 
 /// How often the rounds are drawn again.
@@ -19,7 +21,7 @@ pub fn median(values: &[f64]) -> f64 {
 }
 
 /// Median, least and most of the rounds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     pub median: f64,
     pub min: f64,

@@ -258,22 +258,89 @@ fn a_comparison_tells_better_from_worse_by_its_exit_code() {
     assert_eq!(compare(&good, Path::new("nowhere.json"), &[]).status.code(), Some(2));
 }
 
+/// The first two CPUs of ours, for proxy and generator; `None` on a machine with a single one, which cannot compare proxies.
+fn two_cpus() -> Option<[String; 2]> {
+    let status = fs::read_to_string("/proc/self/status").expect("a process has one");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("CPUs to run on").trim();
+    let mut cpus = list.split([',', '-']).map(str::to_owned);
+    Some([cpus.next()?, cpus.next()?])
+}
+
+/// A peer that passes everything on, with what it says of policies.
+fn write_peer(folder: &Path, policies: &str) {
+    fs::create_dir_all(folder).expect("a folder of ours");
+    let peer = r#"
+role: gateway
+command: ["@SELF@", relay, --address, "127.0.0.1:@PORT@", --upstream, "127.0.0.1:@UPSTREAM_PORT@"]
+version: ["@SELF@", --version]
+missing: nothing
+"#;
+    fs::write(folder.join("peer.yaml"), peer).expect("a file of ours");
+    fs::write(folder.join("policies.yaml"), policies).expect("a file of ours");
+}
+
+#[test]
+fn policies_are_measured_against_the_same_proxy_without_them() {
+    let Some([proxy, load]) = two_cpus() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let policies = r#"
+known: [printf, '[{"name": "there", "implemented": true}, {"name": "coming", "implemented": false}]']
+workloads:
+  policy-cors: {needs: there, files: {origins: https://shop.example}}
+  policy-inject: {}
+  policy-log: {needs: coming}
+  policy-basic: {}
+"#;
+    write_peer(&folder.path().join("peers/gate"), policies);
+    let (json, html) = (path("peers.json"), path("peers.html"));
+    let output = Command::new(env!("CARGO_BIN_EXE_ringway-loadtest"))
+        .args(["peers", "--rounds", "2", "--duration", "200ms", "-c", "4", "--proxy-cpu", &proxy, "--load-cpu", &load])
+        .args([
+            "--workloads",
+            "policy-cors,policy-inject,policy-log,policy-basic",
+            "--policy-target",
+            "policy-cors=1e9",
+        ])
+        .args(["--json", &json, "--html", &html, "--peers", &path("peers")])
+        .output()
+        .expect("the binary runs");
+    let said = text(&output);
+    // It asks for no password, so what it costs is not what basic authentication costs.
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("round 2, gate: policy-basic: what the policy should refuse is answered with 200"), "{said}");
+    assert!(said.contains("gate is left out: this version does not implement coming."), "{said}");
+    assert!(said.contains("1000000000 (met)") && said.contains("## policy-cors: CORS"), "{said}");
+    let result: Value = serde_json::from_str(&fs::read_to_string(json).expect("written")).expect("JSON");
+    let policy = |name: &str| {
+        let mut all = result["policies"].as_array().expect("a list").iter();
+        all.find(|policy| policy["name"] == name).expect("it was asked for").clone()
+    };
+    for (name, asks_otherwise) in [("policy-cors", true), ("policy-inject", false)] {
+        let trials = &policy(name)["trials"]["gate"];
+        assert_eq!(trials.as_array().map(Vec::len), Some(2), "{name}");
+        assert_eq!(trials[0]["asked"].is_object(), asks_otherwise, "{name}");
+        assert!(policy(name)["added"]["gate"]["us"]["median"].is_f64(), "{name}");
+    }
+    assert!(policy("policy-basic")["trials"]["gate"].is_null());
+    let names: Vec<&str> =
+        result["measurements"].as_array().into_iter().flatten().filter_map(|m| m["name"].as_str()).collect();
+    let expected =
+        ["gate/policy-inject/cpu", "gate/policy-inject/cpu-user", "gate/policy-cors/cpu", "gate/policy-cors/cpu-user"];
+    assert_eq!(names, expected);
+    assert!(fs::read_to_string(html).expect("written").contains("<h2>policy-inject: header injection"));
+}
+
 #[test]
 fn peers_are_started_measured_and_ended_and_those_that_are_not_there_are_named() {
-    let allowed = fs::read_to_string("/proc/self/status").expect("a process has one");
-    let list = allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("CPUs to run on").trim();
-    // Proxy and generator need one each: a machine with a single CPU cannot compare proxies.
-    if !list.contains([',', '-']) {
-        return;
-    }
-    let cpus: Vec<&str> = list.split([',', '-']).take(2).collect();
+    let Some([proxy, load]) = two_cpus() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let (json, markdown) = (path("peers.json"), path("peers.md"));
     let output = Command::new(env!("CARGO_BIN_EXE_ringway-loadtest"))
         .args(["peers", "--only", "relay,nginx", "--program", "nginx=/nowhere/nginx", "--rounds", "1"])
         .args(["--workloads", "1,2", "--duration", "200ms", "--rate", "100", "-c", "4", "--lag-limit", "10000000"])
-        .args(["--proxy-cpu", cpus[0], "--load-cpu", cpus[1], "--json", &json, "--markdown", &markdown])
+        .args(["--proxy-cpu", &proxy, "--load-cpu", &load, "--json", &json, "--markdown", &markdown])
         .args(["--peers", concat!(env!("CARGO_MANIFEST_DIR"), "/peers")])
         .output()
         .expect("the binary runs");

@@ -18,7 +18,7 @@ use super::render;
 use crate::{
     config::{Loader, environment::Environment, problem::Severity, snapshot::SeriesId},
     explain::{Question, Secrets, explain, report::Outcome, text, time},
-    policies::{jwt::key_set::KeySet, wants::Published},
+    policies::jwt::key_set::KeySet,
 };
 
 /// Wrong usage, and a configuration that cannot be used.
@@ -47,6 +47,10 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "TARGET")]
     request_target: Option<String>,
 
+    /// What the gateway would have fetched: `jwks=FILE`, the keys of every key set
+    #[arg(long, value_name = "KIND=FILE")]
+    answer: Option<String>,
+
     /// The client's address
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     client: IpAddr,
@@ -54,10 +58,6 @@ pub struct ExplainArgs {
     /// When it would be sent, `2026-11-28T21:30:00Z` or seconds since 1970; without it, now
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     at: Option<SystemTime>,
-
-    /// What policies would have fetched: `jwks=FILE` is the key set of every `jwksUrl`
-    #[arg(long, value_name = "NAME=FILE")]
-    answer: Vec<String>,
 
     /// A file or a directory of the configuration; may be given several times
     #[arg(short, long, value_name = "PATH")]
@@ -88,13 +88,12 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
         let target = args.request_target.as_deref();
         Question::new(&args.method, &args.url, target, &args.headers, body, args.client)
     });
-    let mut question = match question {
+    let question = question.and_then(|question| {
+        let key_set = key_set(args.answer.as_deref())?;
+        Ok(Question { at: args.at, key_set, ..question })
+    });
+    let question = match question {
         Ok(question) => question,
-        Err(text) => return wrong(&text),
-    };
-    question.at = args.at;
-    let key_set = match key_set(&args.answer) {
-        Ok(key_set) => key_set,
         Err(text) => return wrong(&text),
     };
     let loaded = Loader::new(args.config.clone(), Environment::of_process()).load();
@@ -108,9 +107,6 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
             return ExitCode::from(CONFIG);
         }
     };
-    if let Some(set) = key_set {
-        question.published = Published::everywhere(&snapshot.wants, &set);
-    }
     let secrets = if args.show_secrets { Secrets::Shown } else { Secrets::Hidden };
     let told = match explain(Arc::new(snapshot), &question, secrets) {
         Ok(told) => told,
@@ -130,16 +126,12 @@ fn wrong(text: &str) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// The one that stands in for those that the gateway would fetch.
-fn key_set(answers: &[String]) -> Result<Option<Arc<KeySet>>, String> {
-    let Some(answer) = answers.first() else { return Ok(None) };
-    let [] = &answers[1..] else { return Err("one `--answer` is enough: it stands for every key set".to_owned()) };
-    let Some(file) = answer.strip_prefix("jwks=") else { return Err(format!("`{answer}`: expected `jwks=FILE`")) };
+fn key_set(answer: Option<&str>) -> Result<Option<Arc<KeySet>>, String> {
+    let Some(answer) = answer else { return Ok(None) };
+    let file = answer.strip_prefix("jwks=").ok_or_else(|| format!("`{answer}` is no answer: expected `jwks=FILE`"))?;
     let body = fs::read(file).map_err(|error| format!("{file}: {error}"))?;
-    let (set, unusable) = KeySet::parse(&body).map_err(|text| format!("{file}: {text}"))?;
-    for why in unusable {
-        eprintln!("warning: {file}: {why}");
-    }
+    let (set, unusable) = KeySet::parse(&body).map_err(|why| format!("{file} is no set of keys: {why}"))?;
+    unusable.iter().for_each(|why| eprintln!("{file}: {why}"));
     Ok(Some(Arc::new(set)))
 }
 

@@ -57,6 +57,8 @@ pub struct Context<'c> {
     pub contracts: &'c [Resource<Contract>],
     /// `None`: no session is taken up again.
     pub tickets: Option<&'c Arc<TicketKeys>>,
+    /// How policies' own calls over https are secured; `None`: in no way that works.
+    pub calls: Option<&'c Outbound>,
     /// Files that were read for the settings.
     pub files: &'c [PathBuf],
 }
@@ -136,7 +138,7 @@ pub fn compile(
         apis,
         services,
         patterns: compiler.patterns,
-        wants: wants::shared(&compiler.wants, compiler.problems),
+        wants: wants::shared(&compiler.wants, context.calls, compiler.problems),
         problems: Vec::new(),
         files: compiler.files,
     }

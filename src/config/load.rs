@@ -23,7 +23,7 @@ use super::{
     resources::{GatewayRingway, Resources},
     settings::Settings,
     snapshot::{SeriesId, Snapshot},
-    tls::tickets,
+    tls::{Outbound, calls, tickets},
 };
 use crate::tls::TicketKeys;
 
@@ -125,7 +125,8 @@ impl Loaded {
         let hash = self.hash(&model);
         let mut files = Vec::new();
         let keys = tickets::keys(&self.sections, &self.tickets, &mut files, &mut problems);
-        let context = self.context(keys.as_ref(), &files);
+        let calls = calls::read(&self.sections, &self.resources.secrets, &mut files, &mut problems);
+        let context = self.context(keys.as_ref(), calls.as_ref(), &files);
         let mut snapshot = compile::compile(&model, &context, generation, hash, intern, &mut problems);
         problems.extend(self.peers_without_a_port(&snapshot));
         if let Some(everything) = self.resources.with_drafts() {
@@ -155,7 +156,8 @@ impl Loaded {
         let model = expand(everything, &self.environment, &mut found);
         let mut files = Vec::new();
         let keys = tickets::keys(&self.sections, &self.tickets, &mut files, &mut found);
-        let context = self.context(keys.as_ref(), &files);
+        let calls = calls::read(&self.sections, &self.resources.secrets, &mut files, &mut found);
+        let context = self.context(keys.as_ref(), calls.as_ref(), &files);
         compile::compile(&model, &context, 0, String::new(), &mut |_| SeriesId::default(), &mut found);
         found.retain(|problem| !problem.location.is_nowhere() && !self.is_told(problem));
         found.extend(self.problems.iter().cloned());
@@ -172,7 +174,12 @@ impl Loaded {
         })
     }
 
-    fn context<'c>(&'c self, tickets: Option<&'c Arc<TicketKeys>>, files: &'c [PathBuf]) -> Context<'c> {
+    fn context<'c>(
+        &'c self,
+        tickets: Option<&'c Arc<TicketKeys>>,
+        calls: Option<&'c Outbound>,
+        files: &'c [PathBuf],
+    ) -> Context<'c> {
         Context {
             environment: &self.environment,
             settings: &self.settings,
@@ -180,6 +187,7 @@ impl Loaded {
             secrets: &self.resources.secrets,
             contracts: &self.resources.contracts,
             tickets,
+            calls,
             files,
         }
     }

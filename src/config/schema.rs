@@ -109,7 +109,9 @@ impl Writer {
             Shape::Number => self.scalar(json!({ "type": "number" }), NUMBER),
             Shape::Text => json!({ "type": ["string", "number", "boolean"] }),
             Shape::OneOf(names) if self.variables => {
-                json!({ "anyOf": [one_of(names), { "type": "string", "pattern": VARIABLE }] })
+                let mut ways = one_of(names);
+                ways["anyOf"].as_array_mut().expect("made so").push(json!({ "type": "string", "pattern": VARIABLE }));
+                ways
             }
             Shape::OneOf(names) => one_of(names),
             Shape::List(item) => json!({ "type": "array", "items": self.value(item, &format!("{path}[]")) }),
@@ -140,7 +142,7 @@ impl Writer {
         }
         // Whoever names a policy has its `config`.
         if members.iter().any(|member| member.name == "policyRef") {
-            record["$ref"] = json!("#/$defs/policy");
+            record["allOf"] = json!([{ "$ref": "#/$defs/policy" }]);
         }
         record
     }
@@ -151,8 +153,8 @@ impl Writer {
             (Shape::Any, "rules") => json!({ "$ref": "#/$defs/rules" }),
             (shape, _) => self.value(shape, path),
         };
-        if !member.required && value.is_object() {
-            value = json!({ "anyOf": [value, { "type": "null" }] });
+        if !member.required {
+            value = or_nothing(value);
         }
         let field = self.fields.iter().find(|field| field.path == path);
         if let (Some(field), Some(value)) = (field, value.as_object_mut()) {
@@ -160,6 +162,16 @@ impl Writer {
         }
         value
     }
+}
+
+/// Or a key without a value.
+fn or_nothing(mut value: Value) -> Value {
+    if let Some(ways) = value.get_mut("anyOf").and_then(Value::as_array_mut) {
+        ways.push(json!({ "type": "null" }));
+        return value;
+    }
+    // What takes anything takes that too.
+    if value.is_object() { json!({ "anyOf": [value, { "type": "null" }] }) } else { value }
 }
 
 fn describe(field: &Field, shape: &Shape, value: &mut Map<String, Value>) {

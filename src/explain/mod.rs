@@ -30,7 +30,11 @@ use crate::{
         head::{Fields, RequestHead},
         target::Scheme,
     },
-    policies::{self, Body, LocalResponse, Peer, Reply, Wanted, chain::Next},
+    policies::{
+        self, Body, LocalResponse, Peer, Reply, Wanted,
+        chain::Next,
+        wants::{Published, PublishedKeySet, Want},
+    },
     proxy::{
         core::Serving,
         decide::{Asked, Decision},
@@ -106,7 +110,7 @@ fn decided(
         random.get()
     };
     let core = policies::Core::default();
-    let serving = Serving::apart(snapshot.clone(), &core, &question.published);
+    let serving = Serving::apart(snapshot.clone(), &core, &published(&snapshot, question));
     let asked = Asked {
         peer: Peer {
             address: (question.client, CLIENT_PORT).into(),
@@ -167,6 +171,18 @@ fn decide(
             }
         };
     }
+}
+
+/// What would have been fetched: nothing is, and the question may bring it along.
+fn published(snapshot: &Snapshot, question: &Question) -> Published {
+    if let Some(published) = &question.published {
+        return published.still();
+    }
+    let key_set = |Want::KeySet(want): &Want| {
+        let set = PublishedKeySet { set: question.key_set.clone(), ..PublishedKeySet::new(|| {}) };
+        (want.address.clone(), set)
+    };
+    Published { key_sets: snapshot.wants.iter().map(key_set).collect() }
 }
 
 /// The listener of a port: the one of that address first, then one of all addresses.

@@ -87,7 +87,7 @@ impl Asked {
     ///
     /// # Errors
     /// The question is not one that could be sent.
-    pub fn answer(self, snapshot: Arc<Snapshot>, published: &Published) -> Result<Page, String> {
+    pub fn answer(self, snapshot: Arc<Snapshot>, published: Arc<Published>) -> Result<Page, String> {
         let Self { method, url, header, data, request_target, client, at, format } = self;
         let headers = match header {
             Lines::One(line) => vec![line],
@@ -97,7 +97,7 @@ impl Asked {
         let client = client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let mut question = Question::new(&method, &url, request_target.as_deref(), &headers, body_bytes, client)?;
         question.at = at.as_deref().map(time::parse).transpose()?;
-        question.published = published.still();
+        question.published = Some(published);
         let told = explain(snapshot, &question, Secrets::Hidden)?;
         Ok(match format {
             Format::Human => Page { content_type: "text/plain; charset=utf-8", text: text::write(&told) },
@@ -143,7 +143,7 @@ mod tests {
     fn a_question_that_cannot_be_sent_has_no_answer() {
         let ask = |json: &str| {
             let asked = Asked::from_json(json.as_bytes()).expect("a question");
-            asked.answer(Arc::new(Snapshot::empty()), &Published::default()).map(|page| page.text)
+            asked.answer(Arc::new(Snapshot::empty()), Arc::default()).map(|page| page.text)
         };
         assert!(ask(r#"{"method": "GET", "url": "/x"}"#).is_err());
         assert!(ask(r#"{"method": "GET", "url": "http://a/", "at": "soon"}"#).is_err());

@@ -1,8 +1,11 @@
 //! A request from a command line: a method, a URL and what else a client would say.
 
-use std::{net::IpAddr, time::SystemTime};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use crate::{http::target::Scheme, policies::wants::Published};
+use crate::{
+    http::target::Scheme,
+    policies::{jwt::key_set::KeySet, wants::Published},
+};
 
 /// What could be sent. It is not judged here: that is the parser's business.
 #[derive(Debug)]
@@ -19,8 +22,10 @@ pub struct Question {
     pub client: IpAddr,
     /// When it would be sent, where that is not now.
     pub at: Option<SystemTime>,
-    /// What the gateway would have fetched for its policies by then.
-    pub published: Published,
+    /// What the gateway has fetched, where one is asked that serves.
+    pub published: Option<Arc<Published>>,
+    /// What it would have fetched otherwise, for every policy that takes tokens by key sets.
+    pub key_set: Option<Arc<KeySet>>,
 }
 
 impl Question {
@@ -60,18 +65,8 @@ impl Question {
         let target = target.map(str::to_owned);
         let target = target.unwrap_or_else(|| if own.starts_with('/') { own.to_owned() } else { format!("/{own}") });
         let (method, authority, headers) = (method.to_owned(), authority.to_owned(), headers.to_vec());
-        Ok(Self {
-            method,
-            scheme,
-            authority,
-            port,
-            target,
-            headers,
-            body_bytes,
-            client,
-            at: None,
-            published: Published::default(),
-        })
+        let (at, published, key_set) = (None, None, None);
+        Ok(Self { method, scheme, authority, port, target, headers, body_bytes, client, at, published, key_set })
     }
 
     /// The bytes of its head.

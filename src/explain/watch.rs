@@ -247,20 +247,13 @@ impl chain::Watcher for Watch<'_> {
             Flow::Continue => {}
             Flow::Wait(question) => turn.why = format!("{}; would wait {}", turn.why, waits_for(question)),
             Flow::Respond(answer) => {
-                let does = if turn.shadow { "would answer" } else { "answers" };
-                let reason = if answer.reason.is_empty() { String::new() } else { format!(" {}", answer.reason) };
-                turn.what = match (turn.what, turn.shadow) {
-                    (Turn::Broken, _) => Turn::Broken,
-                    (_, true) => Turn::WouldAnswer,
-                    (_, false) => Turn::Answered,
-                };
-                turn.why = format!("{}; {does} {}{reason}", turn.why, answer.status);
+                responded(turn, answer);
                 if let Compiled::JwtValidation(policy) = &bound(index, exchange).policy
                     && answer.reason == jwt::NO_KEYS
                 {
                     let sets: Vec<String> = policy.key_sets().iter().map(WebAddress::to_string).collect();
-                    let sets = sets.join(", ");
-                    let text = format!("it would use the key set of {sets} (`--answer jwks=FILE` gives one)");
+                    let text =
+                        format!("it would use the key set of {} (`--answer jwks=FILE` gives one)", sets.join(", "));
                     turn.why = format!("{}; {text}", turn.why);
                 }
             }
@@ -282,6 +275,17 @@ impl decide::Watcher for Watch<'_> {
     fn service(&mut self, index: usize) {
         self.service = Some(index);
     }
+}
+
+fn responded(turn: &mut PolicyTurn, answer: &LocalResponse) {
+    let does = if turn.shadow { "would answer" } else { "answers" };
+    let reason = if answer.reason.is_empty() { String::new() } else { format!(" {}", answer.reason) };
+    turn.what = match (turn.what, turn.shadow) {
+        (Turn::Broken, _) => Turn::Broken,
+        (_, true) => Turn::WouldAnswer,
+        (_, false) => Turn::Answered,
+    };
+    turn.why = format!("{}; {does} {}{reason}", turn.why, answer.status);
 }
 
 /// The policy whose turn it is.

@@ -206,7 +206,7 @@ async fn explained(admin: &Admin, asked: Result<Asked, String>) -> Response {
     let told = tokio::task::spawn_blocking(move || {
         // It is held until the answer is there, also where nobody waits for it any more.
         let _permit = permit;
-        asked.answer(running.snapshot, &published)
+        asked.answer(running.snapshot, published)
     });
     match told.await {
         Ok(Ok(page)) => ([(header::CONTENT_TYPE, page.content_type)], page.text).into_response(),

@@ -9,6 +9,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     config::{address::WebAddress, endpoints::Fault},
-    tls::{ClientContext, ClientSettings, Trust, suites::Version},
+    tls::ClientContext,
 };
 
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -45,6 +46,8 @@ const ACCEPT: &str = "application/jwk-set+json, application/json";
 #[derive(Clone, Debug)]
 pub struct Fetch {
     pub address: WebAddress,
+    /// Where the address is one of https.
+    pub tls: Option<Arc<ClientContext>>,
     /// Of everything together.
     pub time_max: Duration,
     pub body_bytes_max: usize,
@@ -62,8 +65,10 @@ impl Fetch {
         if !self.address.secure {
             return self.ask(stream).await;
         }
-        let context = self.context().await?;
-        let connector = TlsConnector::from(context.for_a_check());
+        let context = self.tls.as_ref().ok_or_else(|| Fault::new("tls", "there is no way to secure it"))?;
+        let mut config = (*context.for_a_check()).clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
         let stream = connector.connect(context.name.clone(), stream).await.map_err(insecure)?;
         self.ask(stream).await
     }
@@ -86,24 +91,6 @@ impl Fetch {
             }
         }
         Err(fault)
-    }
-
-    /// By the system's authorities, which are read from files.
-    async fn context(&self) -> Result<ClientContext, Fault> {
-        let host = self.address.endpoint.host.clone();
-        let make = move || {
-            let settings = ClientSettings {
-                trust: Trust::System,
-                certificate: None,
-                alpn: vec![b"http/1.1".to_vec()],
-                min: Version::Tls12,
-                max: Version::Tls13,
-                suites_12: None,
-            };
-            ClientContext::new(&host, settings, 0)
-        };
-        let made = tokio::task::spawn_blocking(make).await.unwrap_or_else(|error| Err(error.to_string()));
-        made.map_err(|text| Fault::new("tls", text))
     }
 
     async fn ask(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Vec<u8>, Fault> {
@@ -201,7 +188,7 @@ mod tests {
     }
 
     fn fetch(url: &str, time_max: Duration) -> Fetch {
-        Fetch { address: WebAddress::parse(url).expect("an address"), time_max, body_bytes_max: BYTES_MAX }
+        Fetch { address: WebAddress::parse(url).expect("an address"), tls: None, time_max, body_bytes_max: BYTES_MAX }
     }
 
     /// What a server makes of a fetch that answers with these bytes and closes; and the request.
@@ -261,10 +248,11 @@ mod tests {
     async fn a_server_that_is_slow_or_away_costs_no_more_than_the_time() {
         let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = silent.local_addr().expect("it is bound").port();
-        for scheme in ["http", "https"] {
-            let fetch = fetch(&format!("{scheme}://127.0.0.1:{port}/"), Duration::from_millis(50));
-            assert_eq!(fetch.run(&Names).await.expect_err("late").reason, "timeout", "{scheme}");
-        }
+        let fetch_now = |url: String| async move { fetch(&url, Duration::from_millis(50)).run(&Names).await };
+        let silent_one = fetch_now(format!("http://127.0.0.1:{port}/")).await;
+        assert_eq!(silent_one.expect_err("late").reason, "timeout");
+        let unsecured = fetch_now(format!("https://127.0.0.1:{port}/")).await;
+        assert_eq!(unsecured.expect_err("no TLS").reason, "tls");
         drop(silent);
         let long = Duration::from_secs(60);
         let away = fetch(&format!("http://127.0.0.1:{port}/"), long).run(&Names).await;

@@ -124,7 +124,7 @@ fn latencies(page: &mut Page, sum: &CoreCopy, names: &Names) {
     apis().for_each(|(id, api)| by_api(&mut family, names, id, api.overhead.as_deref()));
     let mut family = page.family(
         Kind::Histogram,
-        "ringway_policy_wait_seconds",
+        "ringway_request_policy_wait_seconds",
         "Time that policies had requests wait, where they had.",
     );
     apis().for_each(|(id, api)| by_api(&mut family, names, id, api.waited.as_deref()));
@@ -439,7 +439,7 @@ mod tests {
             ("http_server_request_duration_seconds_bucket", &[("api", "orders"), ("le", "0.0005")], 2.0),
             ("http_client_request_duration_seconds_bucket", &[("api", "orders"), ("le", "0.00025")], 0.0),
             ("ringway_request_overhead_seconds_count", &[("api", "orders")], 2.0),
-            ("ringway_policy_wait_seconds_bucket", &[("api", "orders"), ("le", "0.0025")], 2.0),
+            ("ringway_request_policy_wait_seconds_bucket", &[("api", "orders"), ("le", "0.0025")], 2.0),
             ("ringway_policy_decisions_total", &[("binding", "orders-cors-1"), ("decision", "continue")], 2.0),
             ("ringway_policy_decisions_total", &[("upstream", ""), ("decision", "respond"), ("reason", "denied")], 1.0),
             ("ringway_policy_duration_seconds_bucket", &[("policy", "cors-flex"), ("le", "0.00000025")], 0.0),

@@ -156,9 +156,9 @@ impl<R: Resolve, P: Fn(Arc<Published>) + Send + Sync + 'static> Task<R, P> {
     /// Starts what is due, as far as there is room.
     fn fetch(&mut self, under_way: &mut JoinSet<Fetched>) {
         let room = UNDER_WAY_MAX.saturating_sub(under_way.len());
-        for KeySetWant { address, timeout, .. } in self.key_sets.take_due(Instant::now(), room) {
+        for KeySetWant { address, tls, timeout, .. } in self.key_sets.take_due(Instant::now(), room) {
             let resolver = self.resolver.clone();
-            let fetch = Fetch { address, time_max: timeout, body_bytes_max: KEY_SET_BYTES_MAX };
+            let fetch = Fetch { address, tls, time_max: timeout, body_bytes_max: KEY_SET_BYTES_MAX };
             under_way.spawn(async move {
                 let address = fetch.address.clone();
                 let fetching = async move { fetch.run(&*resolver).await.and_then(Come::read) };
@@ -197,7 +197,7 @@ mod tests {
     fn want(host: &str) -> Want {
         let address = WebAddress::parse(&format!("https://{host}/keys")).expect("an address");
         let (timeout, time_to_live) = (Duration::from_secs(10), Duration::from_secs(3600));
-        Want::KeySet(KeySetWant { address, timeout, time_to_live, cool_down: Duration::from_secs(30) })
+        Want::KeySet(KeySetWant { address, tls: None, timeout, time_to_live, cool_down: Duration::from_secs(30) })
     }
 
     fn start() -> (Publisher, mpsc::UnboundedReceiver<Arc<Published>>) {

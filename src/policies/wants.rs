@@ -14,18 +14,23 @@ use std::{
 };
 
 use super::jwt::key_set::KeySet;
-use crate::config::{address::WebAddress, endpoints::Fault};
+use crate::{
+    config::{address::WebAddress, endpoints::Fault},
+    tls::ClientContext,
+};
 
 /// One thing to fetch, and to fetch again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Want {
     KeySet(KeySetWant),
 }
 
 /// The keys that an issuer of tokens publishes. Whoever wants those of one address shares them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KeySetWant {
     pub address: WebAddress,
+    /// How https is secured, which is the replica's say and not the policy's. Without it nothing is fetched over https.
+    pub tls: Option<Arc<ClientContext>>,
     /// Of one fetch, from its name to the last byte.
     pub timeout: Duration,
     /// It is fetched anew before it is so old.
@@ -44,24 +49,9 @@ impl Published {
     /// As it is now, for whoever must not cause a fetch.
     pub fn still(&self) -> Self {
         let still = |(address, one): (&WebAddress, &PublishedKeySet)| {
-            (address.clone(), PublishedKeySet { refresh: Arc::default(), ..one.clone() })
+            (address.clone(), PublishedKeySet { refresh: Arc::new(Refresh::new(|| {})), ..one.clone() })
         };
         Self { key_sets: self.key_sets.iter().map(still).collect() }
-    }
-
-    /// As if every set that is wanted were this one.
-    pub fn everywhere(wants: &[Want], set: &Arc<KeySet>) -> Self {
-        let one = |Want::KeySet(want): &Want| {
-            let come = PublishedKeySet {
-                set: Some(set.clone()),
-                fetched_at: None,
-                fault: None,
-                fetches: BTreeMap::new(),
-                refresh: Arc::default(),
-            };
-            (want.address.clone(), come)
-        };
-        Self { key_sets: wants.iter().map(one).collect() }
     }
 }
 
@@ -89,13 +79,6 @@ impl PublishedKeySet {
 pub struct Refresh {
     asked: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
-}
-
-/// Asks nobody.
-impl Default for Refresh {
-    fn default() -> Self {
-        Self::new(|| {})
-    }
 }
 
 impl Refresh {
@@ -146,5 +129,20 @@ mod tests {
             assert_eq!(woken.load(Ordering::Relaxed), times);
             refresh.done();
         }
+    }
+
+    #[test]
+    fn what_is_still_causes_no_fetch() {
+        let address = WebAddress::parse("https://issuer.test/keys").expect("an address");
+        let woken = Arc::new(AtomicU32::new(0));
+        let one = PublishedKeySet::new({
+            let woken = woken.clone();
+            move || _ = woken.fetch_add(1, Ordering::Relaxed)
+        });
+        let published = Published { key_sets: HashMap::from([(address.clone(), one)]) };
+        published.still().key_sets[&address].refresh.ask();
+        assert_eq!(woken.load(Ordering::Relaxed), 0);
+        published.key_sets[&address].refresh.ask();
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
     }
 }

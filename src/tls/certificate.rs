@@ -24,7 +24,7 @@ const FALLBACK_SCSV: CipherSuite = CipherSuite::Unknown(0x5600);
 const CHAIN_MAX: usize = 16;
 
 /// A chain with its key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Certificate {
     pub key: Arc<CertifiedKey>,
     /// From the leaf's subjectAltName, in lower case: names, `*.` names and addresses.

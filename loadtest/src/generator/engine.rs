@@ -36,6 +36,8 @@ pub(super) struct Engine {
     free: RefCell<VecDeque<usize>>,
     timer: sys::Timer,
     random: RefCell<Random>,
+    /// Requests that were handed to slots.
+    picked: Cell<usize>,
     results: RefCell<Outcome>,
     progress: Arc<Progress>,
     /// Of the load; before it is known, the end of time.
@@ -86,6 +88,7 @@ pub(super) async fn run(plan: Plan, gate: &Gate, progress: Arc<Progress>) -> io:
         free: RefCell::default(),
         timer,
         random: RefCell::new(Random::new(plan.seed ^ 0x5eed)),
+        picked: Cell::new(0),
         results: RefCell::new(Outcome::new()),
         progress,
         start_ns: Cell::new(u64::MAX),
@@ -251,7 +254,8 @@ impl Engine {
 
     fn assign(&self, index: usize, intended_ns: u64) {
         let slot = &self.slots[index];
-        let request = self.plan.mix.pick(&mut self.random.borrow_mut());
+        let picked = self.picked.replace(self.picked.get() + 1);
+        let request = self.plan.mix.pick(&mut self.random.borrow_mut(), picked);
         let now = sys::now_ns();
         slot.request.set(request);
         slot.intended_ns.set(intended_ns);

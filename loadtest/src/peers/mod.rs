@@ -5,12 +5,14 @@
 
 mod page;
 pub mod peer;
+pub mod policies;
 mod results;
 mod table;
 pub mod trial;
 pub mod workload;
 
 use std::{
+    collections::BTreeMap,
     fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -22,9 +24,10 @@ use clap::Args;
 
 use self::{
     peer::{Found, Peer, Place, Role, Upstream},
+    policies::{Policies, PolicyReport},
     results::{PeerFacts, PeersReport, WorkloadReport},
     trial::Bench,
-    workload::{Choice, HeaderSet, Variation, Workload},
+    workload::{Choice, Choices, HeaderSet, Variation, Workload},
 };
 use crate::{
     driver,
@@ -51,14 +54,19 @@ pub struct PeersArgs {
     #[arg(long, value_name = "NAME=PATH")]
     program: Vec<String>,
 
-    /// By number or name: 1 keep-alive, 2 connect, 3 post, 4 download, 5 idle, 6 tls, 7 handshake, 8 h2, 12 idle-tls
+    /// By number or name: 1 keep-alive, 2 connect, 3 post, 4 download, 5 idle, 6 tls, 7 handshake, 8 h2, 12 idle-tls;
+    /// policy-* for what each policy adds, or some of them by their names
     #[arg(long, value_delimiter = ',', value_name = "WORKLOAD", default_value = "1,2,3,4,5,6,7,8,12")]
-    workloads: Vec<Choice>,
+    workloads: Vec<Choices>,
+
+    /// NAME=US: what a policy should add at most, in CPU microseconds a request, to be printed beside what it adds
+    #[arg(long, value_name = "NAME=US", value_parser = parse_policy_target)]
+    policy_target: Vec<(&'static str, f64)>,
 
     #[arg(long, default_value = "5")]
     rounds: NonZeroUsize,
 
-    /// Measured time of each load; there are two for each workload
+    /// Measured time of each load; there are two for each workload, three for most with a policy
     #[arg(long, value_parser = parse_duration, default_value = "3s")]
     duration: Duration,
 
@@ -149,10 +157,12 @@ pub fn run(args: &PeersArgs) -> Result<bool> {
 
     // What this thread does in between must not fall on the proxy's core.
     sys::pin(args.load_cpu).context("cannot move to the generator's CPU")?;
-    let loads = workload::all(&variation(args)?);
-    let asked = args.workloads.iter().filter_map(|choice| match choice {
+    let variation = variation(args)?;
+    let loads = workload::all(&variation);
+    let choices = chosen(&args.workloads);
+    let asked = choices.iter().filter_map(|choice| match choice {
         Choice::Load(place) => Some(loads[*place].clone()),
-        Choice::Idle | Choice::IdleTls => None,
+        Choice::Idle | Choice::IdleTls | Choice::Policy(_) => None,
     });
     let bench = Bench {
         driver,
@@ -168,8 +178,11 @@ pub fn run(args: &PeersArgs) -> Result<bool> {
         certificates: Certificates::make()?,
         asked: asked.collect(),
         idle: loads,
+        policies: Policies::make(&variation, &policy_names(&choices))?,
+        choices,
     };
     report.workloads = session.asked.iter().map(WorkloadReport::new).collect();
+    report.policies = session.policy_reports(&peers);
     let rounds = args.rounds.get();
     for round in 0..rounds {
         for turn in 0..peers.len() {
@@ -177,13 +190,15 @@ pub fn run(args: &PeersArgs) -> Result<bool> {
             eprintln!("round {} of {rounds}: {}", round + 1, peer.name);
             for tls in [false, true] {
                 if let Err(error) = session.round(peer, tls, &mut report) {
-                    let failure = format!("round {}, {}: {error:#}", round + 1, peer.name);
-                    eprintln!("{failure}");
-                    report.failed.push(failure);
+                    report.fail(round, &peer.name, &format!("{error:#}"));
                 }
+            }
+            for failure in session.policies(peer, &mut report) {
+                report.fail(round, &peer.name, &failure);
             }
         }
     }
+    report.policies.iter_mut().for_each(PolicyReport::summarize);
     report.measurements = results::measurements(&report);
     let tables = table::render(&report);
     let write = |path: &Option<PathBuf>, text: &str| match path {
@@ -203,9 +218,11 @@ struct Session<'a> {
     bench: Bench,
     upstream: Upstream,
     certificates: Certificates,
+    choices: Vec<Choice>,
     asked: Vec<Workload>,
     /// Of these, idle connections do one request each.
     idle: Vec<Workload>,
+    policies: Policies,
 }
 
 impl Session<'_> {
@@ -214,7 +231,7 @@ impl Session<'_> {
     fn round(&self, peer: &Peer, tls: bool, report: &mut PeersReport) -> Result<()> {
         let choice = if tls { Choice::IdleTls } else { Choice::Idle };
         // The relay has an upstream connection for each, so it is no floor of memory.
-        let idle = self.args.workloads.contains(&choice) && peer.role != Role::Floor;
+        let idle = self.choices.contains(&choice) && peer.role != Role::Floor;
         let loads: Vec<usize> = (0..self.asked.len()).filter(|&index| self.asked[index].tls == tls).collect();
         if !idle && loads.is_empty() || tls && report.without_tls.contains_key(&peer.name) {
             return Ok(());
@@ -223,9 +240,8 @@ impl Session<'_> {
             report.without_tls.insert(peer.name.clone(), "its folder does not say how".into());
             return Ok(());
         }
-        let driver = driver_name(self.args.driver);
         let certificates = tls.then_some(self.certificates.0.as_path());
-        let place = Place { cpus: &self.bench.proxy_cpus, driver, upstream: self.upstream.address, certificates };
+        let place = Place { certificates, ..self.place() };
         let server = match peer.start(&place, FIRST_REQUEST) {
             // One that cannot, or was built without it, is measured without, and named.
             Err(error) if tls && !report.has_tls_of(&peer.name) => {
@@ -261,6 +277,70 @@ impl Session<'_> {
         }
         Ok(())
     }
+
+    /// Without TLS and policies.
+    fn place(&self) -> Place<'_> {
+        Place {
+            cpus: &self.bench.proxy_cpus,
+            driver: driver_name(self.args.driver),
+            upstream: self.upstream.address,
+            certificates: None,
+            policed: None,
+        }
+    }
+
+    /// Puts the policies that were asked for on one peer. Returns what failed.
+    fn policies(&self, peer: &Peer, report: &mut PeersReport) -> Vec<String> {
+        if peer.role == Role::Floor {
+            return Vec::new();
+        }
+        let round = self.policies.round(&self.bench, peer, &self.place(), &mut report.policies);
+        round.unwrap_or_else(|error| vec![format!("{error:#}")])
+    }
+
+    /// One for each policy that was asked for, with the peers that it is not measured with.
+    fn policy_reports(&self, peers: &[Peer]) -> Vec<PolicyReport> {
+        let names = policy_names(&self.choices);
+        let mut left_out: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
+        for peer in peers.iter().filter(|peer| !names.is_empty() && peer.role != Role::Floor) {
+            for (name, reason) in peer.left_out(&names) {
+                let name = names.iter().find(|known| **known == name).expect("only these were asked about");
+                left_out.entry(name).or_default().insert(peer.name.clone(), reason);
+            }
+        }
+        let target = |name: &str| self.args.policy_target.iter().find(|(named, _)| *named == name).map(|(_, us)| *us);
+        let report = |workload: &policies::PolicyWorkload| {
+            let left_out = left_out.remove(workload.name).unwrap_or_default();
+            PolicyReport::new(workload, target(workload.name), left_out)
+        };
+        self.policies.workloads().iter().map(report).collect()
+    }
+}
+
+/// Each once, in the order of the command line.
+fn chosen(workloads: &[Choices]) -> Vec<Choice> {
+    let mut choices = Vec::new();
+    for &choice in workloads.iter().flat_map(|choices| &choices.0) {
+        if !choices.contains(&choice) {
+            choices.push(choice);
+        }
+    }
+    choices
+}
+
+fn policy_names(choices: &[Choice]) -> Vec<&'static str> {
+    let name = |choice: &Choice| if let Choice::Policy(name) = choice { Some(*name) } else { None };
+    choices.iter().filter_map(name).collect()
+}
+
+/// The policy's name in full, and microseconds.
+fn parse_policy_target(text: &str) -> Result<(&'static str, f64)> {
+    let (name, us) = text.split_once('=').context("not NAME=US")?;
+    let name =
+        policies::NAMES.into_iter().find(|known| *known == name).with_context(|| format!("{name} is no policy's"))?;
+    let us: f64 = us.parse().with_context(|| format!("{us} is no number"))?;
+    ensure!(us.is_finite() && us > 0.0, "{us} is no number of microseconds");
+    Ok((name, us))
 }
 
 /// The folder of the certificate that every peer presents, for as long as this lives.
@@ -321,4 +401,29 @@ fn variation(args: &PeersArgs) -> Result<Variation> {
     headers.extend(parse_headers(&args.header)?);
     let PeersArgs { connections, body_bytes, rate, streams, .. } = *args;
     Ok(Variation { connections, body_bytes, headers, rate, streams })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_twice_is_measured_once() {
+        let choices = |text: &str| text.parse::<Choices>().expect("known");
+        let chosen = chosen(&[choices("policy-cors"), choices("1"), choices("policy-c*"), choices("keep-alive")]);
+        let names = ["policy-cors", "policy-chain", "policy-client-id"];
+        assert_eq!(policy_names(&chosen), names);
+        assert_eq!(chosen[1], Choice::Load(0));
+        assert_eq!(chosen.len(), 4);
+    }
+
+    #[test]
+    fn a_policys_target_is_a_number_of_microseconds() {
+        assert_eq!(parse_policy_target("policy-basic=1.5").expect("well formed"), ("policy-basic", 1.5));
+        let refused = |text: &str| parse_policy_target(text).expect_err("must be refused").to_string();
+        assert_eq!(refused("policy-basic"), "not NAME=US");
+        assert_eq!(refused("basic=1"), "basic is no policy's");
+        assert_eq!(refused("policy-basic=fast"), "fast is no number");
+        assert_eq!(refused("policy-basic=-1"), "-1 is no number of microseconds");
+    }
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use super::{
+    policies,
     results::{PeersReport, WorkloadReport},
-    table,
+    table::{self, Table},
 };
 use crate::{
     report::page::{self, Bar, bars, escape},
@@ -19,20 +20,20 @@ pub fn render(report: &PeersReport) -> String {
     let _ = write!(page, "<p><code>{}</code></p>", escape(&report.command));
     page::list(&mut page, table::who(report));
     page.push_str(
-        "<p>Bars: CPU of the proxy for a request at its maximum, microseconds, the part in user space darker; the line \
-         goes from the least to the most of the rounds.</p>",
+        "<p>Bars: CPU of the proxy for a request at its maximum, or what a policy adds to it, microseconds, the part in user \
+         space darker; the line goes from the least to the most of the rounds.</p>",
     );
+    if let Some(table) = policies::summary(report) {
+        section(&mut page, table, &[]);
+    }
+    for policy in &report.policies {
+        section(&mut page, policies::table(report, policy), &policies::costs(report, policy));
+    }
     for workload in &report.workloads {
-        let table = table::load(report, workload);
-        let _ = write!(page, "<h2>{}</h2>", escape(&table.title));
-        bars(&mut page, &table.title, "us", &costs(report, workload));
-        page::table(&mut page, &table.head, &table.rows);
-        note(&mut page, table.note);
+        section(&mut page, table::load(report, workload), &costs(report, workload));
     }
     for table in table::idle(report) {
-        let _ = write!(page, "<h2>{}</h2>", escape(&table.title));
-        page::table(&mut page, &table.head, &table.rows);
-        note(&mut page, table.note);
+        section(&mut page, table, &[]);
     }
     let doubts = table::doubts(report);
     if !doubts.is_empty() {
@@ -43,8 +44,13 @@ pub fn render(report: &PeersReport) -> String {
     page
 }
 
-fn note(page: &mut String, note: Option<String>) {
-    if let Some(note) = note {
+fn section(page: &mut String, table: Table, drawn: &[Bar]) {
+    let _ = write!(page, "<h2>{}</h2>", escape(&table.title));
+    bars(page, &table.title, "us", drawn);
+    if !table.rows.is_empty() {
+        page::table(page, &table.head, &table.rows);
+    }
+    if let Some(note) = table.note {
         let _ = write!(page, "<p>{}</p>", escape(&note));
     }
 }

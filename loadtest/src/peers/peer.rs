@@ -3,7 +3,8 @@
 //! Places in both are filled in when it starts: `@PORT@`, `@UPSTREAM_PORT@`, `@SPARE_PORT@`, `@WORK@` (a folder of its
 //! own), `@CONFIG@` (the filled-in template), `@FOLDER@` (its folder), `@TARGET@` (cargo's), `@SELF@` (this binary),
 //! `@CPUS@` and `@DRIVER@`. A peer's own places are named below `plain`, and with other texts below `tls`: they tell a
-//! start without TLS from one with it, for which `@CERTIFICATES@` is the folder of certificate and key.
+//! start without TLS from one with it, for which `@CERTIFICATES@` is the folder of certificate and key. `policies.yaml`
+//! ([`Sheet`]) has those that tell a start with a policy from one without.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +20,13 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::policies::{Policed, Sheet};
 use crate::{generator, hash::Hash, measure::ProcessTree, sys, tls};
 
 /// For a proxy to answer its first request.
 const START_MAX: Duration = Duration::from_secs(15);
+/// For an answer meanwhile, and for one by itself.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// For it to end when told to; then it is killed.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -68,9 +72,13 @@ pub struct Peer {
     template: Option<(String, String)>,
     plain: BTreeMap<String, String>,
     tls: Option<BTreeMap<String, String>>,
+    sheet: Sheet,
+    /// Places of a command that are the same whenever it runs.
+    known: BTreeMap<&'static str, String>,
 }
 
-/// Where it runs, and in front of what.
+/// Where it runs, in front of what, and as what.
+#[derive(Clone, Copy)]
 pub struct Place<'a> {
     pub cpus: &'a [usize],
     /// `auto`, `io_uring` or `epoll`, for those that know the difference.
@@ -78,6 +86,8 @@ pub struct Place<'a> {
     pub upstream: SocketAddr,
     /// Where certificate and key are; `None`: it is to speak without TLS.
     pub certificates: Option<&'a Path>,
+    /// A policy that is on.
+    pub policed: Option<Policed<'a>>,
 }
 
 pub enum Found {
@@ -116,7 +126,8 @@ impl Peer {
         };
         let own = file.plain.iter().chain(file.tls.iter().flatten()).map(|(_, text)| text.as_bytes());
         let hash = Hash::new().part(template.as_ref().map_or(b"", |(_, text)| text.as_bytes()));
-        let config_hash = own.fold(hash, Hash::part).text();
+        let sheet = Sheet::read(folder)?;
+        let config_hash = sheet.hashed(own.fold(hash, Hash::part)).text();
         let version = version(&file.version, &known, &program);
         let (role, arguments) = (file.role, arguments.to_vec());
         let environment = file.environment.iter().map(|(name, text)| (name.clone(), fill(text, &known))).collect();
@@ -132,7 +143,14 @@ impl Peer {
             template,
             plain,
             tls,
+            sheet,
+            known,
         })))
+    }
+
+    /// Why workloads with policies are not measured with it, by their names.
+    pub fn left_out(&self, names: &[&str]) -> BTreeMap<String, String> {
+        self.sheet.left_out(names, |command| complete(command, &self.known, &self.program))
     }
 
     /// Whether its folder says how it serves TLS.
@@ -145,7 +163,10 @@ impl Peer {
     /// # Errors
     /// It cannot be started, ends at once, or does not answer; with the end of what it said.
     pub fn start(&self, place: &Place<'_>, request: &[u8]) -> Result<Server> {
-        let work = std::env::temp_dir().join(format!("ringway-loadtest-{}-{}", std::process::id(), self.name));
+        // One with a policy may run beside one without.
+        let policy = place.policed.map_or_else(String::new, |policed| format!("-{}", policed.name));
+        let work = format!("ringway-loadtest-{}-{}{policy}", std::process::id(), self.name);
+        let work = std::env::temp_dir().join(work);
         fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
         let address = free_port()?;
         let config = work.join(self.template.as_ref().map_or("", |(name, _)| name));
@@ -167,7 +188,12 @@ impl Peer {
                 (own, Some(tls::Client::new(tls::PEER_NAME, &tls::Settings::default(), None)?))
             }
         };
-        let own: Vec<(&str, String)> = own.iter().map(|(name, text)| (name.as_str(), fill(text, &values))).collect();
+        let texts = self.sheet.texts(place.policed)?;
+        for (name, text) in &texts.files {
+            fs::write(work.join(name), fill(text, &values)).with_context(|| format!("cannot write {name}"))?;
+        }
+        let own = own.iter().chain(&texts.places);
+        let own: Vec<(&str, String)> = own.map(|(name, text)| (name.as_str(), fill(text, &values))).collect();
         values.extend(own);
         if let Some((_, text)) = &self.template {
             fs::write(&config, fill(text, &values)).context("cannot write the configuration")?;
@@ -201,13 +227,21 @@ impl Server {
         self.process.tree()
     }
 
+    /// The status of its answer to one request.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn ask(&self, request: &[u8], tls: Option<&tls::Client>) -> Result<u16> {
+        generator::ask_once(self.address, tls, request, ANSWER_MAX)
+    }
+
     fn wait_for_answer(&mut self, request: &[u8], tls: Option<&tls::Client>) -> Result<()> {
         let deadline = Instant::now() + START_MAX;
         loop {
             if let Some(status) = self.process.0.try_wait()? {
                 bail!("it ended with {status}");
             }
-            match generator::ask_once(self.address, tls, request, Duration::from_secs(1)) {
+            match self.ask(request, tls) {
                 Ok(200) => return Ok(()),
                 Ok(status) if Instant::now() > deadline => bail!("it answers {status}"),
                 Err(error) if Instant::now() > deadline => return Err(error),
@@ -326,12 +360,9 @@ fn find(program: &str) -> Option<PathBuf> {
 
 /// The first line that holds a number, and the commit: some say their names first, and on stderr.
 fn version(command: &[String], known: &BTreeMap<&'static str, String>, program: &Path) -> String {
+    let command = complete(command, known, program);
     let Some((first, rest)) = command.split_first() else { return String::new() };
-    let first = fill(first, known);
-    // The program may have been named on the command line instead.
-    let same = program.file_name() == Path::new(&first).file_name();
-    let first = if same { program.to_owned() } else { PathBuf::from(first) };
-    let output = Command::new(first).args(rest.iter().map(|part| fill(part, known))).stdin(Stdio::null()).output();
+    let output = Command::new(first).args(rest).stdin(Stdio::null()).output();
     let Ok(output) = output else { return "unknown".into() };
     let text = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let mut lines = text.lines().map(str::trim);
@@ -342,6 +373,15 @@ fn version(command: &[String], known: &BTreeMap<&'static str, String>, program: 
         Some(commit) => format!("{first}, commit {}", commit.trim()),
         None => first,
     }
+}
+
+/// A command of a peer's own program: that may have been named on the command line instead.
+fn complete(command: &[String], known: &BTreeMap<&'static str, String>, program: &Path) -> Vec<String> {
+    let mut command: Vec<String> = command.iter().map(|part| fill(part, known)).collect();
+    if let Some(first) = command.first_mut().filter(|first| program.file_name() == Path::new(first).file_name()) {
+        *first = program.display().to_string();
+    }
+    command
 }
 
 /// A port that was free a moment ago.
@@ -365,7 +405,11 @@ mod tests {
             let found = Peer::read(&folder, Path::new("target"), Some(Path::new("/bin/true"))).expect("a peer");
             let Found::Here(peer) = found else { panic!("{} is missing", folder.display()) };
             gateways += usize::from(peer.role == Role::Gateway);
-            assert!(peer.template.as_ref().is_none_or(|(_, text)| text.contains("@PORT@") || peer.name == "pingora"));
+            let template = peer.template.as_ref().map_or("", |(_, text)| text);
+            assert!(template.is_empty() || template.contains("@PORT@") || peer.name == "pingora");
+            for place in peer.sheet.places() {
+                assert!(template.contains(place), "{}: {place} is nowhere in its template", peer.name);
+            }
         }
         assert_eq!(gateways, 1);
     }

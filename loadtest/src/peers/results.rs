@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     PeersArgs,
     peer::Role,
+    policies::{self, PolicyReport},
     trial::{IdleMemory, Trial},
     workload::Workload,
 };
@@ -33,6 +34,8 @@ pub struct PeersReport {
     /// Names of those that are not installed, with what would install them.
     pub missing: BTreeMap<String, String>,
     pub workloads: Vec<WorkloadReport>,
+    #[serde(default)]
+    pub policies: Vec<PolicyReport>,
     pub idle: BTreeMap<String, Vec<IdleMemory>>,
     #[serde(default)]
     pub idle_tls: BTreeMap<String, Vec<IdleMemory>>,
@@ -82,6 +85,7 @@ impl PeersReport {
             peers: Vec::new(),
             missing: BTreeMap::new(),
             workloads: Vec::new(),
+            policies: Vec::new(),
             idle: BTreeMap::new(),
             idle_tls: BTreeMap::new(),
             without_tls: BTreeMap::new(),
@@ -92,6 +96,13 @@ impl PeersReport {
 }
 
 impl PeersReport {
+    /// `round` counts from 0.
+    pub fn fail(&mut self, round: usize, peer: &str, reason: &str) {
+        let failure = format!("round {}, {peer}: {reason}", round + 1);
+        eprintln!("{failure}");
+        self.failed.push(failure);
+    }
+
     /// Whether a peer has served TLS before.
     pub fn has_tls_of(&self, peer: &str) -> bool {
         let mut loads = self.workloads.iter().filter(|workload| workload.tls);
@@ -125,7 +136,7 @@ pub fn measurements(report: &PeersReport) -> Vec<Measurement> {
         ("p99", "us", Better::Lower, |trial| trial.latency_us.map(|latency| latency.p99)),
         ("p99.9", "us", Better::Lower, |trial| trial.latency_us.map(|latency| latency.p99_9)),
     ];
-    let mut all = Vec::new();
+    let mut all = policies::measurements(&report.policies);
     let mut push = |name: String, unit: &str, better, samples: Vec<f64>| {
         if !samples.is_empty() {
             all.push(Measurement { name, unit: unit.into(), better, samples });
@@ -148,4 +159,20 @@ pub fn measurements(report: &PeersReport) -> Vec<Measurement> {
         }
     }
     all
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// Of nobody and nothing.
+    pub fn empty_report() -> PeersReport {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: PeersArgs,
+        }
+        let Cli { args } = clap::Parser::parse_from(["peers"]);
+        PeersReport::new(&args, driver::Driver::Epoll, 1)
+    }
 }

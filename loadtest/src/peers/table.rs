@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use super::{
-    Role,
+    Role, policies,
     results::{PeersReport, WorkloadReport},
-    trial::{IdleMemory, Trial},
+    trial::{IdleMemory, Phase, Trial},
 };
 use crate::statistics::{Spread, median};
 
@@ -26,7 +26,8 @@ pub fn render(report: &PeersReport) -> String {
         let _ = writeln!(out, "- {line}");
     }
     let loads = report.workloads.iter().map(|workload| load(report, workload));
-    for table in loads.chain(idle(report)) {
+    let policies = report.policies.iter().map(|policy| policies::table(report, policy));
+    for table in policies::summary(report).into_iter().chain(policies).chain(loads).chain(idle(report)) {
         table.write(&mut out);
     }
     let doubts = doubts(report);
@@ -41,8 +42,10 @@ pub fn render(report: &PeersReport) -> String {
 
 impl Table {
     fn write(&self, out: &mut String) {
-        let _ =
-            writeln!(out, "\n## {}\n\n| {} |\n|{}", self.title, self.head.join(" | "), "---|".repeat(self.head.len()));
+        let _ = writeln!(out, "\n## {}", self.title);
+        if !self.rows.is_empty() {
+            let _ = writeln!(out, "\n| {} |\n|{}", self.head.join(" | "), "---|".repeat(self.head.len()));
+        }
         for row in &self.rows {
             let _ = writeln!(out, "| {} |", row.join(" | "));
         }
@@ -135,7 +138,7 @@ pub fn samples(workload: &WorkloadReport, name: &str, take: impl Fn(&Trial) -> O
     workload.trials.get(name).into_iter().flatten().filter_map(take).collect()
 }
 
-fn spread(samples: &[f64], digits: usize) -> String {
+pub fn spread(samples: &[f64], digits: usize) -> String {
     match Spread::of(samples) {
         None => "refused".into(),
         Some(Spread { median, .. }) if samples.len() == 1 => format!("{median:.digits$}"),
@@ -171,11 +174,13 @@ fn idle_table(kind: &str, seen: &BTreeMap<String, Vec<IdleMemory>>) -> Table {
 /// What a reader should know before believing the figures.
 pub fn doubts(report: &PeersReport) -> Vec<String> {
     let trials = || report.workloads.iter().flat_map(|workload| workload.trials.values().flatten());
-    let disturbed = trials().filter(|t| t.at_maximum.is_disturbed() || t.at_rate.is_disturbed()).count();
+    let pairs = || report.policies.iter().flat_map(|policy| policy.trials.values().flatten());
+    let disturbed = trials().filter(|t| t.at_maximum.is_disturbed() || t.at_rate.is_disturbed()).count()
+        + pairs().filter(|pair| pair.phases().any(Phase::is_disturbed)).count();
     let refused = trials().filter(|trial| trial.refused.is_some()).count();
     let mut doubts = Vec::new();
     if disturbed > 0 {
-        let all = trials().count();
+        let all = trials().count() + pairs().count();
         doubts.push(format!(
             "In {disturbed} of {all} measurements others took more than 5 % of the proxy's core. CPU a request suffers \
              little by that (cold caches), latency and requests/s much."
@@ -194,6 +199,31 @@ pub fn doubts(report: &PeersReport) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::{policies::PolicyTrial, results::tests::empty_report};
+
+    #[test]
+    fn loads_of_policies_are_doubted_as_others_are() {
+        let phase = |others_share| Phase {
+            us_per_request: 20.0,
+            user_us: 4.0,
+            core_share: 1.0,
+            per_second: 50_000.0,
+            others_share,
+            stolen_share: 0.0,
+        };
+        let trial =
+            |others_share| PolicyTrial { plain: phase(0.0), asked: Some(phase(others_share)), with: phase(0.0) };
+        let policy = policies::PolicyReport {
+            name: "policy-basic".into(),
+            title: String::new(),
+            target_us: None,
+            left_out: BTreeMap::new(),
+            trials: BTreeMap::from([("gate".to_owned(), vec![trial(0.0), trial(0.1)])]),
+            added: BTreeMap::new(),
+        };
+        let doubts = doubts(&PeersReport { policies: vec![policy], ..empty_report() });
+        assert!(doubts[0].starts_with("In 1 of 2 measurements others took"), "{doubts:?}");
+    }
 
     #[test]
     fn figures_have_their_spread() {

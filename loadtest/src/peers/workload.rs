@@ -1,13 +1,14 @@
 //! What every peer is asked to carry.
 //!
-//! Each has the number that it was first known by and a name; both work on the command line. Loads that need policies of
-//! the gateway take 9 to 11: they belong into [`all`], each with the texts that a peer's folder needs for it.
+//! Each has the number that it was first known by and a name; both work on the command line. Those with policies have
+//! names only, and stand in [`policies`].
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
+use super::policies;
 use crate::{
     protocol::Protocol,
     scenario::{Mix, Request, Target},
@@ -19,7 +20,8 @@ use crate::{
 pub struct Workload {
     pub name: &'static str,
     pub title: String,
-    pub request: Request,
+    /// Sent one after the other, in a circle.
+    pub requests: Vec<Request>,
     pub headers: BTreeMap<String, String>,
     pub connections: usize,
     pub keep_alive: bool,
@@ -33,14 +35,20 @@ pub struct Workload {
     pub no_floor: Option<&'static str>,
 }
 
-/// What a reader may ask for: a load, or connections that do nothing.
+/// What a reader may ask for: a load, connections that do nothing, or a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// Its place in [`all`].
     Load(usize),
     Idle,
     IdleTls,
+    /// Its name among [`policies::NAMES`].
+    Policy(&'static str),
 }
+
+/// A number, a name, or the beginning of names with a `*` behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choices(pub Vec<Choice>);
 
 const LOADS: [(&str, &str); 7] = [
     ("1", "keep-alive"),
@@ -52,23 +60,33 @@ const LOADS: [(&str, &str); 7] = [
     ("8", "h2"),
 ];
 
-impl FromStr for Choice {
+impl FromStr for Choices {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "5" | "idle" => return Ok(Self::Idle),
-            "12" | "idle-tls" => return Ok(Self::IdleTls),
-            _ => {}
-        }
-        match LOADS.iter().position(|(number, name)| text == *number || text == *name) {
-            Some(place) => Ok(Self::Load(place)),
-            None => {
-                let names: Vec<String> = LOADS.iter().map(|(number, name)| format!("{number} {name}")).collect();
-                bail!("not one of {}, 5 idle, 12 idle-tls", names.join(", "))
-            }
-        }
+        let is_meant = |number: &str, name: &str| match text.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => text == name || text == number,
+        };
+        let meant = known().filter(|(number, name, _)| is_meant(number, name));
+        let choices: Vec<Choice> = meant.map(|(_, _, choice)| choice).collect();
+        ensure!(!choices.is_empty(), "not one of {}", known_names());
+        Ok(Self(choices))
     }
+}
+
+/// Everything there is: its number, which policies have none of, and its name.
+fn known() -> impl Iterator<Item = (&'static str, &'static str, Choice)> {
+    let loads = LOADS.iter().enumerate().map(|(place, (number, name))| (*number, *name, Choice::Load(place)));
+    let idle = [("5", "idle", Choice::Idle), ("12", "idle-tls", Choice::IdleTls)];
+    let policies = policies::NAMES.iter().map(|name| (*name, *name, Choice::Policy(name)));
+    loads.chain(idle).chain(policies)
+}
+
+fn known_names() -> String {
+    let written =
+        known().map(|(number, name, _)| if number == name { name.to_owned() } else { format!("{number} {name}") });
+    written.collect::<Vec<_>>().join(", ")
 }
 
 /// Headers as a kind of client sends them.
@@ -147,7 +165,7 @@ pub fn all(variation: &Variation) -> Vec<Workload> {
     let workload = |name, title: String, request, rate: f64| Workload {
         name,
         title: format!("{title}, {connections} connections"),
-        request,
+        requests: vec![request],
         headers: variation.headers.clone(),
         connections,
         keep_alive: true,
@@ -196,8 +214,8 @@ impl Workload {
     pub fn mix(&self, authority: &str) -> Result<Mix> {
         let target: Target = format!("http{}://{authority}", if self.tls { "s" } else { "" }).parse()?;
         let form = self.protocol()?.form(self.keep_alive);
-        Mix::prepare(&target, std::slice::from_ref(&self.request), &self.headers, form)
-            .with_context(|| format!("workload {}", self.name))
+        let mix = Mix::prepare(&target, &self.requests, &self.headers, form);
+        Ok(mix.with_context(|| format!("workload {}", self.name))?.in_turn())
     }
 
     /// # Errors
@@ -238,11 +256,25 @@ mod tests {
         for (place, (number, name)) in LOADS.iter().enumerate() {
             assert_eq!(all[place].name, *name);
             for text in [number, name] {
-                assert_eq!(text.parse::<Choice>().expect("known"), Choice::Load(place));
+                assert_eq!(chosen(text), [Choice::Load(place)]);
             }
         }
-        assert_eq!("idle-tls".parse::<Choice>().expect("known"), Choice::IdleTls);
-        assert!("9".parse::<Choice>().is_err_and(|error| error.to_string().contains("8 h2")));
+        assert_eq!(chosen("idle-tls"), [Choice::IdleTls]);
+        assert_eq!(chosen("policy-cors"), [Choice::Policy("policy-cors")]);
+        assert!("9".parse::<Choices>().is_err_and(|error| error.to_string().contains("8 h2, 5 idle")));
+    }
+
+    #[test]
+    fn a_star_stands_for_the_rest_of_names() {
+        assert_eq!(chosen("policy-*"), policies::NAMES.map(Choice::Policy));
+        let tokens = ["policy-jwt-rs256", "policy-jwt-cached", "policy-jwt-hs256"];
+        assert_eq!(chosen("policy-jwt-*"), tokens.map(Choice::Policy));
+        assert_eq!(chosen("idle*"), [Choice::Idle, Choice::IdleTls]);
+        assert!("policies-*".parse::<Choices>().is_err());
+    }
+
+    fn chosen(text: &str) -> Vec<Choice> {
+        text.parse::<Choices>().expect("known").0
     }
 
     #[test]

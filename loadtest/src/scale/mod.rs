@@ -209,8 +209,13 @@ fn measure_point(args: &ScaleArgs, peer: &Peer, point: &Point, driver: driver::D
     // What this thread does must not fall on a core of the gateway.
     sys::pin_to(&point.generator_cpus).context("cannot move to the generators' CPUs")?;
     let upstream = Upstream::start(&point.upstream_cpus)?;
-    let place =
-        Place { cpus: &point.gateway_cpus, driver: &point.driver, upstream: upstream.address, certificates: None };
+    let place = Place {
+        cpus: &point.gateway_cpus,
+        driver: &point.driver,
+        upstream: upstream.address,
+        certificates: None,
+        policed: None,
+    };
     let server = peer.start(&place, peers::FIRST_REQUEST)?;
     let bench = Bench {
         driver,

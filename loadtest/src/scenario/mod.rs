@@ -85,7 +85,7 @@ impl fmt::Display for Target {
 }
 
 /// One request of a mix, as written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Request {
     /// How often, beside the others.
@@ -120,7 +120,7 @@ impl Default for Request {
 /// The requests as bytes, and how often each is picked.
 pub struct Mix {
     prepared: Vec<Prepared>,
-    /// Sums of the weights up to each request; empty for a single one.
+    /// Sums of the weights up to each request; empty for a single one, and where they take turns.
     sums: Vec<f64>,
 }
 
@@ -158,8 +158,16 @@ impl Mix {
         Ok(mix)
     }
 
-    pub fn pick(&self, random: &mut Random) -> usize {
-        let Some(&sum) = self.sums.last() else { return 0 };
+    /// The same requests one after the other in a circle, whatever their weights: each comes again only when all others
+    /// have been sent.
+    pub fn in_turn(mut self) -> Self {
+        self.sums.clear();
+        self
+    }
+
+    /// `sent`: how many were picked before.
+    pub fn pick(&self, random: &mut Random, sent: usize) -> usize {
+        let Some(&sum) = self.sums.last() else { return sent % self.prepared.len() };
         let at = random.fraction() * sum;
         self.sums.partition_point(|&upper| upper <= at).min(self.prepared.len() - 1)
     }
@@ -284,8 +292,10 @@ mod tests {
         let mix =
             Mix::prepare(&target(), &[weighted(3.0), weighted(1.0)], &BTreeMap::new(), Form::Http2).expect("a mix");
         let mut random = Random::new(3);
-        let first = (0..10_000).filter(|_| mix.pick(&mut random) == 0).count();
+        let first = (0..10_000).filter(|&sent| mix.pick(&mut random, sent) == 0).count();
         assert!((7_300..7_700).contains(&first), "{first}");
+        let mix = mix.in_turn();
+        assert_eq!([0, 1, 2, 3].map(|sent| mix.pick(&mut random, sent)), [0, 1, 0, 1]);
     }
 
     #[test]

@@ -8,8 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{
     ringway::GatewayRingway,
     to_come::{
-        ConnectionBufferLimits, DefaultTls, ForwardProxy, Logging, ResourceLimits, Sampling, SharedStorage, Tracing,
-        TracingLabel,
+        ConnectionBufferLimits, ForwardProxy, Logging, ResourceLimits, Sampling, SharedStorage, Tracing, TracingLabel,
     },
 };
 use crate::config::{
@@ -58,7 +57,7 @@ impl Section {
         to_come::<Tracing>("tracing"),
         to_come::<Sampling>("sampling"),
         to_come::<Vec<TracingLabel>>("labels"),
-        to_come::<DefaultTls>("defaultTLS"),
+        works::<DefaultTls>("defaultTLS"),
         to_come::<ConnectionBufferLimits>("connectionBufferLimits"),
         works::<ResourceLimits>("resourceLimits"),
         // Registration: read past, never acted on.
@@ -103,6 +102,13 @@ pub struct Probe {
 #[serde(rename_all = "camelCase", default)]
 pub struct Routing {
     pub rewrite_host_header: Option<bool>,
+}
+
+/// How calls are secured. It is read like a `tls-outbound` policy, and its mistakes are told then.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DefaultTls {
+    pub outbound_policy_calls: Option<Node>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -21,7 +21,9 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 pub use api_instance::{ApiInstance, InlineRoute, InlineService};
-pub use configuration::{CircuitBreaker, Configuration, Probe, ProxyProtocol, Routing, Section, Thresholds, Timeouts};
+pub use configuration::{
+    CircuitBreaker, Configuration, DefaultTls, Probe, ProxyProtocol, Routing, Section, Thresholds, Timeouts,
+};
 pub use contract::{Client, Contract, Secret as ClientSecret, SecretHash};
 pub use extension::Extension;
 pub use policy::{DestinationRef, InlinePolicy, PolicyRef, ROUTE, ROUTE_WEIGHTED, RoutePolicy, WeightedRoutePolicy};

@@ -169,12 +169,6 @@ pub struct TracingLabel {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DefaultTls {
-    outbound_policy_calls: Option<Tls>,
-}
-
-#[derive(Deserialize)]
 pub struct ConnectionBufferLimits {
     global: Option<u64>,
 }

@@ -59,7 +59,7 @@ pub struct Authorities {
 pub struct Told;
 
 /// Of TLS as it is agreed on, in both directions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Agreement {
     pub min: Version,
     pub max: Version,

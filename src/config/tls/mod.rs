@@ -3,6 +3,7 @@
 //! They are of a port and of a Service's connections, not of a chain. What is wrong in one is an error of its document: a
 //! renewed certificate that does not parse must not take the place of the one that works.
 
+pub mod calls;
 mod fields;
 pub mod inbound;
 pub mod outbound;

@@ -63,7 +63,7 @@ pub const DESCRIBED: Described = Described {
 };
 
 /// One `tls-outbound` policy, read; an empty `config` gives the defaults.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Outbound {
     trust: Trust,
     certificate: Option<Certificate>,

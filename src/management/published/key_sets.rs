@@ -146,6 +146,10 @@ impl State {
         {
             *due = (came + want.time_to_live.mul_f64(FRESH)).max(now);
         }
+        // What has failed may go well in another way.
+        if self.want.tls != want.tls && self.failures > 0 {
+            self.due = self.due.map(|_| now);
+        }
         self.want = want.clone();
     }
 
@@ -204,12 +208,13 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::tls::{ClientContext, ClientSettings, Trust, suites::Version};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn want(url: &str, time_to_live: Duration) -> KeySetWant {
         let address = WebAddress::parse(url).expect("an address");
-        KeySetWant { address, timeout: MINUTE, time_to_live, cool_down: Duration::from_secs(30) }
+        KeySetWant { address, tls: None, timeout: MINUTE, time_to_live, cool_down: Duration::from_secs(30) }
     }
 
     fn wanted(wants: &[KeySetWant]) -> HashMap<WebAddress, KeySetWant> {
@@ -258,7 +263,7 @@ mod tests {
 
         /// A fetch from its start to its end.
         fn fetch(&mut self, come: Result<Come, Fault>) {
-            assert_eq!(self.sets.take_due(self.now, 9), [self.want.clone()], "it is due");
+            assert_eq!(self.sets.take_due(self.now, 9), std::slice::from_ref(&self.want), "it is due");
             assert!(self.sets.take_due(self.now + MINUTE, 9).is_empty(), "one fetch at a time");
             self.sets.answered(&self.want.address, come, self.now);
         }
@@ -345,13 +350,36 @@ mod tests {
     }
 
     #[test]
+    fn what_has_failed_is_tried_at_once_when_calls_are_secured_in_another_way() {
+        let mut trying = Trying::new(|| 1.0);
+        (0..6).for_each(|_| {
+            trying.fetch(away());
+            trying.wait();
+        });
+        trying.fetch(away());
+        let settings = ClientSettings {
+            trust: Trust::Nobody,
+            certificate: None,
+            alpn: Vec::new(),
+            min: Version::Tls12,
+            max: Version::Tls13,
+            suites_12: None,
+        };
+        let tls = ClientContext::new("a", settings, 1).expect("a context");
+        trying.want.tls = Some(Arc::new(tls));
+        trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now);
+        assert_eq!(trying.wait(), Duration::ZERO);
+        trying.fetch(keys("a"));
+    }
+
+    #[test]
     fn a_reload_keeps_what_is_wanted_still() {
         let mut trying = Trying::new(|| 0.0);
         trying.fetch(keys("a"));
         let (other, sooner) = (want("https://b/keys", MINUTE), want("https://a/keys", MINUTE));
         assert!(trying.sets.keep(&wanted(&[trying.want.clone(), other.clone()]), trying.now));
         assert!(!trying.sets.settled());
-        assert_eq!(trying.sets.take_due(trying.now, 9), [other.clone()]);
+        assert_eq!(trying.sets.take_due(trying.now, 9), std::slice::from_ref(&other));
         assert!(trying.seen().set.is_some());
         // One that is not wanted any more when it comes.
         assert!(trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now));

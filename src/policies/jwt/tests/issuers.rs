@@ -414,7 +414,7 @@ fn what_is_wanted_is_part_of_what_the_policy_is() {
     let (timeout, time_to_live) = (Duration::from_millis(700), Duration::from_secs(300));
     assert_eq!(
         wants,
-        [Want::KeySet(KeySetWant { address, timeout, time_to_live, cool_down: Duration::from_secs(30) })]
+        [Want::KeySet(KeySetWant { address, tls: None, timeout, time_to_live, cool_down: Duration::from_secs(30) })]
     );
     assert_ne!(identity, want(&format!("{{jwtKeyOrigin: jwks, jwksUrl: '{B}'}}")).1);
     // Where no signature is looked at, no key is wanted.

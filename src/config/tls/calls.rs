@@ -1,0 +1,24 @@
+//! `spec.defaultTLS.outboundPolicyCalls`: how a policy's own calls over https are secured. Without it as an https Service is.
+
+use std::path::PathBuf;
+
+use super::{Outbound, Reading};
+use crate::config::{
+    effective::Sections,
+    node::Node,
+    problem::{Location, Problem},
+    resources::{DefaultTls, Resource, Secret},
+};
+
+/// `None`: what is written is wrong, and nothing is called over https.
+pub fn read(
+    sections: &Sections,
+    secrets: &[Resource<Secret>],
+    files: &mut Vec<PathBuf>,
+    problems: &mut Vec<Problem>,
+) -> Option<Outbound> {
+    let (DefaultTls { outbound_policy_calls }, path) = sections.section("defaultTLS");
+    let written = outbound_policy_calls.unwrap_or_else(|| Node::empty_map(Location::default()));
+    let path = format!("{path}.outboundPolicyCalls");
+    Outbound::read(&written, Reading { secrets, namespace: "default", path: &path, problems, files })
+}
