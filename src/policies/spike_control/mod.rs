@@ -7,6 +7,7 @@
 mod window;
 
 use std::{
+    fmt,
     io::Write,
     rc::Rc,
     sync::{
@@ -51,7 +52,6 @@ pub struct Config {
     expose_headers: bool,
 }
 
-#[derive(Debug)]
 pub struct SpikeControl {
     maximum_requests: u64,
     delay: Duration,
@@ -62,6 +62,15 @@ pub struct SpikeControl {
     started: Instant,
     /// Where a response is to say how the window stood.
     names: Option<Names>,
+}
+
+/// What was configured, and not how its window stands.
+impl fmt::Debug for SpikeControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { maximum_requests, delay, delay_attempts, queue, names, .. } = self;
+        let configured = (maximum_requests, delay, delay_attempts, queue, names);
+        f.debug_tuple("SpikeControl").field(&configured).finish_non_exhaustive()
+    }
 }
 
 /// What a response says with `exposeHeaders`.
