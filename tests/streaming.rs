@@ -26,8 +26,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 const BODY: usize = 32 << 20;
 /// Of each kind, on each port.
 const STALLED: usize = 40;
-/// For 240 of them, half of which are two connections and two exchanges each. Two thirds of it is what those take idle.
-const GROWTH_KIB_MAX: usize = 20 << 10;
+/// For 240 of them, half of which are two connections and two exchanges each. Half of it is what those take idle, and the kernel
+/// counts in pages of 2 MiB.
+const GROWTH_KIB_MAX: usize = 28 << 10;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
