@@ -17,14 +17,8 @@ use tokio::{
 };
 
 use crate::{
-    config::{
-        dump::dump_json,
-        environment::Environment,
-        load::Loader,
-        problem::{Problem, Severity},
-        settings::Settings,
-        snapshot::Snapshot,
-    },
+    config::{dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot},
+    document::problem::{Problem, Severity},
     management::{
         admin::{self, Admin, Source},
         endpoints::Endpoints,

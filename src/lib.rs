@@ -6,10 +6,12 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod document;
 pub mod explain;
 pub mod expression;
 pub mod http;
 pub mod management;
+pub mod matching;
 pub mod net;
 pub mod policies;
 pub mod proxy;

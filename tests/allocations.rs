@@ -10,18 +10,17 @@ use std::time::Instant;
 
 use allocations::counted;
 use ringway::{
-    config::{
-        Loaded,
-        environment::Environment,
-        rule::Scratch,
-        snapshot::{BoundPolicy, SeriesId},
-    },
+    config::{Loaded, environment::Environment},
     http::head::{Fields, RequestHead, ResponseHead},
+    matching::rule::Scratch,
     policies::{
         At, Authentication, Core, End, Exchange, Peer, Timeouts,
-        chain::{Instances, Next, Turns, Watcher, run_log, run_request, run_response},
+        chain::{BoundPolicy, Instances, Next, Turns, Watcher, run_log, run_request, run_response},
     },
-    telemetry::policies::{Decision, Policies},
+    telemetry::{
+        policies::{Decision, Policies},
+        series::SeriesId,
+    },
 };
 
 /// `policies` of an API, and what each of them must let pass: a GET with these lines, answered with those.
@@ -209,7 +208,7 @@ fn what_passes_allocates_nothing() {
         let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
         let mut authentication = Authentication::default();
         let mut timeouts = Timeouts { response: None, stream_idle: None };
-        let at = At { api, base: 0, service: None };
+        let at = At { api: &api.name, base: 0 };
         let peer = Peer {
             address: ([192, 0, 2, 1], 40000).into(),
             local: ([192, 0, 2, 2], 8081).into(),

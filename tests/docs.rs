@@ -10,17 +10,18 @@ use std::{
 
 use ringway::{
     config::{
+        described::described,
         environment::Environment,
         load::{Loaded, Loader},
-        node::Shape,
         resources::Section,
         settings::{ServerHeader, Settings},
-        snapshot::SeriesId,
     },
+    document::node::Shape,
     policies::{
         Field, Role, TABLE,
         fields::{leaves, words},
     },
+    telemetry::series::SeriesId,
 };
 
 #[test]
@@ -160,7 +161,7 @@ fn every_policys_page_tells_of_its_fields() {
         let stem = entry.name.strip_suffix("-flex").unwrap_or(entry.name);
         let path = format!("docs/policies/{stem}.md");
         let page = read(&path);
-        let described = entry.described.expect("it works");
+        let described = described(entry).expect("it works");
         let shapes = leaves(&(described.shape)());
         let lines = page.lines().skip_while(|line| *line != "| Field | Type | Default | Meaning |");
         let rows = lines.skip(2).take_while(|line| line.starts_with('|'));

@@ -16,15 +16,12 @@ use std::{
 };
 
 use ringway::{
-    config::{
-        Loader,
-        environment::Environment,
-        snapshot::{SeriesId, Snapshot},
-    },
+    config::{Loader, environment::Environment, snapshot::Snapshot},
     explain::{
         Question, Secrets, explain,
         report::{Explanation, Outcome, Turn},
     },
+    telemetry::series::SeriesId,
 };
 use support::{
     case::{Begin, Case, Kind},

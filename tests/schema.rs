@@ -11,13 +11,13 @@ use std::{
 };
 
 use jsonschema::Validator;
-use ringway::config::{
-    environment::Environment,
-    load::Loaded,
-    node::{Node, documents},
-    problem::{Problem, Severity},
-    schema::schema,
-    snapshot::SeriesId,
+use ringway::{
+    config::{environment::Environment, load::Loaded, schema::schema},
+    document::{
+        node::{Node, documents},
+        problem::{Problem, Severity},
+    },
+    telemetry::series::SeriesId,
 };
 use serde_json::Value;
 use support::{

@@ -7,8 +7,8 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringway::{
-    config::rule::Scratch,
     http::head::{RequestHead, ResponseHead},
+    matching::rule::Scratch,
     policies::{
         At, Authentication, Core, Exchange, Peer, Timeouts,
         chain::{Instances, Next, Turns, Unwatched, run_request},
@@ -99,7 +99,7 @@ fn policy(criterion: &mut Criterion) {
         scheme: "http",
         certificate: None,
     };
-    let at = At { api, base: 0, service: None };
+    let at = At { api: &api.name, base: 0 };
     let mut group = criterion.benchmark_group("addresses");
     group.bench_function("policy_with_100000", |bencher| {
         bencher.iter(|| {

@@ -4,18 +4,14 @@ use std::{hint::black_box, rc::Rc, sync::Arc};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ringway::{
-    config::{
-        Loaded,
-        environment::Environment,
-        rule::Scratch,
-        snapshot::{SeriesId, Snapshot},
-    },
+    config::{Loaded, environment::Environment, snapshot::Snapshot},
     http::head::{Fields, RequestHead, ResponseHead},
+    matching::rule::Scratch,
     policies::{
         At, Authentication, Core, End, Exchange, Peer, Timeouts,
         chain::{Instances, Next, Turns, Unwatched, run_log, run_request, run_response},
     },
-    telemetry::lines::BUFFER_BYTES_MAX,
+    telemetry::{lines::BUFFER_BYTES_MAX, series::SeriesId},
 };
 
 #[global_allocator]
@@ -156,7 +152,7 @@ impl<'s> OneCore<'s> {
             certificate: None,
         };
         self.authentication.clear();
-        let at = At { api, base: 0, service: None };
+        let at = At { api: &api.name, base: 0 };
         let mut timeouts = Timeouts { response: None, stream_idle: None };
         let mut exchange = Exchange::new(request, response, &mut self.authentication, &mut timeouts, peer, at, 1);
         let [of_api, of_service] = &mut self.turns;

@@ -14,17 +14,14 @@ use base64::{
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringway::{
-    config::{
-        Loaded,
-        environment::Environment,
-        snapshot::{SeriesId, Snapshot},
-    },
+    config::{Loaded, environment::Environment, snapshot::Snapshot},
     http::head::{RequestHead, ResponseHead},
     policies::{
         At, Authentication, Core, Exchange, Flow, Peer, Timeouts,
         jwt::key_set::KeySet,
         wants::{Published, PublishedKeySet, Want},
     },
+    telemetry::series::SeriesId,
 };
 
 #[global_allocator]
@@ -83,7 +80,7 @@ fn measure(criterion: &mut Criterion, name: &str, (config, set, expected): (&str
             at = (at + 1) % requests.len();
             let local = ([127, 0, 0, 1], 8081).into();
             let peer = Peer { address: local, local, scheme: "http", certificate: None };
-            let place = At { api, base: 0, service: None };
+            let place = At { api: &api.name, base: 0 };
             let request = &mut requests[at];
             let mut timeouts = Timeouts { response: None, stream_idle: None };
             let mut exchange =

@@ -4,11 +4,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringway::{
-    config::{
-        rule::{Captures, RuleInput, Scratch},
-        snapshot::{Snapshot, relative},
-    },
+    config::snapshot::Snapshot,
     http::head::Fields,
+    matching::rule::{Captures, RuleInput, Scratch, relative},
     proxy::route::{Chosen, choose},
 };
 use ringway_bench::snapshot;

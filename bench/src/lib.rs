@@ -5,12 +5,9 @@ pub mod json;
 use std::sync::Arc;
 
 use ringway::{
-    config::{
-        Loaded,
-        environment::Environment,
-        snapshot::{SeriesId, Snapshot},
-    },
+    config::{Loaded, environment::Environment, snapshot::Snapshot},
     http::h1::{body::BodyLimits, parse::HeadLimits},
+    telemetry::series::SeriesId,
 };
 
 /// A browser's, with what one sends today.

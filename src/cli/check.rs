@@ -12,11 +12,10 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::render;
-use crate::config::{
-    Loaded, Loader,
-    environment::Environment,
-    problem::{Problem, Severity},
-    snapshot::SeriesId,
+use crate::{
+    config::{Loaded, Loader, environment::Environment},
+    document::problem::{Problem, Severity},
+    telemetry::series::SeriesId,
 };
 
 #[derive(Args)]

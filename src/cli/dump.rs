@@ -11,7 +11,11 @@ use clap::Args;
 use serde_json::Value;
 
 use super::render;
-use crate::config::{Loader, dump::dump_json, environment::Environment, problem::Severity, snapshot::SeriesId};
+use crate::{
+    config::{Loader, dump::dump_json, environment::Environment},
+    document::problem::Severity,
+    telemetry::series::SeriesId,
+};
 
 #[derive(Args)]
 pub struct DumpArgs {

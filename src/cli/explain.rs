@@ -16,9 +16,11 @@ use clap::{Args, ValueEnum};
 
 use super::render;
 use crate::{
-    config::{Loader, environment::Environment, problem::Severity, snapshot::SeriesId},
+    config::{Loader, environment::Environment},
+    document::problem::Severity,
     explain::{Question, Secrets, explain, report::Outcome, text, time},
     policies::jwt::key_set::KeySet,
+    telemetry::series::SeriesId,
 };
 
 /// Wrong usage, and a configuration that cannot be used.

@@ -12,7 +12,8 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::{
-    config::node::{Shape, nearest},
+    config::described::described,
+    document::node::{Shape, nearest},
     policies::{
         self, Described, Entry, Role, TABLE,
         fields::{leaves, words},
@@ -124,9 +125,9 @@ impl Shown {
             },
             implemented: entry.implemented,
             direction: if entry.is_of_service() { "outbound" } else { "inbound" },
-            category: entry.described.and_then(|described| described.category).map(|category| category.name()),
+            category: described(entry).and_then(|described| described.category).map(|category| category.name()),
             page: has_page.then(|| format!("docs/policies/{stem}.md")),
-            fields: entry.described.as_ref().map(fields).unwrap_or_default(),
+            fields: described(entry).as_ref().map(fields).unwrap_or_default(),
             answers: answers.map(answer).collect(),
         }
     }

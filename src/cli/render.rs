@@ -2,10 +2,12 @@
 
 use std::{env, io::IsTerminal};
 
-use crate::config::{
-    dump::{REDACTED, is_sensitive, names_credential},
-    load::SourceFile,
-    problem::Problem,
+use crate::{
+    config::{
+        dump::{REDACTED, is_sensitive, names_credential},
+        load::SourceFile,
+    },
+    document::problem::Problem,
 };
 
 /// Characters of a source line that are shown.

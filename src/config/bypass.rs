@@ -6,14 +6,16 @@
 
 use super::{
     model::{ApiModel, Attachment},
-    pattern::example_of_path,
-    problem::{Problem, Severity},
-    rule::{Rule, Scratch},
-    snapshot::{Api, BoundPolicy},
+    snapshot::Api,
 };
 use crate::{
+    document::problem::{Problem, Severity},
     http::{bytes, target},
-    policies::{self, Role},
+    matching::{
+        pattern::example_of_path,
+        rule::{Rule, Scratch},
+    },
+    policies::{self, Role, chain::BoundPolicy},
 };
 
 /// These change, count or log what passes; who is not met by them has got nowhere.

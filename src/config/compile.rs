@@ -17,29 +17,32 @@ use std::{
 
 use self::wants::Wanted;
 use super::{
-    address::{ListenAddress, Scheme, ServiceAddress, host_pattern},
     bypass,
     environment::Environment,
     expand::CORS,
-    hash::Stable,
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel},
-    node::{Located, Node, nearest},
     port::{Occupant, Occupied},
-    problem::{Location, Problem, Severity},
-    resources::{Contract, Extension, Id, Resource, Secret},
-    rule::Scratch,
+    resources::{Extension, Secret},
     service_settings,
     settings::Settings,
-    snapshot::{
-        Api, ApiIndex, BoundPolicy, Destination, Listener, ProxyProtocolVersion, Route, SeriesId, Service, Snapshot,
-        Target,
-    },
+    snapshot::{Api, ApiIndex, Destination, Listener, ProxyProtocolVersion, Route, Service, Snapshot, Target},
     substitute,
     tls::{Inbound, Outbound, Port, Reading, demands_certificates},
 };
 use crate::{
-    policies::{self, Compiled, Needs, Role, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
-    telemetry::series::Series,
+    document::{
+        Id, Resource,
+        address::{ListenAddress, Scheme, ServiceAddress, host_pattern},
+        hash::Stable,
+        node::{Located, Node, nearest},
+        problem::{Location, Problem, Severity},
+    },
+    matching::rule::Scratch,
+    policies::{
+        self, Compiled, Needs, Role, Site, chain::BoundPolicy, circuit_breaker::CircuitBreaker, contract::Contract,
+        idle_timeout::IdleTimeout,
+    },
+    telemetry::series::{Series, SeriesId},
     tls::{ClientContext, ServerContext, TicketKeys},
 };
 

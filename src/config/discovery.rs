@@ -10,10 +10,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    environment::Environment,
-    problem::{Location, Problem, Severity},
-};
+use super::environment::Environment;
+use crate::document::problem::{Location, Problem, Severity};
 
 /// Where an operator's package puts its files.
 pub const OWN_DIRECTORY: &str = "/etc/ringway/conf.d";

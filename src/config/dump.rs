@@ -7,9 +7,15 @@ use serde_json::{Map, Value, json};
 use super::{
     load::Loaded,
     model::{ApiModel, Attachment, Model, ROUTER_ORDER, RouteModel, ServiceModel, Written},
-    node::{Node, nearest},
-    resources::{ClientSecret, Id, LoadBalancing, RetryOn, ServiceRingway},
+    resources::{LoadBalancing, RetryOn, ServiceRingway},
     settings::{ServerHeader, Settings, TrustedProxies},
+};
+use crate::{
+    document::{
+        Id,
+        node::{Node, nearest},
+    },
+    policies::contract::ClientSecret,
 };
 
 /// What stands in the place of a secret.
@@ -57,7 +63,7 @@ pub(super) fn unredacted(loaded: &Loaded, model: &Model) -> Value {
 }
 
 fn contracts(loaded: &Loaded) -> Vec<Value> {
-    let contract = |contract: &super::resources::Resource<super::resources::Contract>| {
+    let contract = |contract: &crate::document::Resource<crate::policies::contract::Contract>| {
         let spec = &contract.spec;
         json!({
             "name": contract.id.name,

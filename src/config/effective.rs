@@ -3,18 +3,24 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    address::RESERVED_PORT,
     environment::Environment,
-    node::{Located, Node, nearest},
-    problem::{Location, Problem, Severity},
     resources::{
-        AccessLog, AccessLogFormat, CircuitBreaker, Configuration, GatewayRingway, Probe, ProxyProtocol, Resource,
-        Routing, Section,
+        AccessLog, AccessLogFormat, CircuitBreaker, Configuration, GatewayRingway, Probe, ProxyProtocol, Routing,
+        Section,
     },
-    setting::{Checked, duration},
+    setting::Checked,
     settings::{self, ForwardClientCert, ServerHeader, Settings, TrustedProxies, written},
 };
-use crate::http::{authority::Authority, bytes};
+use crate::{
+    document::{
+        Resource,
+        address::RESERVED_PORT,
+        duration,
+        node::{Located, Node, nearest},
+        problem::{Location, Problem, Severity},
+    },
+    http::{authority::Authority, bytes},
+};
 
 /// Where probes answer if a `probe` section names no port.
 const PROBE_PORT: u16 = 3000;
@@ -300,7 +306,7 @@ impl Variables<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{node::documents, resources::Resources};
+    use crate::{config::resources::Resources, document::node::documents};
 
     fn effective(yaml: &str, environment: Environment) -> (Settings, Vec<String>) {
         let text: String = yaml

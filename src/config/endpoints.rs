@@ -3,9 +3,10 @@
 //! The management thread makes a new table when something changed; the cores read the latest one. It lives here because
 //! both sides know it and neither may import the other.
 
+use crate::telemetry::fault::Fault;
 use std::{collections::HashMap, net::SocketAddr};
 
-use super::snapshot::Endpoint;
+use crate::document::address::Endpoint;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EndpointTable {
@@ -15,21 +16,6 @@ pub struct EndpointTable {
     pub unhealthy: HashMap<(u64, SocketAddr), Fault>,
     /// Host names of which the last question brought nothing. Addresses from before are still used.
     pub unresolved: HashMap<String, Fault>,
-}
-
-/// Why an endpoint takes no requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// One of a few: a metric's label.
-    pub reason: &'static str,
-    /// For whoever has to mend it.
-    pub text: String,
-}
-
-impl Fault {
-    pub fn new(reason: &'static str, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into() }
-    }
 }
 
 impl EndpointTable {

@@ -3,18 +3,22 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    address,
     environment::Environment,
     model::{ApiModel, Attachment, DEFAULT_ORDER, DestinationModel, Model, RouteModel, ServiceModel, Written},
-    node::{Located, Node},
-    problem::{Location, Problem, Severity},
     resources::{
-        ApiInstance, Contract, DestinationRef, Id, InlineRoute, InlineService, Kind, PolicyBinding, PolicyRef,
-        RefusedBinding, Resource, Resources, RoutePolicy, Selector, ServiceRingway, TargetRef, WeightedRoutePolicy,
+        ApiInstance, DestinationRef, InlineRoute, InlineService, Kind, PolicyBinding, PolicyRef, RefusedBinding,
+        Resources, RoutePolicy, Selector, ServiceRingway, TargetRef, WeightedRoutePolicy,
     },
     substitute, tls,
 };
-use crate::policies::{self, Role};
+use crate::{
+    document::{
+        Id, Resource, address,
+        node::{Located, Node},
+        problem::{Location, Problem, Severity},
+    },
+    policies::{self, Role, contract::Contract},
+};
 
 /// Everything in its expanded form, sorted; what has no effect or cannot be right becomes a problem.
 pub fn expand(resources: &Resources, environment: &Environment, problems: &mut Vec<Problem>) -> Model {

@@ -16,16 +16,21 @@ use super::{
     effective::{self, Sections},
     environment::Environment,
     expand::expand,
-    hash::Stable,
     model::Model,
-    node::{BYTES_MAX, documents},
-    problem::{Location, Problem, Severity},
     resources::{GatewayRingway, Resources},
     settings::Settings,
-    snapshot::{SeriesId, Snapshot},
+    snapshot::Snapshot,
     tls::{Outbound, calls, tickets},
 };
-use crate::tls::TicketKeys;
+use crate::{
+    document::{
+        hash::Stable,
+        node::{BYTES_MAX, documents},
+        problem::{Location, Problem, Severity},
+    },
+    telemetry::series::SeriesId,
+    tls::TicketKeys,
+};
 
 /// Knows where the configuration is, and reads it as often as asked.
 #[derive(Clone, Debug)]

@@ -8,9 +8,6 @@ pub mod load;
 pub mod discovery;
 pub mod environment;
 
-pub mod node;
-pub mod problem;
-
 mod effective;
 pub mod resources;
 mod service_settings;
@@ -21,14 +18,11 @@ mod expand;
 pub mod model;
 mod substitute;
 
-pub mod address;
 mod bypass;
 mod compile;
+pub mod described;
 pub mod endpoints;
-pub mod hash;
-pub mod pattern;
 mod port;
-pub mod rule;
 pub mod schema;
 pub mod snapshot;
 pub mod tls;
@@ -37,7 +31,6 @@ pub mod dump;
 
 pub use compile::Intern;
 pub use load::{Loaded, Loader, Outcome};
-pub use setting::duration as seconds;
 
 #[cfg(test)]
 mod tests;

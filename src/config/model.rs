@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{
+use super::resources::{ApiRingway, ServiceRingway};
+use crate::document::{
+    Id,
     node::{Located, Node},
     problem::Location,
-    resources::{ApiRingway, Id, ServiceRingway},
 };
 
 /// An order that is not written. Inline policies and routes have it too.

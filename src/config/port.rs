@@ -5,7 +5,7 @@ use std::{
     ops::Bound,
 };
 
-use super::resources::Id;
+use crate::document::Id;
 
 /// The APIs of a port, in the order in which they came.
 #[derive(Debug, Default)]

@@ -7,11 +7,14 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    node::{Member, Shape, shape_of},
+    described::described,
     resources::{API_VERSIONS, Kind, envelope},
-    rule::RawRule,
 };
-use crate::policies::{Described, Field, TABLE};
+use crate::{
+    document::node::{Member, Shape, shape_of},
+    matching::rule::RawRule,
+    policies::{Described, Field, TABLE},
+};
 
 /// The words that read as booleans (`node/scalar.rs`).
 const BOOLEAN: &str = "^(true|True|TRUE|yes|Yes|YES|on|On|ON|false|False|FALSE|no|No|NO|off|Off|OFF)$";
@@ -71,7 +74,7 @@ fn policies(definitions: &mut Map<String, Value>) -> Value {
             spellings.push("tls-inbound".to_owned());
         }
         names.push(entry.name);
-        let Some(Described { fields, shape, .. }) = entry.described else { continue };
+        let Some(Described { fields, shape, .. }) = described(entry) else { continue };
         definitions.insert(entry.name.to_owned(), Writer { fields, variables: true }.value(&shape(), ""));
         by_name.push(json!({
             "if": { "required": ["policyRef"], "properties": { "policyRef": {

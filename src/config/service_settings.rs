@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    address,
+    resources::{self, RetryOn, ServiceRingway},
+    snapshot::{HealthCheck, LoadBalancing, ProxyProtocolVersion, Retries},
+};
+use crate::document::{
+    address::{self, Endpoint},
+    duration,
     node::Located,
     problem::{Location, Problem, Severity},
-    resources::{self, RetryOn, ServiceRingway},
-    setting::duration,
-    snapshot::{Endpoint, HealthCheck, LoadBalancing, ProxyProtocolVersion, Retries},
 };
 
 /// Further tries; more than this would turn one failure into an avalanche.

@@ -1,17 +1,15 @@
 //! One setting: what stands for it in a file, which values it may have, and how a dump shows it.
 
+use crate::document::duration;
 use std::{ops::RangeInclusive, time::Duration};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{
+use crate::document::{
     node::Located,
     problem::{Location, Problem, Severity},
 };
-
-/// A day. Longer waits are taken for a mistake in the unit.
-const SECONDS_MAX: f64 = 86_400.0;
 
 /// The type of a setting.
 pub trait Setting: Sized {
@@ -78,18 +76,6 @@ impl Setting for Option<Duration> {
 
     fn to_json(&self) -> Value {
         self.unwrap_or_default().to_json()
-    }
-}
-
-/// Seconds, in fractions too.
-///
-/// # Errors
-/// What was expected, in words.
-pub fn duration(seconds: f64) -> Result<Duration, String> {
-    if (0.0..=SECONDS_MAX).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(format!("expected 0 to {SECONDS_MAX} seconds"))
     }
 }
 

@@ -1,15 +1,14 @@
 //! Replica-wide settings: `kind: Configuration`, the environment and the defaults, already merged.
 
+use crate::policies::circuit_breaker::Thresholds;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{
-    node::Located,
-    setting::{Checked, Setting},
-};
+use super::setting::{Checked, Setting};
+use crate::document::node::Located;
 
 /// Makes of each declaration a field of the settings, the field that it is read from, its default, its check, and what a dump and
 /// the documentation say of it. A group is read from one section of a file or from several, each with the name of the section
@@ -172,27 +171,6 @@ settings! {
             /// 0: any number.
             max_requests "maxRequests": usize = 0, 0..=MANY;
             max_age "maxAgeSeconds": Option<Duration> = None;
-        }
-    }
-}
-
-/// What the replica may have of one Service at a time: `circuitBreaker.thresholds`. What is not said is `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Thresholds {
-    pub connections: Option<usize>,
-    pub pending_requests: Option<usize>,
-    pub requests: Option<usize>,
-    pub retries: Option<usize>,
-}
-
-impl Thresholds {
-    /// These, and where they say nothing, others.
-    pub fn or(self, others: Self) -> Self {
-        Self {
-            connections: self.connections.or(others.connections),
-            pending_requests: self.pending_requests.or(others.pending_requests),
-            requests: self.requests.or(others.requests),
-            retries: self.retries.or(others.retries),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What is here has been checked. A policy that could not be built is `Compiled::Broken` in its chain, so that nothing on a
 //! request's way asks whether the configuration was right.
 
+use crate::{policies::chain::BoundPolicy, telemetry::series::SeriesId};
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
@@ -12,14 +13,13 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    problem::{Location, Problem},
-    rule::Rule,
-    settings::Settings,
-};
+use super::settings::Settings;
 use crate::{
+    document::address::Endpoint,
+    document::problem::{Location, Problem},
     http::authority::host,
-    policies::{Compiled, Needs, wants::Want},
+    matching::rule::Rule,
+    policies::wants::Want,
     tls::{ClientContext, ServerContext},
 };
 
@@ -172,14 +172,6 @@ impl BaseIndex {
     }
 }
 
-/// What rules and rewriting see of a path: the API's base removed, `/` where nothing is left.
-pub fn relative(path: &[u8], base: usize) -> &[u8] {
-    match &path[base..] {
-        [] => b"/",
-        rest => rest,
-    }
-}
-
 /// The operator wrote the keys, so nobody can crowd a bucket, and a keyed hash would cost more than the look-up.
 /// This is the multiply-and-rotate hash of Firefox and rustc.
 #[derive(Default)]
@@ -221,32 +213,6 @@ pub struct Api {
     pub policies: Vec<BoundPolicy>,
     /// Sorted by order, then by document order.
     pub routes: Vec<Route>,
-}
-
-/// Index of a metric series; outlives snapshots. Made by `telemetry::series::intern`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub struct SeriesId(pub u32);
-
-/// A policy at its place in a chain.
-#[derive(Debug)]
-pub struct BoundPolicy {
-    /// `<api>-<policyName>-<n>` or the binding's name.
-    pub name: String,
-    /// What `policyRef.name` says, and where.
-    pub reference: String,
-    pub location: Location,
-    /// Hash of its owner, its name, its configuration and what that was compiled with, and of how many such stand before it in
-    /// the chain: what cores own of a policy carries over a reload where this is equal, wherever in the chain it stands then.
-    pub identity: u64,
-    /// Interned for metrics by its owner and its name: the same one over reloads, whatever its configuration.
-    pub series: SeriesId,
-    pub policy: Compiled,
-    /// What of the bodies it has to see.
-    pub needs: Needs,
-    /// It decides, is counted and logged, and changes nothing.
-    pub shadow: bool,
-    /// Empty: applies to every request.
-    pub rules: Vec<Rule>,
 }
 
 #[derive(Debug)]
@@ -312,13 +278,6 @@ impl Service {
     }
 }
 
-/// A `host:port` to connect to; the host is an address or a name to resolve. IPv6 literals without brackets.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    pub host: String,
-    pub port: u16,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocolVersion {
     V1,
@@ -368,6 +327,7 @@ pub struct HealthCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matching::rule::relative;
 
     fn check(bases: &[&str], path: &str, expected: Option<(usize, &str)>) {
         let mut index = BaseIndex::default();

@@ -2,8 +2,8 @@
 //!
 //! The whole value or nothing, so the `$` of a regular expression or a template is left alone.
 
-use super::{
-    environment::Environment,
+use super::environment::Environment;
+use crate::document::{
     node::Node,
     problem::{Problem, Severity},
 };

@@ -289,7 +289,10 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Loaded, environment::Environment, snapshot::SeriesId};
+    use crate::{
+        config::{Loaded, environment::Environment},
+        telemetry::series::SeriesId,
+    };
 
     const WAITING: &str = "
 apiVersion: gateway.mulesoft.com/v1alpha1

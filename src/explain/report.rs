@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Question, Secrets};
-use crate::config::{dump::REDACTED, problem::Location};
+use crate::{config::dump::REDACTED, document::problem::Location};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

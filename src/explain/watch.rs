@@ -8,13 +8,15 @@ use super::{
     secrets::Credentials,
 };
 use crate::{
-    config::{
-        address::WebAddress,
-        rule::{Attribute, Misfit, PatternLimit, Rule, RuleInput, Scratch},
-        snapshot::{BoundPolicy, Destination, Route, Snapshot, Target, relative},
-    },
+    config::snapshot::{Destination, Route, Snapshot, Target},
+    document::address::WebAddress,
     http::head::RequestHead,
-    policies::{Authentication, Compiled, Exchange, Flow, LocalResponse, Question, chain, jwt},
+    matching::rule::{Attribute, Misfit, PatternLimit, Rule, RuleInput, Scratch, relative},
+    policies::{
+        Authentication, Compiled, Exchange, Flow, LocalResponse, Question,
+        chain::{self, BoundPolicy},
+        jwt,
+    },
     proxy::decide,
     telemetry::message_log::Messages,
 };
@@ -210,8 +212,19 @@ impl<'s> Watch<'s> {
         lines.lines().map(|line| self.secrets.logged(line.split_once(' ').map_or(line, |(_, rest)| rest))).collect()
     }
 
-    fn turns(&mut self, exchange: &Exchange<'_>) -> &mut Vec<PolicyTurn> {
-        if exchange.at.service.is_some() { &mut self.outbound } else { &mut self.inbound }
+    /// Those of the chain that is under way: of the Service, once there is one.
+    fn turns(&mut self) -> &mut Vec<PolicyTurn> {
+        if self.service.is_some() { &mut self.outbound } else { &mut self.inbound }
+    }
+
+    /// The policy whose turn it is.
+    fn bound(&self, index: usize) -> &'s BoundPolicy {
+        let Snapshot { apis, services, .. } = self.snapshot;
+        match (self.service, self.api) {
+            (Some(service), _) => &services[service].policies[index],
+            (None, Some((api, _))) => &apis[api].policies[index],
+            (None, None) => unreachable!("a policy runs once its API is found"),
+        }
     }
 }
 
@@ -219,7 +232,7 @@ const LIMIT: &str = "a pattern reached its limit: the request is refused";
 
 impl chain::Watcher for Watch<'_> {
     fn turn(&mut self, index: usize, applies: &Result<bool, PatternLimit>, exchange: &Exchange<'_>) {
-        let bound = bound(index, exchange);
+        let bound = self.bound(index);
         let why = self.rules(&bound.rules, &exchange.rule_input());
         let (what, why) = match (applies, why) {
             (Ok(true), Ok((_, why))) => (Turn::Continued, why),
@@ -228,19 +241,20 @@ impl chain::Watcher for Watch<'_> {
         };
         self.before = lines(exchange.request_fields());
         self.known = who(exchange.authentication());
-        self.turns(exchange).push(turn_of(bound, what, why));
+        self.turns().push(turn_of(bound, what, why));
     }
 
     fn ran(&mut self, index: usize, flow: &Flow, exchange: &Exchange<'_>) {
         let changed: Vec<Change> = changes(&self.before, &lines(exchange.request_fields()), self.secrets);
         let client = who(exchange.authentication()).filter(|who| self.known.as_ref() != Some(who));
-        let injects = self.turns(exchange).last().is_some_and(PolicyTurn::injects);
+        let injects = self.turns().last().is_some_and(PolicyTurn::injects);
         let is_injected =
             |name: &[u8]| injects && changed.iter().any(|one| one.name.as_bytes().eq_ignore_ascii_case(name));
         let now = lines(exchange.request_fields());
         self.credentials.learn(now.iter().filter(|(name, _)| Secrets::Hidden.hides_name(name) || is_injected(name)));
         let logs = self.logged();
-        let Some(turn) = self.turns(exchange).last_mut() else { return };
+        let bound = self.bound(index);
+        let Some(turn) = self.turns().last_mut() else { return };
         (turn.changes, turn.client) = (changed, client);
         turn.logs.extend(logs);
         match flow {
@@ -248,7 +262,7 @@ impl chain::Watcher for Watch<'_> {
             Flow::Wait(question) => turn.why = format!("{}; would wait {}", turn.why, waits_for(question)),
             Flow::Respond(answer) => {
                 responded(turn, answer);
-                if let Compiled::JwtValidation(policy) = &bound(index, exchange).policy
+                if let Compiled::JwtValidation(policy) = &bound.policy
                     && answer.reason == jwt::NO_KEYS
                 {
                     let sets: Vec<String> = policy.key_sets().iter().map(WebAddress::to_string).collect();
@@ -286,14 +300,6 @@ fn responded(turn: &mut PolicyTurn, answer: &LocalResponse) {
         (_, false) => Turn::Answered,
     };
     turn.why = format!("{}; {does} {}{reason}", turn.why, answer.status);
-}
-
-/// The policy whose turn it is.
-fn bound<'e>(index: usize, exchange: &Exchange<'e>) -> &'e BoundPolicy {
-    match exchange.at.service {
-        Some(service) => &service.policies[index],
-        None => &exchange.at.api.policies[index],
-    }
 }
 
 /// A broken policy says so as soon as it has a turn.

@@ -1,6 +1,6 @@
 //! The functions that exist: their names, the modules they may be named with, how many arguments they take.
 
-use crate::config::node::nearest;
+use crate::document::node::nearest;
 
 /// A function of the table below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

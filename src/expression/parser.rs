@@ -11,7 +11,7 @@ use super::{
     lexer::{Kind, Token},
     tree::{At, Attribute, Identity, Input, Node, Order, Step},
 };
-use crate::config::node::nearest;
+use crate::document::node::nearest;
 
 pub(super) struct Compiled {
     pub(super) root: Node,

@@ -35,7 +35,7 @@ use super::{
     supervise,
 };
 use crate::{
-    config::problem::{Problem, Severity},
+    document::problem::{Problem, Severity},
     explain::page::Asked,
     policies::wants::PublishedKeySet,
     telemetry::{core::CoreCopy, series},

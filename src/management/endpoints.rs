@@ -22,9 +22,10 @@ use super::{
     resolver::{Answer, Names, Resolve},
     supervise,
 };
-use crate::config::{
-    endpoints::{EndpointTable, Fault},
-    snapshot::{Endpoint, Service},
+use crate::{
+    config::{endpoints::EndpointTable, snapshot::Service},
+    document::address::Endpoint,
+    telemetry::fault::Fault,
 };
 
 /// How long a start or a reload waits for names it has not seen before.
@@ -219,7 +220,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::config::snapshot::{LoadBalancing, Retries, SeriesId, ServiceLimits};
+    use crate::{
+        config::snapshot::{LoadBalancing, Retries, ServiceLimits},
+        telemetry::series::SeriesId,
+    };
 
     fn service(identity: u64, hosts: &[&str]) -> Arc<Service> {
         Arc::new(Service {

@@ -31,10 +31,7 @@ use super::{
     health::{connect, insecure, lost},
     resolver::Resolve,
 };
-use crate::{
-    config::{address::WebAddress, endpoints::Fault},
-    tls::ClientContext,
-};
+use crate::{document::address::WebAddress, telemetry::fault::Fault, tls::ClientContext};
 
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 200;

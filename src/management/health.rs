@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 pub use self::check::Check;
 pub(super) use self::check::{connect, insecure, lost};
-use crate::config::endpoints::Fault;
+use crate::telemetry::fault::Fault;
 
 /// A Service by identity, and one of its addresses.
 pub type Target = (u64, SocketAddr);

@@ -357,7 +357,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::snapshot::SeriesId,
         management::{
             exposition::tests::{Samples, parse},
             status::{Driver, Status, tests::snapshot},
@@ -365,6 +364,7 @@ mod tests {
         telemetry::{
             core::{CoreTelemetry, ExchangeRecord},
             policies::Decision,
+            series::SeriesId,
         },
     };
 

@@ -12,11 +12,9 @@ use tokio::{
 
 use super::{health::Check, resolver::Resolve, supervise};
 use crate::{
-    config::{
-        endpoints::Fault,
-        snapshot::{BoundPolicy, HealthCheck, Snapshot},
-    },
-    policies::{Compiled, health_check::Monitor},
+    config::snapshot::{HealthCheck, Snapshot},
+    policies::{Compiled, chain::BoundPolicy, health_check::Monitor},
+    telemetry::fault::Fault,
 };
 
 /// From one question to the next, and before the first.
@@ -143,7 +141,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{config::snapshot::Endpoint, management::resolver::Answer};
+    use crate::{document::address::Endpoint, management::resolver::Answer};
 
     fn monitor(port: u16, status: u16) -> Arc<Monitor> {
         Arc::new(Monitor {

@@ -22,11 +22,12 @@ use tokio::{
 use self::key_sets::{Come, KeySets};
 use super::{fetch::Fetch, resolver::Resolve, supervise};
 use crate::{
-    config::{address::WebAddress, endpoints::Fault},
+    document::address::WebAddress,
     policies::{
         jwt::key_set::KEY_SET_BYTES_MAX,
         wants::{KeySetWant, Published, Want},
     },
+    telemetry::fault::Fault,
 };
 
 /// How long a start or a reload waits for what nobody has wanted before.

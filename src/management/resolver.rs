@@ -22,7 +22,7 @@ use hickory_resolver::{
 };
 use tokio::time::{Instant, timeout};
 
-use crate::config::endpoints::Fault;
+use crate::telemetry::fault::Fault;
 
 /// A shorter time to live is not honoured: nobody may make the gateway ask all the time.
 const TTL_MIN: Duration = Duration::from_secs(1);

@@ -13,15 +13,16 @@ use std::{
 
 use crate::{
     config::{
-        endpoints::{EndpointTable, Fault},
-        problem::{Problem, Severity},
-        snapshot::{BoundPolicy, Service, Snapshot},
+        endpoints::EndpointTable,
+        snapshot::{Service, Snapshot},
     },
+    document::problem::{Problem, Severity},
     policies::{
         Compiled,
+        chain::BoundPolicy,
         wants::{Published, PublishedKeySet},
     },
-    telemetry::heartbeat::Heartbeat,
+    telemetry::{fault::Fault, heartbeat::Heartbeat},
 };
 
 /// A core whose last beat is older is dead. It beats every 100 ms.
@@ -295,9 +296,9 @@ pub(super) mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::config::{
-        settings::Settings,
-        snapshot::{Api, SeriesId},
+    use crate::{
+        config::{settings::Settings, snapshot::Api},
+        telemetry::series::SeriesId,
     };
 
     /// A snapshot of one API, with a policy that may be broken.

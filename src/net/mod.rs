@@ -5,6 +5,7 @@
 
 pub mod buffer;
 mod calls;
+pub mod deadline;
 pub mod driver;
 mod epoll;
 mod executor;

@@ -6,6 +6,10 @@
 //! A run stops where a policy waits, and goes on with the reply: where it stands is in its [`Turns`], so that nothing is
 //! borrowed meanwhile.
 
+use super::Compiled;
+use super::Needs;
+use crate::document::problem::Location;
+use crate::telemetry::series::SeriesId;
 use std::{collections::HashMap, rc::Rc, time::Instant};
 
 use super::{
@@ -13,13 +17,32 @@ use super::{
     wants::Published,
 };
 use crate::{
-    config::{
-        rule::{PatternLimit, Rule, Scratch},
-        snapshot::BoundPolicy,
-    },
     http::head::ResponseHead,
+    matching::rule::{PatternLimit, Rule, Scratch},
     telemetry::policies::Decision,
 };
+
+/// A policy at its place in a chain.
+#[derive(Debug)]
+pub struct BoundPolicy {
+    /// `<api>-<policyName>-<n>` or the binding's name.
+    pub name: String,
+    /// What `policyRef.name` says, and where.
+    pub reference: String,
+    pub location: Location,
+    /// Hash of its owner, its name, its configuration and what that was compiled with, and of how many such stand before it in
+    /// the chain: what cores own of a policy carries over a reload where this is equal, wherever in the chain it stands then.
+    pub identity: u64,
+    /// Interned for metrics by its owner and its name: the same one over reloads, whatever its configuration.
+    pub series: SeriesId,
+    pub policy: Compiled,
+    /// What of the bodies it has to see.
+    pub needs: Needs,
+    /// It decides, is counted and logged, and changes nothing.
+    pub shadow: bool,
+    /// Empty: applies to every request.
+    pub rules: Vec<Rule>,
+}
 
 /// One core's policies by identity: what they own outlives a reload that changes nothing for them.
 #[derive(Default)]

@@ -2,16 +2,16 @@
 //!
 //! The limits are of the Service, whichever API asks it: so they are read with it, and no chain runs this. The proxy counts.
 
+use crate::document::{node::Located, problem::Location};
 use serde::Deserialize;
 
 use super::{Category, ConfigError, Core, Fault, Field, Policy, Site};
-use crate::config::{resources::Thresholds as Written, settings::Thresholds};
 
 /// As the operator writes it; the same as `Configuration.circuitBreaker`.
 #[derive(Deserialize)]
 pub struct Config {
     #[serde(default)]
-    thresholds: Written,
+    thresholds: WrittenThresholds,
 }
 
 #[derive(Debug)]
@@ -57,6 +57,72 @@ impl Policy for CircuitBreaker {
     }
 
     fn state(&self, _: &Core) {}
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WrittenThresholds {
+    pub max_connections: Option<Located<u64>>,
+    pub max_pending_requests: Option<Located<u64>>,
+    pub max_requests: Option<Located<u64>>,
+    pub max_retries: Option<Located<u64>>,
+    pub max_connection_pools: Option<Located<u64>>,
+}
+
+impl WrittenThresholds {
+    /// What is no threshold is left out, and `wrong` is told.
+    pub fn read(&self, mut wrong: impl FnMut(String, &Location, String)) -> Thresholds {
+        const MANY: u64 = 10_000_000;
+        let mut read = |name: &str, written: &Option<Located<u64>>, least: u64| {
+            let Located { value, location } = written.as_ref()?;
+            if (least..=MANY).contains(value) {
+                return usize::try_from(*value).ok();
+            }
+            wrong(format!("thresholds.{name}"), location, format!("expected {least} to {MANY}"));
+            None
+        };
+        Thresholds {
+            // None at all would refuse every request.
+            connections: read("maxConnections", &self.max_connections, 1),
+            pending_requests: read("maxPendingRequests", &self.max_pending_requests, 0),
+            requests: read("maxRequests", &self.max_requests, 1),
+            retries: read("maxRetries", &self.max_retries, 0),
+        }
+    }
+
+    /// What is accepted and means nothing here: its field, its place and why.
+    pub fn remark(&self) -> Option<(&'static str, &Location, &'static str)> {
+        let pools = self.max_connection_pools.as_ref()?;
+        Some(("thresholds.maxConnectionPools", &pools.location, "no effect: a Service has one pool on each core"))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.max_connections.is_none()
+            && self.max_pending_requests.is_none()
+            && self.max_requests.is_none()
+            && self.max_retries.is_none()
+    }
+}
+
+/// What the replica may have of one Service at a time: `circuitBreaker.thresholds`. What is not said is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Thresholds {
+    pub connections: Option<usize>,
+    pub pending_requests: Option<usize>,
+    pub requests: Option<usize>,
+    pub retries: Option<usize>,
+}
+
+impl Thresholds {
+    /// These, and where they say nothing, others.
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            connections: self.connections.or(others.connections),
+            pending_requests: self.pending_requests.or(others.pending_requests),
+            requests: self.requests.or(others.requests),
+            retries: self.retries.or(others.retries),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Need, Needs, Policy, Site, Turn,
     basic_authentication::sole_credentials,
+    contract::{ClientSecret, SecretHash},
     reading::{Reading, need, template},
 };
 use crate::{
-    config::resources::{ClientSecret, SecretHash},
     expression::{Bindings, Format, Template},
     http::head::Fields,
 };
@@ -261,7 +261,7 @@ fn basic<'d>(fields: &Fields, decoded: &'d mut Vec<u8>) -> Option<(&'d str, &'d 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::resources::Client as Party, policies::testing};
+    use crate::policies::{contract::Client as Party, testing};
 
     const BASIC: &str = "{credentialsOriginHasHttpBasicAuthenticationHeader: httpBasicAuthenticationHeader}";
     const BOTH: &str = "{clientSecretExpression: \"#[attributes.headers['client_secret']]\"}";

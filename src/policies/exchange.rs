@@ -15,15 +15,12 @@ use super::{
     headers::{HeaderName, Refused, is_gateways},
 };
 use crate::{
-    config::{
-        rule::RuleInput,
-        snapshot::{Api, Service, relative},
-    },
     expression::Datum,
     http::{
         bytes::is_field_value,
         head::{BodyLength, Fields, RequestHead, ResponseHead, Version},
     },
+    matching::rule::{RuleInput, relative},
     tls::Identity,
 };
 
@@ -70,11 +67,10 @@ pub struct Refusal<'a> {
 /// Where the request has come to so far.
 #[derive(Clone, Copy)]
 pub struct At<'a> {
-    pub api: &'a Api,
+    /// The ApiInstance's name.
+    pub api: &'a str,
     /// How many bytes of the path the API's base takes.
     pub base: usize,
-    /// Once a route has been chosen.
-    pub service: Option<&'a Service>,
 }
 
 impl<'a> Exchange<'a> {

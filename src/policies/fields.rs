@@ -1,12 +1,12 @@
 //! What people are told of a policy's configuration: one list, beside the type that reads it.
 //!
 //! `ringway policies`, the schema for editors and the tables of `docs/policies/` are made from it or compared with it. Types
-//! and what is required are not said again: the type itself tells (`config::node::shape_of`), and a test compares the names.
+//! and what is required are not said again: the type itself tells (`document::node::shape_of`), and a test compares the names.
 
 use serde_json::Value;
 
 use super::Policy;
-use crate::config::node::{Shape, shape_of};
+use crate::document::node::{Shape, shape_of};
 
 /// One field of a `config`.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{
     Category, ConfigError, Core, Exchange, Fault, Field, Flow, Headers, Policy, Site, Turn, headers::is_gateways,
 };
-use crate::config::{pattern::Pattern, rule::Scratch};
+use crate::matching::{pattern::Pattern, rule::Scratch};
 
 /// As the operator writes it; inbound is the request, outbound the response.
 #[derive(Deserialize, Default)]

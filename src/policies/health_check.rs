@@ -8,10 +8,7 @@ use serde::Deserialize;
 
 use super::{Category, ConfigError, Core, Fault, Field, Policy, Site};
 use crate::{
-    config::{
-        address::{Scheme, ServiceAddress},
-        snapshot::Endpoint,
-    },
+    document::address::{Endpoint, Scheme, ServiceAddress},
     tls::{ClientContext, ClientSettings, Trust, suites::Version},
 };
 

@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod chain;
+pub mod contract;
 pub mod credentials;
 pub mod exchange;
 pub mod fields;
@@ -47,10 +48,9 @@ pub use scan::{Scan, Scans};
 use std::{rc::Rc, sync::Arc};
 
 use self::wants::Published;
-use crate::config::{
+use crate::document::{
     node::{Node, nearest},
     problem::{Location, Problem, Severity},
-    resources, tls,
 };
 
 /// What a name of the table is for.
@@ -75,7 +75,7 @@ pub struct Entry {
     pub role: Role,
     /// It works today; otherwise a file that uses it loads and its requests get 503.
     pub implemented: bool,
-    /// Its `config`, where it works.
+    /// Its `config`, where it works and is read by a policy; `config::described` knows all of them.
     pub described: Option<Described>,
     /// One list, of a policy of a chain: what it may answer itself.
     pub answers: &'static [&'static [Answers]],
@@ -92,7 +92,7 @@ macro_rules! policies {
                 name: $name,
                 role: Role::$role,
                 implemented: !concat!($(stringify!($policy),)? $(stringify!($elsewhere),)?).is_empty(),
-                described: [$(Some(Described::of::<$file::$policy>()),)? $(Some($elsewhere),)? None][0],
+                described: [$(Some(Described::of::<$file::$policy>()),)? $($elsewhere,)? None][0],
                 answers: &[$(<$file::$policy as Policy>::ANSWERS)?],
             },)*
         ];
@@ -230,7 +230,7 @@ policies! {
     "access-block" Inbound => access_block::AccessBlock;
     "access-log" Inbound;
     "body-transformation" Inbound;
-    "circuit-breaker-flex" Setting elsewhere Described::of::<circuit_breaker::CircuitBreaker>();
+    "circuit-breaker-flex" Setting elsewhere Some(Described::of::<circuit_breaker::CircuitBreaker>());
     "client-id-enforcement-flex" Inbound => client_id_enforcement::ClientIdEnforcement;
     "cors-flex" Inbound => cors::Cors;
     "credential-injection-api-key-flex" Outbound => credential_injection_api_key::CredentialInjectionApiKey;
@@ -250,7 +250,7 @@ policies! {
     "health-check-flex" Inbound => health_check::HealthCheck;
     "http-basic-authentication-flex" Inbound => basic_authentication::BasicAuthentication;
     "http-caching-flex" Inbound;
-    "idle-timeout-flex" Setting elsewhere Described::of::<idle_timeout::IdleTimeout>();
+    "idle-timeout-flex" Setting elsewhere Some(Described::of::<idle_timeout::IdleTimeout>());
     "injection-protection-flex" Inbound;
     "ip-allowlist-flex" Inbound => ip_lists::IpAllowlist;
     "ip-blocklist-flex" Inbound => ip_lists::IpBlocklist;
@@ -269,8 +269,8 @@ policies! {
     "rate-limiting-flex" Inbound;
     "rate-limiting-sla-based-flex" Inbound;
     "response-timeout-flex" Inbound => response_timeout::ResponseTimeout;
-    "route" Routing elsewhere resources::ROUTE;
-    "route-weighted" Routing elsewhere resources::ROUTE_WEIGHTED;
+    "route" Routing elsewhere None;
+    "route-weighted" Routing elsewhere None;
     "script-evaluation-transformation" Inbound;
     "soap-validation" Inbound;
     "spec-validation-flex" Inbound;
@@ -279,8 +279,8 @@ policies! {
     "stream-idle-timeout-flex" Inbound => stream_idle_timeout::StreamIdleTimeout;
     "test-reads" Inbound => testing::Reads, cfg(test);
     "test-waits" Outbound => testing::Waits, cfg(test);
-    "tls" Transport elsewhere tls::inbound::DESCRIBED;
-    "tls-outbound" Transport elsewhere tls::outbound::DESCRIBED;
+    "tls" Transport elsewhere None;
+    "tls-outbound" Transport elsewhere None;
     "tracing-flex" Inbound;
     "xml-threat-protection-flex" Inbound;
 }

@@ -6,13 +6,13 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Category, Exchange, Field, Needs, Piece,
+    contract::{ClientSecret, Contract},
     wants::{KeySetWant, Published, Want},
 };
-use crate::config::{
-    hash::Stable,
-    resources::{ClientSecret, Contract, Id, Resource},
+use crate::{
+    document::{Id, Resource, hash::Stable},
+    telemetry::message_log::Messages,
 };
-use crate::telemetry::message_log::Messages;
 
 /// One policy, in four lifetimes: as written, compiled and shared by all cores, one core's own state, and what it keeps of
 /// one exchange. A policy never waits: its functions are plain ones, and what it has to wait for it says ([`Flow::Wait`]).

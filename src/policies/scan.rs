@@ -2,8 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use super::{Body, Exchange, Flow, Instance, Kept, LocalResponse, Need, Needs, Piece, Side};
-use crate::config::snapshot::BoundPolicy;
+use super::{Body, Exchange, Flow, Instance, Kept, LocalResponse, Need, Needs, Piece, Side, chain::BoundPolicy};
 
 /// Those that look at one body, in the order of the chains on its way.
 #[derive(Default)]
@@ -123,17 +122,15 @@ impl Scans {
 mod tests {
     use super::*;
     use crate::{
-        config::{
-            rule::Scratch,
-            snapshot::{BoundPolicy, SeriesId},
-        },
         http::head::{BodyLength, Fields},
+        matching::rule::Scratch,
         policies::{
             Core, Wanted,
-            chain::{self, Instances, Next, Turns, Unwatched},
+            chain::{self, BoundPolicy, Instances, Next, Turns, Unwatched},
             compile,
             testing::{self, Trial},
         },
+        telemetry::series::SeriesId,
     };
 
     /// A chain of test policies, the reading one in shadow if it says so, and one exchange with bodies in both directions.

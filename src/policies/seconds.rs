@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{ConfigError, Fault, Field};
-use crate::config::seconds;
+use crate::document::duration;
 
 /// As the operator writes it: seconds, in fractions too. 0 is no limit, as in `Configuration.timeouts`.
 #[derive(Deserialize)]
@@ -17,7 +17,7 @@ pub const FIELDS: &[Field] = &[Field::new("timeout", "Time-out", "0 to 86400, fr
 
 impl Config {
     pub fn read(&self) -> Result<Option<Duration>, ConfigError> {
-        let limit = seconds(self.timeout).map_err(|text| ConfigError::at("timeout", text))?;
+        let limit = duration(self.timeout).map_err(|text| ConfigError::at("timeout", text))?;
         Ok(Some(limit).filter(|limit| !limit.is_zero()))
     }
 

@@ -11,14 +11,15 @@ use serde::Deserialize;
 
 use super::{
     At, Authentication, Bodies, Body, ConfigError, Core, Exchange, Flow, LocalResponse, Need, Needs, Peer, Piece,
-    Policy, Question, Reply, Side, Site, Timeouts, Turn, headers::HeaderName,
+    Policy, Question, Reply, Side, Site, Timeouts, Turn,
+    contract::{Client, ClientSecret, Contract},
+    headers::HeaderName,
 };
 use crate::{
-    config::{
+    document::{
+        Id, Resource,
         node::{Located, Node},
         problem::{Location, Problem},
-        resources::{Client, ClientSecret, Contract, Id, Resource},
-        snapshot::{Api, SeriesId},
     },
     http::head::{Fields, RequestHead, ResponseHead},
 };
@@ -89,7 +90,6 @@ pub struct Trial {
     /// A minute, until a policy says otherwise.
     pub timeouts: Timeouts,
     pub bodies: Bodies,
-    api: Api,
 }
 
 impl Trial {
@@ -101,20 +101,11 @@ impl Trial {
             fields: fields(lines),
             ..RequestHead::default()
         };
-        let api = Api {
-            namespace: "default".into(),
-            name: "api".into(),
-            location: Default::default(),
-            base: String::new(),
-            series: SeriesId(0),
-            policies: Vec::new(),
-            routes: Vec::new(),
-        };
         let response = ResponseHead { status: 200, ..ResponseHead::default() };
         let minute = Some(Duration::from_secs(60));
         let timeouts = Timeouts { response: minute, stream_idle: minute };
         let (authentication, bodies) = (Authentication::default(), Bodies::default());
-        Self { request, response, authentication, timeouts, bodies, api }
+        Self { request, response, authentication, timeouts, bodies }
     }
 
     pub fn answered(mut self, status: u16, lines: &[(&str, &str)]) -> Self {
@@ -130,7 +121,7 @@ impl Trial {
             scheme: "http",
             certificate: None,
         };
-        let at = At { api: &self.api, base, service: None };
+        let at = At { api: "api", base };
         let Self { request, response, authentication, timeouts, bodies, .. } = self;
         run(&mut Exchange::new(request, response, authentication, timeouts, peer, at, 1).with_bodies(bodies))
     }

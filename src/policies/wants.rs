@@ -14,10 +14,7 @@ use std::{
 };
 
 use super::jwt::key_set::KeySet;
-use crate::{
-    config::{address::WebAddress, endpoints::Fault},
-    tls::ClientContext,
-};
+use crate::{document::address::WebAddress, telemetry::fault::Fault, tls::ClientContext};
 
 /// One thing to fetch, and to fetch again.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,19 +8,20 @@ use std::{
 
 use super::{client::Client, core::Serving, decide::Watcher, handshake::Secured, reject, watch::Stalled};
 use crate::{
-    config::{
-        settings::AccessLog,
-        snapshot::{BoundPolicy, SeriesId},
-    },
+    config::settings::AccessLog,
     http::{
         head::{Known, RequestHead},
         method::Method,
     },
-    policies::{End, chain},
+    policies::{
+        End,
+        chain::{self, BoundPolicy},
+    },
     telemetry::{
         access_log::{self, Entry, Format, Tls},
         core::{CoreTelemetry, ExchangeRecord},
         policies::Decision,
+        series::SeriesId,
     },
 };
 

@@ -4,13 +4,11 @@
 //! client sends behind the balancer's header is the client's own word, so it is believed as much as that client is.
 
 use super::client::Client;
-use crate::{
-    net::{
-        Stream,
-        buffer::SMALL_ROOM,
-        proxy_protocol::{self, Addresses, HeaderError},
-    },
-    worker::deadline::Expired,
+use crate::net::{
+    Stream,
+    buffer::SMALL_ROOM,
+    deadline::Expired,
+    proxy_protocol::{self, Addresses, HeaderError},
 };
 
 /// What a connection says of its client.

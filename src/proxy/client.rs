@@ -10,7 +10,10 @@ use super::{
     wire::Wire,
 };
 use crate::{
-    http::target::Scheme, net::proxy_protocol::Addresses, policies::Peer, tls::Identity, worker::deadline::Deadline,
+    http::target::Scheme,
+    net::{deadline::Deadline, proxy_protocol::Addresses},
+    policies::Peer,
+    tls::Identity,
 };
 
 /// A client as the steps of an exchange see it: of an HTTP/1.1 connection, or of one stream of HTTP/2.

@@ -23,9 +23,8 @@ use crate::{
         h1::parse::{HeadLimits, RequestError, parse_request},
         head::RequestHead,
     },
-    net::{Buffer, Receiver, Stream, buffer::SMALL_ROOM, task},
+    net::{Buffer, Receiver, Stream, buffer::SMALL_ROOM, deadline::Expired, task},
     policies::LocalResponse,
-    worker::deadline::Expired,
 };
 
 /// After this an idle connection gives up what it keeps for the next exchange.

@@ -22,13 +22,13 @@ use super::{
 use crate::{
     config::{
         endpoints::EndpointTable,
-        rule::Scratch,
         snapshot::{Service, ServiceLimits, Snapshot},
     },
     http::h2::{HeaderMemory, Limits},
+    matching::rule::Scratch,
+    net::deadline::Deadlines,
     policies::{self, Instance, chain::Instances, wants::Published},
     telemetry::{access_log::civil, core::CoreTelemetry},
-    worker::deadline::Deadlines,
 };
 
 pub struct Core {

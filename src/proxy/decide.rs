@@ -13,16 +13,13 @@ use super::{
     workspace::Workspace,
 };
 use crate::{
-    config::{
-        rule::{PatternLimit, RuleInput},
-        settings::Settings,
-        snapshot::{Snapshot, relative},
-    },
+    config::{settings::Settings, snapshot::Snapshot},
     http::{
         authority, bytes,
         head::{BodyLength, RequestHead},
         target,
     },
+    matching::rule::{PatternLimit, RuleInput, relative},
     policies::{
         At, Exchange, LocalResponse, Peer, Reply,
         chain::{self, Next},
@@ -134,7 +131,7 @@ impl Decision {
         }
         // What is left in it is of the exchange before.
         response.clear();
-        let at = At { api, base: self.base, service };
+        let at = At { api: &api.name, base: self.base };
         let exchange = Exchange::new(request, response, authentication, timeouts, asked.peer, at, random());
         let mut exchange = exchange.with_bodies(bodies);
         exchange.set_now(asked.now);

@@ -16,12 +16,12 @@ use crate::{
     http::{authority::host, head::RequestHead},
     net::{
         Buffer, Stream,
+        deadline::Expired,
         tls::{Facts, HandshakeError, Side},
     },
     proxy::reject,
     telemetry::core::CoreTelemetry,
     tls::{Identity, ServerContext, Table, certificate::Shown},
-    worker::deadline::Expired,
 };
 
 /// What the handshake has settled, for as long as the connection lives.

@@ -426,7 +426,7 @@ pub fn run_response_chains(
     let call = grpc::is_call(&workspace.request);
     let render = |response: &mut ResponseHead, answer: &LocalResponse| render(response, answer, client, call);
     let Workspace { request, response, authentication, timeouts, bodies, api_turns, service_turns, .. } = workspace;
-    let at = At { api, base: account.base, service: service.map(|(service, _)| service) };
+    let at = At { api: &api.name, base: account.base };
     let (peer, random) = (client.as_peer(), client.core.random());
     let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, random).with_bodies(bodies);
     if let Some((service, instances)) = service {
@@ -452,7 +452,7 @@ pub fn run_log_chains(client: &Client, workspace: &mut Workspace, serving: &Serv
     let snapshot = &serving.snapshot;
     let api = &*snapshot.apis[api_index];
     let service = account.service.map(|index| (&*snapshot.services[index], &serving.service_policies[index]));
-    let at = At { api, base: account.base, service: service.map(|(service, _)| service) };
+    let at = At { api: &api.name, base: account.base };
     let (peer, random, end) = (client.as_peer(), client.core.random(), account.end());
     let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, random);
     if let Some((service, instances)) = service {

@@ -3,11 +3,9 @@
 //! The path is built from what was matched and from nothing else: what was routed is what is sent.
 
 use crate::{
-    config::{
-        rule::{Captures, PatternLimit, RuleInput, Scratch, any_matches},
-        snapshot::{Api, Destination, Target},
-    },
+    config::snapshot::{Api, Destination, Target},
     http::target::has_dot_segments,
+    matching::rule::{Captures, PatternLimit, RuleInput, Scratch, any_matches},
 };
 
 /// Indices of what was chosen.
@@ -84,11 +82,10 @@ fn write_path(prefix: &str, path: &[u8], captures: &Captures, out: &mut Vec<u8>)
 mod tests {
     use super::*;
     use crate::{
-        config::{
-            rule::{RawRule, Rule},
-            snapshot::{BaseIndex, Route, SeriesId, relative},
-        },
+        config::snapshot::{BaseIndex, Route},
         http::head::Fields,
+        matching::rule::{RawRule, Rule, relative},
+        telemetry::series::SeriesId,
     };
 
     /// A route of `path` patterns, as `(patterns, destination's path, service)`.

@@ -11,8 +11,10 @@ use std::{
 
 use crate::{
     config::settings::Connections,
-    net::proxy_protocol::Addresses,
-    worker::deadline::{Deadlines, TICK},
+    net::{
+        deadline::{Deadlines, TICK},
+        proxy_protocol::Addresses,
+    },
 };
 
 pub struct Tenure {

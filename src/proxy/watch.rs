@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{listener::OpenListener, wire::Outgoing};
-use crate::worker::deadline::{Deadline, Expired};
+use crate::net::deadline::{Deadline, Expired};
 
 /// How often a waiting exchange looks whether its client is still there.
 const LOOK: Duration = Duration::from_secs(1);

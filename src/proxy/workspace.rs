@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    config::rule::Captures,
     http::head::{Fields, RequestHead, ResponseHead},
+    matching::rule::Captures,
     policies::{Authentication, Bodies, Scans, Side, Timeouts, chain::Turns},
 };
 

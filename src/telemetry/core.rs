@@ -15,9 +15,8 @@ use super::{
     lines::Lines,
     message_log::Messages,
     policies::{Policies, PolicyCounts},
-    series,
+    series::{self, SeriesId},
 };
-use crate::config::snapshot::SeriesId;
 use crate::http::{method::Method, quirks::Quirks};
 
 /// APIs whose histograms one step of a copy takes: about 400 KB, some tens of microseconds.

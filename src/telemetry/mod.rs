@@ -10,6 +10,7 @@ pub mod histogram;
 pub mod core;
 pub mod cost;
 pub mod counts;
+pub mod fault;
 
 pub mod lines;
 

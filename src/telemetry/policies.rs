@@ -7,8 +7,8 @@ use super::{
     cost::Costs,
     counts::Reasons,
     histogram::{Histogram, merge_histogram},
+    series::SeriesId,
 };
-use crate::config::snapshot::SeriesId;
 
 /// The turns of one exchange in so many are measured, on each core: a clock read is dear beside a policy.
 const MEASURED_IN: u32 = 64;

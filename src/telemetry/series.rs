@@ -8,7 +8,9 @@ use std::{
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::config::snapshot::SeriesId;
+/// Index of a metric series; outlives snapshots. Made by [`intern`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct SeriesId(pub u32);
 
 /// Names per kind, the two reserved ones included. 10,000 routes cost a core 480 KB of counters.
 pub const SERIES_MAX: usize = 10_000;

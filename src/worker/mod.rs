@@ -1,21 +1,18 @@
 //! One core: its thread, its ring, how a new snapshot reaches it, how it drains.
 
 pub mod cpus;
-pub mod deadline;
 pub mod swap;
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
 use tokio::sync::oneshot;
 
-use self::{
-    deadline::TICK,
-    swap::{Prepared, prepare},
-};
+use self::swap::{Prepared, prepare};
 use crate::{
     config::{endpoints::EndpointTable, snapshot::Snapshot},
     net::{
         buffer,
+        deadline::TICK,
         driver::{self, Kind},
         faults,
         listen::Bound,

@@ -4,16 +4,13 @@
 
 use super::{Attachment, Compiler, Owner, is_policy};
 use crate::{
-    config::{
-        hash::Stable,
-        model::ServiceModel,
-        node::Node,
-        problem::Severity,
-        settings::Settings,
-        snapshot::{BoundPolicy, SeriesId, ServiceLimits},
-        substitute,
+    config::{model::ServiceModel, settings::Settings, snapshot::ServiceLimits, substitute},
+    document::{hash::Stable, node::Node, problem::Severity},
+    policies::{
+        self, Compiled, Needs, Policy, Site, chain::BoundPolicy, circuit_breaker::CircuitBreaker,
+        idle_timeout::IdleTimeout,
     },
-    policies::{self, Compiled, Needs, Policy, Site, circuit_breaker::CircuitBreaker, idle_timeout::IdleTimeout},
+    telemetry::series::SeriesId,
 };
 
 impl Compiler<'_> {

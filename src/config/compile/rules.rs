@@ -1,12 +1,16 @@
 //! The rules of a policy or a route.
 
 use super::Compiler;
-use crate::config::{
-    model::Written,
-    node::Node,
-    pattern::oddity_of_path,
-    problem::{Location, Severity},
-    rule::{RawRule, Rule, methods_in_lower_case},
+use crate::{
+    config::model::Written,
+    document::{
+        node::Node,
+        problem::{Location, Severity},
+    },
+    matching::{
+        pattern::oddity_of_path,
+        rule::{RawRule, Rule, methods_in_lower_case},
+    },
 };
 
 impl Compiler<'_> {

@@ -1,7 +1,10 @@
 //! Under what the policies of a chain are counted.
 
 use super::{Compiler, Owner};
-use crate::{config::snapshot::BoundPolicy, policies, telemetry::series::Series};
+use crate::{
+    policies::{self, chain::BoundPolicy},
+    telemetry::series::Series,
+};
 
 impl Compiler<'_> {
     /// Each policy by the name of its binding, where it is bound. Names are the table's: two ways to write one are one.

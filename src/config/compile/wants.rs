@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    config::{
+    config::tls::Outbound,
+    document::{
         node::Node,
         problem::{Location, Problem, Severity},
-        tls::Outbound,
     },
     policies::wants::{KeySetWant, Want},
     tls::ClientContext,

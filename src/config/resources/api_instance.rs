@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{policy::InlinePolicy, ringway::ApiRingway};
-use crate::config::node::{Located, Node, Ordered};
+use crate::document::node::{Located, Node, Ordered};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

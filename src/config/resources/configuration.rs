@@ -11,11 +11,13 @@ use super::{
         ConnectionBufferLimits, ForwardProxy, Logging, ResourceLimits, Sampling, SharedStorage, Tracing, TracingLabel,
     },
 };
-use crate::config::{
-    node::{Located, Member, Node, Shape, shape_of},
-    problem::{Location, Problem},
-    settings::{self, written},
-    tls::outbound,
+use crate::policies::circuit_breaker::WrittenThresholds;
+use crate::{
+    config::{settings::written, tls::outbound},
+    document::{
+        node::{Located, Member, Node, Shape, shape_of},
+        problem::Problem,
+    },
 };
 
 /// As written, until the resources are merged.
@@ -115,50 +117,5 @@ pub struct ProxyProtocol {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct CircuitBreaker {
-    pub thresholds: Thresholds,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Thresholds {
-    pub max_connections: Option<Located<u64>>,
-    pub max_pending_requests: Option<Located<u64>>,
-    pub max_requests: Option<Located<u64>>,
-    pub max_retries: Option<Located<u64>>,
-    pub max_connection_pools: Option<Located<u64>>,
-}
-
-impl Thresholds {
-    /// What is no threshold is left out, and `wrong` is told.
-    pub fn read(&self, mut wrong: impl FnMut(String, &Location, String)) -> settings::Thresholds {
-        const MANY: u64 = 10_000_000;
-        let mut read = |name: &str, written: &Option<Located<u64>>, least: u64| {
-            let Located { value, location } = written.as_ref()?;
-            if (least..=MANY).contains(value) {
-                return usize::try_from(*value).ok();
-            }
-            wrong(format!("thresholds.{name}"), location, format!("expected {least} to {MANY}"));
-            None
-        };
-        settings::Thresholds {
-            // None at all would refuse every request.
-            connections: read("maxConnections", &self.max_connections, 1),
-            pending_requests: read("maxPendingRequests", &self.max_pending_requests, 0),
-            requests: read("maxRequests", &self.max_requests, 1),
-            retries: read("maxRetries", &self.max_retries, 0),
-        }
-    }
-
-    /// What is accepted and means nothing here: its field, its place and why.
-    pub fn remark(&self) -> Option<(&'static str, &Location, &'static str)> {
-        let pools = self.max_connection_pools.as_ref()?;
-        Some(("thresholds.maxConnectionPools", &pools.location, "no effect: a Service has one pool on each core"))
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.max_connections.is_none()
-            && self.max_pending_requests.is_none()
-            && self.max_requests.is_none()
-            && self.max_retries.is_none()
-    }
+    pub thresholds: WrittenThresholds,
 }

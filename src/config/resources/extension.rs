@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::config::node::Node;
+use crate::document::node::Node;
 
 /// As written: definitions hold schemas, whose keys are data.
 #[derive(Clone, Debug, Deserialize)]

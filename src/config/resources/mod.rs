@@ -4,7 +4,6 @@
 
 mod api_instance;
 mod configuration;
-mod contract;
 mod extension;
 mod policy;
 mod policy_binding;
@@ -13,16 +12,12 @@ mod secret;
 mod service;
 mod to_come;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
 pub use api_instance::{ApiInstance, InlineRoute, InlineService};
-pub use configuration::{CircuitBreaker, Configuration, Probe, ProxyProtocol, Routing, Section, Thresholds};
-pub use contract::{Client, Contract, Secret as ClientSecret, SecretHash};
+pub use configuration::{CircuitBreaker, Configuration, Probe, ProxyProtocol, Routing, Section};
 pub use extension::Extension;
 pub use policy::{DestinationRef, InlinePolicy, PolicyRef, ROUTE, ROUTE_WEIGHTED, RoutePolicy, WeightedRoutePolicy};
 pub use policy_binding::{PolicyBinding, Selector, TargetRef};
@@ -33,29 +28,12 @@ pub use ringway::{
 pub use secret::Secret;
 pub use service::Service;
 
-use super::{
+use crate::document::{
+    Id, Resource,
     node::{Document, Located, Node, Shape, nearest, shape_of},
     problem::{Location, Problem, Severity},
 };
-
-/// Namespace and name, unique within a kind.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id {
-    pub namespace: String,
-    pub name: String,
-}
-
-impl Id {
-    pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.to_owned(), name: name.to_owned() }
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
+use crate::policies::contract::Contract;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -99,18 +77,6 @@ impl Kind {
     fn of(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|&(_, kind)| kind)
     }
-}
-
-/// One resource: its envelope, and its specification by kind.
-#[derive(Clone, Debug)]
-pub struct Resource<T> {
-    pub id: Id,
-    pub labels: BTreeMap<String, String>,
-    /// Of the name.
-    pub location: Location,
-    /// Counts the documents of all files, in order.
-    pub position: usize,
-    pub spec: T,
 }
 
 /// Everything the files hold, by kind and in the order written.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::{
-    config::node::{Located, Node, shape_of},
+    document::node::{Located, Node, shape_of},
     policies::{Category, Described, Field},
 };
 

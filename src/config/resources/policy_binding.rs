@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::policy::{PolicyRef, PolicyRingway};
-use crate::config::node::{Located, Node};
+use crate::document::node::{Located, Node};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

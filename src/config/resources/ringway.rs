@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::{
-    node::Located,
-    settings::{ForwardClientCert, written},
+use crate::{
+    config::settings::{ForwardClientCert, written},
+    document::node::Located,
 };
 
 /// In `kind: Configuration`. What is absent keeps its default (`settings.rs`).

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::ringway::ServiceRingway;
-use crate::config::node::Located;
+use crate::document::node::Located;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

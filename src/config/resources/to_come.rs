@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::config::node::{Node, Ordered};
+use crate::document::node::{Node, Ordered};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

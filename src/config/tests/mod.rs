@@ -9,10 +9,13 @@ use proptest::prelude::*;
 use super::{
     Loaded, Outcome,
     environment::Environment,
-    problem::{Problem, Severity},
-    snapshot::{SeriesId, Snapshot, Target},
+    snapshot::{Snapshot, Target},
 };
-use crate::policies::Compiled;
+use crate::{
+    document::problem::{Problem, Severity},
+    policies::Compiled,
+    telemetry::series::SeriesId,
+};
 
 /// A document of a kind, with its name and the text of its `spec`.
 fn document(kind: &str, name: &str, spec: &str) -> String {

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{Outbound, Reading};
-use crate::config::{
-    effective::Sections,
-    node::Node,
-    problem::{Location, Problem},
-    resources::{Resource, Secret},
+use crate::{
+    config::{effective::Sections, resources::Secret},
+    document::{
+        Resource,
+        node::Node,
+        problem::{Location, Problem},
+    },
 };
 
 /// The section as a tree, which keeps its places.

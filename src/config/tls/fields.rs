@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{Reading, read_file};
 use crate::{
-    config::{node::Located, problem::Location, resources::Id},
+    document::{Id, node::Located, problem::Location},
     tls::{
         Anchors, Certificate,
         certificate::Part,

@@ -9,12 +9,11 @@ use super::{
     fields::{Agreement, WrittenCertificate},
 };
 use crate::{
-    config::{
-        environment::Environment,
+    config::{environment::Environment, substitute},
+    document::{
         hash::Stable,
         node::{Located, Node, shape_of},
         problem::{Location, Problem, Severity},
-        substitute,
     },
     policies::{Category, Described, Field},
     tls::{Anchors, Certificate, ClientCertificates, ServerContext, ServerSettings, TicketKeys},

@@ -18,9 +18,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
+use super::resources::Secret;
+use crate::document::{
+    Resource,
     problem::{Location, Problem, Severity},
-    resources::{Resource, Secret},
 };
 
 /// What reading a policy needs besides its `config`.

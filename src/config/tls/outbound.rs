@@ -9,7 +9,7 @@ use super::{
     fields::{Agreement, WrittenCertificate},
 };
 use crate::{
-    config::{
+    document::{
         hash::Stable,
         node::{Located, Node, shape_of},
     },

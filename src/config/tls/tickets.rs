@@ -4,11 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::read_file;
 use crate::{
-    config::{
-        effective::Sections,
-        problem::{Problem, Severity},
-        resources::GatewayRingway,
-    },
+    config::{effective::Sections, resources::GatewayRingway},
+    document::problem::{Problem, Severity},
     tls::TicketKeys,
 };
 

@@ -11,9 +11,11 @@
 //! ```
 
 use super::parse::{FieldError, check_bytes, fields};
-use crate::http::bytes;
-use crate::http::head::{BodyLength, FieldRef, Fields, Known};
-use crate::http::quirks::{Quirk, Quirks};
+use crate::http::{
+    bytes,
+    head::{BodyLength, FieldRef, Fields, Known},
+    quirks::{Quirk, Quirks},
+};
 
 /// As many hexadecimal digits as 64 bits have. Leading zeros are legal, an endless run of them is not.
 const SIZE_DIGITS_MAX: u8 = 16;

@@ -3,8 +3,10 @@
 //! `Connection` also names fields to remove. A client could use that to hide from the upstream what the gateway or a
 //! proxy before it has set, so a nomination never removes a field that someone's decision may rest on.
 
-use crate::http::bytes;
-use crate::http::head::{FieldRef, Fields, Known, KnownSet, begins};
+use crate::http::{
+    bytes,
+    head::{FieldRef, Fields, Known, KnownSet, begins},
+};
 
 const HOP_BY_HOP: KnownSet = KnownSet::of(&[
     Known::Connection,

@@ -6,8 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::http::head::{Fields, RequestHead, ResponseHead};
-use crate::net::Buffer;
+use crate::{
+    http::head::{Fields, RequestHead, ResponseHead},
+    net::Buffer,
+};
 
 use super::{
     block::Block,

@@ -23,10 +23,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    config::{
-        endpoints::Fault,
-        snapshot::{HealthCheck, ProxyProtocolVersion, Service},
-    },
+    config::snapshot::{HealthCheck, ProxyProtocolVersion, Service},
     http::{
         h1::parse::{HeadLimits, ResponseTo, parse_response},
         head::ResponseHead,
@@ -35,6 +32,7 @@ use crate::{
         proxy_protocol,
         tls::{Failure, HandshakeError},
     },
+    telemetry::fault::Fault,
     tls::ClientContext,
 };
 

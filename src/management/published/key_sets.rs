@@ -13,11 +13,12 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    config::{address::WebAddress, endpoints::Fault},
+    document::address::WebAddress,
     policies::{
         jwt::key_set::KeySet,
         wants::{KeySetWant, PublishedKeySet},
     },
+    telemetry::fault::Fault,
 };
 
 /// After a failure: 1 s, doubling.

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::{
-    config::{rule::RawRule, snapshot::SeriesId},
     http::head::Fields,
+    matching::rule::RawRule,
     policies::{Compiled, compile, testing},
+    telemetry::series::SeriesId,
 };
 
 /// A chain of `(name, config, path of its rule or empty)`.

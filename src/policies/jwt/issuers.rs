@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{algorithm::Algorithm, key_set::KeySet, refusal::Refusal, token::Signed};
 use crate::{
-    config::address::WebAddress,
+    document::address::WebAddress,
     policies::wants::{Published, Refresh},
 };
 

@@ -36,11 +36,15 @@ use self::{
 };
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Needs, Policy, Site, Turn,
+    contract::Contract,
     reading::{Reading, need, template},
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
-    config::{address::WebAddress, node::Node, resources::Contract, snapshot::Endpoint},
+    document::{
+        address::{Endpoint, WebAddress},
+        node::Node,
+    },
     expression::{Bindings, Format, Template, Value},
     http::head::{Fields, Known},
 };

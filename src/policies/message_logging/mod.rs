@@ -296,7 +296,7 @@ impl Told<'_, '_> {
     fn variable(&self, name: &str) -> Value<'_> {
         let is_second = self.section == Section::Second;
         match name {
-            "apiId" | "apiName" | "apiInstanceName" => Some(&*self.exchange.at.api.name).into(),
+            "apiId" | "apiName" | "apiInstanceName" => Some(self.exchange.at.api).into(),
             "receivedTs" => time(self.received),
             "repliedTs" if is_second => time(self.at),
             "runtimeVersion" => Some(concat!("v", env!("CARGO_PKG_VERSION"))).into(),

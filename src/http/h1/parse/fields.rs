@@ -1,7 +1,9 @@
 //! Field lines, of a head or of trailers (RFC 9112 section 5).
 
-use crate::http::bytes;
-use crate::http::head::{Fields, Known};
+use crate::http::{
+    bytes,
+    head::{Fields, Known},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FieldError {

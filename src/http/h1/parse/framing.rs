@@ -1,7 +1,9 @@
 //! What the fields say about the message's length and the connection's future (RFC 9112 sections 6, 7 and 9).
 
-use crate::http::bytes;
-use crate::http::head::{Fields, Known, KnownSet, Version};
+use crate::http::{
+    bytes,
+    head::{Fields, Known, KnownSet, Version},
+};
 
 const FRAMING: KnownSet =
     KnownSet::of(&[Known::Connection, Known::ContentLength, Known::Lookalike, Known::TransferEncoding, Known::Upgrade]);

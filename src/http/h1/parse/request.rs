@@ -1,10 +1,12 @@
 //! A request head: `method SP target SP version`, fields, and what follows from them.
 
 use super::{FieldError, FramingError, HeadLimits, check_bytes, fields, find_end, framing::Framing};
-use crate::http::authority::Authority;
-use crate::http::bytes;
-use crate::http::head::{BodyLength, Known, RequestHead, Version};
-use crate::http::target::{Scheme, TargetError, check_path};
+use crate::http::{
+    authority::Authority,
+    bytes,
+    head::{BodyLength, Known, RequestHead, Version},
+    target::{Scheme, TargetError, check_path},
+};
 
 /// Longer than any registered method.
 const METHOD_BYTES_MAX: usize = 32;

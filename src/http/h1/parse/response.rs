@@ -4,8 +4,10 @@
 //! become another's. What has one reading only, though the grammar has no place for it, is read by `lenient`.
 
 use super::{FieldError, FramingError, HeadLimits, check_bytes, fields, framing::Framing, lenient};
-use crate::http::bytes;
-use crate::http::head::{BodyLength, ResponseHead, Version};
+use crate::http::{
+    bytes,
+    head::{BodyLength, ResponseHead, Version},
+};
 
 /// What the response answers, as far as its framing depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::bytes::trim;
-use crate::http::head::{Fields, RequestHead, ResponseHead};
-use crate::http::target::Scheme;
+use crate::http::{
+    bytes::trim,
+    head::{Fields, RequestHead, ResponseHead},
+    target::Scheme,
+};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 400, header_count: 20 };
 

@@ -1,7 +1,6 @@
 //! What a field's name makes of it.
 
-use crate::http::bytes;
-use crate::http::head::Known;
+use crate::http::{bytes, head::Known};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -9,7 +9,7 @@ use aws_lc_rs::{
 };
 use serde::Deserialize;
 
-use crate::config::node::Located;
+use crate::document::node::Located;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -24,13 +24,13 @@ pub struct Contract {
 pub struct Client {
     pub id: String,
     /// `None`: the client is known by its id alone.
-    pub secret: Option<Secret>,
+    pub secret: Option<ClientSecret>,
     pub name: Option<String>,
 }
 
 /// How a client proves who it is.
 #[derive(Clone)]
-pub enum Secret {
+pub enum ClientSecret {
     Plain(String),
     Hash(SecretHash),
 }
@@ -77,8 +77,8 @@ impl TryFrom<WrittenClient> for Client {
             (Some(_), Some(_)) => return Err(BadClient::TwoSecrets),
             // Whoever sends none would be right.
             (Some(secret), None) if secret.is_empty() => return Err(BadClient::EmptySecret),
-            (Some(secret), None) => Some(Secret::Plain(secret)),
-            (None, Some(hash)) => Some(Secret::Hash(SecretHash::parse(&hash).ok_or(BadClient::NoHash)?)),
+            (Some(secret), None) => Some(ClientSecret::Plain(secret)),
+            (None, Some(hash)) => Some(ClientSecret::Hash(SecretHash::parse(&hash).ok_or(BadClient::NoHash)?)),
             (None, None) => None,
         };
         Ok(Self { id: written.id, secret, name: written.name })
@@ -98,7 +98,7 @@ enum BadClient {
     NoHash,
 }
 
-impl Secret {
+impl ClientSecret {
     /// What requests are compared with.
     pub fn hashed(&self) -> SecretHash {
         match self {

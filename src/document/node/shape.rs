@@ -361,7 +361,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::config::node::{Located, Ordered};
+    use crate::document::node::{Located, Ordered};
 
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -5,11 +5,17 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::snapshot::Endpoint;
 use crate::http::{authority, target};
 
 /// The product that wrote the files keeps this port for itself, and our management answers on it.
 pub const RESERVED_PORT: u16 = 9998;
+
+/// A `host:port` to connect to; the host is an address or a name to resolve. IPv6 literals without brackets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {

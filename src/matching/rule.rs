@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::pattern::Pattern;
 pub use super::pattern::{Captures, PatternLimit, Scratch};
-use super::{pattern::Pattern, problem::Location};
-use crate::http::{
-    bytes::{HOST, is, is_token},
-    head::Fields,
+use crate::{
+    document::problem::Location,
+    http::{
+        bytes::{HOST, is, is_token},
+        head::Fields,
+    },
 };
 
 /// As the operator writes it.
@@ -273,6 +276,14 @@ fn boolean_spellings(text: &str) -> Option<&'static [&'static str]> {
     const TRUE: &[&str] = &["true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"];
     const FALSE: &[&str] = &["false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"];
     [TRUE, FALSE].into_iter().find(|spellings| spellings.contains(&text))
+}
+
+/// What rules and rewriting see of a path: the API's base removed, `/` where nothing is left.
+pub fn relative(path: &[u8], base: usize) -> &[u8] {
+    match &path[base..] {
+        [] => b"/",
+        rest => rest,
+    }
 }
 
 #[cfg(test)]
