@@ -61,7 +61,14 @@ fn is_host(host: &[u8]) -> bool {
 
 /// An empty label is refused: whether it is skipped differs between resolvers. One dot at the end is the root's.
 fn has_labels(name: &[u8]) -> bool {
-    !name.is_empty() && name.len() <= HOST_BYTES_MAX && name[0] != b'.' && !name.windows(2).any(|pair| pair == b"..")
+    let mut before = b'.';
+    let mut goes_on = |&byte: &u8| {
+        (byte != b'.' || before != b'.') && {
+            before = byte;
+            true
+        }
+    };
+    !name.is_empty() && name.len() <= HOST_BYTES_MAX && name.iter().all(&mut goes_on)
 }
 
 /// Brings an authority to its one spelling: in lower case, without a dot at the end of its host or zeros ahead of its port,

@@ -70,6 +70,8 @@ impl Instances {
 /// Which policies of one chain have run for one request, in order, with what each keeps; reused from request to request.
 #[derive(Default)]
 pub struct Turns {
+    /// Something below is not as it was made.
+    is_used: bool,
     ran: Vec<(usize, Keeps)>,
     /// How many of them, from the last, have had their turn in the response direction.
     seen: usize,
@@ -89,6 +91,10 @@ pub struct Turns {
 
 impl Turns {
     pub fn clear(&mut self) {
+        // Most APIs and Services have no policy.
+        if !std::mem::take(&mut self.is_used) {
+            return;
+        }
         self.ran.clear();
         self.seen = 0;
         self.next = 0;
@@ -115,6 +121,7 @@ impl Turns {
 
     /// An answer has taken the place of the response's before this chain's part of the response direction begins.
     pub fn answered_before(&mut self, answer: Rc<LocalResponse>) {
+        self.is_used = true;
         self.answered = Some(answer);
     }
 
@@ -208,6 +215,7 @@ pub fn run_request(
     reply: Option<Reply>,
     watcher: &mut impl Watcher,
 ) -> Next {
+    turns.is_used = true;
     let next = std::mem::take(&mut turns.next);
     if let (Some(reply), Some((index, kept))) = (reply, turns.ran.last_mut()) {
         let (index, bound, instance) = (*index, &chain[*index], &instances[*index]);

@@ -129,6 +129,7 @@ impl Account {
     }
 
     /// It has its reply, or the exchange has stopped waiting for it.
+    #[inline]
     pub fn policy_goes_on(&mut self) {
         if let Some(waits) = self.waits.take() {
             let waited = waits.elapsed();

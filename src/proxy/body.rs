@@ -297,14 +297,9 @@ pub struct Scanning {
 }
 
 impl Scanning {
-    /// `None` where nobody scans. `left` is what is to come, where that is known.
-    pub fn new(scans: Scans, side: Side, left: Option<u64>) -> Option<Self> {
-        (!scans.is_empty()).then(|| Self {
-            side,
-            scans: RefCell::new(scans),
-            left: Cell::new(left),
-            is_over: Cell::new(false),
-        })
+    /// `left` is what is to come, where that is known.
+    pub fn new(scans: Scans, side: Side, left: Option<u64>) -> Self {
+        Self { side, scans: RefCell::new(scans), left: Cell::new(left), is_over: Cell::new(false) }
     }
 
     pub fn into_scans(self) -> Scans {

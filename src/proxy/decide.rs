@@ -121,14 +121,14 @@ impl Decision {
         let snapshot = &*serving.snapshot;
         let api = &*snapshot.apis[self.api];
         let service = self.service.map(|index| &*snapshot.services[index]);
+        if service.map_or(&api.policies, |service| &service.policies).is_empty() {
+            return Next::Done;
+        }
         let Workspace { request, response, authentication, timeouts, bodies, api_turns, service_turns, .. } = workspace;
         let (policies, instances, turns) = match (self.service, service) {
             (Some(index), Some(service)) => (&service.policies, &serving.service_policies[index], service_turns),
             _ => (&api.policies, &serving.api_policies[self.api], api_turns),
         };
-        if policies.is_empty() {
-            return Next::Done;
-        }
         // What is left in it is of the exchange before.
         response.clear();
         let at = At { api: &api.name, base: self.base };

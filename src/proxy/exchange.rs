@@ -45,7 +45,7 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
         Err(answer) => Err(Stop::Answered(answer.into())),
     };
     let after = match decided {
-        Ok(taken) => match grpc::time_left(&workspace.request, account.age()) {
+        Ok(taken) => match grpc::time_left(&workspace.request, || account.age()) {
             None => forward::forward(client, wire, workspace, &serving, &mut account, taken).await,
             Some(limit) => {
                 // Boxed: few are limited, and the others are not to keep room for it beside their own.
@@ -132,7 +132,7 @@ impl Pending<'_, '_> {
                     Some(reply.map_err(Stop::of_stalled)?)
                 }
                 Next::Body(wanted) => {
-                    let limit = grpc::time_left(&self.workspace.request, self.account.age());
+                    let limit = grpc::time_left(&self.workspace.request, || self.account.age());
                     let read = task::timeout(limit, pin!(self.read_ahead(wanted))).await;
                     read.unwrap_or_else(|| Err(Stop::answered(reject::grpc_timeout())))?;
                     None
@@ -153,7 +153,8 @@ impl Pending<'_, '_> {
         held.take_back(std::mem::take(&mut workspace.bodies.request));
         let length = workspace.request.content_length;
         let left = length.map(|length| length.saturating_sub(held.bytes()));
-        let scanning = Scanning::new(workspace.take_scans(Side::Request), Side::Request, left);
+        let scans = workspace.take_scans(Side::Request);
+        let scanning = scans.map(|scans| Scanning::new(scans, Side::Request, left));
         let to_client = wire.outgoing();
         let watch = Watch::new(&client.deadline, &to_client, &client.listener);
         let limit = shorter(settings.timeouts.request_body_idle, workspace.timeouts.stream_idle);

@@ -51,9 +51,9 @@ fn timeout(request: &RequestHead) -> Option<Duration> {
     })
 }
 
-/// What is left of that time, so long after the request's head.
-pub fn time_left(request: &RequestHead, age: Duration) -> Option<Duration> {
-    timeout(request).map(|limit| limit.saturating_sub(age))
+/// What is left of that time; `age` tells how long ago the request's head was complete.
+pub fn time_left(request: &RequestHead, age: impl FnOnce() -> Duration) -> Option<Duration> {
+    timeout(request).map(|limit| limit.saturating_sub(age()))
 }
 
 /// Makes an answer of the gateway's own one that ends a call.

@@ -27,7 +27,7 @@ pub async fn watched(
 ) -> Result<Reply, Stalled> {
     let to_client = wire.outgoing();
     let watch = Watch::new(&client.deadline, &to_client, &client.listener);
-    let left = grpc::time_left(request, account.age());
+    let left = grpc::time_left(request, || account.age());
     if left == Some(Duration::ZERO) {
         return Err(Stalled::TimedOut(Waiting::Policy));
     }

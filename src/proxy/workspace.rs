@@ -46,12 +46,15 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Those that look at this body, in the order of its way; they are not there any more.
-    pub fn take_scans(&mut self, side: Side) -> Scans {
+    /// Those that look at this body, in the order of its way; they are not there any more. `None`: nobody does.
+    pub fn take_scans(&mut self, side: Side) -> Option<Scans> {
         let [first, then] = self.turns(side);
+        if first.scans(side).is_empty() && then.scans(side).is_empty() {
+            return None;
+        }
         let mut scans = std::mem::take(first.scans(side));
         scans.append(then.scans(side));
-        scans
+        Some(scans)
     }
 
     /// Puts them back, in front of those to come.

@@ -73,8 +73,10 @@ pub async fn forward(
     let service = &*serving.snapshot.services[service_index];
     let Taken { mut reader, held } =
         taken.map_or_else(|| Taken::new(client, serving, &workspace.request), |taken| *taken);
-    let left = workspace.request.content_length.map(|length| length.saturating_sub(held.bytes()));
-    let scanning = Scanning::new(workspace.take_scans(Side::Request), Side::Request, left);
+    let scanning = workspace.take_scans(Side::Request).map(|scans| {
+        let left = workspace.request.content_length.map(|length| length.saturating_sub(held.bytes()));
+        Scanning::new(scans, Side::Request, left)
+    });
     let tries = Tries::new(&client.core, service, &serving.upstreams[service_index]);
     loop {
         let progress = Progress::default();

@@ -87,10 +87,12 @@ impl Download<'_> {
         if let Next::Respond(answer) = seen {
             return Err(Failure::Refused(answer));
         }
-        let scans = workspace.take_scans(Side::Response);
-        let scanning = match scans.is_empty() || upgraded {
-            true => None,
-            false => Box::pin(self.scan_received(&mut from, &mut body, &mut ahead, scans, &workspace.response)).await?,
+        let scanning = match workspace.take_scans(Side::Response).filter(|_| !upgraded) {
+            None => None,
+            Some(scans) => {
+                let response = &workspace.response;
+                Some(Box::pin(self.scan_received(&mut from, &mut body, &mut ahead, scans, response)).await?)
+            }
         };
         account.status = status;
         let out = match upgraded {
@@ -196,7 +198,8 @@ impl Download<'_> {
     ) -> Result<(), Failure> {
         let length = workspace.response.content_length;
         let left = length.map(|length| length.saturating_sub(held.bytes()));
-        let scanning = Scanning::new(workspace.take_scans(Side::Response), Side::Response, left);
+        let scans = workspace.take_scans(Side::Response);
+        let scanning = scans.map(|scans| Scanning::new(scans, Side::Response, left));
         self.watch.wait_for(Waiting::Upstream, workspace.timeouts.stream_idle);
         let ahead = self.ahead(held, scanning.as_ref());
         ahead.admit(length, wanted).map_err(unread)?;
@@ -213,11 +216,11 @@ impl Download<'_> {
         ahead: &mut Option<Held>,
         scans: Scans,
         response: &ResponseHead,
-    ) -> Result<Option<Scanning>, Failure> {
+    ) -> Result<Scanning, Failure> {
         let held = ahead.get_or_insert_with(|| self.hold());
         let left = response.content_length.map(|length| length.saturating_sub(held.bytes()));
         let scanning = Scanning::new(scans, Side::Response, left);
-        let ahead = self.ahead(held, scanning.as_ref());
+        let ahead = self.ahead(held, Some(&scanning));
         ahead.read(&mut from.incoming(body), Reach::Received).await.map_err(unread)?;
         Ok(scanning)
     }
