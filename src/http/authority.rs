@@ -32,12 +32,12 @@ impl<'a> Authority<'a> {
             [b':', digits @ ..] => (Some(parse_port(digits)?), digits[0] != b'0'),
             _ => return None,
         };
-        let host_is_plain = bytes::all(host, bytes::PLAIN_HOST);
-        (if host_is_plain { has_labels(host) } else { is_host(host) }).then(|| Self {
-            host,
-            port,
-            is_plain: host_is_plain && port_is_plain && host.last() != Some(&b'.'),
-        })
+        let classes = match host {
+            [b'[', address @ .., b']'] => address_class(address),
+            _ => name_classes(host),
+        };
+        let is_plain = classes & bytes::PLAIN_HOST != 0 && port_is_plain && host.last() != Some(&b'.');
+        (classes & bytes::HOST != 0).then_some(Self { host, port, is_plain })
     }
 
     /// Both name the same server, where a missing port means `default`.
@@ -52,23 +52,26 @@ fn parse_port(digits: &[u8]) -> Option<u16> {
     u16::try_from(port).ok().filter(|&port| port != 0)
 }
 
-fn is_host(host: &[u8]) -> bool {
-    if let [b'[', address @ .., b']'] = host {
-        return std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok());
-    }
-    bytes::all(host, bytes::HOST) && has_labels(host)
+/// [`bytes::HOST`] for an IPv6 address, 0 for anything else.
+#[cold]
+fn address_class(address: &[u8]) -> u8 {
+    let is_address = std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    if is_address { bytes::HOST } else { 0 }
 }
 
-/// An empty label is refused: whether it is skipped differs between resolvers. One dot at the end is the root's.
-fn has_labels(name: &[u8]) -> bool {
+/// Which of [`bytes::HOST`] and [`bytes::PLAIN_HOST`] a name is of. An empty label is of none: whether it is skipped differs
+/// between resolvers. One dot at the end is the root's.
+fn name_classes(name: &[u8]) -> u8 {
+    let mut classes = if (1..=HOST_BYTES_MAX).contains(&name.len()) { bytes::HOST | bytes::PLAIN_HOST } else { 0 };
     let mut before = b'.';
-    let mut goes_on = |&byte: &u8| {
-        (byte != b'.' || before != b'.') && {
-            before = byte;
-            true
+    for &byte in name {
+        if byte == b'.' && before == b'.' {
+            return 0;
         }
-    };
-    !name.is_empty() && name.len() <= HOST_BYTES_MAX && name.iter().all(&mut goes_on)
+        classes = bytes::common(&[byte], classes);
+        before = byte;
+    }
+    classes
 }
 
 /// Brings an authority to its one spelling: in lower case, without a dot at the end of its host or zeros ahead of its port,

@@ -118,6 +118,7 @@ impl Account {
         self.answered = Some(Instant::now());
     }
 
+    #[inline]
     pub fn client_answered(&mut self) {
         self.policy_goes_on();
         self.replied = Some(Instant::now());

@@ -96,19 +96,24 @@ impl Decision {
         watcher: &mut impl Watcher,
     ) -> Next {
         if self.service.is_none() {
-            match self.run_chain(asked, workspace, serving, random, reply.take(), watcher) {
-                Next::Done => {}
-                other => return other,
+            if !serving.snapshot.apis[self.api].policies.is_empty() {
+                match self.run_chain(asked, workspace, serving, random, reply.take(), watcher) {
+                    Next::Done => {}
+                    other => return other,
+                }
             }
             match self.find_service(workspace, serving, random, watcher) {
                 Ok(service) => self.service = Some(service),
                 Err(answer) => return Next::Respond(answer.into()),
             }
         }
-        self.run_chain(asked, workspace, serving, random, reply, watcher)
+        match self.service.is_none_or(|service| serving.snapshot.services[service].policies.is_empty()) {
+            true => Next::Done,
+            false => self.run_chain(asked, workspace, serving, random, reply, watcher),
+        }
     }
 
-    /// The chain of the API, or of the Service once that is known.
+    /// The chain of the API, or of the Service once that is known; it is not empty.
     fn run_chain(
         &self,
         asked: &Asked<'_>,
@@ -121,9 +126,6 @@ impl Decision {
         let snapshot = &*serving.snapshot;
         let api = &*snapshot.apis[self.api];
         let service = self.service.map(|index| &*snapshot.services[index]);
-        if service.map_or(&api.policies, |service| &service.policies).is_empty() {
-            return Next::Done;
-        }
         let Workspace { request, response, authentication, timeouts, bodies, api_turns, service_turns, .. } = workspace;
         let (policies, instances, turns) = match (self.service, service) {
             (Some(index), Some(service)) => (&service.policies, &serving.service_policies[index], service_turns),

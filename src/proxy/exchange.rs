@@ -42,7 +42,7 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
             let (serving, account) = (&serving, &mut account);
             Box::pin(Pending { client, wire, workspace, serving, account, decision, taken: None }.run(next)).await
         }
-        Err(answer) => Err(Stop::Answered(answer.into())),
+        Err(answer) => Err(Stop::Answered(answer)),
     };
     let after = match decided {
         Ok(taken) => match grpc::time_left(&workspace.request, || account.age()) {
@@ -205,9 +205,9 @@ fn decide(
     workspace: &mut Workspace,
     serving: &Serving,
     account: &mut Account,
-) -> Result<(Decision, Next), LocalResponse> {
+) -> Result<(Decision, Next), Rc<LocalResponse>> {
     let (asked, random) = (asked(client), || client.core.random());
-    let mut decision = Decision::begin(&asked, workspace, serving, random, account)?;
+    let mut decision = Decision::begin(&asked, workspace, serving, random, account).map_err(Rc::new)?;
     let next = decision.go_on(&asked, workspace, serving, random, None, account);
     Ok((decision, next))
 }

@@ -71,8 +71,17 @@ pub async fn forward(
 ) -> After {
     let service_index = account.service.expect("a decided exchange has its Service");
     let service = &*serving.snapshot.services[service_index];
-    let Taken { mut reader, held } =
-        taken.map_or_else(|| Taken::new(client, serving, &workspace.request), |taken| *taken);
+    let (mut before, mut anew);
+    let Taken { reader, held } = match taken {
+        Some(taken) => {
+            before = taken;
+            &mut *before
+        }
+        None => {
+            anew = Taken::new(client, serving, &workspace.request);
+            &mut anew
+        }
+    };
     let scanning = workspace.take_scans(Side::Request).map(|scans| {
         let left = workspace.request.content_length.map(|length| length.saturating_sub(held.bytes()));
         Scanning::new(scans, Side::Request, left)
@@ -81,8 +90,8 @@ pub async fn forward(
     loop {
         let progress = Progress::default();
         let scanning = scanning.as_ref();
-        let attempt = Attempt { client, serving, service, held: &held, scanning, tries: &tries, progress: &progress };
-        let failure = match attempt.run(wire, workspace, account, &mut reader).await {
+        let attempt = Attempt { client, serving, service, held, scanning, tries: &tries, progress: &progress };
+        let failure = match attempt.run(wire, workspace, account, reader).await {
             Ok(after) => return after,
             Err(failure) => failure,
         };
@@ -114,7 +123,7 @@ pub async fn forward(
             Failure::BadResponseBody { reason } => reject::bad_response_body(reason),
             Failure::ClientBody(error) => reject::bad_body(&error),
             Failure::BodyRefused(answer) => {
-                respond::leave_body(wire, workspace, &mut reader);
+                respond::leave_body(wire, workspace, reader);
                 return respond::local(client, wire, workspace, serving, account, &answer).await;
             }
             Failure::Refused(answer) => {

@@ -87,11 +87,13 @@ impl Direction<'_> {
     }
 
     /// Shows what was taken, before anything of it is sent; `Err`: it may not be.
+    #[inline]
     fn see(&self, payload: &[u8]) -> Result<(), PumpError> {
         self.sees.map_or(Ok(()), |sees| sees.see(payload))
     }
 
     /// The same of the end. Twice is once.
+    #[inline]
     fn see_end(&self, trailers: &Fields) -> Result<(), PumpError> {
         self.sees.map_or(Ok(()), |sees| sees.see_end(trailers))
     }
