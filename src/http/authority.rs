@@ -22,9 +22,9 @@ pub struct Authority<'a> {
 
 impl<'a> Authority<'a> {
     pub fn parse(text: &'a [u8]) -> Option<Self> {
-        let host_len = match text {
-            [b'[', ..] => memchr::memchr(b']', text)? + 1,
-            _ => bytes::find::<b':'>(text).unwrap_or(text.len()),
+        let (host_len, host_is_plain) = match text {
+            [b'[', ..] => (address_len(text)?, false),
+            _ => name_len(text)?,
         };
         let (host, port) = text.split_at(host_len);
         let (port, port_is_plain) = match port {
@@ -32,12 +32,7 @@ impl<'a> Authority<'a> {
             [b':', digits @ ..] => (Some(parse_port(digits)?), digits[0] != b'0'),
             _ => return None,
         };
-        let classes = match host {
-            [b'[', address @ .., b']'] => address_class(address),
-            _ => name_classes(host),
-        };
-        let is_plain = classes & bytes::PLAIN_HOST != 0 && port_is_plain && host.last() != Some(&b'.');
-        (classes & bytes::HOST != 0).then_some(Self { host, port, is_plain })
+        Some(Self { host, port, is_plain: host_is_plain && port_is_plain })
     }
 
     /// Both name the same server, where a missing port means `default`.
@@ -48,30 +43,41 @@ impl<'a> Authority<'a> {
 }
 
 fn parse_port(digits: &[u8]) -> Option<u16> {
-    let port = bytes::decimal(digits).filter(|_| digits.len() <= 5)?;
-    u16::try_from(port).ok().filter(|&port| port != 0)
+    if !(1..=5).contains(&digits.len()) {
+        return None;
+    }
+    let port = digits.iter().try_fold(0, |port: u32, &digit| {
+        let value = u32::from(digit.wrapping_sub(b'0'));
+        (value <= 9).then_some(port * 10 + value)
+    });
+    u16::try_from(port?).ok().filter(|&port| port != 0)
 }
 
-/// [`bytes::HOST`] for an IPv6 address, 0 for anything else.
+/// How long the IPv6 address at the beginning is, its brackets included; `None`: it is none.
 #[cold]
-fn address_class(address: &[u8]) -> u8 {
-    let is_address = std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok());
-    if is_address { bytes::HOST } else { 0 }
+fn address_len(text: &[u8]) -> Option<usize> {
+    let end = memchr::memchr(b']', text)?;
+    let address = std::str::from_utf8(&text[1..end]).ok()?;
+    address.parse::<Ipv6Addr>().is_ok().then_some(end + 1)
 }
 
-/// Which of [`bytes::HOST`] and [`bytes::PLAIN_HOST`] a name is of. An empty label is of none: whether it is skipped differs
-/// between resolvers. One dot at the end is the root's.
-fn name_classes(name: &[u8]) -> u8 {
-    let mut classes = if (1..=HOST_BYTES_MAX).contains(&name.len()) { bytes::HOST | bytes::PLAIN_HOST } else { 0 };
-    let mut before = b'.';
-    for &byte in name {
+/// How long the name at the beginning is, and whether it is in its one spelling; `None`: it is none. An empty label is refused:
+/// whether it is skipped differs between resolvers. One dot at the end is the root's.
+fn name_len(text: &[u8]) -> Option<(usize, bool)> {
+    let (mut len, mut classes, mut before) = (0, bytes::HOST | bytes::PLAIN_HOST, b'.');
+    for &byte in text {
+        if byte == b':' {
+            break;
+        }
         if byte == b'.' && before == b'.' {
-            return 0;
+            return None;
         }
         classes = bytes::common(&[byte], classes);
         before = byte;
+        len += 1;
     }
-    classes
+    let is_name = (1..=HOST_BYTES_MAX).contains(&len) && classes & bytes::HOST != 0;
+    is_name.then_some((len, classes & bytes::PLAIN_HOST != 0 && before != b'.'))
 }
 
 /// Brings an authority to its one spelling: in lower case, without a dot at the end of its host or zeros ahead of its port,

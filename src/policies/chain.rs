@@ -90,11 +90,15 @@ pub struct Turns {
 }
 
 impl Turns {
+    /// Most APIs and Services have no policy, and nothing to clear.
+    #[inline]
     pub fn clear(&mut self) {
-        // Most APIs and Services have no policy.
-        if !std::mem::take(&mut self.is_used) {
-            return;
+        if std::mem::take(&mut self.is_used) {
+            self.forget();
         }
+    }
+
+    fn forget(&mut self) {
         self.ran.clear();
         self.seen = 0;
         self.next = 0;

@@ -257,8 +257,10 @@ impl Watcher for Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.policy_goes_on();
-        self.wait_ends();
+        if self.waits.is_some() || !self.waited.is_zero() {
+            self.policy_goes_on();
+            self.wait_ends();
+        }
         let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
         let waited_ns = self.waited.as_nanos() as u64;
         // Policies wait before the upstream is asked and after it has answered.
