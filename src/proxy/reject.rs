@@ -149,9 +149,9 @@ pub fn stalled(stalled: Stalled) -> LocalResponse {
     match stalled {
         Stalled::TimedOut(Waiting::ClientBody) => text(408, "request body timeout", "request_body_timeout"),
         Stalled::TimedOut(Waiting::Response) => text(504, "upstream request timeout", "upstream_response_timeout"),
-        Stalled::TimedOut(Waiting::ResponseIdle | Waiting::Upstream | Waiting::ClientWindow | Waiting::Tunnel) => {
-            text(504, "stream timeout", "stream_idle_timeout")
-        }
+        Stalled::TimedOut(
+            Waiting::ResponseIdle | Waiting::Upstream | Waiting::ReadAhead | Waiting::ClientWindow | Waiting::Tunnel,
+        ) => text(504, "stream timeout", "stream_idle_timeout"),
         Stalled::TimedOut(Waiting::Policy) => grpc_timeout(),
         // Nobody will read it; the log and the metrics do (nginx's 499).
         Stalled::ClientGone => empty(499, "client_gone"),

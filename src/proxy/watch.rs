@@ -30,6 +30,8 @@ pub enum Waiting {
     ResponseIdle,
     /// The upstream does not take what is sent, or sends no more of its body.
     Upstream,
+    /// The upstream sends no more of a body that a policy wants before the client is told anything.
+    ReadAhead,
     /// Either side of a tunnel, both of which are being read from.
     Tunnel,
     /// What a policy waits for, within the time that a gRPC client gives its call.
@@ -133,7 +135,7 @@ impl<'a> Watch<'a> {
         }
         // One that has ended its side before anything was answered is taken for gone; later it may be reading.
         let is_gone = match self.waiting.get() {
-            Waiting::Response | Waiting::ResponseIdle => self.client.is_gone(true),
+            Waiting::Response | Waiting::ResponseIdle | Waiting::ReadAhead => self.client.is_gone(true),
             // Its body may lie unread for as long as the policy waits, in front of its end.
             Waiting::Policy => self.client.has_hung_up(),
             _ => self.client.is_gone(false),

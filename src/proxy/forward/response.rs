@@ -200,7 +200,7 @@ impl Download<'_> {
         let left = length.map(|length| length.saturating_sub(held.bytes()));
         let scans = workspace.take_scans(Side::Response);
         let scanning = scans.map(|scans| Scanning::new(scans, Side::Response, left));
-        self.watch.wait_for(Waiting::Upstream, workspace.timeouts.stream_idle);
+        self.watch.wait_for(Waiting::ReadAhead, workspace.timeouts.stream_idle);
         let ahead = self.ahead(held, scanning.as_ref());
         ahead.admit(length, wanted).map_err(unread)?;
         ahead.read(&mut from.incoming(body), Reach::Wanted(wanted)).await.map_err(unread)?;
