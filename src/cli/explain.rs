@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     process::ExitCode,
@@ -19,7 +19,7 @@ use crate::{
     config::{Loader, environment::Environment},
     document::problem::Severity,
     explain::{Question, Secrets, explain, report::Outcome, text, time},
-    policies::jwt::key_set::KeySet,
+    policies::jwt::key_set::{KEY_SET_BYTES_MAX, KeySet},
     telemetry::series::SeriesId,
 };
 
@@ -131,7 +131,11 @@ fn wrong(text: &str) -> ExitCode {
 fn key_set(answer: Option<&str>) -> Result<Option<Arc<KeySet>>, String> {
     let Some(answer) = answer else { return Ok(None) };
     let file = answer.strip_prefix("jwks=").ok_or_else(|| format!("`{answer}` is no answer: expected `jwks=FILE`"))?;
-    let body = fs::read(file).map_err(|error| format!("{file}: {error}"))?;
+    // One byte more than may be there, so that it is missed.
+    let most = KEY_SET_BYTES_MAX as u64 + 1;
+    let mut body = Vec::new();
+    let read = fs::File::open(file).and_then(|opened| opened.take(most).read_to_end(&mut body));
+    read.map_err(|error| format!("{file}: {error}"))?;
     let (set, unusable) = KeySet::parse(&body).map_err(|why| format!("{file} is no set of keys: {why}"))?;
     unusable.iter().for_each(|why| eprintln!("{file}: {why}"));
     Ok(Some(Arc::new(set)))

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     config::described::described,
-    document::node::{Shape, nearest},
+    document::node::Shape,
     policies::{
         self, Described, Entry, Role, TABLE,
         fields::{leaves, words},
@@ -89,7 +89,7 @@ pub fn run(args: &PoliciesArgs) -> ExitCode {
         Some(name) => match lookup(name) {
             Some(entry) => vec![Shown::of(entry)],
             None => {
-                let meant = nearest(name, TABLE.iter().map(|entry| entry.name));
+                let meant = policies::meant(name);
                 let meant = meant.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
                 eprintln!("error: no policy `{name}`{meant}");
                 return ExitCode::FAILURE;

@@ -34,7 +34,7 @@ use crate::{
         Id, Resource,
         address::{ListenAddress, Scheme, ServiceAddress, host_pattern},
         hash::Stable,
-        node::{Located, Node, nearest},
+        node::{Located, Node},
         problem::{Location, Problem, Severity},
     },
     matching::rule::Scratch,
@@ -609,7 +609,7 @@ impl Compiler<'_> {
                 self.problem(Severity::Warning, location, path, &text);
                 return Some(text);
             }
-            let meant = nearest(name, policies::TABLE.iter().map(|entry| entry.name));
+            let meant = policies::meant(name);
             let meant = meant.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
             let text = format!("no policy `{name}`, and no Extension of that name{meant}");
             self.problem(Severity::Policy, location, path, &text);

@@ -19,7 +19,7 @@ pub use secrets::Secrets;
 
 use self::{
     report::{Answer, Explanation, Line, ListenerFound, Outcome, Place, Request, Sent, ServiceFound},
-    secrets::Credentials,
+    secrets::{Credentials, hide_tokens},
     watch::Watch,
 };
 use crate::{
@@ -53,7 +53,10 @@ pub fn explain(snapshot: Arc<Snapshot>, question: &Question, secrets: Secrets) -
     let mut told = decided(snapshot, question, secrets, &mut credentials)?;
     if secrets == Secrets::Hidden {
         told.hide_injected();
-        told.each_text(&mut |text| credentials.hide(text));
+        told.each_text(&mut |text| {
+            credentials.hide(text);
+            hide_tokens(text);
+        });
     }
     Ok(told)
 }

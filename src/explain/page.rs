@@ -4,11 +4,15 @@
 //! gateway has fetched is looked at without causing another fetch.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 use super::{Question, Secrets, explain, text, time};
@@ -26,21 +30,67 @@ pub struct Asked {
     data: Option<String>,
     request_target: Option<String>,
     client: Option<IpAddr>,
-    at: Option<String>,
+    at: Option<Time>,
     #[serde(default)]
     format: Format,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Lines {
-    One(String),
-    Several(Vec<String>),
+/// One string or a list of strings.
+#[derive(Default)]
+struct Lines(Vec<String>);
+
+impl<'de> Deserialize<'de> for Lines {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LinesVisitor).map(Self)
+    }
 }
 
-impl Default for Lines {
-    fn default() -> Self {
-        Self::Several(Vec::new())
+struct LinesVisitor;
+
+impl<'de> Visitor<'de> for LinesVisitor {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a header `name: value`, or a list of such")
+    }
+
+    fn visit_str<E>(self, line: &str) -> Result<Self::Value, E> {
+        Ok(vec![line.to_owned()])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut lines = Vec::new();
+        while let Some(line) = list.next_element()? {
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+}
+
+/// As it was written, which a number also is.
+struct Time(String);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TimeVisitor).map(Self)
+    }
+}
+
+struct TimeVisitor;
+
+impl Visitor<'_> for TimeVisitor {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a time such as `2026-11-28T21:30:00Z`, or whole seconds since 1970")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_u64<E>(self, seconds: u64) -> Result<String, E> {
+        Ok(seconds.to_string())
     }
 }
 
@@ -80,6 +130,10 @@ impl Asked {
     /// # Errors
     /// Why it is no question.
     pub fn from_json(body: &[u8]) -> Result<Self, String> {
+        // A list would be taken for the members in their order.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err("a question is a JSON object".to_owned());
+        }
         serde_json::from_slice(body).map_err(|error| error.to_string())
     }
 
@@ -89,14 +143,10 @@ impl Asked {
     /// The question is not one that could be sent.
     pub fn answer(self, snapshot: Arc<Snapshot>, published: Arc<Published>) -> Result<Page, String> {
         let Self { method, url, header, data, request_target, client, at, format } = self;
-        let headers = match header {
-            Lines::One(line) => vec![line],
-            Lines::Several(lines) => lines,
-        };
         let body_bytes = data.map(|data| data.len() as u64);
         let client = client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let mut question = Question::new(&method, &url, request_target.as_deref(), &headers, body_bytes, client)?;
-        question.at = at.as_deref().map(time::parse).transpose()?;
+        let mut question = Question::new(&method, &url, request_target.as_deref(), &header.0, body_bytes, client)?;
+        question.at = at.map(|at| time::parse(&at.0)).transpose()?;
         question.published = Some(published);
         let told = explain(snapshot, &question, Secrets::Hidden)?;
         Ok(match format {
@@ -118,10 +168,7 @@ mod tests {
         let pairs = |pairs: &[(&str, &str)]| {
             Asked::from_pairs(pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect())
         };
-        let lines = |asked: Asked| match asked.header {
-            Lines::One(line) => vec![line],
-            Lines::Several(lines) => lines,
-        };
+        let lines = |asked: Asked| asked.header.0;
         let asked = pairs(&[("method", "GET"), ("url", "http://a/"), ("header", "a: 1"), ("header", "b: 2")]);
         assert_eq!(lines(asked.expect("a question")), ["a: 1", "b: 2"]);
         let asked = Asked::from_json(br#"{"method": "GET", "url": "http://a/", "header": "a: 1", "at": "0"}"#);
@@ -134,8 +181,33 @@ mod tests {
         ] {
             assert!(pairs(wrong).is_err(), "{wrong:?}");
         }
-        for wrong in ["", "[]", "{}", r#"{"method": 1, "url": "http://a/"}"#] {
-            assert!(Asked::from_json(wrong.as_bytes()).is_err(), "{wrong}");
+        for at in [r#""100""#, "100"] {
+            let asked = Asked::from_json(format!(r#"{{"method": "GET", "url": "http://a/", "at": {at}}}"#).as_bytes());
+            assert_eq!(asked.ok().and_then(|asked| asked.at).map(|at| at.0).as_deref(), Some("100"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_question_is_refused_in_plain_words() {
+        let why = |json: &str| Asked::from_json(json.as_bytes()).err();
+        let member = |json: &str| why(&format!(r#"{{"method": "GET", "url": "http://a/", {json}}}"#));
+        let object = "a question is a JSON object";
+        let list = r#" ["GET", "http://a/", [], null, null, null, null, "json"]"#;
+        let time = "expected a time such as `2026-11-28T21:30:00Z`, or whole seconds since 1970";
+        for (told, wanted) in [
+            (why(""), object.to_owned()),
+            (why("[]"), object.to_owned()),
+            (why(list), object.to_owned()),
+            (why("{}"), "missing field `method`".to_owned()),
+            (why(r#"{"method": 1}"#), "invalid type: integer `1`, expected a string".to_owned()),
+            (member(r#""header": 1"#), "expected a header `name: value`, or a list of such".to_owned()),
+            (member(r#""header": ["a: 1", 2]"#), "invalid type: integer `2`, expected a string".to_owned()),
+            (member(r#""at": -1"#), format!("invalid type: integer `-1`, {time}")),
+            (member(r#""at": 1.5"#), format!("invalid type: floating point `1.5`, {time}")),
+            (member(r#""url": "http://b/""#), "duplicate field `url`".to_owned()),
+        ] {
+            let told = told.expect(&wanted);
+            assert!(told.contains(&wanted) && !told.contains("struct") && !told.contains("enum"), "{told}");
         }
     }
 

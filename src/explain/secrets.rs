@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64_URL},
+};
 
 use super::report::Line;
 use crate::{
@@ -38,7 +41,7 @@ impl Secrets {
         let query = self.text(query);
         let Some(pairs) = query.strip_prefix('?') else { return query };
         let shown = |pair: &str| match pair.split_once('=') {
-            Some((name, _)) if self.hides(name) => format!("{name}={REDACTED}"),
+            Some((name, _)) if self.hides_parameter(name) => format!("{name}={REDACTED}"),
             _ => pair.to_owned(),
         };
         format!("?{}", pairs.split('&').map(shown).collect::<Vec<_>>().join("&"))
@@ -63,9 +66,73 @@ impl Secrets {
 
     fn hides(self, name: &str) -> bool {
         let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-        let known = ["setcookie", "xforwardedclientcert", "secwebsocketkey"].contains(&plain.as_str());
+        let known = CREDENTIALS.contains(&plain.as_str()) || CREDENTIAL_ENDS.iter().any(|end| plain.ends_with(end));
         self == Self::Hidden && (known || names_credential(name) || is_sensitive(&plain))
     }
+
+    /// A name of a query, as it came.
+    fn hides_parameter(self, name: &str) -> bool {
+        let name = decode(name);
+        let known = CREDENTIAL_PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known));
+        self.hides(&name) || (self == Self::Hidden && known)
+    }
+}
+
+/// Names of headers and parameters, without what parts their words.
+const CREDENTIALS: [&str; 9] = [
+    "setcookie",
+    "cookie2",
+    "xforwardedclientcert",
+    "secwebsocketkey",
+    "dpop",
+    "session",
+    "sessionid",
+    "xsessionid",
+    "xhubsignature256",
+];
+/// What such names end in.
+const CREDENTIAL_ENDS: [&str; 3] = ["jwt", "assertion", "signature"];
+/// Names that say so in a query, and not of a header.
+const CREDENTIAL_PARAMETERS: [&str; 2] = ["code", "sig"];
+
+/// Hides tokens in compact form (RFC 7515, section 3.1; RFC 7516), whatever they are a part of.
+pub(super) fn hide_tokens(text: &mut String) {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let (mut shown, mut rest) = (String::new(), text.as_str());
+    while let Some(start) = rest.find(is_part) {
+        let run = &rest[start..];
+        let run = &run[..run.find(|c| !is_part(c)).unwrap_or(run.len())];
+        shown.push_str(&rest[..start]);
+        match token_start(run) {
+            Some(at) => shown.extend([&run[..at], REDACTED]),
+            None => shown.push_str(run),
+        }
+        rest = &rest[start + run.len()..];
+    }
+    shown.push_str(rest);
+    *text = shown;
+}
+
+/// Where a header begins that at least two more parts follow.
+fn token_start(run: &str) -> Option<usize> {
+    let mut at = 0;
+    let followed = run.matches('.').count().saturating_sub(1);
+    for part in run.split('.').take(followed) {
+        if let Some(inside) = header_start(part) {
+            return Some(at + inside);
+        }
+        at += part.len() + 1;
+    }
+    None
+}
+
+/// Where an object of JSON begins in base64url: `{"` is `eyJ`, also behind something else.
+fn header_start(part: &str) -> Option<usize> {
+    let is_object = || {
+        let bytes = BASE64_URL.decode(part).ok()?;
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes).ok()
+    };
+    part.find("eyJ").or_else(|| is_object().map(|_| 0))
 }
 
 /// The credentials that a request shows and policies add, to be found again wherever they were copied to.
@@ -88,7 +155,7 @@ impl Credentials {
                     self.learn_basic(rest.trim());
                 }
             }
-            if name.eq_ignore_ascii_case(b"cookie") || name.eq_ignore_ascii_case(b"set-cookie") {
+            if [&b"cookie"[..], b"cookie2", b"set-cookie"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
                 let pairs = value.split(';').filter_map(|pair| pair.split_once('='));
                 pairs.for_each(|(_, value)| self.add(value.trim()));
             }
@@ -100,7 +167,7 @@ impl Credentials {
     pub fn learn_query(&mut self, query: &[u8]) {
         let query = Secrets::Shown.text(query);
         for (name, value) in query.trim_start_matches('?').split('&').filter_map(|pair| pair.split_once('=')) {
-            if Secrets::Hidden.hides(name) {
+            if Secrets::Hidden.hides_parameter(name) {
                 self.add(value);
                 self.add(&decode(value));
             }
@@ -148,6 +215,26 @@ mod tests {
         for name in ["cookie", "set-cookie", "x-api-key", "client_secret", "X-Access-Token", "proxy-authorization"] {
             assert!(!hidden(name, "hunter2").contains("hunter2"), "{name}");
         }
+        for name in [
+            "jwt",
+            "X-JWT",
+            "x-user-jwt",
+            "DPoP",
+            "x-goog-iap-jwt-assertion",
+            "session",
+            "x-session-id",
+            "signature",
+            "x-hub-signature",
+            "x-hub-signature-256",
+            "cookie2",
+        ] {
+            assert_eq!(hidden(name, "hunter2"), "***", "{name}");
+            assert_eq!(Secrets::Hidden.query(format!("?{name}=hunter2").as_bytes()), format!("?{name}=***"));
+        }
+        for name in ["%6Awt", "sig", "Code", "assertion", "client_assertion", "X-Amz-Signature"] {
+            assert_eq!(Secrets::Hidden.query(format!("?{name}=hunter2").as_bytes()), format!("?{name}=***"));
+        }
+        assert_eq!(hidden("x-code", "7"), "7");
         assert_eq!(hidden("x-trace", "a\x1b[31m"), "a [31m");
         assert_eq!(hidden("access-control-allow-credentials", "true"), "true");
         assert_eq!(
@@ -156,6 +243,27 @@ mod tests {
         );
         assert_eq!(Secrets::Shown.query(b"?client_secret=x"), "?client_secret=x");
         assert_eq!(Secrets::Shown.line(b"cookie", b"a=b").value, "a=b");
+    }
+
+    #[test]
+    fn tokens_are_hidden_whatever_they_are_called() {
+        for (text, expected) in [
+            ("eyJhbGciOiJ9.e30.c2ln", "***"),
+            ("a=eyJhbGciOiJ9.e30.c2ln&b=1", "a=***&b=1"),
+            ("/in/eyJhbGciOiJ9.e30./x, eyJhbGciOiJ9.a.b.c.d", "/in/***/x, ***"),
+            ("%20eyJhbGciOiJ9.e30.c2ln", "%20***"),
+            ("v1.eyJhbGciOiJ9.e30.c2ln", "v1.***"),
+            // `{ "alg": "HS256" }`: white space is allowed.
+            ("eyAiYWxnIjogIkhTMjU2IiB9.e30.c2ln", "***"),
+            ("eyJhbGciOiJ9.e30", "eyJhbGciOiJ9.e30"),
+            ("a.b.c é www.shop.example:80", "a.b.c é www.shop.example:80"),
+            ("W10.a.b", "W10.a.b"),
+            ("", ""),
+        ] {
+            let mut hidden = text.to_owned();
+            hide_tokens(&mut hidden);
+            assert_eq!(hidden, expected, "{text}");
+        }
     }
 
     #[test]

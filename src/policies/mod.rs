@@ -304,11 +304,19 @@ pub fn lookup(name: &str) -> Option<&'static Entry> {
     TABLE.iter().find(|entry| stem(entry.name) == wanted)
 }
 
+/// The policy that was probably meant by a name that is none, by its name in the table.
+pub fn meant(name: &str) -> Option<&'static str> {
+    // What many names end in says nothing of which one was meant.
+    let stem = |name| str::strip_suffix(name, "-flex").unwrap_or(name);
+    let meant = nearest(stem(name), TABLE.iter().map(|entry| stem(entry.name)));
+    meant.and_then(lookup).map(|entry| entry.name)
+}
+
 /// Makes a policy of a chain from its `config`, which stands at `path`. Whatever is wrong becomes a problem and a policy that
 /// refuses its requests, never a failure.
 pub fn compile(name: &str, config: &Node, path: &str, site: &mut Site<'_>, problems: &mut Vec<Problem>) -> Compiled {
     let Some(entry) = lookup(name) else {
-        let hint = nearest(name, TABLE.iter().map(|entry| entry.name));
+        let hint = meant(name);
         let hint = hint.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
         return broken(Severity::Policy, config, path, format!("`{name}`: extension not found{hint}"), problems);
     };

@@ -37,7 +37,7 @@ use self::{
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Needs, Policy, Site, Turn,
     contract::Contract,
-    reading::{Reading, need, template},
+    reading::{self, Reading, need, template},
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
@@ -325,6 +325,14 @@ impl Policy for JwtValidation {
         let lists = !(config.mandatory_custom_claims.is_empty() && config.non_mandatory_custom_claims.is_empty());
         let idle = lists && !config.validate_custom_claim;
         remark(idle, "validateCustomClaim", "is false: the lists of custom claims are not looked at");
+        let unread = !config.validate_aud_claim && audiences(&config.supported_audiences).next().is_some();
+        remark(unread, "supportedAudiences", "the list is not looked at: `validateAudClaim` is false");
+        let nothing = config.validate_custom_claim && !lists;
+        remark(nothing, "validateCustomClaim", "both lists of custom claims are empty: none is checked");
+        if config.validate_custom_claim {
+            remarks.extend(custom_remarks("mandatoryCustomClaims", &config.mandatory_custom_claims));
+            remarks.extend(custom_remarks("nonMandatoryCustomClaims", &config.non_mandatory_custom_claims));
+        }
         remarks
     }
 
@@ -618,6 +626,20 @@ fn custom(list: &str, at: usize, claim: Claim, error: &mut ConfigError) -> Optio
     }
     let value = template(&format!("{list}[{at}].value"), &claim.value, &bindings(), error)?;
     Some(Custom { name: claim.key.into(), value })
+}
+
+/// Values that look like expressions, and are compared as they stand.
+fn custom_remarks(list: &str, claims: &[Claim]) -> Vec<Fault> {
+    let of_claim = |(at, claim): (usize, &Claim)| {
+        let field = format!("{list}[{at}].value");
+        let starts = claim.value.trim().starts_with("#[");
+        if !starts && claim.value.contains("#[") {
+            let text = "has `#[` behind other text, and is taken as it stands: an expression is the whole value";
+            return vec![Fault::at(field, text)];
+        }
+        reading::remarks(&field, &claim.value, &bindings())
+    };
+    claims.iter().enumerate().flat_map(of_claim).collect()
 }
 
 fn clients(text: &str, site: &mut Site<'_>, error: &mut ConfigError) -> Option<Clients> {

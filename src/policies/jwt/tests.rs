@@ -342,8 +342,27 @@ fn doubtful_configurations_are_remarked_on() {
             "mandatoryCustomClaims: [{key: a, value: b}]",
             "validateCustomClaim: is false: the lists of custom claims are not looked at",
         ),
+        ("supportedAudiences: a", "supportedAudiences: the list is not looked at: `validateAudClaim` is false"),
+        ("validateCustomClaim: true", "validateCustomClaim: both lists of custom claims are empty: none is checked"),
+        (
+            "validateCustomClaim: true, mandatoryCustomClaims: [{key: a, value: ' #[vars.claimSet.a'}]",
+            "mandatoryCustomClaims[0].value: begins like an expression, and is taken as it stands: there is no `]` at \
+             its end",
+        ),
+        (
+            "validateCustomClaim: true, nonMandatoryCustomClaims: [{key: a, value: 'a #[true]'}]",
+            "nonMandatoryCustomClaims[0].value: has `#[` behind other text, and is taken as it stands: an expression is \
+             the whole value",
+        ),
     ] {
         assert_eq!(remarks(&format!("{checked}{config}")), [format!("config.{remark}")]);
+    }
+    for sound in [
+        "supportedAudiences: ' , '",
+        "validateAudClaim: true, supportedAudiences: a",
+        "validateCustomClaim: true, mandatoryCustomClaims: [{key: a, value: ' #[vars.claimSet.a == 1] '}]",
+    ] {
+        assert_eq!(remarks(&format!("{checked}{sound}")), [""; 0], "{sound}");
     }
 }
 
