@@ -351,7 +351,7 @@ impl Gateway {
         }
         self.endpoints.commit();
         self.monitors.watch(&snapshot);
-        self.publisher.commit();
+        self.publisher.commit().await;
 
         let settings = &snapshot.settings;
         if let Some(log) = &settings.access_log {

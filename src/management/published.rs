@@ -22,10 +22,9 @@ use tokio::{
 use self::key_sets::{Come, KeySets};
 use super::{fetch::Fetch, resolver::Resolve, supervise};
 use crate::{
-    document::address::WebAddress,
     policies::{
         jwt::key_set::KEY_SET_BYTES_MAX,
-        wants::{KeySetWant, Published, Want},
+        wants::{KeySetId, KeySetWant, Published, Want},
     },
     telemetry::fault::Fault,
 };
@@ -39,7 +38,16 @@ const UNDER_WAY_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Publisher {
     wanted: watch::Sender<Wanted>,
-    settled: watch::Receiver<u64>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// How far the task has come, in versions of what is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// What there is of it is published.
+    published: u64,
+    /// Each set of it has been asked for once.
+    settled: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -54,8 +62,8 @@ impl Publisher {
     /// that task: it must not block.
     pub fn start<R: Resolve>(resolver: R, publish: impl Fn(Arc<Published>) + Send + Sync + 'static) -> Self {
         let (wanted, wanted_by) = watch::channel(Wanted::default());
-        let (settle, settled) = watch::channel(0);
-        let (resolver, publish, settle) = (Arc::new(resolver), Arc::new(publish), Arc::new(settle));
+        let (report, progress) = watch::channel(Progress::default());
+        let (resolver, publish, report) = (Arc::new(resolver), Arc::new(publish), Arc::new(report));
         supervise::spawn("what policies want", move || {
             let asked = Arc::new(Notify::new());
             let wake = {
@@ -64,9 +72,9 @@ impl Publisher {
             };
             let (resolver, publish) = (resolver.clone(), publish.clone());
             let task = Task { resolver, publish, asked, key_sets: KeySets::new(chance, wake) };
-            task.run(wanted_by.clone(), settle.clone())
+            task.run(wanted_by.clone(), report.clone())
         });
-        Self { wanted, settled }
+        Self { wanted, progress }
     }
 
     /// Has what a coming snapshot wants fetched beside what the running one does. Returns when there was one answer for each, or
@@ -77,8 +85,8 @@ impl Publisher {
             wanted.prepared = wants.into();
         });
         let version = self.wanted.borrow().version;
-        let mut settled = self.settled.clone();
-        let all = settled.wait_for(|settled| *settled >= version);
+        let mut progress = self.progress.clone();
+        let all = progress.wait_for(|progress| progress.settled >= version);
         if timeout(FIRST_ANSWER_MAX, all).await.is_err() {
             tracing::warn!("some key sets have not come yet; going on without");
         }
@@ -92,20 +100,31 @@ impl Publisher {
         });
     }
 
-    /// The prepared snapshot runs; what only the one before it wanted goes.
-    pub fn commit(&self) {
+    /// The prepared snapshot runs; what only the one before it wanted goes. Returns when the cores have been told so.
+    pub async fn commit(&self) {
         self.wanted.send_modify(|wanted| {
             wanted.version += 1;
             wanted.committed = wanted.prepared.clone();
         });
+        let version = self.wanted.borrow().version;
+        let mut progress = self.progress.clone();
+        // The task lives as long as its senders.
+        let _ = progress.wait_for(|progress| progress.published >= version).await;
     }
 }
 
 impl Wanted {
-    /// Of a set that both snapshots want the coming one says how.
-    fn key_sets(&self) -> HashMap<WebAddress, KeySetWant> {
+    /// Of a set that both snapshots want the coming one says how often.
+    fn key_sets(&self) -> HashMap<KeySetId, KeySetWant> {
         let all = self.committed.iter().chain(self.prepared.iter());
-        all.map(|Want::KeySet(want)| (want.address.clone(), want.clone())).collect()
+        all.map(|Want::KeySet(want)| (want.id(), want.clone())).collect()
+    }
+
+    /// The set of each address. Where the snapshots secure it in two ways it is that of the one that runs.
+    fn in_use(&self) -> impl Iterator<Item = KeySetId> {
+        let all = self.prepared.iter().chain(self.committed.iter());
+        let by_address: HashMap<_, _> = all.map(|Want::KeySet(want)| (&want.address, want)).collect();
+        by_address.into_values().map(KeySetWant::id)
     }
 }
 
@@ -117,20 +136,23 @@ struct Task<R, P> {
     key_sets: KeySets,
 }
 
-type Fetched = (WebAddress, Result<Come, Fault>);
+type Fetched = (KeySetId, Result<Come, Fault>);
 
 impl<R: Resolve, P: Fn(Arc<Published>) + Send + Sync + 'static> Task<R, P> {
-    async fn run(mut self, mut wanted: watch::Receiver<Wanted>, settle: Arc<watch::Sender<u64>>) {
+    async fn run(mut self, mut wanted: watch::Receiver<Wanted>, report: Arc<watch::Sender<Progress>>) {
         let mut under_way = JoinSet::new();
         let mut current = wanted.borrow_and_update().clone();
         let mut changed = self.key_sets.keep(&current.key_sets(), Instant::now());
         loop {
             if changed {
-                (self.publish)(Arc::new(Published { key_sets: self.key_sets.published() }));
+                (self.publish)(Arc::new(Published { key_sets: self.key_sets.published(current.in_use()) }));
             }
-            if self.key_sets.settled() {
-                settle.send_replace(current.version);
-            }
+            report.send_modify(|progress| {
+                progress.published = current.version;
+                if self.key_sets.settled() {
+                    progress.settled = current.version;
+                }
+            });
             self.fetch(&mut under_way);
             // The minute is for when nothing is due; a change or an answer comes on its own.
             let wake_at = self.key_sets.next_due().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
@@ -144,8 +166,8 @@ impl<R: Resolve, P: Fn(Arc<Published>) + Send + Sync + 'static> Task<R, P> {
                     self.key_sets.keep(&current.key_sets(), Instant::now())
                 }
                 Some(fetched) = under_way.join_next() => {
-                    let (address, come): Fetched = fetched.expect("its panics are caught inside");
-                    self.key_sets.answered(&address, come, Instant::now());
+                    let (id, come): Fetched = fetched.expect("its panics are caught inside");
+                    self.key_sets.answered(&id, come, Instant::now());
                     true
                 }
                 () = self.asked.notified() => false,
@@ -157,14 +179,14 @@ impl<R: Resolve, P: Fn(Arc<Published>) + Send + Sync + 'static> Task<R, P> {
     /// Starts what is due, as far as there is room.
     fn fetch(&mut self, under_way: &mut JoinSet<Fetched>) {
         let room = UNDER_WAY_MAX.saturating_sub(under_way.len());
-        for KeySetWant { address, tls, timeout, .. } in self.key_sets.take_due(Instant::now(), room) {
-            let resolver = self.resolver.clone();
+        for want in self.key_sets.take_due(Instant::now(), room) {
+            let (id, resolver) = (want.id(), self.resolver.clone());
+            let KeySetWant { address, tls, timeout, .. } = want;
             let fetch = Fetch { address, tls, time_max: timeout, body_bytes_max: KEY_SET_BYTES_MAX };
             under_way.spawn(async move {
-                let address = fetch.address.clone();
                 let fetching = async move { fetch.run(&*resolver).await.and_then(Come::read) };
                 let come = supervise::catch("fetch", fetching).await;
-                (address, come.unwrap_or_else(|| Err(Fault::new("failed", "the fetch itself failed"))))
+                (id, come.unwrap_or_else(|| Err(Fault::new("failed", "the fetch itself failed"))))
             });
         }
     }
@@ -180,7 +202,11 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::management::resolver::Answer;
+    use crate::{
+        document::address::WebAddress,
+        management::resolver::Answer,
+        tls::{ClientContext, ClientSettings, Trust, suites::Version},
+    };
 
     /// `silent` never answers, `broken` makes the resolver panic, and nobody knows the others.
     struct Fake;
@@ -247,16 +273,38 @@ mod tests {
     async fn what_the_running_configuration_wants_stays_until_the_commit() {
         let (publisher, mut published) = start();
         publisher.prepare(&[want("a")]).await;
-        publisher.commit();
+        publisher.commit().await;
         publisher.prepare(&[want("b")]).await;
         publisher.abort();
         publisher.prepare(&[want("c")]).await;
-        publisher.commit();
+        publisher.commit().await;
         let mut seen = Vec::new();
         while seen.last().is_none_or(|last: &String| last != "c name_unresolved") {
             seen.push(next(&mut published).await.join(", "));
         }
         let both = ["a name_unresolved, b name_unresolved", "a name_unresolved, c name_unresolved"];
         assert!(both.iter().all(|both| seen.iter().any(|seen| seen == both)), "{seen:?}");
+    }
+
+    #[test]
+    fn until_the_commit_keys_come_the_way_that_the_running_configuration_wants() {
+        let old = want("a");
+        let Want::KeySet(mut new) = old.clone();
+        let settings = ClientSettings {
+            trust: Trust::Nobody,
+            certificate: None,
+            alpn: Vec::new(),
+            min: Version::Tls12,
+            max: Version::Tls13,
+            suites_12: None,
+        };
+        new.tls = Some(Arc::new(ClientContext::new("a", settings, 1).expect("a context")));
+        let Want::KeySet(running) = &old;
+        let mut wanted =
+            Wanted { version: 1, committed: [old.clone()].into(), prepared: [Want::KeySet(new.clone())].into() };
+        assert_eq!(wanted.in_use().collect::<Vec<_>>(), [running.id()]);
+        assert_eq!(wanted.key_sets().len(), 2, "the other way is tried already");
+        wanted.committed = wanted.prepared.clone();
+        assert_eq!(wanted.in_use().collect::<Vec<_>>(), [new.id()]);
     }
 }

@@ -36,6 +36,20 @@ pub struct KeySetWant {
     pub cool_down: Duration,
 }
 
+/// Which set it is. What was fetched over a connection that was secured in one way is not what another way would have brought.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeySetId {
+    pub address: WebAddress,
+    /// The identity of its `tls`.
+    secured: Option<u64>,
+}
+
+impl KeySetWant {
+    pub fn id(&self) -> KeySetId {
+        KeySetId { address: self.address.clone(), secured: self.tls.as_ref().map(|tls| tls.identity) }
+    }
+}
+
 /// Everything that has come, or not yet. Cores take it over whole.
 #[derive(Debug, Default)]
 pub struct Published {

@@ -1,4 +1,4 @@
-//! Key sets by their address: which to fetch now, and what is published of them. Does no I/O.
+//! Key sets by what they are: which to fetch now, and what is published of them. Does no I/O.
 //!
 //! One that has come is used until the next has, however long its server is away: a token's issuer that cannot be reached must
 //! not take the APIs with it. It is fetched anew before its time is over, after a failure with growing pauses, and when cores
@@ -16,7 +16,7 @@ use crate::{
     document::address::WebAddress,
     policies::{
         jwt::key_set::KeySet,
-        wants::{KeySetWant, PublishedKeySet},
+        wants::{KeySetId, KeySetWant, PublishedKeySet},
     },
     telemetry::fault::Fault,
 };
@@ -52,7 +52,7 @@ impl Come {
 pub type Chance = fn() -> f64;
 
 pub struct KeySets {
-    sets: HashMap<WebAddress, State>,
+    sets: HashMap<KeySetId, State>,
     chance: Chance,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
@@ -79,15 +79,15 @@ impl KeySets {
     }
 
     /// From now on these are kept; others are forgotten. True where there is another one than before.
-    pub fn keep(&mut self, wanted: &HashMap<WebAddress, KeySetWant>, now: Instant) -> bool {
+    pub fn keep(&mut self, wanted: &HashMap<KeySetId, KeySetWant>, now: Instant) -> bool {
         let before = self.sets.len();
-        self.sets.retain(|address, _| wanted.contains_key(address));
+        self.sets.retain(|id, _| wanted.contains_key(id));
         let mut changed = self.sets.len() != before;
-        for (address, want) in wanted {
-            match self.sets.get_mut(address) {
+        for (id, want) in wanted {
+            match self.sets.get_mut(id) {
                 Some(state) => state.wanted(want, now),
                 None => {
-                    self.sets.insert(address.clone(), State::new(want, now, self.wake.clone()));
+                    self.sets.insert(id.clone(), State::new(want, now, self.wake.clone()));
                     changed = true;
                 }
             }
@@ -119,8 +119,8 @@ impl KeySets {
     }
 
     /// Takes what a fetch has brought.
-    pub fn answered(&mut self, address: &WebAddress, come: Result<Come, Fault>, now: Instant) {
-        let Some(state) = self.sets.get_mut(address) else {
+    pub fn answered(&mut self, id: &KeySetId, come: Result<Come, Fault>, now: Instant) {
+        let Some(state) = self.sets.get_mut(id) else {
             return; // not wanted any more
         };
         match come {
@@ -130,8 +130,12 @@ impl KeySets {
         state.published.refresh.done();
     }
 
-    pub fn published(&self) -> HashMap<WebAddress, PublishedKeySet> {
-        self.sets.iter().map(|(address, state)| (address.clone(), state.published.clone())).collect()
+    /// Of these, one for each address, those that are kept.
+    pub fn published(&self, in_use: impl Iterator<Item = KeySetId>) -> HashMap<WebAddress, PublishedKeySet> {
+        in_use
+            .filter_map(|id| Some((self.sets.get(&id)?.published.clone(), id)))
+            .map(|(published, id)| (id.address, published))
+            .collect()
     }
 }
 
@@ -142,17 +146,13 @@ impl State {
         Self { want, body, published, came: None, failures: 0, due: Some(now), caused: None }
     }
 
-    /// Another configuration wants it in another way, or in the same.
+    /// Another configuration wants it more or less often, or as often.
     fn wanted(&mut self, want: &KeySetWant, now: Instant) {
         if self.want.time_to_live != want.time_to_live
             && self.failures == 0
             && let (Some(came), Some(due)) = (self.came, &mut self.due)
         {
             *due = (came + want.time_to_live.mul_f64(FRESH)).max(now);
-        }
-        // What has failed may go well in another way.
-        if self.want.tls != want.tls && self.failures > 0 {
-            self.due = self.due.map(|_| now);
         }
         self.want = want.clone();
     }
@@ -222,8 +222,8 @@ mod tests {
         KeySetWant { address, tls: None, timeout: MINUTE, time_to_live, cool_down: Duration::from_secs(30) }
     }
 
-    fn wanted(wants: &[KeySetWant]) -> HashMap<WebAddress, KeySetWant> {
-        wants.iter().map(|want| (want.address.clone(), want.clone())).collect()
+    fn wanted(wants: &[KeySetWant]) -> HashMap<KeySetId, KeySetWant> {
+        wants.iter().map(|want| (want.id(), want.clone())).collect()
     }
 
     fn keys(kid: &str) -> Result<Come, Fault> {
@@ -270,11 +270,11 @@ mod tests {
         fn fetch(&mut self, come: Result<Come, Fault>) {
             assert_eq!(self.sets.take_due(self.now, 9), std::slice::from_ref(&self.want), "it is due");
             assert!(self.sets.take_due(self.now + MINUTE, 9).is_empty(), "one fetch at a time");
-            self.sets.answered(&self.want.address, come, self.now);
+            self.sets.answered(&self.want.id(), come, self.now);
         }
 
         fn seen(&self) -> PublishedKeySet {
-            self.sets.published().remove(&self.want.address).expect("it is wanted")
+            self.sets.published([self.want.id()].into_iter()).remove(&self.want.address).expect("it is wanted")
         }
     }
 
@@ -355,13 +355,29 @@ mod tests {
     }
 
     #[test]
-    fn what_has_failed_is_tried_at_once_when_calls_are_secured_in_another_way() {
+    fn what_was_fetched_over_calls_secured_in_another_way_does_not_count() {
         let mut trying = Trying::new(|| 1.0);
-        (0..6).for_each(|_| {
+        trying.fetch(keys("a"));
+        let before = trying.want.clone();
+        for identity in 1..=2 {
+            trying.want.tls = Some(secured(identity));
+            assert!(trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now));
+            assert!(trying.seen().set.is_none() && !trying.sets.settled());
+            assert_eq!(trying.wait(), Duration::ZERO, "it is fetched at once");
+            trying.sets.answered(&before.id(), keys("a"), trying.now);
+            assert!(trying.seen().set.is_none(), "one that was under way comes too late");
             trying.fetch(away());
+            assert!(trying.seen().set.is_none());
             trying.wait();
-        });
-        trying.fetch(away());
+            trying.fetch(keys("b"));
+        }
+        // The same settings read again are the same way.
+        trying.want.tls = Some(secured(2));
+        assert!(!trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now));
+        assert!(trying.seen().set.is_some());
+    }
+
+    fn secured(identity: u64) -> Arc<ClientContext> {
         let settings = ClientSettings {
             trust: Trust::Nobody,
             certificate: None,
@@ -370,11 +386,7 @@ mod tests {
             max: Version::Tls13,
             suites_12: None,
         };
-        let tls = ClientContext::new("a", settings, 1).expect("a context");
-        trying.want.tls = Some(Arc::new(tls));
-        trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now);
-        assert_eq!(trying.wait(), Duration::ZERO);
-        trying.fetch(keys("a"));
+        Arc::new(ClientContext::new("a", settings, identity).expect("a context"))
     }
 
     #[test]
@@ -388,14 +400,18 @@ mod tests {
         assert!(trying.seen().set.is_some());
         // One that is not wanted any more when it comes.
         assert!(trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now));
-        trying.sets.answered(&other.address, keys("a"), trying.now);
-        assert_eq!(trying.sets.published().len(), 1);
+        trying.sets.answered(&other.id(), keys("a"), trying.now);
+        assert!(trying.sets.published([other.id()].into_iter()).is_empty());
         assert!(!trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now));
         // Its time may become another.
         assert!(!trying.sets.keep(&wanted(std::slice::from_ref(&sooner)), trying.now));
         trying.want = sooner;
         assert_eq!(trying.wait(), Duration::from_secs(48));
         assert!(trying.sets.keep(&HashMap::new(), trying.now));
-        assert!(trying.sets.published().is_empty() && trying.sets.next_due().is_none() && trying.sets.settled());
+        assert!(
+            trying.sets.published([trying.want.id()].into_iter()).is_empty()
+                && trying.sets.next_due().is_none()
+                && trying.sets.settled()
+        );
     }
 }
