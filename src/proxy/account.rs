@@ -36,11 +36,8 @@ pub struct Account {
     answered: Option<Instant>,
     /// First byte sent to the client.
     replied: Option<Instant>,
-    /// A policy waits, and how long policies have waited before.
-    waits: Option<Instant>,
-    waited: Duration,
-    /// The last policy that said it waits, and how long it has had the exchange wait and not decided.
-    held: (SeriesId, Duration),
+    /// What policies had it wait; boxed, since few do.
+    pauses: Option<Box<Pauses>>,
     /// Whether the turns of its policies are measured; unknown before the first.
     measured: Option<bool>,
     /// Reason code of what the first policy in shadow would have refused with.
@@ -58,6 +55,16 @@ pub struct Account {
     pub retries: u32,
     method: Method,
     line: Option<Line>,
+}
+
+#[derive(Default)]
+struct Pauses {
+    /// A policy waits since then.
+    since: Option<Instant>,
+    /// How long policies have waited before.
+    all: Duration,
+    /// The last policy that said it waits, and how long it has had the exchange wait and not decided.
+    last: (SeriesId, Duration),
 }
 
 /// What only the access log wants of the request.
@@ -86,9 +93,7 @@ impl Account {
             asked: None,
             answered: None,
             replied: None,
-            waits: None,
-            waited: Duration::ZERO,
-            held: Default::default(),
+            pauses: None,
             measured: None,
             shadow_deny: "",
             api: None,
@@ -126,25 +131,26 @@ impl Account {
 
     /// From here on the time is the policies', until [`Account::policy_goes_on`].
     pub fn policy_waits(&mut self) {
-        self.waits = Some(Instant::now());
+        self.pauses.get_or_insert_default().since = Some(Instant::now());
     }
 
     /// It has its reply, or the exchange has stopped waiting for it.
     #[inline]
     pub fn policy_goes_on(&mut self) {
-        if let Some(waits) = self.waits.take() {
-            let waited = waits.elapsed();
-            self.waited += waited;
-            self.held.1 += waited;
+        if let Some(pauses) = &mut self.pauses {
+            let waited = pauses.since.take().map(|since| since.elapsed()).unwrap_or_default();
+            pauses.all += waited;
+            pauses.last.1 += waited;
         }
     }
 
     /// Counts what a policy had the exchange wait, all in all.
     fn wait_ends(&mut self) {
-        let (policy, waited) = self.held;
-        if !waited.is_zero() {
-            self.telemetry.policies.waited(policy, waited.as_nanos() as u64);
-            self.held.1 = Duration::ZERO;
+        if let Some(pauses) = &mut self.pauses
+            && !pauses.last.1.is_zero()
+        {
+            let waited = std::mem::take(&mut pauses.last.1);
+            self.telemetry.policies.waited(pauses.last.0, waited.as_nanos() as u64);
         }
     }
 
@@ -220,13 +226,14 @@ impl chain::Watcher for Account {
         if let Some(began) = began {
             self.telemetry.policies.took(bound.series, began.elapsed().as_nanos() as u64);
         }
-        if decision != Some(Decision::Wait) || bound.series != self.held.0 {
+        let waits_on = || self.pauses.as_ref().is_some_and(|pauses| pauses.last.0 == bound.series);
+        if decision != Some(Decision::Wait) || !waits_on() {
             self.wait_ends();
         }
         let Some(decision) = decision else { return };
         self.telemetry.policies.decided(bound.series, decision);
         match decision {
-            Decision::Wait => self.held.0 = bound.series,
+            Decision::Wait => self.pauses.get_or_insert_default().last.0 = bound.series,
             Decision::ShadowDeny(reason) if self.shadow_deny.is_empty() => self.shadow_deny = reason,
             _ => {}
         }
@@ -257,15 +264,13 @@ impl Watcher for Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        if self.waits.is_some() || !self.waited.is_zero() {
-            self.policy_goes_on();
-            self.wait_ends();
-        }
+        self.policy_goes_on();
+        self.wait_ends();
         let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
-        let waited_ns = self.waited.as_nanos() as u64;
+        let waited_ns = self.pauses.as_ref().map(|pauses| pauses.all.as_nanos() as u64);
         // Policies wait before the upstream is asked and after it has answered.
         let overhead_ns = self.asked.zip(self.answered).zip(self.replied).map(|((asked, answered), replied)| {
-            (nanos(self.started, asked) + nanos(answered, replied)).saturating_sub(waited_ns)
+            (nanos(self.started, asked) + nanos(answered, replied)).saturating_sub(waited_ns.unwrap_or(0))
         });
         let snapshot = &self.serving.snapshot;
         let api = self.api.map(|api| &snapshot.apis[api]);
@@ -279,7 +284,7 @@ impl Drop for Account {
             total_ns: nanos(self.started, Instant::now()),
             upstream_ns: self.asked.zip(self.answered).map(|(asked, answered)| nanos(asked, answered)),
             overhead_ns,
-            waited_ns: Some(waited_ns).filter(|waited| *waited > 0),
+            waited_ns: waited_ns.filter(|waited| *waited > 0),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             retries: self.retries,
