@@ -147,7 +147,7 @@ impl BaseIndex {
         self.by_base.insert(trimmed.as_bytes().into(), Base { api, needs_slash });
     }
 
-    /// The API of a normalised path, and how many bytes its base takes; see [`relative`] for the rest of the path.
+    /// The API of a normalised path, and how many bytes its base takes; `matching::rule::relative` gives the rest.
     pub fn find(&self, path: &[u8]) -> Option<(usize, usize)> {
         if path.first() != Some(&b'/') {
             return None;

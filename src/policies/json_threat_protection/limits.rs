@@ -5,7 +5,7 @@ use super::tokens::DEPTH_MAX;
 /// What a body may have at most. Where there is no limit, it is the largest number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Nested containers: never above [`DEPTH_MAX`].
+    /// Nested containers: never above `DEPTH_MAX`.
     pub depth: u32,
     /// Entries of an object, and elements of an array.
     pub entries: u32,
