@@ -65,7 +65,8 @@ pub trait Policy: Sized {
         Flow::Continue
     }
     /// The end of the exchange, once for every policy that has run for the request: also where the client left and no answer
-    /// ever came, and there is no [`Policy::on_response`] then.
+    /// ever came, and there is no [`Policy::on_response`] then. And for one that the request's body could not be read for: it
+    /// has had no turn before.
     fn on_log(&self, _turn: Turn<'_, Self>, _exchange: &Exchange<'_>, _end: &End) {}
 }
 
