@@ -10,7 +10,7 @@ use super::{
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
-    document::{Id, Resource, hash::Stable},
+    document::{Id, Resource, address::WebAddress, hash::Stable},
     telemetry::message_log::Messages,
 };
 
@@ -146,8 +146,9 @@ impl<'s> Site<'s> {
     /// Has the management thread fetch something and keep it fresh; see [`Policy::publish`]. A policy that wants something else
     /// is another one.
     pub fn want(&mut self, want: Want) {
-        let Want::KeySet(KeySetWant { address, .. }) = &want;
-        self.identity = std::mem::take(&mut self.identity).text("key set").text(&address.to_string());
+        let Want::KeySet(KeySetWant { address: WebAddress { secure, authority, target, .. }, .. }) = &want;
+        let scheme = if *secure { "https" } else { "http" };
+        self.identity = std::mem::take(&mut self.identity).text("key set").text(scheme).text(authority).text(target);
         self.wants.push(want);
     }
 

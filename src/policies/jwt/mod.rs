@@ -312,9 +312,10 @@ impl Policy for JwtValidation {
         };
         let unchecked = config.signing_method == Method::None && config.ringway.algorithms.is_empty();
         remark(unchecked, "signingMethod", "signatures are not checked: anybody can make up a token");
-        let unsafe_addresses = addresses(config).filter(|text| is_open(text)).collect::<Vec<_>>().join("`, `");
-        let text = format!("`{unsafe_addresses}`: whoever is on the way can put in keys of their own; write https");
-        let is_open = matches!(config.jwt_key_origin, KeyOrigin::Jwks) && !unsafe_addresses.is_empty();
+        let open = addresses(config).filter_map(|text| WebAddress::parse(text).ok()).filter(is_open);
+        let open = open.map(|address| address.to_string()).collect::<Vec<_>>().join("`, `");
+        let text = format!("`{open}`: whoever is on the way can put in keys of their own; write https");
+        let is_open = matches!(config.jwt_key_origin, KeyOrigin::Jwks) && !open.is_empty();
         remark(is_open, "jwksUrl", &text);
         let endless = !config.mandatory_exp_claim;
         remark(endless, "mandatoryExpClaim", "a token without `exp` never expires; `true` refuses such");
@@ -549,11 +550,12 @@ fn issuers(
         error.add(Fault::at(field, format!("a key set has public keys, and {} takes a secret", secret.name())));
     }
     let mut found = Vec::new();
-    for text in addresses(config) {
+    for (at, text) in addresses(config).enumerate() {
         match WebAddress::parse(text) {
             Ok(address) if found.contains(&address) => {}
             Ok(address) => found.push(address),
-            Err(why) => error.add(Fault::at("jwksUrl", format!("`{text}`: {why}"))),
+            // Not which one it is: there may be a password in it, or a key.
+            Err(why) => error.add(Fault::at("jwksUrl", format!("address {}: {why}", at + 1))),
         }
     }
     match found.len() {
@@ -582,11 +584,8 @@ fn addresses(config: &Config) -> impl Iterator<Item = &str> {
 }
 
 /// Whether others may be on the way to it.
-fn is_open(text: &str) -> bool {
-    let address = WebAddress::parse(text).ok().filter(|address| !address.secure);
-    address.is_some_and(|WebAddress { endpoint: Endpoint { host, .. }, .. }| {
-        host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-    })
+fn is_open(WebAddress { secure, endpoint: Endpoint { host, .. }, .. }: &WebAddress) -> bool {
+    !secure && host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// None where something is wrong.

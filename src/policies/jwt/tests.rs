@@ -262,7 +262,7 @@ fn keys_that_cannot_be_meant_are_faults() {
         ("{jwtKeyOrigin: jwks, jwksUrl: ' , '}".to_owned(), "jwksUrl: must not be empty"),
         (
             "{jwtKeyOrigin: jwks, jwksUrl: 'https://a/b, login.example/keys'}".to_owned(),
-            "jwksUrl: `login.example/keys`: expected protocol://host:port",
+            "jwksUrl: address 2: expected protocol://host:port",
         ),
         (
             format!(
