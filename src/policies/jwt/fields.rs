@@ -16,9 +16,13 @@ pub const FIELDS: &[Field] = &[
     Field::new("textKey", "Key", "HMAC: the secret itself, at least 32, 48 or 64 characters for the three lengths.")
         .sensitive()
         .when("jwtKeyOrigin", "text"),
-    Field::new("customKeyExpression", "Key expression", "Not implemented yet.")
-        .expression()
-        .when("jwtKeyOrigin", "customExpression"),
+    Field::new(
+        "customKeyExpression",
+        "Key expression",
+        "With `customExpression`: gives the key, as `textKey` would have it.",
+    )
+    .expression()
+    .when("jwtKeyOrigin", "customExpression"),
     Field::new("jwksUrl", "Key sets", "Where issuers publish their keys; commas between several.")
         .when("jwtKeyOrigin", "jwks"),
     Field::new("jwksServiceTimeToLive", "Life of a key set", "A key set is fetched anew before it is so old.")

@@ -6,6 +6,7 @@
 pub mod algorithm;
 mod cache;
 mod claims;
+mod custom_key;
 mod fields;
 mod issuers;
 pub mod key_set;
@@ -30,6 +31,7 @@ use self::{
     algorithm::Algorithm,
     cache::Cache,
     claims::{Claims, Custom},
+    custom_key::{CustomKey, Last},
     issuers::{ADDRESSES_MAX, Held, Issuers},
     keys::Key,
     refusal::{Refusal, Refusals},
@@ -113,6 +115,18 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The key is read from what the client sends.
+    fn has_key_of_request(&self) -> bool {
+        let text = self
+            .custom_key_expression
+            .as_deref()
+            .filter(|_| matches!(self.jwt_key_origin, KeyOrigin::CustomExpression));
+        let needs = text.and_then(|text| Template::compile(text, &request()).ok()).map(|template| template.needs());
+        needs.is_some_and(|needs| needs.attributes || needs.headers || needs.payload)
+    }
+}
+
 #[derive(Deserialize, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 enum Origin {
@@ -179,6 +193,7 @@ enum Keys {
     Unchecked,
     One(Key),
     Issuers(Issuers),
+    Custom(CustomKey),
 }
 
 /// Who may come, by the id that is read from the token.
@@ -194,6 +209,8 @@ pub struct State {
     verified: RefCell<Cache>,
     /// Empty where no key sets are wanted.
     held: RefCell<Held>,
+    /// Nothing where no expression gives the key.
+    custom_key: RefCell<Last>,
 }
 
 /// A request that passes: its token and, where clients are checked, the client's id and name.
@@ -230,6 +247,7 @@ impl Policy for JwtValidation {
         let text = format!("`{open}`: whoever is on the way can put in keys of their own; write https");
         let is_open = matches!(config.jwt_key_origin, KeyOrigin::Jwks) && !open.is_empty();
         remark(is_open, "jwksUrl", &text);
+        remark(config.has_key_of_request(), "customKeyExpression", "who sends a request says which key counts for it");
         let endless = !config.mandatory_exp_claim;
         remark(endless, "mandatoryExpClaim", "a token without `exp` never expires; `true` refuses such");
         let nobody = config.validate_aud_claim && audiences(&config.supported_audiences).next().is_none();
@@ -284,7 +302,12 @@ impl Policy for JwtValidation {
     }
 
     fn state(&self, _: &Core) -> State {
-        State { refusals: Refusals::new(), verified: RefCell::default(), held: RefCell::default() }
+        State {
+            refusals: Refusals::new(),
+            verified: RefCell::default(),
+            held: RefCell::default(),
+            custom_key: RefCell::default(),
+        }
     }
 
     fn publish(&self, state: &State, published: &Published) {
@@ -297,10 +320,11 @@ impl Policy for JwtValidation {
     }
 
     fn needs(&self) -> Needs {
-        let Self { origin, claims, clients, .. } = self;
+        let Self { origin, keys, claims, clients } = self;
         let custom = claims.mandatory.iter().chain(&claims.others).map(|custom| &custom.value);
         let id = clients.as_ref().map(|clients| &clients.id);
-        Needs { request: need(origin.iter().chain(custom).chain(id)), ..Needs::NONE }
+        let key = if let Keys::Custom(key) = keys { Some(&key.expression) } else { None };
+        Needs { request: need(origin.iter().chain(key).chain(custom).chain(id)), ..Needs::NONE }
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
@@ -353,11 +377,12 @@ impl JwtValidation {
         exchange: &Exchange<'_>,
         now: u64,
     ) -> Result<Admitted<'_>, Refusal> {
+        let own_key = self.own_key(state, exchange);
         let known = state.verified.borrow_mut().find(token);
         let is_new = known.is_none();
         let verified = match known {
             Some(verified) => verified,
-            None => Rc::new(token::verify(token, |signed| self.check_signature(state, signed))?),
+            None => Rc::new(token::verify(token, |signed| self.check_signature(state, own_key.as_deref(), signed))?),
         };
         let checked = self.claims.check(&verified, exchange, now);
         if checked == Err(Refusal::Expired) && !is_new {
@@ -378,10 +403,21 @@ impl JwtValidation {
         if let Keys::Issuers(issuers) = &self.keys { &issuers.addresses } else { &[] }
     }
 
-    fn check_signature(&self, state: &State, signed: &Signed<'_>) -> Result<(), Refusal> {
+    /// That of the request, where an expression gives it. Of what another one has verified nothing counts.
+    fn own_key(&self, state: &State, exchange: &Exchange<'_>) -> Option<Rc<Key>> {
+        let Keys::Custom(custom) = &self.keys else { return None };
+        let (key, changed) = custom.find(&mut state.custom_key.borrow_mut(), exchange);
+        if changed {
+            state.verified.take();
+        }
+        key
+    }
+
+    fn check_signature(&self, state: &State, own_key: Option<&Key>, signed: &Signed<'_>) -> Result<(), Refusal> {
         match &self.keys {
             Keys::Unchecked => Ok(()),
             Keys::One(key) => key.check(signed),
+            Keys::Custom(_) => own_key.ok_or(Refusal::KeyUnknown)?.check(signed),
             Keys::Issuers(issuers) => issuers.check(&state.held.borrow(), signed),
         }
     }
@@ -433,11 +469,18 @@ fn keys(config: &Config, site: &mut Site<'_>, error: &mut ConfigError) -> Option
         }
         KeyOrigin::Jwks => issuers(config, algorithms, site, error).map(Keys::Issuers),
         KeyOrigin::CustomExpression => {
-            if config.custom_key_expression.as_deref().unwrap_or_default().trim().is_empty() {
+            let text = config.custom_key_expression.as_deref().unwrap_or_default();
+            if text.trim().is_empty() {
                 error.add(Fault::at("customKeyExpression", "must not be empty"));
+                return None;
             }
-            error.add(Fault::not_implemented("jwtKeyOrigin", "keys from an expression"));
-            None
+            let secrets = algorithms.iter().filter(|algorithm| algorithm.takes_a_secret()).count();
+            if secrets > 0 && secrets < algorithms.len() {
+                let text = "one key cannot be both a secret and a public key";
+                error.add(Fault::at("ringway.algorithms", text));
+            }
+            let expression = expression("customKeyExpression", text, &request(), error)?;
+            Some(Keys::Custom(CustomKey { expression, algorithms: algorithms.into() }))
         }
     }
 }
