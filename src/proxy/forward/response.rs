@@ -6,7 +6,7 @@ use super::{Failure, attempt::Attempt};
 use crate::{
     http::{
         h1::{body::BodyReader, hop::strip_response},
-        head::{BodyLength, ResponseHead},
+        head::{BodyLength, RequestHead, ResponseHead, Version},
     },
     net::Buffer,
     policies::{Scans, Side, Wanted, chain::Next},
@@ -59,6 +59,9 @@ impl Download<'_> {
         account.upstream_answered();
         client.core.telemetry.upstream_strayed(workspace.response.quirks);
         let status = workspace.response.status;
+        if is_mistakable(&workspace.request, status, &from) {
+            return Err(Failure::BadResponseBody { reason: "not_upgraded" });
+        }
         if matches!(status, 502..=504) && tries.gateway_error_allowed(&workspace.request.method, held) {
             return Err(Failure::GatewayError);
         }
@@ -266,6 +269,15 @@ impl Download<'_> {
             false => Ok(sent + pump(from, self.to_client, framing, out, direction).await?),
         }
     }
+}
+
+/// Whether a client of HTTP/2 that asks for a WebSocket would take this for one (RFC 8441, section 5), and is wrong: over
+/// HTTP/1.1 an upstream switches with 101 alone, and its 200 is an answer like any other.
+fn is_mistakable(request: &RequestHead, status: u16, from: &Wire<'_>) -> bool {
+    request.websocket
+        && request.version == Version::Http2
+        && matches!(from, Wire::Http1(_))
+        && matches!(status, 200..=299)
 }
 
 /// Why a body goes no further of which the client has seen nothing.
