@@ -53,6 +53,8 @@ const ROUND: Duration = Duration::from_millis(250);
 const ROUND_MIN: Duration = Duration::from_millis(20);
 /// How long the last lines of the access log may take: nobody may read standard output any more.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is under way when the time to drain is over has so long to be answered.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often a drain looks whether it is done.
 const DRAIN_ROUND: Duration = Duration::from_millis(50);
 
@@ -428,7 +430,7 @@ impl Gateway {
         self.tell(|| Command::Drain(Drain::Closing));
         let forced = match forced {
             Some(forced) => Some(forced),
-            None => self.wait_until_idle(Instant::now() + limit, signals).await,
+            None => self.finish(limit, signals).await,
         };
         if let Some(Ending::Signal(code)) = forced {
             tracing::warn!("told to stop twice: stopping now");
@@ -445,20 +447,35 @@ impl Gateway {
         }
     }
 
-    async fn wait_until_idle(&self, until: Instant, signals: &mut Signals) -> Option<Ending> {
+    /// Until nothing is under way; what still is when `limit` is over has a moment to say so.
+    async fn finish(&self, limit: Duration, signals: &mut Signals) -> Option<Ending> {
+        match self.is_idle_by(Instant::now() + limit, signals).await {
+            Ok(true) => {
+                tracing::info!("drained");
+                None
+            }
+            Ok(false) => {
+                tracing::warn!("the time to drain is over; ending what is left");
+                self.tell(|| Command::Drain(Drain::Over));
+                self.is_idle_by(Instant::now() + LAST_WORDS, signals).await.err()
+            }
+            Err(forced) => Some(forced),
+        }
+    }
+
+    /// Waits until nothing is under way, at most until then. `Err`: the process was told to end once more.
+    async fn is_idle_by(&self, until: Instant, signals: &mut Signals) -> Result<bool, Ending> {
         loop {
             // Twice: the first time says that nobody accepts any more, and so that nobody hands over, the second that
             // nothing is on its way.
             if (0..2).all(|_| self.workers.iter().all(Worker::is_idle)) {
-                tracing::info!("drained");
-                return None;
+                return Ok(true);
             }
             if Instant::now() >= until {
-                tracing::warn!("the time to drain is over; ending what is left");
-                return None;
+                return Ok(false);
             }
             tokio::select! {
-                again = signals.end() => return Some(again),
+                again = signals.end() => return Err(again),
                 () = sleep_until(Instant::now() + DRAIN_ROUND) => {}
             }
         }

@@ -237,7 +237,7 @@ fn what_passes_allocates_nothing() {
                     assert!(matches!(answered, Next::Done), "{}", passing.name);
                 }
                 for ((chain, instances), turns) in chains.iter().zip(&mut turns).rev() {
-                    run_log(chain, instances, turns, &mut exchange, &End::default());
+                    run_log(chain, instances, turns, &mut exchange, &End::default(), &mut counting);
                 }
             })
         };

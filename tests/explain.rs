@@ -180,7 +180,7 @@ impl Setting {
             let port = listener.address.port();
             for (method, target, headers) in self.asked.iter().cloned().chain(self.generated()) {
                 let url = format!("http://127.0.0.1:{port}/");
-                let body = matches!(&*method, "POST" | "PUT").then_some(5);
+                let body = matches!(&*method, "POST" | "PUT").then(|| b"xxxxx".to_vec());
                 let question = Question::new(&method, &url, Some(&target), &headers, body, CLIENT)?;
                 let told = explain(snapshot.clone(), &question, Secrets::Shown)?;
                 let seen = ask(port, &question).map_err(|error| format!("{method} {target}: {error}"))?;
@@ -272,7 +272,7 @@ fn ask(port: u16, question: &Question) -> std::io::Result<(u16, Vec<u8>)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(LIMIT))?;
     let mut bytes = question.head();
-    bytes.resize(bytes.len() + question.body_bytes.unwrap_or(0) as usize, b'x');
+    bytes.extend_from_slice(question.body.as_deref().unwrap_or_default());
     stream.write_all(&bytes)?;
     let mut seen = Vec::new();
     let head = read_head(&mut stream, &mut seen)?;

@@ -86,7 +86,7 @@ enum Format {
 
 /// 0 where the request reaches an upstream, 1 where it does not.
 pub fn run(args: &ExplainArgs) -> ExitCode {
-    let question = body_bytes(args.data.as_deref()).and_then(|body| {
+    let question = body(args.data.as_deref()).and_then(|body| {
         let target = args.request_target.as_deref();
         Question::new(&args.method, &args.url, target, &args.headers, body, args.client)
     });
@@ -141,13 +141,10 @@ fn key_set(answer: Option<&str>) -> Result<Option<Arc<KeySet>>, String> {
     Ok(Some(Arc::new(set)))
 }
 
-/// How long the body is: no decision depends on more of it.
-fn body_bytes(data: Option<&str>) -> Result<Option<u64>, String> {
+fn body(data: Option<&str>) -> Result<Option<Vec<u8>>, String> {
     match data.map(|data| (data, data.strip_prefix('@'))) {
         None => Ok(None),
-        Some((_, Some(file))) => {
-            fs::metadata(file).map(|found| Some(found.len())).map_err(|error| format!("{file}: {error}"))
-        }
-        Some((text, None)) => Ok(Some(text.len() as u64)),
+        Some((_, Some(file))) => fs::read(file).map(Some).map_err(|error| format!("{file}: {error}")),
+        Some((text, None)) => Ok(Some(text.as_bytes().to_vec())),
     }
 }

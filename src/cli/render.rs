@@ -63,9 +63,8 @@ fn redacted(line: &str, key_is_name: bool) -> String {
     if item.is_none() && !line.contains(':') {
         return format!("{indent}{REDACTED}");
     }
-    if let Some(at) = line.find("://").filter(|at| line[*at..].contains('@')) {
-        return format!("{}://{REDACTED}", &line[..at]);
-    }
+    let cut = without_secrets_of_addresses(line);
+    let line = cut.as_deref().unwrap_or(line);
     for (at, _) in line.match_indices(':') {
         let key = line[..at].trim_end_matches(['"', '\'', ' ']);
         let key = key.rsplit(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).next().unwrap_or(key);
@@ -78,6 +77,17 @@ fn redacted(line: &str, key_is_name: bool) -> String {
         }
     }
     line.to_owned()
+}
+
+/// The line up to a password in an address, or up to a query, where there is one.
+fn without_secrets_of_addresses(line: &str) -> Option<String> {
+    let begin = line.find("://")?;
+    let (before, address) = line.split_at(begin);
+    match address.find('?') {
+        _ if address.contains('@') => Some(format!("{before}://{REDACTED}")),
+        Some(query) => Some(format!("{before}{}?{REDACTED}", &address[..query])),
+        None => None,
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +115,9 @@ mod tests {
             ("  - X-Api-Key", "  - X-Api-Key"),
             ("  - key: x-token", "  - key: ***"),
             ("  address: http://ada:hunter2@host", "  address: http://***"),
+            ("{password: hunter2, address: http://ada:hunter2@host}", "{password: ***"),
+            ("  jwksUrl: https://a.test/keys?key=hunter2", "  jwksUrl: https://a.test/keys?***"),
+            ("{jwksUrl: https://a.test/?hunter2, b: c}", "{jwksUrl: https://a.test/?***"),
             ("é: {\u{feff}password: hunter2}", "é: {\u{feff}password: ***"),
         ] {
             assert_eq!(redacted(line, false).trim_end_matches(" "), shown, "{line}");

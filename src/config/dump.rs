@@ -247,7 +247,11 @@ fn redact(value: &mut Value, sensitive: &HashSet<String>) {
                     (Some(name), "value") => is_sensitive(name) || names_credential(name) || name.contains("#["),
                     _ => is_sensitive(key) || sensitive.contains(&key.to_ascii_lowercase()),
                 };
-                if hidden { hide(value, sensitive) } else { redact(value, sensitive) }
+                match value {
+                    _ if hidden => hide(value, sensitive),
+                    Value::String(text) if key.to_ascii_lowercase().ends_with("url") => *text = without_queries(text),
+                    _ => redact(value, sensitive),
+                }
             }
         }
         Value::String(text) if text.starts_with("base64://") => *value = "base64://...".into(),
@@ -315,6 +319,22 @@ pub fn names_credential(text: &str) -> bool {
         || (name.contains('-') && is_sensitive(name))
 }
 
+/// Addresses, parted by commas, without what may be a key in them. What is none, behind a query, is the rest of that.
+fn without_queries(addresses: &str) -> String {
+    let mut is_behind_query = false;
+    let shown = addresses.split(',').map(|address| {
+        let (shown, query) = address.split_once('?').map_or((address, None), |(shown, query)| (shown, Some(query)));
+        let is_rest = is_behind_query && !shown.contains("://");
+        is_behind_query = is_rest || query.is_some();
+        match query {
+            _ if is_rest || shown.contains('@') => REDACTED.to_owned(),
+            Some(_) => format!("{shown}?{REDACTED}"),
+            None => shown.to_owned(),
+        }
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
 fn is_address_with_password(text: &str) -> bool {
     let Some((_, rest)) = text.split_once("://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
@@ -342,6 +362,28 @@ fn collect_sensitive(properties: &Node, names: &mut HashSet<String>) {
             if let Some(inner) = property.value.get(inner) {
                 collect_sensitive(inner.get("properties").unwrap_or(inner), names);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_what_may_be_a_key() {
+        for (written, shown) in [
+            ("https://a.test/keys", "https://a.test/keys"),
+            ("https://a.test/keys?key=hunter2", "https://a.test/keys?***"),
+            ("https://a.test/?x=1,hunter2?, https://b.test/keys", "https://a.test/?***,***, https://b.test/keys"),
+            ("https://u:hunter2@a.test/keys?x", "***"),
+            ("u:hunter2@a.test", "***"),
+            ("/relative", "/relative"),
+            ("", ""),
+        ] {
+            let mut value = json!({ "config": { "jwksUrl": written } });
+            redact(&mut value, &HashSet::new());
+            assert_eq!(value["config"]["jwksUrl"], shown, "{written}");
         }
     }
 }

@@ -55,22 +55,30 @@ pub struct ServiceAddress {
     pub path: String,
 }
 
-/// Something to GET: a set of keys. Two that are written differently and mean the same are equal.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Something to GET: a set of keys. Two that are written differently and mean the same are equal. A query may hold a key: it is
+/// never shown.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WebAddress {
     /// https.
     pub secure: bool,
     pub endpoint: Endpoint,
     /// What `Host` says: the port is left out where it is the scheme's own.
     pub authority: String,
-    /// What stands in the request line: the path, and the query with its `?`.
+    /// What stands in the request line: the path, and the query with its `?`. For nobody but who is asked.
     pub target: String,
 }
 
 impl fmt::Display for WebAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.secure { Scheme::Https } else { Scheme::Http };
-        write!(f, "{scheme}://{}{}", self.authority, self.target)
+        let (path, query) = self.target.split_once('?').map_or((&*self.target, ""), |(path, _)| (path, "?***"));
+        write!(f, "{scheme}://{}{path}{query}", self.authority)
+    }
+}
+
+impl fmt::Debug for WebAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WebAddress({self})")
     }
 }
 
@@ -356,21 +364,17 @@ mod tests {
 
     #[test]
     fn web_addresses_keep_their_query_and_have_one_spelling() {
-        for (text, spelt, host, target) in [
-            ("https://login.example/keys", "https://login.example/keys", "login.example", "/keys"),
-            ("HTTPS://Login.Example:443", "https://login.example/", "login.example", "/"),
-            (
-                "http://[::1]:8080/a/%6b?p=b2c_1&x=%2f",
-                "http://[::1]:8080/a/k?p=b2c_1&x=%2f",
-                "::1",
-                "/a/k?p=b2c_1&x=%2f",
-            ),
-            ("http://a?x", "http://a/?x", "a", "/?x"),
+        for (text, origin, shown, host, target) in [
+            ("https://login.example/keys", "https://login.example", "/keys", "login.example", "/keys"),
+            ("HTTPS://Login.Example:443", "https://login.example", "/", "login.example", "/"),
+            ("http://[::1]:8080/a/%6b?p=b2c&x=%2f", "http://[::1]:8080", "/a/k?***", "::1", "/a/k?p=b2c&x=%2f"),
+            ("http://a?x", "http://a", "/?***", "a", "/?x"),
         ] {
             let address = WebAddress::parse(text).expect(text);
-            assert_eq!(address.to_string(), spelt, "{text}");
+            assert_eq!(address.to_string(), format!("{origin}{shown}"), "{text}");
+            assert_eq!(format!("{address:?}"), format!("WebAddress({origin}{shown})"), "{text}");
             assert_eq!((address.endpoint.host.as_str(), address.target.as_str()), (host, target), "{text}");
-            assert_eq!(WebAddress::parse(spelt).as_ref(), Ok(&address), "{text}");
+            assert_eq!(WebAddress::parse(&format!("{origin}{target}")).as_ref(), Ok(&address), "{text}");
         }
         for (text, problem) in [
             ("login.example/keys", "expected protocol://host:port"),
@@ -383,6 +387,25 @@ mod tests {
             ("https://a/keys?x\r\ny", "the query has a character that is not escaped"),
         ] {
             assert_eq!(WebAddress::parse(text).expect_err(text), problem, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_refusal_tells_a_password() {
+        for host in ["a", "a:80", "a:0", "[::1", "[x]", "999", "a b", "0.0.0.0:9998", "", "a..b", "a/b", "a?b", "a#b"] {
+            for scheme in ["http://", "https://", "h2://", "ftp://", ""] {
+                let text = format!("{scheme}u:PW@{host}");
+                let refusals = [
+                    ListenAddress::parse(&text).map(drop),
+                    ServiceAddress::parse(&text).map(drop),
+                    WebAddress::parse(&text).map(drop),
+                    endpoint(&text).map(drop),
+                ];
+                for refusal in refusals {
+                    let why = refusal.expect_err(&text);
+                    assert!(!why.contains("PW") && !why.contains("u:"), "{text}: {why}");
+                }
+            }
         }
     }
 

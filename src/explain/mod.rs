@@ -4,6 +4,7 @@
 //! stands only who watches them and how that is told. Random choices are made from one fixed seed, so that the same question
 //! has the same answer.
 
+mod body;
 pub mod page;
 mod question;
 pub mod report;
@@ -18,6 +19,7 @@ pub use question::Question;
 pub use secrets::Secrets;
 
 use self::{
+    body::Passing,
     report::{Answer, Explanation, Line, ListenerFound, Outcome, Place, Request, Sent, ServiceFound},
     secrets::{Credentials, hide_tokens},
     watch::Watch,
@@ -31,7 +33,7 @@ use crate::{
         target::Scheme,
     },
     policies::{
-        self, Body, LocalResponse, Peer, Reply, Wanted,
+        self, LocalResponse, Peer, Reply,
         chain::Next,
         wants::{Published, PublishedKeySet, Want},
     },
@@ -129,7 +131,12 @@ fn decided(
         now: question.at,
     };
     let mut watch = Watch::new(&snapshot, secrets, credentials, core.messages);
-    let decided = decide(&asked, &mut workspace, &serving, random, &mut watch);
+    let most = snapshot.settings.limits.buffered_body_bytes;
+    let mut body = Passing::new(question.body.as_deref(), workspace.request.content_length, most);
+    let decided = decide(&asked, &mut workspace, &serving, random, &mut body, &mut watch);
+    for (is_inbound, turns) in [(true, &workspace.api_turns), (false, &workspace.service_turns)] {
+        turns.scans_refused().for_each(|(index, _, answer)| watch.refuses_as_it_passes(is_inbound, index, &answer));
+    }
     watch.finish(&workspace.request, &mut told);
     let service = watch.service.map(|index| &*snapshot.services[index]);
     told.service = service.map(found);
@@ -144,32 +151,31 @@ fn decided(
     Ok(told)
 }
 
-/// All steps; what policies wait for is taken for granted, since nobody waits here, and a body that they read for empty.
+/// All steps; what policies wait for is taken for granted, since nobody waits here.
 fn decide(
     asked: &Asked<'_>,
     workspace: &mut Workspace,
     serving: &Serving,
     random: impl Fn() -> u64 + Copy,
+    body: &mut Passing<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<(), Rc<LocalResponse>> {
     let mut decision = Decision::begin(asked, workspace, serving, random, watch)?;
     let mut reply = None;
     loop {
         reply = match decision.go_on(asked, workspace, serving, random, reply, watch) {
-            Next::Done => return Ok(()),
+            Next::Done => return body.pass_rest(workspace),
             Next::Respond(answer) => return Err(answer),
             Next::Wait(question) => Some(match *question {
                 policies::Question::Time(_) | policies::Question::Signal { .. } => Reply::Time,
             }),
             Next::Body(wanted) => {
-                let most = serving.snapshot.settings.limits.buffered_body_bytes as u64;
-                if wanted == Wanted::Whole && workspace.request.content_length.is_some_and(|length| length > most) {
-                    let answer = reject::body_too_large();
+                if let Some(answer) = body.too_large(wanted, workspace.request.content_length) {
                     watch.refuses_body(&answer);
                     return Err(answer.into());
                 }
-                watch.reads_body();
-                workspace.bodies.request = Body::whole(b"");
+                watch.reads_body(body.is_given());
+                body.read_ahead(wanted, workspace).inspect_err(|_| watch.misses_turn())?;
                 None
             }
         };

@@ -26,7 +26,6 @@ pub struct Asked {
     url: String,
     #[serde(default)]
     header: Lines,
-    /// Its length is what counts.
     data: Option<String>,
     request_target: Option<String>,
     client: Option<IpAddr>,
@@ -143,9 +142,9 @@ impl Asked {
     /// The question is not one that could be sent.
     pub fn answer(self, snapshot: Arc<Snapshot>, published: Arc<Published>) -> Result<Page, String> {
         let Self { method, url, header, data, request_target, client, at, format } = self;
-        let body_bytes = data.map(|data| data.len() as u64);
+        let body = data.map(String::into_bytes);
         let client = client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let mut question = Question::new(&method, &url, request_target.as_deref(), &header.0, body_bytes, client)?;
+        let mut question = Question::new(&method, &url, request_target.as_deref(), &header.0, body, client)?;
         question.at = at.map(|at| time::parse(&at.0)).transpose()?;
         question.published = Some(published);
         let told = explain(snapshot, &question, Secrets::Hidden)?;

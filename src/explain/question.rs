@@ -18,7 +18,7 @@ pub struct Question {
     /// What stands in the request line.
     pub target: String,
     pub headers: Vec<String>,
-    pub body_bytes: Option<u64>,
+    pub body: Option<Vec<u8>>,
     pub client: IpAddr,
     /// When it would be sent, where that is not now.
     pub at: Option<SystemTime>,
@@ -35,7 +35,7 @@ impl Question {
         url: &str,
         target: Option<&str>,
         headers: &[String],
-        body_bytes: Option<u64>,
+        body: Option<Vec<u8>>,
         client: IpAddr,
     ) -> Result<Self, String> {
         let lines = [method, url, target.unwrap_or_default()];
@@ -66,7 +66,7 @@ impl Question {
         let target = target.unwrap_or_else(|| if own.starts_with('/') { own.to_owned() } else { format!("/{own}") });
         let (method, authority, headers) = (method.to_owned(), authority.to_owned(), headers.to_vec());
         let (at, published, key_set) = (None, None, None);
-        Ok(Self { method, scheme, authority, port, target, headers, body_bytes, client, at, published, key_set })
+        Ok(Self { method, scheme, authority, port, target, headers, body, client, at, published, key_set })
     }
 
     /// The bytes of its head.
@@ -82,8 +82,8 @@ impl Question {
         for line in &self.headers {
             head += &format!("{line}\r\n");
         }
-        if let Some(bytes) = self.body_bytes.filter(|_| !says("content-length") && !says("transfer-encoding")) {
-            head += &format!("content-length: {bytes}\r\n");
+        if let Some(body) = self.body.as_ref().filter(|_| !says("content-length") && !says("transfer-encoding")) {
+            head += &format!("content-length: {}\r\n", body.len());
         }
         (head + "\r\n").into_bytes()
     }
@@ -135,14 +135,15 @@ mod tests {
 
     #[test]
     fn a_head_says_once_what_a_client_says_once() {
-        let head = |headers: &[&str], body| {
+        let head = |headers: &[&str], body: Option<&[u8]>| {
             let headers: Vec<String> = headers.iter().map(|&line| line.to_owned()).collect();
-            let asked = Question::new("POST", "http://a:1/x", None, &headers, body, CLIENT).expect("valid");
+            let asked =
+                Question::new("POST", "http://a:1/x", None, &headers, body.map(<[u8]>::to_vec), CLIENT).expect("valid");
             String::from_utf8(asked.head()).expect("text")
         };
         assert_eq!(head(&[], None), "POST /x HTTP/1.1\r\nhost: a:1\r\n\r\n");
-        assert_eq!(head(&["Host: b"], Some(3)), "POST /x HTTP/1.1\r\nHost: b\r\ncontent-length: 3\r\n\r\n");
-        let chunked = head(&["transfer-encoding: chunked"], Some(3));
+        assert_eq!(head(&["Host: b"], Some(b"abc")), "POST /x HTTP/1.1\r\nHost: b\r\ncontent-length: 3\r\n\r\n");
+        let chunked = head(&["transfer-encoding: chunked"], Some(b"abc"));
         assert_eq!(chunked, "POST /x HTTP/1.1\r\nhost: a:1\r\ntransfer-encoding: chunked\r\n\r\n");
     }
 }

@@ -75,9 +75,26 @@ impl<'s> Watch<'s> {
     }
 
     /// The policy whose turn has come reads the body first.
-    pub(super) fn reads_body(&mut self) {
+    pub(super) fn reads_body(&mut self, is_given: bool) {
+        let taken = if is_given { "" } else { ", here taken to be empty" };
         if let Some(turn) = self.latest() {
-            turn.why = format!("{}; would read the body, here taken to be empty", turn.why);
+            turn.why = format!("{}; would read the body{taken}", turn.why);
+        }
+    }
+
+    /// The policy whose turn has come does not have it: another one lets the body go no further.
+    pub(super) fn misses_turn(&mut self) {
+        if let Some(turn) = self.latest() {
+            (turn.what, turn.why) = (Turn::NotReached, ANSWERED.to_owned());
+        }
+    }
+
+    /// A policy does not let the body pass that it looks at, or would not if it were not in shadow.
+    pub(super) fn refuses_as_it_passes(&mut self, is_inbound: bool, index: usize, answer: &LocalResponse) {
+        let turns = if is_inbound { &mut self.inbound } else { &mut self.outbound };
+        if let Some(turn) = turns.get_mut(index) {
+            turn.why = format!("{}; looks at the body", turn.why);
+            responded(turn, answer);
         }
     }
 
@@ -107,13 +124,14 @@ impl<'s> Watch<'s> {
             base: if api.base.is_empty() { "/".to_owned() } else { api.base.clone() },
             path: self.secrets.text(relative(&request.path, base)),
         });
-        let not_reached = |bound| turn_of(bound, Turn::NotReached, "the request has its answer".to_owned());
+        let not_reached = |bound| turn_of(bound, Turn::NotReached, ANSWERED.to_owned());
         told.policies = std::mem::take(&mut self.inbound);
         let rest = api.policies.iter().skip(told.policies.len());
         told.policies.extend(rest.map(not_reached));
         let is_over = |turn: &PolicyTurn| matches!(turn.what, Turn::Answered | Turn::PatternLimit | Turn::NotReached);
         let refused = told.policies.iter().any(|turn| is_over(turn) || turn.what == Turn::Broken && !turn.shadow);
-        if !refused {
+        // A body may be refused when the route is known.
+        if !refused || self.route.is_some() {
             let input = RuleInput {
                 path: relative(&request.path, base),
                 authority: &request.authority,
@@ -228,6 +246,7 @@ impl<'s> Watch<'s> {
     }
 }
 
+const ANSWERED: &str = "the request has its answer";
 const LIMIT: &str = "a pattern reached its limit: the request is refused";
 
 impl chain::Watcher for Watch<'_> {

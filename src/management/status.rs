@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant, SystemTime},
@@ -220,9 +221,20 @@ impl Status {
 }
 
 impl View {
-    /// Every key set that policies want, by its address.
+    /// Every key set that policies want, by its address as it is shown; what then looks like another one is numbered, the second
+    /// `#2`.
     pub fn key_sets(&self) -> BTreeMap<String, &PublishedKeySet> {
-        self.published.key_sets.iter().map(|(address, set)| (address.to_string(), set)).collect()
+        let mut sets: Vec<_> = self.published.key_sets.iter().collect();
+        // By what is not shown, so that each keeps its number.
+        sets.sort_by_key(|(address, _)| &address.target);
+        let mut shown = BTreeMap::new();
+        for (address, set) in sets {
+            let plain = address.to_string();
+            let numbered = (2..).map(|number| format!("{plain}#{number}"));
+            let free = iter::once(plain.clone()).chain(numbered).find(|text| !shown.contains_key(text));
+            shown.insert(free.expect("there is always another number"), set);
+        }
+        shown
     }
 
     /// Every address of the running Services, and every name of theirs that has none: once for each Service, in order.
@@ -298,6 +310,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         config::{settings::Settings, snapshot::Api},
+        document::address::WebAddress,
         telemetry::series::SeriesId,
     };
 
@@ -426,5 +439,26 @@ pub(super) mod tests {
         assert_eq!(status.view().live_snapshots, 2);
         drop(old);
         assert_eq!(status.view().live_snapshots, 1);
+    }
+
+    #[test]
+    fn key_sets_that_look_alike_are_numbered() {
+        let status = status();
+        let urls = ["https://a.test/keys?key=2", "https://a.test/keys?key=1", "https://a.test/keys"];
+        let fetched =
+            |url: &str| PublishedKeySet { fault: Some(Fault::new("timeout", url)), ..PublishedKeySet::new(|| {}) };
+        let sets = urls.map(|url| (WebAddress::parse(url).expect("an address"), fetched(url)));
+        status.publish(Arc::new(Published { key_sets: sets.into_iter().collect() }));
+        let view = status.view();
+        let seen = view.key_sets().into_iter().map(|(shown, set)| {
+            let url = set.fault.as_ref().map_or("", |fault| fault.text.as_str());
+            (shown, url)
+        });
+        let expected = [
+            ("https://a.test/keys".to_owned(), urls[2]),
+            ("https://a.test/keys?***".to_owned(), urls[1]),
+            ("https://a.test/keys?***#2".to_owned(), urls[0]),
+        ];
+        assert_eq!(seen.collect::<Vec<_>>(), expected);
     }
 }

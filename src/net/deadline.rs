@@ -28,6 +28,8 @@ pub struct Deadlines {
     free: RefCell<Vec<u32>>,
     /// Counts up when every idle wait is to be looked at anew.
     interruptions: Cell<u32>,
+    /// See [`Deadlines::end_all`].
+    is_over: Cell<bool>,
 }
 
 /// One task's deadline. It is one for the whole task: setting it again replaces it.
@@ -49,6 +51,7 @@ impl Deadlines {
             wakers: RefCell::default(),
             free: RefCell::default(),
             interruptions: Cell::new(0),
+            is_over: Cell::new(false),
         })
     }
 
@@ -88,9 +91,26 @@ impl Deadlines {
             waker.wake();
         }
     }
+
+    /// Ends every wait that is under a deadline now, whatever that is. Those to come have their time: there may be a word to say.
+    pub fn end_all(&self) {
+        self.is_over.set(true);
+        let (mut at, mut wakers) = (self.at.borrow_mut(), self.wakers.borrow_mut());
+        for (at, waker) in at.iter_mut().zip(wakers.iter_mut()) {
+            if let Some(waker) = waker.take() {
+                *at = 0;
+                waker.wake();
+            }
+        }
+    }
 }
 
 impl Deadline {
+    /// Whether the core has been told to end what is under way.
+    pub fn is_core_over(&self) -> bool {
+        self.table.is_over.get()
+    }
+
     /// `None`: no limit.
     pub fn set(&self, after: Option<Duration>) {
         let at = match after {

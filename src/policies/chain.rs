@@ -123,6 +123,11 @@ impl Turns {
         }
     }
 
+    /// The bodies that policies do not let pass, or would not if they were not in shadow: the policy's index, and its answer.
+    pub fn scans_refused(&self) -> impl Iterator<Item = (usize, Side, Rc<LocalResponse>)> {
+        self.ran.iter().filter_map(|(index, kept)| kept.refused().map(|(side, answer)| (*index, side, answer)))
+    }
+
     /// An answer has taken the place of the response's before this chain's part of the response direction begins.
     pub fn answered_before(&mut self, answer: Rc<LocalResponse>) {
         self.is_used = true;
@@ -224,9 +229,9 @@ pub fn run_request(
     if let (Some(reply), Some((index, kept))) = (reply, turns.ran.last_mut()) {
         let (index, bound, instance) = (*index, &chain[*index], &instances[*index]);
         let scans = &mut turns.request_scans;
-        let flow = take_turn(bound, REQUEST, exchange, watcher, |exchange| {
+        let flow = take_turn(bound, exchange, watcher, |exchange| {
             let flow = kept.with(|kept| instance.on_reply(kept, exchange, reply));
-            kept.scan(flow, Side::Request, bound, instance, exchange, scans)
+            (kept.scan(flow, Side::Request, bound, instance, exchange, scans), kept.goes_on(Side::Request))
         });
         watcher.ran(index, &flow, exchange);
         if let Some(next) = turns.decided(flow, bound.shadow, next) {
@@ -260,9 +265,9 @@ pub fn run_request(
         turns.ran.push((index, Keeps::begin(instance, bound.needs)));
         let (_, kept) = turns.ran.last_mut().expect("it was just pushed");
         let scans = &mut turns.request_scans;
-        let flow = take_turn(bound, REQUEST, exchange, watcher, |exchange| {
+        let flow = take_turn(bound, exchange, watcher, |exchange| {
             let flow = kept.with(|kept| instance.on_request(kept, exchange));
-            kept.scan(flow, Side::Request, bound, instance, exchange, scans)
+            (kept.scan(flow, Side::Request, bound, instance, exchange, scans), kept.goes_on(Side::Request))
         });
         watcher.ran(index, &flow, exchange);
         if let Some(next) = turns.decided(flow, bound.shadow, index + 1) {
@@ -286,7 +291,10 @@ pub fn run_response<'x>(
     watcher: &mut impl Watcher,
 ) -> Next {
     let refused = |(index, status): (usize, u16)| Refusal { policy: &chain[index].reference, status };
-    if let Some(before) = turns.refused {
+    let by_scan = || turns.scans_refused().find(|(index, ..)| !chain[*index].shadow);
+    let before = turns.refused.or_else(|| by_scan().map(|(index, _, answer)| (index, answer.status)));
+    turns.refused = before;
+    if let Some(before) = before {
         exchange.set_refusal(refused(before));
     }
     while let Some(last) = turns.ran.len().checked_sub(turns.seen + 1) {
@@ -315,12 +323,12 @@ pub fn run_response<'x>(
         };
         let (_, kept) = &mut turns.ran[last];
         let scans = &mut turns.response_scans;
-        let flow = take_turn(bound, RESPONSE, exchange, watcher, |exchange| {
+        let flow = take_turn(bound, exchange, watcher, |exchange| {
             let flow = kept.with(|kept| match reply {
                 Some(reply) => instance.on_reply(kept, exchange, reply),
                 None => instance.on_response(kept, exchange),
             });
-            kept.scan(flow, Side::Response, bound, instance, exchange, scans)
+            (kept.scan(flow, Side::Response, bound, instance, exchange, scans), kept.goes_on(Side::Response))
         });
         match flow {
             Flow::Wait(question) if !bound.shadow => {
@@ -340,50 +348,84 @@ pub fn run_response<'x>(
     turns.answered.take().map_or(Next::Done, Next::Respond)
 }
 
-/// What it is called that a policy lets the exchange go on, in the direction of the request, and of the response: there it is
-/// nothing that it decides.
-const REQUEST: Option<Decision> = Some(Decision::Continue);
-const RESPONSE: Option<Decision> = None;
-
-/// A policy's turn, or what is left of it after a wait: the one place where its decision is known.
+/// A policy's turn, or what is left of it after a wait: the one place where its decision is known. `run` says also what it is
+/// called that the exchange goes on.
 fn take_turn(
     bound: &BoundPolicy,
-    goes_on: Option<Decision>,
     exchange: &mut Exchange<'_>,
     watcher: &mut impl Watcher,
-    run: impl FnOnce(&mut Exchange<'_>) -> Flow,
+    run: impl FnOnce(&mut Exchange<'_>) -> (Flow, Option<Decision>),
 ) -> Flow {
     exchange.set_shadow(bound.shadow);
     let began = watcher.begins();
-    let flow = run(exchange);
+    let (flow, goes_on) = run(exchange);
     let decision = match &flow {
         Flow::Continue => goes_on,
         Flow::Wait(_) => Some(Decision::Wait),
-        Flow::Respond(answer) => match (answer.status, bound.shadow) {
-            // One that would have answered and refused nothing, such as a preflight.
-            (..400, true) => goes_on,
-            (_, true) => Some(Decision::ShadowDeny(answer.reason)),
-            (500.., false) => Some(Decision::Fail(answer.reason)),
-            (_, false) => Some(Decision::Respond(answer.reason)),
-        },
+        Flow::Respond(answer) => refusal(answer, bound.shadow, goes_on),
     };
     watcher.decided(bound, decision, began);
     flow
 }
 
-/// The end of the exchange, to every policy that has run, in the order of the response direction. Then `turns` is empty.
+/// What it is called that a policy gives this answer, or would if it were not in shadow.
+pub(super) fn refusal(answer: &LocalResponse, shadow: bool, goes_on: Option<Decision>) -> Option<Decision> {
+    match (answer.status, shadow) {
+        // One that would have answered and refused nothing, such as a preflight.
+        (..400, true) => goes_on,
+        (_, true) => Some(Decision::ShadowDeny(answer.reason)),
+        (500.., false) => Some(Decision::Fail(answer.reason)),
+        (_, false) => Some(Decision::Respond(answer.reason)),
+    }
+}
+
+/// What a run has asked for with [`Next::Body`] cannot be read: nothing for a chain that has not asked. In the direction of the
+/// request the policy has no turn then, and learns only of the end. `refused`: the exchange has this answer, since the policy
+/// wanted more than may be read.
+pub fn run_unread(
+    chain: &[BoundPolicy],
+    instances: &[Rc<Instance>],
+    turns: &mut Turns,
+    refused: Option<&LocalResponse>,
+    watcher: &mut impl Watcher,
+) {
+    let index = match turns.reading {
+        None => return,
+        Some(Side::Request) => {
+            let index = turns.next;
+            turns.reading = None;
+            turns.ran.push((index, Keeps::begin(&instances[index], chain[index].needs)));
+            turns.seen = 1;
+            index
+        }
+        // It sees the answer that takes the response's place.
+        Some(Side::Response) => turns.ran[turns.ran.len() - turns.seen - 1].0,
+    };
+    if let Some(answer) = refused {
+        turns.refused = Some((index, answer.status));
+        watcher.decided(&chain[index], Some(Decision::Fail(answer.reason)), None);
+    }
+}
+
+/// The end of the exchange, to every policy that has run, in the order of the response direction; the watcher learns what was
+/// decided while bodies passed. Then `turns` is empty.
 pub fn run_log<'x>(
     chain: &'x [BoundPolicy],
     instances: &[Rc<Instance>],
     turns: &mut Turns,
     exchange: &mut Exchange<'x>,
     end: &End,
+    watcher: &mut impl Watcher,
 ) {
     if let Some((index, status)) = turns.refused {
         exchange.set_refusal(Refusal { policy: &chain[index].reference, status });
     }
     for (index, kept) in turns.ran.iter_mut().rev() {
-        exchange.set_shadow(chain[*index].shadow);
+        let bound = &chain[*index];
+        for verdict in kept.verdicts(bound.shadow).into_iter().flatten() {
+            watcher.decided(bound, Some(verdict), None);
+        }
+        exchange.set_shadow(bound.shadow);
         kept.with(|kept| instances[*index].on_log(kept, exchange, end));
     }
     turns.clear();

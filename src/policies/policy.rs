@@ -10,7 +10,7 @@ use super::{
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
-    document::{Id, Resource, hash::Stable},
+    document::{Id, Resource, address::WebAddress, hash::Stable},
     net::signal::{Signal, Signals},
     telemetry::message_log::Messages,
 };
@@ -66,7 +66,8 @@ pub trait Policy: Sized {
         Flow::Continue
     }
     /// The end of the exchange, once for every policy that has run for the request: also where the client left and no answer
-    /// ever came, and there is no [`Policy::on_response`] then.
+    /// ever came, and there is no [`Policy::on_response`] then. And for one that the request's body could not be read for: it
+    /// has had no turn before.
     fn on_log(&self, _turn: Turn<'_, Self>, _exchange: &Exchange<'_>, _end: &End) {}
 }
 
@@ -146,8 +147,9 @@ impl<'s> Site<'s> {
     /// Has the management thread fetch something and keep it fresh; see [`Policy::publish`]. A policy that wants something else
     /// is another one.
     pub fn want(&mut self, want: Want) {
-        let Want::KeySet(KeySetWant { address, .. }) = &want;
-        self.identity = std::mem::take(&mut self.identity).text("key set").text(&address.to_string());
+        let Want::KeySet(KeySetWant { address: WebAddress { secure, authority, target, .. }, .. }) = &want;
+        let scheme = if *secure { "https" } else { "http" };
+        self.identity = std::mem::take(&mut self.identity).text("key set").text(scheme).text(authority).text(target);
         self.wants.push(want);
     }
 

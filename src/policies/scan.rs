@@ -2,7 +2,11 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use super::{Body, Exchange, Flow, Instance, Kept, LocalResponse, Need, Needs, Piece, Side, chain::BoundPolicy};
+use super::{
+    Body, Exchange, Flow, Instance, Kept, LocalResponse, Need, Needs, Piece, Side,
+    chain::{BoundPolicy, refusal},
+};
+use crate::telemetry::policies::Decision;
 
 /// Those that look at one body, in the order of the chains on its way.
 #[derive(Default)]
@@ -11,14 +15,29 @@ pub struct Scans(Vec<Scan>);
 /// What a policy keeps of the exchange: shared with the scans of its bodies, where it has any.
 pub enum Keeps {
     Alone(Kept),
-    Shared(Rc<RefCell<Kept>>),
+    Shared(Rc<Shared>),
+}
+
+/// What a policy and the scans of its bodies know together.
+pub struct Shared {
+    kept: RefCell<Kept>,
+    verdict: RefCell<Verdict>,
+}
+
+/// What is decided while bodies pass. It is told when the exchange ends: before, nobody knows.
+#[derive(Default)]
+struct Verdict {
+    /// The policy has let the request go on, and looks at its body.
+    is_open: bool,
+    /// The first body that it does not let pass, and its answer; in shadow it would have been.
+    refused: Option<(Side, Rc<LocalResponse>)>,
 }
 
 impl Keeps {
     pub fn begin(instance: &Instance, needs: Needs) -> Self {
         let kept = instance.begin();
         match needs.request == Need::Scan || needs.response == Need::Scan {
-            true => Self::Shared(Rc::new(RefCell::new(kept))),
+            true => Self::Shared(Rc::new(Shared { kept: RefCell::new(kept), verdict: RefCell::default() })),
             false => Self::Alone(kept),
         }
     }
@@ -26,7 +45,7 @@ impl Keeps {
     pub fn with<R>(&mut self, run: impl FnOnce(&mut Kept) -> R) -> R {
         match self {
             Self::Alone(kept) => run(kept),
-            Self::Shared(kept) => run(&mut kept.borrow_mut()),
+            Self::Shared(shared) => run(&mut shared.kept.borrow_mut()),
         }
     }
 
@@ -42,13 +61,49 @@ impl Keeps {
         scans: &mut Scans,
     ) -> Flow {
         match (self, &flow) {
-            (Self::Shared(kept), Flow::Continue) if bound.needs.of(side) == Need::Scan && exchange.has_body(side) => {
-                let mut scan = Scan::new(instance.clone(), kept.clone(), bound.shadow);
+            (Self::Shared(shared), Flow::Continue) if bound.needs.of(side) == Need::Scan && exchange.has_body(side) => {
+                let mut scan = Scan::new(instance.clone(), shared.clone(), bound.shadow);
                 let seen = exchange.body(side).map_or(Ok(()), |body| scan.see_ahead(side, body));
                 scans.push(scan);
-                seen.map_or_else(Flow::Respond, |()| flow)
+                let mut verdict = shared.verdict.borrow_mut();
+                verdict.is_open |= side == Side::Request && seen.is_ok();
+                seen.map_or_else(
+                    |answer| {
+                        // The turn ends with it, and tells it.
+                        verdict.refused = None;
+                        Flow::Respond(answer)
+                    },
+                    |()| flow,
+                )
             }
             _ => flow,
+        }
+    }
+
+    /// What it is called that the policy has let the message go on. In the direction of the response it is nothing that it
+    /// decides, and while it looks at the request's body nothing is decided yet.
+    pub fn goes_on(&self, side: Side) -> Option<Decision> {
+        let is_open = matches!(self, Self::Shared(shared) if shared.verdict.borrow().is_open);
+        (side == Side::Request && !is_open).then_some(Decision::Continue)
+    }
+
+    /// The body that the policy does not let pass, or would not if it were not in shadow, and its answer.
+    pub fn refused(&self) -> Option<(Side, Rc<LocalResponse>)> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Shared(shared) => shared.verdict.borrow().refused.clone(),
+        }
+    }
+
+    /// What its scans have decided, when the exchange ends: of the request's body, and of the response's.
+    pub fn verdicts(&self, shadow: bool) -> [Option<Decision>; 2] {
+        let Self::Shared(shared) = self else { return [None, None] };
+        let verdict = shared.verdict.borrow();
+        let goes_on = verdict.is_open.then_some(Decision::Continue);
+        match &verdict.refused {
+            None => [goes_on, None],
+            Some((Side::Request, answer)) => [refusal(answer, shadow, goes_on), None],
+            Some((Side::Response, answer)) => [goes_on, refusal(answer, shadow, None)],
         }
     }
 }
@@ -56,19 +111,19 @@ impl Keeps {
 /// One policy that has run for the request, and shares what it keeps of the exchange with its turns.
 pub struct Scan {
     instance: Rc<Instance>,
-    kept: Rc<RefCell<Kept>>,
+    shared: Rc<Shared>,
     shadow: bool,
-    /// In shadow, a refusal ends the scan and nothing else.
+    /// A refusal ends the scan, and in shadow nothing else.
     is_over: bool,
 }
 
 impl Scan {
-    pub fn new(instance: Rc<Instance>, kept: Rc<RefCell<Kept>>, shadow: bool) -> Self {
-        Self { instance, kept, shadow, is_over: false }
+    fn new(instance: Rc<Instance>, shared: Rc<Shared>, shadow: bool) -> Self {
+        Self { instance, shared, shadow, is_over: false }
     }
 
     /// Shows what was read ahead of the body.
-    pub fn see_ahead(&mut self, side: Side, body: &Body) -> Result<(), Rc<LocalResponse>> {
+    fn see_ahead(&mut self, side: Side, body: &Body) -> Result<(), Rc<LocalResponse>> {
         for bytes in body.pieces().filter(|bytes| !bytes.is_empty()) {
             self.see(&Piece { side, bytes, is_last: false })?;
         }
@@ -82,16 +137,19 @@ impl Scan {
         if self.is_over {
             return Ok(());
         }
-        match self.instance.on_body(&mut self.kept.borrow_mut(), piece) {
-            Flow::Continue => Ok(()),
-            Flow::Respond(_) | Flow::Wait(_) if self.shadow => {
-                self.is_over = true;
-                Ok(())
-            }
-            Flow::Respond(answer) => Err(answer),
+        let answer = match self.instance.on_body(&mut self.shared.kept.borrow_mut(), piece) {
+            Flow::Continue => return Ok(()),
+            Flow::Respond(answer) => answer,
             // Nothing can be waited for here, and what was not looked at does not pass.
-            Flow::Wait(_) => Err(LocalResponse::failed_policy().into()),
-        }
+            Flow::Wait(_) => LocalResponse::failed_policy().into(),
+        };
+        self.refuse(piece.side, &answer);
+        if self.shadow { Ok(()) } else { Err(answer) }
+    }
+
+    fn refuse(&mut self, side: Side, answer: &Rc<LocalResponse>) {
+        self.is_over = true;
+        self.shared.verdict.borrow_mut().refused.get_or_insert_with(|| (side, answer.clone()));
     }
 }
 
@@ -112,6 +170,18 @@ impl Scans {
         self.0.is_empty()
     }
 
+    /// Whether one of them may refuse the message.
+    pub fn may_refuse(&self) -> bool {
+        self.0.iter().any(|scan| !scan.shadow)
+    }
+
+    /// The body cannot be shown to them, and the message has this answer: it is that of the first who could have refused it.
+    pub fn fail(&mut self, side: Side, answer: &Rc<LocalResponse>) {
+        if let Some(scan) = self.0.iter_mut().find(|scan| !scan.shadow) {
+            scan.refuse(side, answer);
+        }
+    }
+
     /// Shows them a piece; `Err`: one of them refuses the message with this answer.
     pub fn see(&mut self, piece: &Piece<'_>) -> Result<(), Rc<LocalResponse>> {
         self.0.iter_mut().try_for_each(|scan| scan.see(piece))
@@ -125,8 +195,8 @@ mod tests {
         http::head::{BodyLength, Fields},
         matching::rule::Scratch,
         policies::{
-            Core, Wanted,
-            chain::{self, BoundPolicy, Instances, Next, Turns, Unwatched},
+            Core, End, Wanted,
+            chain::{self, BoundPolicy, Instances, Next, Turns, Watcher},
             compile,
             testing::{self, Trial},
         },
@@ -139,6 +209,17 @@ mod tests {
         instances: Vec<Rc<Instance>>,
         turns: Turns,
         trial: Trial,
+        decided: Decided,
+    }
+
+    /// What was decided, by the policies' places and in the order of its being told.
+    #[derive(Default)]
+    struct Decided(Vec<(u64, Decision)>);
+
+    impl Watcher for Decided {
+        fn decided(&mut self, bound: &BoundPolicy, decision: Option<Decision>, _: Option<std::time::Instant>) {
+            self.0.extend(decision.map(|decision| (bound.identity, decision)));
+        }
     }
 
     impl Run {
@@ -156,23 +237,39 @@ mod tests {
             let instances = Instances::default().chain(&chain, &Core::default());
             let mut trial = Trial::new("POST", "/", &[]).answered(200, &[]);
             (trial.request.body, trial.response.body) = (BodyLength::Chunked, BodyLength::Chunked);
-            Self { chain, instances, turns: Turns::default(), trial }
+            Self { chain, instances, turns: Turns::default(), trial, decided: Decided::default() }
         }
 
         /// What comes next: what is wanted, the reason of an answer, or nothing.
         fn request(&mut self) -> Result<(), String> {
-            let Self { chain, instances, turns, trial } = self;
+            let Self { chain, instances, turns, trial, decided } = self;
             let mut scratch = Scratch::new(0);
-            told(trial.with(0, |exchange| {
-                chain::run_request(chain, instances, turns, exchange, &mut scratch, None, &mut Unwatched)
-            }))
+            told(
+                trial.with(0, |exchange| {
+                    chain::run_request(chain, instances, turns, exchange, &mut scratch, None, decided)
+                }),
+            )
         }
 
         fn response(&mut self) -> Result<(), String> {
-            let Self { chain, instances, turns, trial } = self;
+            let Self { chain, instances, turns, trial, decided } = self;
             told(trial.with(0, |exchange| {
-                chain::run_response(chain, instances, turns, exchange, &mut None, &|_, _| {}, &mut Unwatched)
+                chain::run_response(chain, instances, turns, exchange, &mut None, &|_, _| {}, decided)
             }))
+        }
+
+        /// The end; returns what was decided in all.
+        fn ends(&mut self) -> Vec<(u64, Decision)> {
+            let Self { chain, instances, turns, trial, decided } = self;
+            let end = End::default();
+            trial.with(0, |exchange| chain::run_log(chain, instances, turns, exchange, &end, decided));
+            std::mem::take(&mut decided.0)
+        }
+
+        /// What was asked for cannot be read.
+        fn unread(&mut self, refused: Option<&LocalResponse>) {
+            let Self { chain, instances, turns, decided, .. } = self;
+            chain::run_unread(chain, instances, turns, refused, decided);
         }
 
         /// Reads this ahead.
@@ -302,5 +399,71 @@ mod tests {
         run.turns.scans(Side::Request).clear();
         assert_eq!(run.response(), Ok(()));
         assert_eq!(lines(&run.trial.response.fields), "c: abc.", "a policy in shadow writes nothing");
+    }
+
+    #[test]
+    fn what_a_scan_decides_is_told_at_the_end_and_in_the_place_of_going_on() {
+        use Decision::{Continue, Respond, ShadowDeny};
+        let configs =
+            ["{name: a, request: scan, refuses: x}", "shadow {name: b, request: scan, refuses: b}", "{name: c}"];
+        let mut run = Run::new(&configs);
+        assert_eq!(run.request(), Ok(()));
+        assert_eq!(run.pass(Side::Request, &[b"ab", b"c"]), Ok(()));
+        assert_eq!(run.ends(), [(2, Continue), (1, ShadowDeny("refused")), (0, Continue)]);
+
+        let mut run = Run::new(&configs);
+        assert_eq!(run.request(), Ok(()));
+        assert_eq!(run.pass(Side::Request, &[b"a", b"x"]), Err("refused"));
+        let refusal = |exchange: &mut Exchange<'_>| exchange.refusal().map(|refusal| refusal.status);
+        assert_eq!(run.response(), Ok(()));
+        let Run { chain, instances, turns, trial, .. } = &mut run;
+        let seen = trial.with(0, |exchange| {
+            chain::run_log(chain, instances, turns, exchange, &End::default(), &mut chain::Unwatched);
+            refusal(exchange)
+        });
+        assert_eq!(seen, Some(418), "others are told who has refused");
+
+        let mut run = Run::new(&configs);
+        assert_eq!((run.request(), run.pass(Side::Request, &[b"x"])), (Ok(()), Err("refused")));
+        assert_eq!(run.ends(), [(2, Continue), (1, Continue), (0, Respond("refused"))]);
+    }
+
+    #[test]
+    fn what_a_scan_decides_of_a_response_comes_behind_what_it_has_decided_of_the_request() {
+        use Decision::{Continue, Respond};
+        let mut run = Run::new(&["{name: a, request: scan, response: scan, refuses: x}"]);
+        assert_eq!((run.request(), run.response()), (Ok(()), Ok(())));
+        assert_eq!(run.pass(Side::Request, &[b"a"]), Ok(()));
+        assert_eq!(run.pass(Side::Response, &[b"x"]), Err("refused"));
+        assert_eq!(run.ends(), [(0, Continue), (0, Respond("refused"))]);
+    }
+
+    #[test]
+    fn what_was_read_ahead_is_decided_in_the_turn() {
+        let mut run = Run::new(&["{name: a, request: buffer}", "{name: b, request: scan, refuses: x}"]);
+        assert_eq!(run.request(), wants(Wanted::Whole));
+        assert_eq!(run.has(Side::Request, b"x", true).request(), Err("refused".to_owned()));
+        assert_eq!(run.ends(), [(0, Decision::Continue), (1, Decision::Respond("refused"))]);
+    }
+
+    #[test]
+    fn who_cannot_have_a_body_has_no_turn_and_is_told_of_the_end() {
+        let large = LocalResponse::error_json(502, "too large", "too_large");
+        let mut run = Run::new(&["{name: a}", "{name: b, request: buffer}"]);
+        assert_eq!(run.request(), wants(Wanted::Whole));
+        run.unread(Some(&large));
+        run.unread(None);
+        assert_eq!(run.response(), Ok(()));
+        assert_eq!(lines(&run.trial.response.fields), "a: ");
+        assert!(!run.turns.is_empty());
+        assert_eq!(run.ends(), [(0, Decision::Continue), (1, Decision::Fail("too_large"))]);
+
+        let mut run = Run::new(&["{name: a, response: buffer}"]);
+        assert_eq!((run.request(), run.response()), (Ok(()), wants(Wanted::Whole)));
+        run.unread(Some(&large));
+        run.trial.response.body = BodyLength::None;
+        assert_eq!(run.response(), Ok(()), "it sees the answer in the response's place");
+        assert_eq!(lines(&run.trial.response.fields), "a: ");
+        assert_eq!(run.ends(), [(0, Decision::Continue), (0, Decision::Fail("too_large"))]);
     }
 }

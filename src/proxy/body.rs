@@ -306,6 +306,11 @@ impl Scanning {
         self.scans.into_inner()
     }
 
+    /// They cannot be shown the body: the message has this answer.
+    pub fn fail(&self, answer: &Rc<LocalResponse>) {
+        self.scans.borrow_mut().fail(self.side, answer);
+    }
+
     /// `Err`: the message is refused with this answer.
     pub fn see(&self, payload: &[u8]) -> Result<(), Rc<LocalResponse>> {
         if payload.is_empty() {

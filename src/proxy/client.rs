@@ -85,7 +85,12 @@ impl Client {
 
     /// Whether another request on this connection would be served.
     pub fn is_wanted(&self) -> bool {
-        self.core.drain.get() != Drain::Closing && !self.listener.is_closing()
+        !matches!(self.core.drain.get(), Drain::Closing | Drain::Over) && !self.listener.is_closing()
+    }
+
+    /// Its time to drain is over, as a connection of its listener or of the process.
+    pub fn is_overdue(&self) -> bool {
+        self.core.drain.get() == Drain::Over || self.listener.is_overdue()
     }
 
     /// Whether a response may say that the connection stays.

@@ -214,6 +214,8 @@ pub enum Drain {
     Announced,
     /// Listeners are closed; idle connections go.
     Closing,
+    /// The time is over: whatever still waits ends.
+    Over,
 }
 
 /// A snapshot on this core: the shared, immutable part and what the core adds to it.

@@ -56,19 +56,23 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
                 }
             }
         },
-        Err(Stop::Answered(answer)) => respond::local(client, wire, workspace, &serving, &mut account, &answer).await,
+        Err(Stop::Answered(answer) | Stop::Unread(answer)) => {
+            respond::local(client, wire, workspace, &serving, &mut account, &answer).await
+        }
         Err(Stop::ClientGone) => {
             account.client_left();
             After::Close
         }
     };
-    respond::run_log_chains(client, workspace, &serving, &account);
+    respond::run_log_chains(client, workspace, &serving, &mut account);
     after
 }
 
 /// Why a request does not go on to its upstream.
 enum Stop {
     Answered(Rc<LocalResponse>),
+    /// A policy wants more of the body than may be read.
+    Unread(Rc<LocalResponse>),
     ClientGone,
 }
 
@@ -86,8 +90,8 @@ impl Stop {
 
     fn of_unread(unread: Unread) -> Self {
         match unread {
-            Unread::TooLarge => Self::answered(reject::body_too_large()),
-            Unread::NoMemory => Self::answered(reject::no_body_memory()),
+            Unread::TooLarge => Self::Unread(reject::body_too_large().into()),
+            Unread::NoMemory => Self::Unread(reject::no_body_memory().into()),
             Unread::Broken(PumpError::Refused(answer)) => Self::Answered(answer),
             Unread::Broken(PumpError::Malformed(error)) => Self::answered(reject::bad_body(&error)),
             Unread::Broken(PumpError::Read(_) | PumpError::Truncated | PumpError::Write(_)) => Self::ClientGone,
@@ -134,7 +138,8 @@ impl Pending<'_, '_> {
                 Next::Body(wanted) => {
                     let limit = grpc::time_left(&self.workspace.request, || self.account.age());
                     let read = task::timeout(limit, pin!(self.read_ahead(wanted))).await;
-                    read.unwrap_or_else(|| Err(Stop::answered(reject::grpc_timeout())))?;
+                    let read = read.unwrap_or_else(|| Err(Stop::answered(reject::grpc_timeout())));
+                    read.inspect_err(|stop| self.unread(stop))?;
                     None
                 }
             };
@@ -142,6 +147,14 @@ impl Pending<'_, '_> {
             let asked = asked(self.client);
             next = self.decision.go_on(&asked, self.workspace, self.serving, random, reply, self.account);
         }
+    }
+
+    fn unread(&mut self, stop: &Stop) {
+        let refused = match stop {
+            Stop::Unread(answer) => Some(&**answer),
+            Stop::Answered(_) | Stop::ClientGone => None,
+        };
+        respond::run_unread(self.workspace, self.serving, self.account, refused);
     }
 
     /// Reads as much of the body as a policy wants. Those that look at what passes, and have had their turn, look on.

@@ -442,7 +442,7 @@ pub fn run_response_chains(
 }
 
 /// The end of the exchange, to every policy of both chains that has run.
-pub fn run_log_chains(client: &Client, workspace: &mut Workspace, serving: &Serving, account: &Account) {
+pub fn run_log_chains(client: &Client, workspace: &mut Workspace, serving: &Serving, account: &mut Account) {
     let Workspace { request, response, authentication, timeouts, api_turns, service_turns, .. } = workspace;
     let Some(api_index) = account.api.filter(|_| !api_turns.is_empty() || !service_turns.is_empty()) else { return };
     if !account.is_answered() {
@@ -456,9 +456,28 @@ pub fn run_log_chains(client: &Client, workspace: &mut Workspace, serving: &Serv
     let (peer, random, end) = (client.as_peer(), client.core.random(), account.end());
     let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, random);
     if let Some((service, instances)) = service {
-        chain::run_log(&service.policies, instances, service_turns, &mut exchange, &end);
+        chain::run_log(&service.policies, instances, service_turns, &mut exchange, &end, account);
     }
-    chain::run_log(&api.policies, &serving.api_policies[api_index], api_turns, &mut exchange, &end);
+    chain::run_log(&api.policies, &serving.api_policies[api_index], api_turns, &mut exchange, &end, account);
+}
+
+/// The body that a policy of either chain waits for cannot be read; `refused`: since it is more than may be, which has this
+/// answer.
+pub fn run_unread(
+    workspace: &mut Workspace,
+    serving: &Serving,
+    account: &mut Account,
+    refused: Option<&LocalResponse>,
+) {
+    let (snapshot, Workspace { api_turns, service_turns, .. }) = (&serving.snapshot, workspace);
+    if let Some(index) = account.api {
+        let (policies, instances) = (&snapshot.apis[index].policies, &serving.api_policies[index]);
+        chain::run_unread(policies, instances, api_turns, refused, account);
+    }
+    if let Some(index) = account.service {
+        let (policies, instances) = (&snapshot.services[index].policies, &serving.service_policies[index]);
+        chain::run_unread(policies, instances, service_turns, refused, account);
+    }
 }
 
 /// Answers what never became an exchange, and says that the connection ends.

@@ -31,8 +31,10 @@ pub async fn watched(
     if left == Some(Duration::ZERO) {
         return Err(Stalled::TimedOut(Waiting::Policy));
     }
-    watch.wait_for(Waiting::Policy, left);
-    let reply = watch.over(pin!(reply(account, question))).await?;
+    watch.wait_for(Waiting::Policy, None);
+    // By a clock of its own: the watch looks at its limits ten times a second, and a call is not to end before its time.
+    let replied = task::timeout(left, watch.over(pin!(reply(account, question)))).await;
+    let reply = replied.unwrap_or(Err(Stalled::TimedOut(Waiting::Policy)))?;
     // Many short waits would never look, and the last one be for nobody.
     watch.look()?;
     Ok(reply)

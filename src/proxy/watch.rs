@@ -54,7 +54,7 @@ pub struct Watch<'a> {
 pub enum Stalled {
     TimedOut(Waiting),
     ClientGone,
-    /// The listener was removed, and its connections had their time to finish.
+    /// The listener was removed, or the process ends, and its connections had their time to finish.
     Drained,
 }
 
@@ -112,6 +112,9 @@ impl<'a> Watch<'a> {
             match self.deadline.guard(pin!(either)).await {
                 Ok(done) => return done,
                 Err(Expired) => {
+                    if self.is_drained() {
+                        return Err(Stalled::Drained);
+                    }
                     if self.progress.replace(false) {
                         idle_since = None;
                     } else {
@@ -128,9 +131,14 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// The time to drain is over, of the listener or of the process.
+    fn is_drained(&self) -> bool {
+        self.listener.is_overdue() || self.deadline.is_core_over()
+    }
+
     /// Whether anybody is there for whom to wait.
     pub fn look(&self) -> Result<(), Stalled> {
-        if self.listener.is_overdue() {
+        if self.is_drained() {
             return Err(Stalled::Drained);
         }
         // One that has ended its side before anything was answered is taken for gone; later it may be reading.

@@ -12,7 +12,11 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use x509_parser::{extensions::GeneralName, prelude::FromDer, prelude::X509Certificate, public_key::PublicKey};
+use x509_parser::{
+    extensions::GeneralName,
+    prelude::{FromDer, X509Certificate},
+    public_key::{PublicKey, RSAPublicKey},
+};
 
 use super::{identity::address, pem};
 
@@ -88,9 +92,16 @@ impl Certificate {
 /// The bits of its RSA key, where they are too few.
 pub(super) fn weak_rsa(certificate: &X509Certificate<'_>) -> Option<usize> {
     match certificate.public_key().parsed() {
-        Ok(PublicKey::RSA(rsa)) => Some(rsa.key_size()).filter(|bits| *bits < RSA_BITS_MIN),
+        Ok(PublicKey::RSA(rsa)) => Some(rsa_bits(&rsa)).filter(|bits| *bits < RSA_BITS_MIN),
         _ => None,
     }
+}
+
+/// How long the modulus is, without the zeros ahead of it.
+pub fn rsa_bits(key: &RSAPublicKey<'_>) -> usize {
+    let digits = key.modulus.iter().skip_while(|&&byte| byte == 0);
+    let ahead = digits.clone().next().map_or(0, |first| first.leading_zeros());
+    digits.count() * 8 - ahead as usize
 }
 
 fn break_in_chain(chain: &[CertificateDer<'_>]) -> Option<usize> {

@@ -288,13 +288,16 @@ async fn copy(core: Rc<Core>, reply: oneshot::Sender<CoreCopy>) {
 
 fn begin_drain(core: &Core, drain: Drain) {
     core.drain.set(drain);
-    if drain == Drain::Closing {
+    if matches!(drain, Drain::Closing | Drain::Over) {
         for listener in core.listeners.take() {
             let serving = core.serving();
             listener.close(serving.snapshot.settings.timeouts.drain, serving);
             core.gone.borrow_mut().push(listener);
         }
         core.deadlines.interrupt_idle();
+    }
+    if drain == Drain::Over {
+        core.deadlines.end_all();
     }
 }
 

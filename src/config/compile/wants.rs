@@ -18,14 +18,21 @@ pub(super) struct Wanted {
     /// Where its `config` stands, and the fields that say where and how often.
     path: String,
     address: Location,
-    time_to_live: Location,
+    times: [Location; 3],
 }
+
+const TIME_TO_LIVE: &str = "jwksServiceTimeToLive";
+const TIMEOUT: &str = "jwksServiceConnectionTimeout";
+const COOL_DOWN: &str = "ringway.jwksCoolDownSeconds";
 
 impl Wanted {
     pub(super) fn by(want: Want, config: &Node, path: &str) -> Self {
-        let place = |field: &str| config.get(field).unwrap_or(config).location().clone();
-        let (address, time_to_live) = (place("jwksUrl"), place("jwksServiceTimeToLive"));
-        Self { want, path: path.to_owned(), address, time_to_live }
+        let place = |field: &str| {
+            let found = field.split('.').try_fold(config, |node, step| node.get(step));
+            found.unwrap_or(config).location().clone()
+        };
+        let times = [TIME_TO_LIVE, TIMEOUT, COOL_DOWN].map(place);
+        Self { want, path: path.to_owned(), address: place("jwksUrl"), times }
     }
 
     fn secured(&self, want: &KeySetWant, calls: &Outbound, problems: &mut Vec<Problem>) -> Option<Arc<ClientContext>> {
@@ -46,10 +53,15 @@ pub(super) fn shared(wanted: &[Wanted], calls: Option<&Outbound>, problems: &mut
             found.push((KeySetWant { tls, ..want.clone() }, one));
             continue;
         };
-        if known.time_to_live != want.time_to_live {
-            let text = format!("not that of {} for the same `jwksUrl`: the shorter counts for both", first.path);
-            let path = format!("{}.jwksServiceTimeToLive", one.path);
-            problems.push(Problem { severity: Severity::Warning, location: one.time_to_live.clone(), path, text });
+        let differing = [
+            (TIME_TO_LIVE, "shorter", known.time_to_live != want.time_to_live),
+            (TIMEOUT, "longer", known.timeout != want.timeout),
+            (COOL_DOWN, "longer", known.cool_down != want.cool_down),
+        ];
+        for ((field, counts, _), place) in differing.into_iter().zip(&one.times).filter(|((.., differ), _)| *differ) {
+            let text = format!("not that of {} for the same `jwksUrl`: the {counts} counts for both", first.path);
+            let (path, location) = (format!("{}.{field}", one.path), place.clone());
+            problems.push(Problem { severity: Severity::Warning, location, path, text });
         }
         known.time_to_live = known.time_to_live.min(want.time_to_live);
         known.timeout = known.timeout.max(want.timeout);

@@ -217,4 +217,6 @@ fn what_policies_want_is_shared_and_only_wanted_where_it_serves() {
     assert_eq!(wants.collect::<Vec<_>>(), [shared, ("https://b/keys".to_owned(), 3600, 500, true)], "{problems:#?}");
     let told = "warning: two.spec.policies[0].config.jwksServiceTimeToLive: not that of one.spec.policies[0].config for the same `jwksUrl`: the shorter counts for both";
     assert!(problems.iter().any(|problem| problem == told), "{problems:#?}");
+    let told = "warning: two.spec.policies[0].config.jwksServiceConnectionTimeout: not that of one.spec.policies[0].config for the same `jwksUrl`: the longer counts for both";
+    assert!(problems.iter().any(|problem| problem == told), "{problems:#?}");
 }

@@ -228,8 +228,12 @@ mod tests {
 
     fn keys(kid: &str) -> Result<Come, Fault> {
         Come::read(
-            format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"{kid}","x":"{}"}}]}}"#, "A".repeat(43))
-                .into_bytes(),
+            // RFC 8037, appendix A.2.
+            format!(
+                r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"{kid}","x":"{}"}}]}}"#,
+                "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+            )
+            .into_bytes(),
         )
     }
 

@@ -81,7 +81,7 @@ fn run_waiting(chain: &[BoundPolicy], scratch: &mut Scratch, path: &str) -> Ran 
         }
     };
     assert_eq!(turns.seen, turns.ran.len(), "nothing is left to run twice");
-    trial.with(4, |exchange| run_log(chain, &instances, &mut turns, exchange, &End::default()));
+    trial.with(4, |exchange| run_log(chain, &instances, &mut turns, exchange, &End::default(), &mut Unwatched));
     assert!(turns.is_empty() && !turns.is_held && turns.next == 0, "the next request finds nothing");
     ran.request = names(&trial.request.fields);
     ran.response = names(&trial.response.fields);

@@ -6,18 +6,45 @@ use std::fmt;
 
 use aws_lc_rs::{encoding::AsDer, hmac, signature::ParsedPublicKey};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use x509_parser::{prelude::FromDer, x509::SubjectPublicKeyInfo};
+use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 
 use super::{
     algorithm::{Algorithm, Way},
     refusal::Refusal,
     token::Signed,
 };
+use crate::tls::certificate::rsa_bits;
 
 /// A shorter modulus can be factored.
 const RSA_BITS_MIN: usize = 2048;
 /// The largest RSA key has a tenth of it.
-const PEM_BYTES_MAX: usize = 16 << 10;
+pub(super) const TEXT_BYTES_MAX: usize = 16 << 10;
+
+/// Points of Ed25519 of low order, as they are written, without the sign of x: by such a key signatures of anybody are right.
+/// 0 and p (of order 4), 1 and p + 1 (of order 1), p - 1 (of order 2), and the two of order 8.
+const LOW_ORDER: [[u8; 32]; 7] = [
+    [0; 32],
+    little_endian(1, 0, 0),
+    little_endian(0xec, 0xff, 0x7f),
+    little_endian(0xed, 0xff, 0x7f),
+    little_endian(0xee, 0xff, 0x7f),
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+];
+
+/// 32 bytes: the first, those between, the last.
+const fn little_endian(first: u8, between: u8, last: u8) -> [u8; 32] {
+    let mut bytes = [between; 32];
+    bytes[0] = first;
+    bytes[31] = last;
+    bytes
+}
 
 /// One key with everything that it may verify.
 pub struct Key(Box<[(Algorithm, Verifier)]>);
@@ -72,11 +99,9 @@ impl Key {
             let Way::Public(algorithm, wanted) = way else { return Err(format!("{name} takes a secret")) };
             let key =
                 ParsedPublicKey::new(algorithm, der).map_err(|_| format!("{name} takes {wanted}, and this is none"))?;
-            match rsa_bits(&key) {
-                Some(bits) if bits < RSA_BITS_MIN => {
-                    Err(format!("an RSA key of {bits} bits; fewer than {RSA_BITS_MIN} are not safe"))
-                }
-                _ => Ok(Verifier::Public(key)),
+            match weakness(&key) {
+                Some(why) => Err(why),
+                None => Ok(Verifier::Public(key)),
             }
         })
     }
@@ -107,20 +132,34 @@ impl Key {
     }
 }
 
-/// How long the modulus is; none where it is no RSA key.
-fn rsa_bits(key: &ParsedPublicKey) -> Option<usize> {
+/// Why others than who has made the key may sign by it.
+fn weakness(key: &ParsedPublicKey) -> Option<String> {
     let der = AsDer::as_der(key).ok()?;
     let (_, info) = SubjectPublicKeyInfo::from_der(der.as_ref()).ok()?;
     match info.parsed().ok()? {
-        x509_parser::public_key::PublicKey::RSA(rsa) => Some(rsa.key_size()),
+        PublicKey::RSA(rsa) => {
+            let bits = rsa_bits(&rsa);
+            (bits < RSA_BITS_MIN).then(|| format!("an RSA key of {bits} bits; fewer than {RSA_BITS_MIN} are not safe"))
+        }
+        PublicKey::Unknown(point) => {
+            let text = "an Ed25519 key of low order, by which anybody's signature would be right";
+            is_of_low_order(point).then(|| text.to_owned())
+        }
         _ => None,
     }
 }
 
+/// Whether this is such a point of Ed25519; no other key here is of 32 bytes.
+fn is_of_low_order(point: &[u8]) -> bool {
+    let Ok(mut point) = <[u8; 32]>::try_from(point) else { return false };
+    point[31] &= 0x7f;
+    LOW_ORDER.contains(&point)
+}
+
 /// The DER in a PEM block, or in what is left of one without its frame.
 fn pem(text: &str) -> Result<Vec<u8>, String> {
-    if text.len() > PEM_BYTES_MAX {
-        return Err(format!("more than {PEM_BYTES_MAX} bytes"));
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(format!("more than {TEXT_BYTES_MAX} bytes"));
     }
     let text = text.trim();
     let inner = match text.strip_prefix("-----BEGIN ") {

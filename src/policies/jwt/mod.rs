@@ -6,6 +6,8 @@
 pub mod algorithm;
 mod cache;
 mod claims;
+mod custom_key;
+mod fields;
 mod issuers;
 pub mod key_set;
 mod keys;
@@ -29,6 +31,7 @@ use self::{
     algorithm::Algorithm,
     cache::Cache,
     claims::{Claims, Custom},
+    custom_key::{CustomKey, Last},
     issuers::{ADDRESSES_MAX, Held, Issuers},
     keys::Key,
     refusal::{Refusal, Refusals},
@@ -112,6 +115,18 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The key is read from what the client sends.
+    fn has_key_of_request(&self) -> bool {
+        let text = self
+            .custom_key_expression
+            .as_deref()
+            .filter(|_| matches!(self.jwt_key_origin, KeyOrigin::CustomExpression));
+        let needs = text.and_then(|text| Template::compile(text, &request()).ok()).map(|template| template.needs());
+        needs.is_some_and(|needs| needs.attributes || needs.headers || needs.payload)
+    }
+}
+
 #[derive(Deserialize, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 enum Origin {
@@ -178,6 +193,7 @@ enum Keys {
     Unchecked,
     One(Key),
     Issuers(Issuers),
+    Custom(CustomKey),
 }
 
 /// Who may come, by the id that is read from the token.
@@ -193,6 +209,8 @@ pub struct State {
     verified: RefCell<Cache>,
     /// Empty where no key sets are wanted.
     held: RefCell<Held>,
+    /// Nothing where no expression gives the key.
+    custom_key: RefCell<Last>,
 }
 
 /// A request that passes: its token and, where clients are checked, the client's id and name.
@@ -204,95 +222,7 @@ impl Policy for JwtValidation {
     type PerExchange = ();
 
     const CATEGORY: Option<Category> = Some(Category::Security);
-    const FIELDS: &'static [Field] = &[
-        Field::new("jwtOrigin", "Origin of the token", "Where the token stands.")
-            .default("httpBearerAuthenticationHeader"),
-        Field::new("jwtExpression", "Token expression", "With `customExpression`: gives the token.")
-            .default("#[attributes.headers['jwt']]")
-            .expression()
-            .when("jwtOrigin", "customExpression"),
-        Field::new("signingMethod", "Signing method", "How tokens are signed.").default("rsa"),
-        Field::new("signingKeyLength", "Length of the hash", "Of the hash; with `es` 256 (P-256) or 384 (P-384).")
-            .default("256")
-            .unit("bits"),
-        Field::new("jwtKeyOrigin", "Origin of the key", "Where the key comes from.").default("text"),
-        Field::new(
-            "textKey",
-            "Key",
-            "HMAC: the secret itself, at least 32, 48 or 64 characters for the three lengths.",
-        )
-        .sensitive()
-        .when("jwtKeyOrigin", "text"),
-        Field::new("customKeyExpression", "Key expression", "Not implemented yet.")
-            .expression()
-            .when("jwtKeyOrigin", "customExpression"),
-        Field::new("jwksUrl", "Key sets", "Where issuers publish their keys; commas between several.")
-            .when("jwtKeyOrigin", "jwks"),
-        Field::new("jwksServiceTimeToLive", "Life of a key set", "A key set is fetched anew before it is so old.")
-            .default("60")
-            .unit("minutes")
-            .when("jwtKeyOrigin", "jwks"),
-        Field::new(
-            "jwksServiceConnectionTimeout",
-            "Time-out of a fetch",
-            "Of one fetch, from its name to the last byte.",
-        )
-        .default("10000")
-        .unit("milliseconds")
-        .when("jwtKeyOrigin", "jwks"),
-        Field::new(
-            "validateAudClaim",
-            "Validate the audience",
-            "An `aud` must be one of `supportedAudiences`, or a list with one of them.",
-        )
-        .default("false"),
-        Field::new("mandatoryAudClaim", "Audience is mandatory", "The claim must be there.").default("false"),
-        Field::new("supportedAudiences", "Audiences", "With commas between them.").when("validateAudClaim", "true"),
-        Field::new("mandatoryExpClaim", "Expiry is mandatory", "The claim must be there.").default("false"),
-        Field::new("mandatoryNbfClaim", "Begin is mandatory", "The claim must be there.").default("false"),
-        Field::new("validateCustomClaim", "Validate custom claims", "The two lists below count.").default("false"),
-        Field::new(
-            "mandatoryCustomClaims",
-            "Mandatory custom claims",
-            "The claim `key` must be there, and be `value`.",
-        )
-        .when("validateCustomClaim", "true"),
-        Field::new("mandatoryCustomClaims[].key", "Claim", "Not empty."),
-        Field::new("mandatoryCustomClaims[].value", "Value", "What the claim must be.").expression(),
-        Field::new(
-            "nonMandatoryCustomClaims",
-            "Other custom claims",
-            "The claim `key` must be `value` if it is there.",
-        )
-        .when("validateCustomClaim", "true"),
-        Field::new("nonMandatoryCustomClaims[].key", "Claim", "Not empty."),
-        Field::new("nonMandatoryCustomClaims[].value", "Value", "What the claim must be.").expression(),
-        Field::new(
-            "skipClientIdValidation",
-            "Skip the check of the client",
-            "With `false` the token's client must have a Contract with this API, and becomes \
-             `authentication.clientId` and `.clientName`.",
-        )
-        .default("true"),
-        Field::new("clientIdExpression", "Client id expression", "The client's id.")
-            .default("#[vars.claimSet.client_id]")
-            .expression()
-            .when("skipClientIdValidation", "false"),
-        Field::new(
-            "claimsToHeaders",
-            "Claims to headers",
-            "Not implemented yet: with a list that is not empty requests get 503.",
-        ),
-        Field::new("ringway.algorithms", "Algorithms", "In place of method and length, which then do not count."),
-        Field::new(
-            "ringway.jwksCoolDownSeconds",
-            "Time between fetches",
-            "The least time between two fetches that unknown keys give rise to.",
-        )
-        .default("30")
-        .unit("seconds")
-        .when("jwtKeyOrigin", "jwks"),
-    ];
+    const FIELDS: &'static [Field] = fields::FIELDS;
     const ANSWERS: &'static [Answers] = &[
         refusal::MISSING,
         refusal::NOT_BEARER,
@@ -312,10 +242,12 @@ impl Policy for JwtValidation {
         };
         let unchecked = config.signing_method == Method::None && config.ringway.algorithms.is_empty();
         remark(unchecked, "signingMethod", "signatures are not checked: anybody can make up a token");
-        let unsafe_addresses = addresses(config).filter(|text| is_open(text)).collect::<Vec<_>>().join("`, `");
-        let text = format!("`{unsafe_addresses}`: whoever is on the way can put in keys of their own; write https");
-        let is_open = matches!(config.jwt_key_origin, KeyOrigin::Jwks) && !unsafe_addresses.is_empty();
+        let open = addresses(config).filter_map(|text| WebAddress::parse(text).ok()).filter(is_open);
+        let open = open.map(|address| address.to_string()).collect::<Vec<_>>().join("`, `");
+        let text = format!("`{open}`: whoever is on the way can put in keys of their own; write https");
+        let is_open = matches!(config.jwt_key_origin, KeyOrigin::Jwks) && !open.is_empty();
         remark(is_open, "jwksUrl", &text);
+        remark(config.has_key_of_request(), "customKeyExpression", "who sends a request says which key counts for it");
         let endless = !config.mandatory_exp_claim;
         remark(endless, "mandatoryExpClaim", "a token without `exp` never expires; `true` refuses such");
         let nobody = config.validate_aud_claim && audiences(&config.supported_audiences).next().is_none();
@@ -370,7 +302,12 @@ impl Policy for JwtValidation {
     }
 
     fn state(&self, _: &Core) -> State {
-        State { refusals: Refusals::new(), verified: RefCell::default(), held: RefCell::default() }
+        State {
+            refusals: Refusals::new(),
+            verified: RefCell::default(),
+            held: RefCell::default(),
+            custom_key: RefCell::default(),
+        }
     }
 
     fn publish(&self, state: &State, published: &Published) {
@@ -383,10 +320,11 @@ impl Policy for JwtValidation {
     }
 
     fn needs(&self) -> Needs {
-        let Self { origin, claims, clients, .. } = self;
+        let Self { origin, keys, claims, clients } = self;
         let custom = claims.mandatory.iter().chain(&claims.others).map(|custom| &custom.value);
         let id = clients.as_ref().map(|clients| &clients.id);
-        Needs { request: need(origin.iter().chain(custom).chain(id)), ..Needs::NONE }
+        let key = if let Keys::Custom(key) = keys { Some(&key.expression) } else { None };
+        Needs { request: need(origin.iter().chain(key).chain(custom).chain(id)), ..Needs::NONE }
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
@@ -439,11 +377,12 @@ impl JwtValidation {
         exchange: &Exchange<'_>,
         now: u64,
     ) -> Result<Admitted<'_>, Refusal> {
+        let own_key = self.own_key(state, exchange);
         let known = state.verified.borrow_mut().find(token);
         let is_new = known.is_none();
         let verified = match known {
             Some(verified) => verified,
-            None => Rc::new(token::verify(token, |signed| self.check_signature(state, signed))?),
+            None => Rc::new(token::verify(token, |signed| self.check_signature(state, own_key.as_deref(), signed))?),
         };
         let checked = self.claims.check(&verified, exchange, now);
         if checked == Err(Refusal::Expired) && !is_new {
@@ -464,10 +403,21 @@ impl JwtValidation {
         if let Keys::Issuers(issuers) = &self.keys { &issuers.addresses } else { &[] }
     }
 
-    fn check_signature(&self, state: &State, signed: &Signed<'_>) -> Result<(), Refusal> {
+    /// That of the request, where an expression gives it. Of what another one has verified nothing counts.
+    fn own_key(&self, state: &State, exchange: &Exchange<'_>) -> Option<Rc<Key>> {
+        let Keys::Custom(custom) = &self.keys else { return None };
+        let (key, changed) = custom.find(&mut state.custom_key.borrow_mut(), exchange);
+        if changed {
+            state.verified.take();
+        }
+        key
+    }
+
+    fn check_signature(&self, state: &State, own_key: Option<&Key>, signed: &Signed<'_>) -> Result<(), Refusal> {
         match &self.keys {
             Keys::Unchecked => Ok(()),
             Keys::One(key) => key.check(signed),
+            Keys::Custom(_) => own_key.ok_or(Refusal::KeyUnknown)?.check(signed),
             Keys::Issuers(issuers) => issuers.check(&state.held.borrow(), signed),
         }
     }
@@ -519,11 +469,18 @@ fn keys(config: &Config, site: &mut Site<'_>, error: &mut ConfigError) -> Option
         }
         KeyOrigin::Jwks => issuers(config, algorithms, site, error).map(Keys::Issuers),
         KeyOrigin::CustomExpression => {
-            if config.custom_key_expression.as_deref().unwrap_or_default().trim().is_empty() {
+            let text = config.custom_key_expression.as_deref().unwrap_or_default();
+            if text.trim().is_empty() {
                 error.add(Fault::at("customKeyExpression", "must not be empty"));
+                return None;
             }
-            error.add(Fault::not_implemented("jwtKeyOrigin", "keys from an expression"));
-            None
+            let secrets = algorithms.iter().filter(|algorithm| algorithm.takes_a_secret()).count();
+            if secrets > 0 && secrets < algorithms.len() {
+                let text = "one key cannot be both a secret and a public key";
+                error.add(Fault::at("ringway.algorithms", text));
+            }
+            let expression = expression("customKeyExpression", text, &request(), error)?;
+            Some(Keys::Custom(CustomKey { expression, algorithms: algorithms.into() }))
         }
     }
 }
@@ -549,11 +506,12 @@ fn issuers(
         error.add(Fault::at(field, format!("a key set has public keys, and {} takes a secret", secret.name())));
     }
     let mut found = Vec::new();
-    for text in addresses(config) {
+    for (at, text) in addresses(config).enumerate() {
         match WebAddress::parse(text) {
             Ok(address) if found.contains(&address) => {}
             Ok(address) => found.push(address),
-            Err(why) => error.add(Fault::at("jwksUrl", format!("`{text}`: {why}"))),
+            // Not which one it is: there may be a password in it, or a key.
+            Err(why) => error.add(Fault::at("jwksUrl", format!("address {}: {why}", at + 1))),
         }
     }
     match found.len() {
@@ -582,11 +540,8 @@ fn addresses(config: &Config) -> impl Iterator<Item = &str> {
 }
 
 /// Whether others may be on the way to it.
-fn is_open(text: &str) -> bool {
-    let address = WebAddress::parse(text).ok().filter(|address| !address.secure);
-    address.is_some_and(|WebAddress { endpoint: Endpoint { host, .. }, .. }| {
-        host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-    })
+fn is_open(WebAddress { secure, endpoint: Endpoint { host, .. }, .. }: &WebAddress) -> bool {
+    !secure && host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// None where something is wrong.

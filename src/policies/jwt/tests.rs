@@ -1,7 +1,9 @@
 //! Tokens that pass and why others do not; published examples; what one core remembers.
 
 mod abuse;
+mod custom_key;
 mod issuers;
+mod keys;
 
 use std::sync::LazyLock;
 
@@ -262,7 +264,7 @@ fn keys_that_cannot_be_meant_are_faults() {
         ("{jwtKeyOrigin: jwks, jwksUrl: ' , '}".to_owned(), "jwksUrl: must not be empty"),
         (
             "{jwtKeyOrigin: jwks, jwksUrl: 'https://a/b, login.example/keys'}".to_owned(),
-            "jwksUrl: `login.example/keys`: expected protocol://host:port",
+            "jwksUrl: address 2: expected protocol://host:port",
         ),
         (
             format!(
@@ -287,9 +289,15 @@ fn keys_that_cannot_be_meant_are_faults() {
             "{jwtKeyOrigin: jwks, jwksUrl: 'https://a/b', ringway: {algorithms: [ES256, HS512]}}".to_owned(),
             "ringway.algorithms: a key set has public keys, and HS512 takes a secret",
         ),
+        ("{jwtKeyOrigin: customExpression}".to_owned(), "customKeyExpression: must not be empty"),
         (
-            "{jwtKeyOrigin: customExpression, customKeyExpression: '#[vars.key]'}".to_owned(),
-            "jwtKeyOrigin: keys from an expression: not implemented yet",
+            "{jwtKeyOrigin: customExpression, customKeyExpression: key}".to_owned(),
+            "customKeyExpression: an expression stands in `#[` and `]`",
+        ),
+        (
+            "{jwtKeyOrigin: customExpression, customKeyExpression: '#[1]', ringway: {algorithms: [ES256, HS512]}}"
+                .to_owned(),
+            "ringway.algorithms: one key cannot be both a secret and a public key",
         ),
         (
             rsa_config("skipClientIdValidation: false"),

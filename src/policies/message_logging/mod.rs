@@ -127,6 +127,8 @@ pub struct State {
 /// What is known of one exchange.
 #[derive(Default)]
 pub struct Kept {
+    /// The first section has been written.
+    has_begun: bool,
     received: Duration,
     /// The second section has been written.
     is_over: bool,
@@ -180,10 +182,7 @@ impl Policy for MessageLogging {
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
-        if self.reads_variables {
-            turn.kept.received = now();
-        }
-        self.write(Section::First, turn, exchange);
+        self.begin(turn, exchange);
         Flow::Continue
     }
 
@@ -193,15 +192,26 @@ impl Policy for MessageLogging {
         Flow::Continue
     }
 
-    /// A client that left before there was an answer has its line all the same.
-    fn on_log(&self, turn: Turn<'_, Self>, exchange: &Exchange<'_>, _: &End) {
-        if !turn.kept.is_over {
-            self.write(Section::Second, turn, exchange);
+    /// A client that left before there was an answer has its line all the same, and so has one whose body could not be read.
+    fn on_log(&self, Turn { state, kept }: Turn<'_, Self>, exchange: &Exchange<'_>, _: &End) {
+        if !kept.has_begun {
+            self.begin(Turn { state, kept }, exchange);
+        }
+        if !kept.is_over {
+            self.write(Section::Second, Turn { state, kept }, exchange);
         }
     }
 }
 
 impl MessageLogging {
+    fn begin(&self, turn: Turn<'_, Self>, exchange: &Exchange<'_>) {
+        turn.kept.has_begun = true;
+        if self.reads_variables {
+            turn.kept.received = now();
+        }
+        self.write(Section::First, turn, exchange);
+    }
+
     /// What a section's lines need of the body that comes by.
     fn need(&self, section: Section) -> Need {
         match self.items.iter().any(|item| item.is_of(section) && item.needs().any(|needs| needs.payload)) {

@@ -51,7 +51,7 @@ enum Failure {
     /// A policy answers in the place of the upstream; its head lies in the workspace.
     Refused(Rc<LocalResponse>),
     ClientBody(BodyError),
-    /// A policy lets one of the bodies go no further, or the core has no memory for it; the client has not seen a response.
+    /// A policy lets one of the bodies go no further, or wants more of it than may be read; the client has not seen a response.
     BodyRefused(Rc<LocalResponse>),
     ClientGone,
     /// The client has part of the response: nothing can be said any more.

@@ -6,7 +6,7 @@ use super::{Failure, attempt::Attempt};
 use crate::{
     http::{
         h1::{body::BodyReader, hop::strip_response},
-        head::{BodyLength, ResponseHead},
+        head::{BodyLength, RequestHead, ResponseHead, Version},
     },
     net::Buffer,
     policies::{Scans, Side, Wanted, chain::Next},
@@ -59,6 +59,9 @@ impl Download<'_> {
         account.upstream_answered();
         client.core.telemetry.upstream_strayed(workspace.response.quirks);
         let status = workspace.response.status;
+        if is_mistakable(&workspace.request, status, &from) {
+            return Err(Failure::BadResponseBody { reason: "not_upgraded" });
+        }
         if matches!(status, 502..=504) && tries.gateway_error_allowed(&workspace.request.method, held) {
             return Err(Failure::GatewayError);
         }
@@ -168,7 +171,14 @@ impl Download<'_> {
                 Next::Body(wanted) => {
                     let held = ahead.get_or_insert_with(|| self.hold());
                     held.take_back(std::mem::take(&mut workspace.bodies.response));
-                    self.read_ahead(held, from, body, workspace, wanted).await?;
+                    if let Err(unread) = self.read_ahead(held, from, body, workspace, wanted).await {
+                        let too_much = matches!(unread, Unread::TooLarge | Unread::NoMemory);
+                        let failure = unread_failure(unread);
+                        if let (true, Failure::BodyRefused(answer)) = (too_much, &failure) {
+                            respond::run_unread(workspace, serving, account, Some(answer));
+                        }
+                        return Err(failure);
+                    }
                     workspace.bodies.response = held.lend();
                     None
                 }
@@ -195,20 +205,21 @@ impl Download<'_> {
         body: &mut BodyReader,
         workspace: &mut Workspace,
         wanted: Wanted,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Unread> {
         let length = workspace.response.content_length;
         let left = length.map(|length| length.saturating_sub(held.bytes()));
         let scans = workspace.take_scans(Side::Response);
         let scanning = scans.map(|scans| Scanning::new(scans, Side::Response, left));
         self.watch.wait_for(Waiting::ReadAhead, workspace.timeouts.stream_idle);
         let ahead = self.ahead(held, scanning.as_ref());
-        ahead.admit(length, wanted).map_err(unread)?;
-        ahead.read(&mut from.incoming(body), Reach::Wanted(wanted)).await.map_err(unread)?;
+        ahead.admit(length, wanted)?;
+        ahead.read(&mut from.incoming(body), Reach::Wanted(wanted)).await?;
         workspace.put_scans(Side::Response, scanning.map(Scanning::into_scans).unwrap_or_default());
         Ok(())
     }
 
-    /// Shows the scans what has come with the head, while the head can still give way to an answer of ours.
+    /// Shows the scans what has come with the head, while the head can still give way to an answer of ours; where all of them
+    /// are in shadow none is to come.
     async fn scan_received(
         &self,
         from: &mut Wire<'_>,
@@ -217,11 +228,22 @@ impl Download<'_> {
         scans: Scans,
         response: &ResponseHead,
     ) -> Result<Scanning, Failure> {
-        let held = ahead.get_or_insert_with(|| self.hold());
-        let left = response.content_length.map(|length| length.saturating_sub(held.bytes()));
+        let seen = ahead.as_ref().map_or(0, Held::bytes);
+        let left = response.content_length.map(|length| length.saturating_sub(seen));
+        let may_refuse = scans.may_refuse();
         let scanning = Scanning::new(scans, Side::Response, left);
-        let ahead = self.ahead(held, Some(&scanning));
-        ahead.read(&mut from.incoming(body), Reach::Received).await.map_err(unread)?;
+        if may_refuse {
+            let ahead = self.ahead(ahead.get_or_insert_with(|| self.hold()), Some(&scanning));
+            let read = ahead.read(&mut from.incoming(body), Reach::Received).await;
+            read.map_err(|unread| {
+                let is_lost = matches!(unread, Unread::NoMemory);
+                let failure = unread_failure(unread);
+                if let (true, Failure::BodyRefused(answer)) = (is_lost, &failure) {
+                    scanning.fail(answer);
+                }
+                failure
+            })?;
+        }
         Ok(scanning)
     }
 
@@ -249,6 +271,15 @@ impl Download<'_> {
     }
 }
 
+/// Whether a client of HTTP/2 that asks for a WebSocket would take this for one (RFC 8441, section 5), and is wrong: over
+/// HTTP/1.1 an upstream switches with 101 alone, and its 200 is an answer like any other.
+fn is_mistakable(request: &RequestHead, status: u16, from: &Wire<'_>) -> bool {
+    request.websocket
+        && request.version == Version::Http2
+        && matches!(from, Wire::Http1(_))
+        && matches!(status, 200..=299)
+}
+
 /// Why a body goes no further of which the client has seen nothing.
 fn bad_body(error: PumpError) -> Failure {
     match error {
@@ -257,9 +288,9 @@ fn bad_body(error: PumpError) -> Failure {
     }
 }
 
-fn unread(unread: Unread) -> Failure {
+fn unread_failure(unread: Unread) -> Failure {
     match unread {
-        Unread::TooLarge => Failure::BadResponseBody { reason: "upstream_body_too_large" },
+        Unread::TooLarge => Failure::BodyRefused(reject::bad_response_body("upstream_body_too_large").into()),
         Unread::NoMemory => Failure::BodyRefused(reject::no_body_memory().into()),
         Unread::Broken(error) => bad_body(error),
     }

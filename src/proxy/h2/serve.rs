@@ -17,6 +17,10 @@ use crate::{
 /// How often a connection is looked at: idle, draining, stalled.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long its streams may take to say their last word when its time to drain is over, and how often that is looked at.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_LOOK: Duration = Duration::from_millis(50);
+
 /// Serves until either side ends the connection.
 pub async fn serve(client: &Client, stream: &mut Stream) -> End {
     let end = streams(client, stream).await;
@@ -44,15 +48,16 @@ async fn streams(client: &Client, stream: &mut Stream) -> End {
     let Stream { receiver, sender } = stream;
     let mut driving = pin!(link.drive(receiver, sender, &on));
     let mut idle_since = Instant::now();
+    let mut overdue_since = None;
     loop {
-        client.deadline.set(Some(LOOK));
+        client.deadline.set(Some(if overdue_since.is_some() { LAST_LOOK } else { LOOK }));
         if let Ok(end) = client.deadline.guard_idle(driving.as_mut()).await {
             return end;
         }
-        if client.listener.is_overdue() {
+        let now = Instant::now();
+        if client.is_overdue() && now - *overdue_since.get_or_insert(now) >= LAST_WORDS {
             return End::Closed;
         }
-        let now = Instant::now();
         if !link.is_empty() {
             idle_since = now;
         }

@@ -1,0 +1,76 @@
+//! The body of a question, on the way that a sent one would take: read ahead for those who want it, past those who look on.
+
+use std::rc::Rc;
+
+use crate::{
+    policies::{Body, LocalResponse, Piece, Side, Wanted},
+    proxy::{reject, workspace::Workspace},
+};
+
+pub(super) struct Passing<'q> {
+    /// What of it the request's head lets pass; `None`: none was given.
+    given: Option<&'q [u8]>,
+    /// So much of it was read, and looked at.
+    read: usize,
+    is_over: bool,
+    /// What a policy may have read of it, in bytes.
+    most: usize,
+}
+
+impl<'q> Passing<'q> {
+    pub fn new(given: Option<&'q [u8]>, length: Option<u64>, most: usize) -> Self {
+        let sent = |given: &'q [u8]| {
+            let length = length.and_then(|length| usize::try_from(length).ok());
+            &given[..length.map_or(given.len(), |length| length.min(given.len()))]
+        };
+        Self { given: given.map(sent), read: 0, is_over: false, most }
+    }
+
+    pub fn is_given(&self) -> bool {
+        self.given.is_some()
+    }
+
+    /// The answer to a request whose body is too large for a policy that has to have all of it; `length` is what its head says.
+    pub fn too_large(&self, wanted: Wanted, length: Option<u64>) -> Option<LocalResponse> {
+        let length = length.or_else(|| self.given.map(|given| given.len() as u64));
+        let is_too_large = wanted == Wanted::Whole && length.is_some_and(|length| length > self.most as u64);
+        is_too_large.then(reject::body_too_large)
+    }
+
+    /// Reads as much as a policy wants; one that was not given is empty.
+    ///
+    /// # Errors
+    /// The answer of a policy that does not let it pass.
+    pub fn read_ahead(&mut self, wanted: Wanted, workspace: &mut Workspace) -> Result<(), Rc<LocalResponse>> {
+        let given = self.given.unwrap_or_default();
+        let end = match wanted {
+            Wanted::Whole => given.len(),
+            Wanted::First(bytes) => bytes.min(self.most).min(given.len()),
+            // One byte more than may be read, so that it is seen to be too large.
+            Wanted::WholeOrNothing => given.len().min(self.most.saturating_add(1)),
+        };
+        let end = end.max(self.read);
+        self.pass(end, workspace)?;
+        workspace.bodies.request = Body::new(Body::whole(&given[..end]).into_pieces(), end == given.len());
+        Ok(())
+    }
+
+    /// What nobody has read passes those who look on.
+    ///
+    /// # Errors
+    /// As of [`Passing::read_ahead`].
+    pub fn pass_rest(&mut self, workspace: &mut Workspace) -> Result<(), Rc<LocalResponse>> {
+        self.given.map_or(Ok(()), |given| self.pass(given.len(), workspace))
+    }
+
+    fn pass(&mut self, end: usize, workspace: &mut Workspace) -> Result<(), Rc<LocalResponse>> {
+        let Some(given) = self.given.filter(|_| !self.is_over) else { return Ok(()) };
+        let is_last = end == given.len();
+        let bytes = &given[self.read..end];
+        (self.read, self.is_over) = (end, is_last);
+        let Some(mut scans) = workspace.take_scans(Side::Request) else { return Ok(()) };
+        let seen = scans.see(&Piece { side: Side::Request, bytes, is_last });
+        workspace.put_scans(Side::Request, scans);
+        seen
+    }
+}
