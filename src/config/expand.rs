@@ -280,16 +280,11 @@ impl Expansion<'_> {
 
     /// What of a contract has no effect.
     fn contract(&mut self, contract: &Resource<Contract>) {
-        let Contract { api_id, sla, .. } = &contract.spec;
+        let Contract { api_id, .. } = &contract.spec;
         let api = Id::new(&contract.id.namespace, &api_id.value);
         if !self.apis.contains_key(&api) && !self.resources.refused.contains(&(Kind::ApiInstance, api.clone())) {
             let path = format!("{}.spec.apiId", contract.id.name);
             self.problem(Severity::Warning, &api_id.location, path, format!("no ApiInstance `{api}`: no effect"));
-        }
-        if sla.is_some() {
-            let path = format!("{}.spec.sla", contract.id.name);
-            let text = "the limits do not hold: not implemented yet";
-            self.problem(Severity::Warning, &contract.location, path, text);
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod chain;
+pub mod clients;
 pub mod contract;
 pub mod credentials;
 pub mod exchange;
