@@ -22,7 +22,8 @@ use crate::{
     management::{
         admin::{self, Admin, Source},
         endpoints::Endpoints,
-        log_sink::{Dropped, DroppedCounts, LogSinks},
+        log_sink::{DroppedCounts, LogSinks},
+        metrics::Outside,
         monitors::Monitors,
         published::Publisher,
         resolver::SystemResolver,
@@ -35,6 +36,7 @@ use crate::{
         listen::{self, Presence},
     },
     proxy::core::Drain,
+    quota::{Clock, Ledger},
     telemetry::{core::CoreCopy, lines::BUFFER_BYTES_MAX, series},
     worker::{
         self, Command, HandOvers, Worker, cpus,
@@ -53,6 +55,8 @@ const ROUND: Duration = Duration::from_millis(250);
 const ROUND_MIN: Duration = Duration::from_millis(20);
 /// How long the last lines of the access log may take: nobody may read standard output any more.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the ledger of limits is swept.
+const SWEEP: Duration = Duration::from_millis(50);
 /// How often a drain looks whether it is done.
 const DRAIN_ROUND: Duration = Duration::from_millis(50);
 
@@ -106,12 +110,18 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     };
 
     let status = Status::new(Driver { name: driver.kind.to_string(), reason: driver.reason.clone() });
-    let workers = match start_workers(&cpus, driver.kind, &status) {
+    let (clock, keys_max) = (Clock::start(), first.snapshot.settings.limits.rate_limit_keys);
+    let ledger = Arc::new(Ledger::new(cpus.len(), keys_max, || {}));
+    let workers = match start_workers(&cpus, driver.kind, &status, &ledger, clock) {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
+    {
+        let ledger = ledger.clone();
+        supervise::spawn("rate limits", move || sweep(ledger.clone(), clock));
+    }
     let sinks = LogSinks::start();
-    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped() };
+    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped(), ledger };
     let admin = Admin::new(status.clone(), Arc::new(scrapes));
     {
         let admin = admin.clone();
@@ -208,14 +218,30 @@ fn cpus(threads: &Threads) -> Vec<Option<usize>> {
     }
 }
 
-fn start_workers(cpus: &[Option<usize>], kind: driver::Kind, status: &Status) -> std::io::Result<Vec<Worker>> {
+fn start_workers(
+    cpus: &[Option<usize>],
+    kind: driver::Kind,
+    status: &Status,
+    ledger: &Arc<Ledger>,
+    clock: Clock,
+) -> std::io::Result<Vec<Worker>> {
     let nothing = Arc::new(Snapshot::empty());
     let start = |(((id, cpu), heartbeat), hand_overs)| {
-        let (cores, snapshot) = (cpus.len(), nothing.clone());
-        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, hand_overs })
+        let (cores, snapshot, ledger) = (cpus.len(), nothing.clone(), ledger.clone());
+        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, hand_overs, ledger, clock })
     };
     let hand_overs = HandOvers::new(cpus.len())?;
     cpus.iter().copied().enumerate().zip(status.add_cores(cpus.len())).zip(hand_overs).map(start).collect()
+}
+
+/// Has the ledger return what nobody uses and forget what is over.
+async fn sweep(ledger: Arc<Ledger>, clock: Clock) {
+    let mut sweeps = interval(SWEEP);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        sweeps.tick().await;
+        ledger.sweep(clock.now());
+    }
 }
 
 /// Logs every problem of a set, each at its own level.
@@ -526,6 +552,7 @@ struct Scrapes {
     workers: Arc<Vec<Worker>>,
     /// Lines of logs lost on this thread.
     log_dropped: DroppedCounts,
+    ledger: Arc<Ledger>,
 }
 
 impl Source for Scrapes {
@@ -547,7 +574,7 @@ impl Source for Scrapes {
         })
     }
 
-    fn log_dropped(&self) -> Dropped {
-        self.log_dropped.now()
+    fn outside(&self) -> Outside {
+        Outside { log_dropped: self.log_dropped.now(), rate_limits: self.ledger.counts() }
     }
 }

@@ -140,6 +140,11 @@ impl Shown {
     }
 }
 
+/// `clientIdExpression` where it is not written.
+pub fn default_client_id() -> String {
+    "#[attributes.headers['client_id']]".into()
+}
+
 /// Literal text would be one id for all requests, or one secret that none need show.
 fn expression(field: &str, text: &str, error: &mut ConfigError) -> Option<Template> {
     let bindings = Bindings::request().with_payload(&FORMATS);

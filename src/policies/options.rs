@@ -1,8 +1,7 @@
 //! What stands beside a policy's `config`, in `ringway`: settings of our own that some policies have.
 
-use serde::Deserialize;
-
 use super::Field;
+use crate::quota::OnStorageFailure;
 
 /// What was written. Absent: as the policy's page says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,17 +9,6 @@ pub struct Options {
     pub on_storage_failure: Option<OnStorageFailure>,
     pub standard_headers: Option<bool>,
     pub retry_after: Option<bool>,
-}
-
-/// What a policy that counts with other replicas does while it cannot ask the storage that they share.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum OnStorageFailure {
-    /// Each replica admits its part of the limit.
-    #[default]
-    Local,
-    Deny,
-    Allow,
 }
 
 pub const ON_STORAGE_FAILURE: Field = Field::new(

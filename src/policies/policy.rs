@@ -1,6 +1,6 @@
 //! What a policy is, what it sees of an exchange, and what it may answer.
 
-use std::{borrow::Cow, rc::Rc, time::Duration};
+use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
 
 use serde::de::DeserializeOwned;
 
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     document::{Id, Resource, hash::Stable},
     net::signal::{Signal, Signals},
+    quota::{Balances, Clock, Ledger},
     telemetry::message_log::Messages,
 };
 
@@ -219,13 +220,31 @@ impl<'s> Site<'s> {
 }
 
 /// The core that a state is made for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Core {
     pub id: usize,
     /// Where its lines of message logging go.
     pub messages: Rc<Messages>,
     /// What policies wait with for another thread, or for another request of any core.
     pub signals: Signals,
+    /// What it may spend of limits that all cores share.
+    pub balances: Rc<Balances>,
+    /// By which they are counted.
+    pub clock: Clock,
+}
+
+/// A core of no gateway, whose limits nobody shares.
+impl Default for Core {
+    fn default() -> Self {
+        let ledger = Ledger::new(1, usize::MAX, || {});
+        Self {
+            id: 0,
+            messages: Rc::default(),
+            signals: Signals::default(),
+            balances: Rc::new(Balances::new(Arc::new(ledger), 0)),
+            clock: Clock::start(),
+        }
+    }
 }
 
 /// What happens next.

@@ -12,10 +12,12 @@
 //!   A changed maximum keeps the count.
 //! - No open window is forgotten to make room for a key: keys without room share one window of their limiter.
 //!
-//! This is pure computation: no I/O, no thread, and no clock; every function is told what time it is.
+//! This is pure computation: no I/O, no thread, and no clock; every function is told what time it is. [`Clock`] is for who
+//! calls them.
 
 mod balances;
 mod cell;
+mod clock;
 mod entry;
 mod ledger;
 mod name;
@@ -24,9 +26,12 @@ mod tests;
 mod windows;
 
 pub use balances::Balances;
+pub use clock::Clock;
 pub use ledger::{Counts, Ledger, Storage};
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Deserialize;
 
 /// Microseconds since a start that all cores of the replica share. It never goes back on one core.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,7 +62,8 @@ pub struct Limit {
 }
 
 /// What becomes of a request that only the authority could decide, while it does not answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum OnStorageFailure {
     /// Each replica admits its share of the limit.
     #[default]

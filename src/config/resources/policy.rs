@@ -7,7 +7,8 @@ use crate::{
         node::{Located, Node, shape_of},
         problem::Location,
     },
-    policies::{Category, Described, Field, OnStorageFailure, Options},
+    policies::{Category, Described, Field, Options},
+    quota::OnStorageFailure,
 };
 
 /// A policy within an ApiInstance.
