@@ -441,7 +441,12 @@ mod tests {
         let metrics = Metrics::default();
         let outside = Outside { rate_limits: Counts { keys: 3, without_room: 4 }, ..Outside::default() };
         let copies = cores.iter().map(CoreTelemetry::copy).collect();
-        let page = parse(&metrics.render(copies, &view(), &names(), Outside { log_dropped: Dropped { access_log: 7, messages: 2 }, ..outside }));
+        let page = parse(&metrics.render(
+            copies,
+            &view(),
+            &names(),
+            Outside { log_dropped: Dropped { access_log: 7, messages: 2 }, ..outside },
+        ));
         let routed = [("api", "orders"), ("route", "orders-a-route-1"), ("status_class", "2xx")];
         for (name, labels, expected) in [
             ("ringway_requests_total", &routed[..], 2.0),

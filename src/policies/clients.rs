@@ -122,6 +122,12 @@ impl Shown {
         Some(Self { id: id?, secret })
     }
 
+    /// Whether this expression for an id reads what policies have found out.
+    pub fn is_of_others(id: &str) -> bool {
+        let bindings = Bindings::request().with_payload(&FORMATS);
+        Template::compile(id, &bindings).is_ok_and(|template| template.needs().authentication)
+    }
+
     pub fn shows_secret(&self) -> bool {
         self.secret.is_some()
     }

@@ -310,7 +310,11 @@ impl Core {
         let mut policies = self.policies.borrow_mut();
         let serving = Serving {
             api_policies: snapshot.apis.iter().map(|api| policies.chain(&api.policies, &self.for_policies)).collect(),
-            service_policies: snapshot.services.iter().map(|s| policies.chain(&s.policies, &self.for_policies)).collect(),
+            service_policies: snapshot
+                .services
+                .iter()
+                .map(|s| policies.chain(&s.policies, &self.for_policies))
+                .collect(),
             scratch: RefCell::new(Scratch::new(snapshot.patterns)),
             upstreams,
             snapshot,

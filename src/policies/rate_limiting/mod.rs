@@ -11,13 +11,13 @@ use std::fmt;
 
 use serde::Deserialize;
 
-pub use self::{
-    limits::{Limit, faults},
-    sla::SlaRateLimiting,
-};
 use self::{
     limits::remarks,
     spending::{Kept, OPTIONS, REFUSED, Rate, Spending, Terms, UNAVAILABLE},
+};
+pub use self::{
+    limits::{Limit, faults},
+    sla::SlaRateLimiting,
 };
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, Needs, Policy, Reply, Site, Turn,
@@ -78,7 +78,11 @@ impl Policy for RateLimiting {
 
     const CATEGORY: Option<Category> = Some(Category::QualityOfService);
     const FIELDS: &'static [Field] = &[
-        Field::new("rateLimits", "Limits", "A request passes where all of them have room, and counts for each of them."),
+        Field::new(
+            "rateLimits",
+            "Limits",
+            "A request passes where all of them have room, and counts for each of them.",
+        ),
         Field::new("rateLimits[].maximumRequests", "Requests", "So many pass in a window."),
         Field::new(
             "rateLimits[].timePeriodInMilliseconds",

@@ -11,7 +11,8 @@ use super::{
     spending::{Kept, OPTIONS, REFUSED, Rate, Spending, Terms, UNAVAILABLE},
 };
 use crate::policies::{
-    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Needs, Policy, Reply, Site, Turn,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Needs, Policy, Reply, Site,
+    Turn,
     clients::{Clients, INVALID, MISSING, Refusals, Shown, UNKNOWN, default_client_id},
     rate_headers::RateHeaders,
 };
@@ -88,8 +89,11 @@ impl Policy for SlaRateLimiting {
     const ANSWERS: &'static [Answers] = &[MISSING, INVALID, NO_TIER, REFUSED, UNAVAILABLE, UNKNOWN];
 
     fn remarks(config: &Config) -> Vec<Fault> {
-        let text = "without `clientSecretExpression` no secret is checked: whoever knows a client's id may use its quota";
-        config.client_secret_expression.is_none().then(|| Fault::at("", text)).into_iter().collect()
+        // What an earlier policy has found out needs no secret.
+        let is_sure = config.client_secret_expression.is_some() || Shown::is_of_others(&config.client_id_expression);
+        let text =
+            "without `clientSecretExpression` no secret is checked: whoever knows a client's id may use its quota";
+        (!is_sure).then(|| Fault::at("", text)).into_iter().collect()
     }
 
     fn compile(config: Config, site: &mut Site<'_>) -> Result<Self, ConfigError> {

@@ -76,6 +76,11 @@ impl Rate {
         Stood { limit, remaining, reset_ms, place, refused }
     }
 
+    #[cfg(test)]
+    pub fn identity(&self) -> u64 {
+        self.limiter.identity
+    }
+
     /// Writes what the response is to say.
     pub fn tell(&self, headers: &RateHeaders, kept: &Kept, exchange: &mut Exchange<'_>) {
         if let Some(stood) = &kept.stood {
@@ -118,6 +123,11 @@ impl Spending {
             refused: answer(REFUSED, "Too Many Requests"),
             unavailable: answer(UNAVAILABLE, "Service Unavailable"),
         }
+    }
+
+    #[cfg(test)]
+    pub fn answers(&self) -> [&Rc<LocalResponse>; 2] {
+        [&self.refused, &self.unavailable]
     }
 
     /// Spends one request of this key, or says why not.
