@@ -54,7 +54,7 @@ impl Balances {
     }
 
     /// Spends one request of this key from all of the limiter's limits, or from none. `waits_since`: when it began to wait,
-    /// if it has; `bell` is called where the answer is [`Decision::Wait`], and gives none where too many wait already.
+    /// if it has; `bell` is called where the answer is [`Decision::Wait`] alone, and gives none where too many wait already.
     pub fn spend(
         &self,
         limiter: &Arc<Limiter>,

@@ -14,6 +14,7 @@
 //!
 //! This is pure computation: no I/O, no thread, and no clock; every function is told what time it is.
 
+pub mod authority;
 mod balances;
 mod cell;
 mod entry;
@@ -23,6 +24,7 @@ mod name;
 mod tests;
 mod windows;
 
+pub use authority::{Answer, Asked, Field, Lost, Question, Returned, Stands};
 pub use balances::Balances;
 pub use ledger::{Counts, Ledger, Storage};
 
@@ -112,9 +114,15 @@ pub enum Decision {
     Refused(Standing),
     /// The storage is away, and without it nothing is admitted.
     Unavailable,
-    /// Only the authority knows, and it is asked. The bell rings when it is worth spending again.
-    Wait,
+    /// Only the authority knows. Spend again when the bell rings, or so many microseconds later if it does not. No request
+    /// waits for more than [`WAIT_MAX_US`] in all.
+    Wait {
+        at_most_us: u64,
+    },
 }
+
+/// A quarter of a second: then it is decided without the authority.
+pub const WAIT_MAX_US: u64 = 250_000;
 
 /// How the most restrictive limit stands: the one with least remaining, then the latest reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
