@@ -55,8 +55,6 @@ const ROUND: Duration = Duration::from_millis(250);
 const ROUND_MIN: Duration = Duration::from_millis(20);
 /// How long the last lines of the access log may take: nobody may read standard output any more.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often the ledger of limits is swept.
-const SWEEP: Duration = Duration::from_millis(50);
 /// How often a drain looks whether it is done.
 const DRAIN_ROUND: Duration = Duration::from_millis(50);
 
@@ -236,11 +234,9 @@ fn start_workers(
 
 /// Has the ledger return what nobody uses and forget what is over.
 async fn sweep(ledger: Arc<Ledger>, clock: Clock) {
-    let mut sweeps = interval(SWEEP);
-    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        sweeps.tick().await;
-        ledger.sweep(clock.now());
+        let next = ledger.sweep(clock.now());
+        tokio::time::sleep(Duration::from_micros(next.since(clock.now()))).await;
     }
 }
 

@@ -22,9 +22,6 @@ pub const UNAVAILABLE: Answers = Answers {
     when: "`onStorageFailure` is `deny`, and the storage that replicas share does not answer",
 };
 
-/// No request waits longer for the storage.
-const WAIT_MAX: Duration = Duration::from_millis(250);
-
 /// Limits of one group of keys, and what clients are told of them.
 #[derive(Debug)]
 pub struct Rate {
@@ -154,9 +151,9 @@ impl Spending {
                 Flow::Respond(self.refused.clone())
             }
             Decision::Unavailable => Flow::Respond(self.unavailable.clone()),
-            Decision::Wait => {
-                let since = *kept.waits_since.get_or_insert(now);
-                let at_most = WAIT_MAX.saturating_sub(Duration::from_micros(now.since(since)));
+            Decision::Wait { at_most_us } => {
+                kept.waits_since.get_or_insert(now);
+                let at_most = Duration::from_micros(at_most_us);
                 Flow::Wait(Box::new(match signal {
                     Some(signal) => Question::Signal { signal, at_most },
                     None => Question::Time(at_most),
