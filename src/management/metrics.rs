@@ -335,7 +335,8 @@ fn upstreams(page: &mut Page, view: &View) {
 fn limits(page: &mut Page, counts: Counts) {
     let help = "Keys of rate limits that are counted now.";
     page.single(Kind::Gauge, "ringway_rate_limit_keys", help, counts.keys);
-    let help = "Times that a core came with a new key that there was no room for: such keys share one window of their limit.";
+    let help =
+        "Times that a core came with a new key that there was no room for: such keys share one window of their limit.";
     page.single(Kind::Counter, "ringway_rate_limit_keys_without_room_total", help, counts.without_room);
     let help = "Keys that made room for others while the shared storage went on counting them.";
     page.single(Kind::Counter, "ringway_rate_limit_keys_forgotten_total", help, counts.forgotten_early);
@@ -441,7 +442,10 @@ mod tests {
         }
         cores[1].messages.failed.increment();
         let metrics = Metrics::default();
-        let outside = Outside { rate_limits: Counts { keys: 3, without_room: 4, forgotten_early: 5, ..Counts::default() }, ..Outside::default() };
+        let outside = Outside {
+            rate_limits: Counts { keys: 3, without_room: 4, forgotten_early: 5, ..Counts::default() },
+            ..Outside::default()
+        };
         let copies = cores.iter().map(CoreTelemetry::copy).collect();
         let page = parse(&metrics.render(
             copies,
