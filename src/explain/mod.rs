@@ -159,7 +159,7 @@ fn decide(
             Next::Done => return Ok(()),
             Next::Respond(answer) => return Err(answer),
             Next::Wait(question) => Some(match *question {
-                policies::Question::Time(_) => Reply::Time,
+                policies::Question::Time(_) | policies::Question::Signal { .. } => Reply::Time,
             }),
             Next::Body(wanted) => {
                 let most = serving.snapshot.settings.limits.buffered_body_bytes as u64;
