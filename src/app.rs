@@ -17,7 +17,9 @@ use tokio::{
 };
 
 use crate::{
-    config::{dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot},
+    config::{
+        GATEWAY_NAME, dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot,
+    },
     document::problem::{Problem, Severity},
     management::{
         admin::{self, Admin, Source},
@@ -92,7 +94,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         Ok(listener) => Arc::new(listener),
         Err(error) => return fail(&format!("management address {}: {error}", options.management)),
     };
-    let loader = Loader::new(options.config.clone(), Environment::of_process());
+    let environment = Environment::of_process().with(GATEWAY_NAME, options.gateway_name.as_deref());
+    let loader = Loader::new(options.config.clone(), environment);
     // Before the first reading: what changes in between is read again.
     let (files, named) = tokio::sync::watch::channel(Vec::new());
     let mut changes = watch::start(loader.roots().paths, named, loader.debounce().unwrap_or(watch::QUIET));

@@ -332,6 +332,7 @@ pub(super) mod tests {
             services: Vec::new(),
             patterns: 0,
             wants: Vec::new(),
+            storage: Default::default(),
             problems: Vec::new(),
             files: Vec::new(),
         })
