@@ -30,6 +30,7 @@ use crate::{
         resolver::SystemResolver,
         service_manager,
         status::{Driver, Listening, Status},
+        storage::SharedStores,
         supervise, watch,
     },
     net::{
@@ -37,6 +38,7 @@ use crate::{
         listen::{self, Presence},
     },
     proxy::core::Drain,
+    storage::Storage,
     telemetry::{core::CoreCopy, lines::BUFFER_BYTES_MAX, series},
     worker::{
         self, Command, HandOvers, Worker, cpus,
@@ -144,6 +146,9 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         })
     };
     let monitors = Monitors::start(SystemResolver::default());
+    let (storage, queue) = Storage::new();
+    let stores = SharedStores::start(SystemResolver::default(), storage, queue);
+    status.attach_storage(stores.counts());
     let mut gateway = Gateway {
         loader: Arc::new(loader),
         allow_partial: options.allow_partial,
@@ -152,6 +157,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         endpoints,
         monitors,
         publisher,
+        stores,
         sinks,
         admin,
         probes: None,
@@ -258,6 +264,7 @@ struct Gateway {
     endpoints: Endpoints,
     monitors: Monitors,
     publisher: Publisher,
+    stores: SharedStores,
     sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
@@ -344,17 +351,23 @@ impl Gateway {
             };
             listening.push(Listening { address, error });
         }
-        // Names first: a core that serves a new Service should know where it is, and a policy its keys.
-        tokio::join!(self.endpoints.prepare(&snapshot.services), self.publisher.prepare(&snapshot.wants));
+        // Names first: a core that serves a new Service should know where it is, a policy its keys, and a quota who counts.
+        tokio::join!(
+            self.endpoints.prepare(&snapshot.services),
+            self.publisher.prepare(&snapshot.wants),
+            self.stores.prepare(&snapshot)
+        );
         if let Err(why) = swap::swap(&self.workers, &snapshot, sockets).await {
             self.endpoints.abort();
             self.publisher.abort();
+            self.stores.abort();
             self.leaving.extend(new.into_iter().map(|(address, presence)| (address.port(), presence)));
             return Err(why);
         }
         self.endpoints.commit();
         self.monitors.watch(&snapshot);
         self.publisher.commit().await;
+        self.stores.commit();
 
         let settings = &snapshot.settings;
         if let Some(log) = &settings.access_log {

@@ -28,7 +28,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -125,6 +125,16 @@ pub enum Purged {
     Everything,
 }
 
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Away => "away",
+            Self::Here => "here",
+        }
+    }
+}
+
 type Listener = Box<dyn Fn(&Purged) + Send + Sync>;
 
 /// One per replica; all cores ask it. It outlives configurations, and so do what it keeps in memory and who listens.
@@ -133,8 +143,6 @@ pub struct Storage {
     entrance: Entrance,
     state: AtomicU8,
     listeners: Mutex<Vec<Listener>>,
-    /// Somebody has asked for a value that can be purged.
-    has_scopes: AtomicBool,
 }
 
 /// An answer that may still be on its way. To drop it is to take no interest in it any more.
@@ -156,7 +164,6 @@ impl Storage {
             entrance,
             state: AtomicU8::new(State::Memory as u8),
             listeners: Mutex::default(),
-            has_scopes: AtomicBool::new(false),
         };
         (Arc::new(storage), queue)
     }
@@ -165,9 +172,6 @@ impl Storage {
     pub fn ask(&self, operation: Operation, wake: impl FnOnce() + Send + 'static) -> Pending {
         if !operation.is_in_bounds() {
             return Pending::here(Err(Unavailable::TooLarge));
-        }
-        if operation.has_scopes() {
-            self.has_scopes.store(true, Ordering::Relaxed);
         }
         match self.state() {
             State::Memory => Pending::here(Ok(self.memory.answer(operation))),
@@ -205,7 +209,7 @@ impl Storage {
 
     /// Whether anybody would be told of purges.
     pub fn hears_of_purges(&self) -> bool {
-        self.has_scopes.load(Ordering::Relaxed) && !self.listeners().is_empty()
+        !self.listeners().is_empty()
     }
 
     fn listeners(&self) -> MutexGuard<'_, Vec<Listener>> {
@@ -243,10 +247,6 @@ impl Operation {
             Self::Add { value, .. } | Self::Release { value, .. } => value.len() <= VALUE_BYTES_MAX,
             Self::Delete { .. } | Self::Purge { .. } => true,
         }
-    }
-
-    fn has_scopes(&self) -> bool {
-        matches!(self, Self::Get { scopes, .. } if !scopes.is_empty())
     }
 
     /// What it takes in the queue.
