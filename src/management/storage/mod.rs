@@ -291,8 +291,10 @@ impl<R: Resolve> Task<R> {
         while queue.try_recv().is_ok() {}
         self.counts.failed(fault.reason);
         let standing = self.counts.standing();
-        let is_news =
-            standing.state != State::Away || standing.fault.is_none_or(|before| before.reason != fault.reason);
+        // While it is away, what only says so once more in other words is no news.
+        let is_other = standing.fault.as_ref().is_some_and(|before| before.reason != fault.reason);
+        let is_passing = matches!(fault.reason, "closed" | "connect_refused" | "connect_failed" | "timeout");
+        let is_news = standing.state != State::Away || (is_other && !is_passing);
         if is_news {
             let reason = fault.reason;
             tracing::warn!(reason, "shared storage: away: {}; it is tried again until it is there", fault.text);
