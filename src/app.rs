@@ -30,7 +30,7 @@ use crate::{
         resolver::SystemResolver,
         service_manager,
         status::{Driver, Listening, Status},
-        storage::SharedStores,
+        storage::{Quotas, SharedStores},
         supervise, watch,
     },
     net::{
@@ -38,6 +38,7 @@ use crate::{
         listen::{self, Presence},
     },
     proxy::core::Drain,
+    quota,
     storage::Storage,
     telemetry::{core::CoreCopy, lines::BUFFER_BYTES_MAX, series},
     worker::{
@@ -147,7 +148,9 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     };
     let monitors = Monitors::start(SystemResolver::default());
     let (storage, queue) = Storage::new();
-    let stores = SharedStores::start(SystemResolver::default(), storage, queue);
+    let started = std::time::Instant::now();
+    let quotas = Quotas::new(cpus.len(), 0, move || quota::Tick(started.elapsed().as_micros() as u64));
+    let stores = SharedStores::start(SystemResolver::default(), storage, queue, quotas);
     status.attach_storage(stores.counts());
     let mut gateway = Gateway {
         loader: Arc::new(loader),

@@ -8,7 +8,7 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use ringway::{
     config::{Loaded, environment::Environment},
     management::{
         resolver::SystemResolver,
-        storage::{Counts, SharedStores},
+        storage::{Counts, Quotas, SharedStores, quotas},
     },
     storage::{Answer, Key, Marks, Operation, Purged, State, Storage, Unavailable},
     telemetry::series::SeriesId,
@@ -53,10 +53,13 @@ impl Replica {
         let (hand_over, counts) = mpsc::channel();
         let (told, prepared) = mpsc::channel();
         let for_task = storage.clone();
+        let started = Instant::now();
+        let quotas = Quotas::new(1, KEYS_MAX, move || Tick(started.elapsed().as_micros() as u64));
+        let (ledger, now) = (quotas.ledger.clone(), quotas.now.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let stores = SharedStores::start(SystemResolver::default(), for_task, queue);
+                let stores = SharedStores::start(SystemResolver::default(), for_task, queue, quotas);
                 hand_over.send(stores.counts()).expect("the test waits");
                 while let Some(section) = sections.recv().await {
                     stores.prepare(&snapshot(&section)).await;

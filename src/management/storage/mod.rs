@@ -10,6 +10,7 @@ mod command;
 mod connection;
 mod counts;
 mod names;
+pub mod quotas;
 mod sentinels;
 mod servers;
 mod values;
@@ -27,11 +28,14 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-pub use self::counts::{Counts, Standing, Totals};
 use self::{
     beat::PurgesSeen,
     names::Names,
     servers::{Access, Servers},
+};
+pub use self::{
+    counts::{Counts, Standing, Totals},
+    quotas::Quotas,
 };
 use super::{resolver::Resolve, supervise};
 use crate::{
@@ -39,6 +43,7 @@ use crate::{
         shared_storage::{Redis, SharedStorage},
         snapshot::Snapshot,
     },
+    quota,
     storage::{Asked, Queue, State, Storage},
     telemetry::fault::Fault,
 };
@@ -56,6 +61,8 @@ const STEADY: Duration = Duration::from_secs(2);
 /// Operations that are sent together, and batches under way.
 const BATCH_MAX: usize = 64;
 const BATCHES_MAX: usize = 32;
+/// Few, so that what is asked meanwhile goes together.
+const QUESTION_BATCHES_MAX: usize = 4;
 
 /// The orchestration's end.
 pub struct SharedStores {
@@ -79,7 +86,7 @@ struct Wanted {
 
 impl SharedStores {
     /// Starts the task on the current runtime.
-    pub fn start<R: Resolve>(resolver: R, storage: Arc<Storage>, queue: Queue) -> Self {
+    pub fn start<R: Resolve>(resolver: R, storage: Arc<Storage>, queue: Queue, quotas: Quotas) -> Self {
         let (wanted, wanted_by) = watch::channel(Wanted::default());
         let (settle, settled) = watch::channel(0);
         let counts = Arc::new(Counts::default());
@@ -88,6 +95,7 @@ impl SharedStores {
         supervise::spawn("shared storage", move || {
             let task = Task {
                 storage: storage.clone(),
+                quotas: quotas.clone(),
                 resolver: resolver.clone(),
                 counts: task_counts.clone(),
                 settle: settle.clone(),
@@ -144,6 +152,7 @@ impl SharedStores {
 
 struct Task<R> {
     storage: Arc<Storage>,
+    quotas: Quotas,
     resolver: Arc<R>,
     counts: Arc<Counts>,
     settle: Arc<watch::Sender<u64>>,
@@ -201,6 +210,7 @@ impl<R: Resolve> Task<R> {
         let state = if is_usable { State::Memory } else { State::Away };
         let fault = (!is_usable).then(|| Fault::new("configuration", "what the configuration says cannot be used"));
         self.storage.set_state(state);
+        self.quotas.stands(if is_usable { quota::Storage::None } else { quota::Storage::Away { replicas: 1 } });
         while queue.try_recv().is_ok() {}
         self.counts.stands(state, "", fault);
         self.counts.saw_replicas(1);
@@ -284,10 +294,12 @@ impl<R: Resolve> Task<R> {
             tracing::info!("shared storage: connected with {kind} at {at}; replicas: {replicas}");
         }
         self.storage.set_state(State::Here);
+        self.quotas.stands(quota::Storage::Here { replicas: self.counts.replicas() as u64 });
     }
 
     fn away(&self, fault: Fault, queue: &mut Queue) {
         self.storage.set_state(State::Away);
+        self.quotas.stands(quota::Storage::Away { replicas: self.counts.replicas() as u64 });
         while queue.try_recv().is_ok() {}
         self.counts.failed(fault.reason);
         let standing = self.counts.standing();
@@ -312,6 +324,7 @@ impl<R: Resolve> Task<R> {
         let connected = Arc::new(connected);
         let (lose, mut lost) = mpsc::channel(1);
         let mut under_way = JoinSet::new();
+        let mut questions = JoinSet::new();
         let mut asked = Vec::with_capacity(BATCH_MAX);
         let mut told = HashSet::new();
         let beating = self.beat_on(&connected);
@@ -325,6 +338,17 @@ impl<R: Resolve> Task<R> {
                 ended = &mut changed => return ended,
                 Some(fault) = lost.recv() => return Ended::Lost(fault),
                 Some(faults) = under_way.join_next() => self.refused(faults.unwrap_or_default(), &mut told, &lose),
+                Some(faults) = questions.join_next() => self.refused(faults.unwrap_or_default(), &mut told, &lose),
+                () = self.quotas.rung.notified(), if questions.len() < QUESTION_BATCHES_MAX => {
+                    let batch = self.quotas.take();
+                    let (connected, counts) = (connected.clone(), self.counts.clone());
+                    if !batch.is_empty() {
+                        questions.spawn(async move {
+                            let Connected { servers, names, replica } = &*connected;
+                            batch.ask(servers, names, replica, &counts).await
+                        });
+                    }
+                }
                 count = queue.recv_many(&mut asked, BATCH_MAX), if under_way.len() < BATCHES_MAX => {
                     if count == 0 {
                         return Ended::Over; // nobody can ask any more
@@ -349,6 +373,7 @@ impl<R: Resolve> Task<R> {
             if let Err(fault) = self.beat(connected).await {
                 return fault;
             }
+            self.quotas.stands(quota::Storage::Here { replicas: self.counts.replicas() as u64 });
         }
     }
 
