@@ -10,6 +10,7 @@ pub mod message;
 pub mod play;
 pub mod ports;
 pub mod protocols;
+#[allow(dead_code, reason = "cases have no shared storage")]
 pub mod redis;
 pub mod script;
 pub mod session;
