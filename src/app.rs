@@ -17,7 +17,9 @@ use tokio::{
 };
 
 use crate::{
-    config::{dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot},
+    config::{
+        GATEWAY_NAME, dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot,
+    },
     document::problem::{Problem, Severity},
     management::{
         admin::{self, Admin, Source},
@@ -29,6 +31,7 @@ use crate::{
         resolver::SystemResolver,
         service_manager,
         status::{Driver, Listening, Status},
+        storage::{Quotas, SharedStores},
         supervise, watch,
     },
     net::{
@@ -37,6 +40,7 @@ use crate::{
     },
     proxy::core::Drain,
     quota::{Clock, Ledger},
+    storage::Storage,
     telemetry::{core::CoreCopy, lines::BUFFER_BYTES_MAX, series},
     worker::{
         self, Command, HandOvers, Worker, cpus,
@@ -94,7 +98,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         Ok(listener) => Arc::new(listener),
         Err(error) => return fail(&format!("management address {}: {error}", options.management)),
     };
-    let loader = Loader::new(options.config.clone(), Environment::of_process());
+    let environment = Environment::of_process().with(GATEWAY_NAME, options.gateway_name.as_deref());
+    let loader = Loader::new(options.config.clone(), environment);
     // Before the first reading: what changes in between is read again.
     let (files, named) = tokio::sync::watch::channel(Vec::new());
     let mut changes = watch::start(loader.roots().paths, named, loader.debounce().unwrap_or(watch::QUIET));
@@ -109,7 +114,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
 
     let status = Status::new(Driver { name: driver.kind.to_string(), reason: driver.reason.clone() });
     let (clock, keys_max) = (Clock::start(), first.snapshot.settings.limits.rate_limit_keys);
-    let ledger = Arc::new(Ledger::new(cpus.len(), keys_max, || {}));
+    let quotas = Quotas::new(cpus.len(), keys_max, move || clock.now());
+    let ledger = quotas.ledger.clone();
     let workers = match start_workers(&cpus, driver.kind, &status, &ledger, clock) {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
@@ -149,6 +155,9 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         })
     };
     let monitors = Monitors::start(SystemResolver::default());
+    let (storage, queue) = Storage::new();
+    let stores = SharedStores::start(SystemResolver::default(), storage, queue, quotas);
+    status.attach_storage(stores.counts());
     let mut gateway = Gateway {
         loader: Arc::new(loader),
         allow_partial: options.allow_partial,
@@ -157,6 +166,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         endpoints,
         monitors,
         publisher,
+        stores,
         sinks,
         admin,
         probes: None,
@@ -277,6 +287,7 @@ struct Gateway {
     endpoints: Endpoints,
     monitors: Monitors,
     publisher: Publisher,
+    stores: SharedStores,
     sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
@@ -363,17 +374,23 @@ impl Gateway {
             };
             listening.push(Listening { address, error });
         }
-        // Names first: a core that serves a new Service should know where it is, and a policy its keys.
-        tokio::join!(self.endpoints.prepare(&snapshot.services), self.publisher.prepare(&snapshot.wants));
+        // Names first: a core that serves a new Service should know where it is, a policy its keys, and a quota who counts.
+        tokio::join!(
+            self.endpoints.prepare(&snapshot.services),
+            self.publisher.prepare(&snapshot.wants),
+            self.stores.prepare(&snapshot)
+        );
         if let Err(why) = swap::swap(&self.workers, &snapshot, sockets).await {
             self.endpoints.abort();
             self.publisher.abort();
+            self.stores.abort();
             self.leaving.extend(new.into_iter().map(|(address, presence)| (address.port(), presence)));
             return Err(why);
         }
         self.endpoints.commit();
         self.monitors.watch(&snapshot);
         self.publisher.commit().await;
+        self.stores.commit();
 
         let settings = &snapshot.settings;
         if let Some(log) = &settings.access_log {

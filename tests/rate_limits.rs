@@ -67,7 +67,8 @@ impl Bench {
             clients.into_iter().flat_map(|client| client.join().expect("it ends")).collect()
         });
         let (_, page) = self.gateway.get("/metrics").expect("the page is there");
-        let busy = page.lines().filter(|line| line.starts_with("ringway_core_requests_total{") && !line.ends_with(" 0"));
+        let busy =
+            page.lines().filter(|line| line.starts_with("ringway_core_requests_total{") && !line.ends_with(" 0"));
         assert_eq!(busy.count(), 2, "both cores have had some");
         answers
     }
