@@ -17,17 +17,21 @@ use tokio::{
 };
 
 use crate::{
-    config::{dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot},
+    config::{
+        GATEWAY_NAME, dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot,
+    },
     document::problem::{Problem, Severity},
     management::{
         admin::{self, Admin, Source},
         endpoints::Endpoints,
-        log_sink::{Dropped, DroppedCounts, LogSinks},
+        log_sink::{DroppedCounts, LogSinks},
+        metrics::Outside,
         monitors::Monitors,
         published::Publisher,
         resolver::SystemResolver,
         service_manager,
         status::{Driver, Listening, Status},
+        storage::{Quotas, SharedStores},
         supervise, watch,
     },
     net::{
@@ -35,6 +39,8 @@ use crate::{
         listen::{self, Presence},
     },
     proxy::core::Drain,
+    quota::{Clock, Ledger},
+    storage::Storage,
     telemetry::{core::CoreCopy, lines::BUFFER_BYTES_MAX, series},
     worker::{
         self, Command, HandOvers, Worker, cpus,
@@ -94,7 +100,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         Ok(listener) => Arc::new(listener),
         Err(error) => return fail(&format!("management address {}: {error}", options.management)),
     };
-    let loader = Loader::new(options.config.clone(), Environment::of_process());
+    let environment = Environment::of_process().with(GATEWAY_NAME, options.gateway_name.as_deref());
+    let loader = Loader::new(options.config.clone(), environment);
     // Before the first reading: what changes in between is read again.
     let (files, named) = tokio::sync::watch::channel(Vec::new());
     let mut changes = watch::start(loader.roots().paths, named, loader.debounce().unwrap_or(watch::QUIET));
@@ -108,12 +115,19 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     };
 
     let status = Status::new(Driver { name: driver.kind.to_string(), reason: driver.reason.clone() });
-    let workers = match start_workers(&cpus, driver.kind, &status) {
+    let (clock, keys_max) = (Clock::start(), first.snapshot.settings.limits.rate_limit_keys);
+    let quotas = Quotas::new(cpus.len(), keys_max, move || clock.now());
+    let ledger = quotas.ledger.clone();
+    let workers = match start_workers(&cpus, driver.kind, &status, &ledger, clock) {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
+    {
+        let ledger = ledger.clone();
+        supervise::spawn("rate limits", move || sweep(ledger.clone(), clock));
+    }
     let sinks = LogSinks::start();
-    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped() };
+    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped(), ledger };
     let admin = Admin::new(status.clone(), Arc::new(scrapes));
     {
         let admin = admin.clone();
@@ -143,6 +157,9 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         })
     };
     let monitors = Monitors::start(SystemResolver::default());
+    let (storage, queue) = Storage::new();
+    let stores = SharedStores::start(SystemResolver::default(), storage, queue, quotas);
+    status.attach_storage(stores.counts());
     let mut gateway = Gateway {
         loader: Arc::new(loader),
         allow_partial: options.allow_partial,
@@ -151,6 +168,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         endpoints,
         monitors,
         publisher,
+        stores,
         sinks,
         admin,
         probes: None,
@@ -210,14 +228,28 @@ fn cpus(threads: &Threads) -> Vec<Option<usize>> {
     }
 }
 
-fn start_workers(cpus: &[Option<usize>], kind: driver::Kind, status: &Status) -> std::io::Result<Vec<Worker>> {
+fn start_workers(
+    cpus: &[Option<usize>],
+    kind: driver::Kind,
+    status: &Status,
+    ledger: &Arc<Ledger>,
+    clock: Clock,
+) -> std::io::Result<Vec<Worker>> {
     let nothing = Arc::new(Snapshot::empty());
     let start = |(((id, cpu), heartbeat), hand_overs)| {
-        let (cores, snapshot) = (cpus.len(), nothing.clone());
-        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, hand_overs })
+        let (cores, snapshot, ledger) = (cpus.len(), nothing.clone(), ledger.clone());
+        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, hand_overs, ledger, clock })
     };
     let hand_overs = HandOvers::new(cpus.len())?;
     cpus.iter().copied().enumerate().zip(status.add_cores(cpus.len())).zip(hand_overs).map(start).collect()
+}
+
+/// Has the ledger return what nobody uses and forget what is over.
+async fn sweep(ledger: Arc<Ledger>, clock: Clock) {
+    loop {
+        let next = ledger.sweep(clock.now());
+        tokio::time::sleep(Duration::from_micros(next.since(clock.now()))).await;
+    }
 }
 
 /// Logs every problem of a set, each at its own level.
@@ -257,6 +289,7 @@ struct Gateway {
     endpoints: Endpoints,
     monitors: Monitors,
     publisher: Publisher,
+    stores: SharedStores,
     sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
@@ -343,17 +376,23 @@ impl Gateway {
             };
             listening.push(Listening { address, error });
         }
-        // Names first: a core that serves a new Service should know where it is, and a policy its keys.
-        tokio::join!(self.endpoints.prepare(&snapshot.services), self.publisher.prepare(&snapshot.wants));
+        // Names first: a core that serves a new Service should know where it is, a policy its keys, and a quota who counts.
+        tokio::join!(
+            self.endpoints.prepare(&snapshot.services),
+            self.publisher.prepare(&snapshot.wants),
+            self.stores.prepare(&snapshot)
+        );
         if let Err(why) = swap::swap(&self.workers, &snapshot, sockets).await {
             self.endpoints.abort();
             self.publisher.abort();
+            self.stores.abort();
             self.leaving.extend(new.into_iter().map(|(address, presence)| (address.port(), presence)));
             return Err(why);
         }
         self.endpoints.commit();
         self.monitors.watch(&snapshot);
         self.publisher.commit().await;
+        self.stores.commit();
 
         let settings = &snapshot.settings;
         if let Some(log) = &settings.access_log {
@@ -543,6 +582,7 @@ struct Scrapes {
     workers: Arc<Vec<Worker>>,
     /// Lines of logs lost on this thread.
     log_dropped: DroppedCounts,
+    ledger: Arc<Ledger>,
 }
 
 impl Source for Scrapes {
@@ -564,7 +604,7 @@ impl Source for Scrapes {
         })
     }
 
-    fn log_dropped(&self) -> Dropped {
-        self.log_dropped.now()
+    fn outside(&self) -> Outside {
+        Outside { log_dropped: self.log_dropped.now(), rate_limits: self.ledger.counts() }
     }
 }

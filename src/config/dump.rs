@@ -77,7 +77,7 @@ fn contracts(loaded: &Loaded) -> Vec<Value> {
             "sla": spec.sla.as_ref().map(|sla| json!({
                 "id": sla.id,
                 "name": sla.name,
-                "limits": sla.limits.iter().map(|limit| json!({
+                "limits": sla.limits().iter().map(|limit| json!({
                     "maximumRequests": limit.maximum_requests,
                     "timePeriodInMilliseconds": limit.time_period_in_milliseconds,
                 })).collect::<Vec<_>>(),
@@ -202,6 +202,8 @@ fn networks(list: &TrustedProxies) -> Vec<String> {
 
 fn settings_json(settings: &Settings) -> Value {
     json!({
+        "name": settings.name.text,
+        "replica": settings.replica,
         "limits": settings.limits.to_json(),
         "timeouts": settings.timeouts.to_json(),
         "circuitBreaker": {

@@ -112,6 +112,8 @@ settings! {
             /// Per replica and upstream; shared out over the cores.
             connections_per_upstream "connectionsPerUpstream": usize = 1024, 1..=MANY;
             pending_requests_per_upstream "pendingRequestsPerUpstream": usize = 1024, 0..=MANY;
+            /// Keys of all rate limits whose windows are open; further ones share a window for each limit.
+            rate_limit_keys "rateLimitKeys": usize = 100_000, 1..=MANY;
             /// PROXY protocol version 2; version 1 has a limit of its own.
             proxy_header_bytes "proxyHeaderBytes": usize = 4096, HEADER_BYTES_MIN..=HEADER_BYTES_MAX;
         } + h2: H2Limits
@@ -177,6 +179,9 @@ settings! {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    pub name: GatewayName,
+    /// `FLEX_NAME`: of this replica, for people.
+    pub replica: Option<String>,
     pub limits: Limits,
     pub timeouts: Timeouts,
     /// `Configuration.circuitBreaker`: of each Service whose policy does not say.
@@ -196,6 +201,14 @@ pub struct Settings {
     /// `Configuration.probe`: a listener of its own for the probes.
     pub probe_port: Option<u16>,
     pub access_log: Option<AccessLog>,
+}
+
+/// What a gateway's replicas have in common: each of their keys in a shared storage begins with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayName {
+    pub text: String,
+    /// False: nobody has given it one.
+    pub is_given: bool,
 }
 
 /// Whose `x-forwarded-*` headers are believed, or whose PROXY protocol headers.
@@ -251,6 +264,8 @@ pub struct AccessLog {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            name: GatewayName { text: "ringway".into(), is_given: false },
+            replica: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             circuit_breaker: Thresholds::default(),

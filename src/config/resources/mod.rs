@@ -10,6 +10,7 @@ mod policy_binding;
 mod ringway;
 mod secret;
 mod service;
+mod shared_storage;
 mod to_come;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -19,7 +20,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 pub use api_instance::{ApiInstance, InlineRoute, InlineService};
 pub use configuration::{CircuitBreaker, Configuration, Probe, ProxyProtocol, Routing, Section};
 pub use extension::Extension;
-pub use policy::{DestinationRef, InlinePolicy, PolicyRef, ROUTE, ROUTE_WEIGHTED, RoutePolicy, WeightedRoutePolicy};
+pub use policy::{
+    DestinationRef, InlinePolicy, PolicyRef, PolicyRingway, ROUTE, ROUTE_WEIGHTED, RoutePolicy, WeightedRoutePolicy,
+};
 pub use policy_binding::{PolicyBinding, Selector, TargetRef};
 pub use ringway::{
     AccessLog, AccessLogFormat, ApiRingway, GatewayRingway, HealthCheck, LoadBalancing, ProxyProtocolVersion, Retries,
@@ -27,6 +30,7 @@ pub use ringway::{
 };
 pub use secret::Secret;
 pub use service::Service;
+pub use shared_storage::{Redis, RedisCertificate, RedisTls, Sentinel, SharedStorage};
 
 use crate::document::{
     Id, Resource,
