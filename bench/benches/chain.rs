@@ -167,7 +167,7 @@ impl<'s> OneCore<'s> {
             [(&service.policies, &self.instances[1], of_service), (&api.policies, &self.instances[0], of_api)]
         {
             run_response(chain, instances, turns, &mut exchange, &mut None, &|_, _| {}, &mut Unwatched);
-            run_log(chain, instances, turns, &mut exchange, &End::default());
+            run_log(chain, instances, turns, &mut exchange, &End::default(), &mut Unwatched);
         }
         // As management fetches what a core has logged.
         if self.core.messages.lines.len() > BUFFER_BYTES_MAX / 2 {
