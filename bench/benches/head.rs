@@ -9,7 +9,7 @@ use ringway::{
         head::{RequestHead, ResponseHead},
         target::Scheme,
     },
-    policies::Peer,
+    policies::{self, Peer},
     proxy::{
         core::{Core, Load},
         headers::{arrive, write_upstream_head},
@@ -46,7 +46,14 @@ fn parse(criterion: &mut Criterion) {
 /// head is parsed within the measured time, since editing uses it up: subtract `parse`.
 fn edit_and_emit(criterion: &mut Criterion) {
     let snapshot = snapshot(1, 1, |_| "/.*".to_owned());
-    let core = Core::new(0, 1, snapshot.clone(), CoreTelemetry::new(0), Arc::new(Load::default()), Arc::default());
+    let core = Core::new(
+        policies::Core::default(),
+        1,
+        snapshot.clone(),
+        CoreTelemetry::new(0),
+        Arc::new(Load::default()),
+        Arc::default(),
+    );
     let peer = Peer {
         address: ([127, 0, 0, 1], 40_000).into(),
         local: ([127, 0, 0, 1], 8081).into(),
