@@ -167,7 +167,7 @@ fn decide(
             Next::Done => return body.pass_rest(workspace),
             Next::Respond(answer) => return Err(answer),
             Next::Wait(question) => Some(match *question {
-                policies::Question::Time(_) => Reply::Time,
+                policies::Question::Time(_) | policies::Question::Signal { .. } => Reply::Time,
             }),
             Next::Body(wanted) => {
                 if let Some(answer) = body.too_large(wanted, workspace.request.content_length) {

@@ -346,6 +346,7 @@ fn turn_of(bound: &BoundPolicy, what: Turn, why: String) -> PolicyTurn {
 fn waits_for(question: &Question) -> String {
     match question {
         Question::Time(time) => format!("{time:?}"),
+        Question::Signal { at_most, .. } => format!("for another request or a storage, at most {at_most:?}"),
     }
 }
 

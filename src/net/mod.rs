@@ -16,6 +16,7 @@ pub mod pace;
 pub mod proxy_protocol;
 mod reactor;
 mod ring;
+pub mod signal;
 pub mod stream;
 pub mod task;
 pub mod tls;

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     document::{Id, Resource, address::WebAddress, hash::Stable},
+    net::signal::{Signal, Signals},
     telemetry::message_log::Messages,
 };
 
@@ -177,6 +178,8 @@ pub struct Core {
     pub id: usize,
     /// Where its lines of message logging go.
     pub messages: Rc<Messages>,
+    /// What policies wait with for another thread, or for another request of any core.
+    pub signals: Signals,
 }
 
 /// What happens next.
@@ -191,10 +194,13 @@ pub enum Flow {
 }
 
 /// What a policy waits for. It does not know who answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Question {
     /// So much time: the reply is [`Reply::Time`].
     Time(Duration),
+    /// That it may look again, which another thread or another request says: the reply is [`Reply::Signal`], or
+    /// [`Reply::Time`] where nobody has said so in the time.
+    Signal { signal: Signal, at_most: Duration },
 }
 
 /// The answer to a [`Question`].
@@ -202,6 +208,8 @@ pub enum Question {
 pub enum Reply {
     /// The time is over.
     Time,
+    /// The signal has come.
+    Signal,
 }
 
 impl Flow {

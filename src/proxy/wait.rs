@@ -48,6 +48,10 @@ pub async fn reply(account: &mut Account, question: Question) -> Reply {
             task::sleep(time).await;
             Reply::Time
         }
+        Question::Signal { signal, at_most } => match task::timeout(Some(at_most), signal).await {
+            Some(()) => Reply::Signal,
+            None => Reply::Time,
+        },
     };
     account.policy_goes_on();
     reply

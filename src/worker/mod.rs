@@ -17,6 +17,7 @@ use crate::{
         faults,
         listen::Bound,
         mailbox::{Mailbox, Post, Unopened, mailbox},
+        signal::Signals,
         task,
     },
     policies::wants::Published,
@@ -204,7 +205,13 @@ async fn serve(start: Start, unopened: Unopened<Command>) {
         Ok(both) => both,
         Err(error) => return tracing::error!("core {} cannot receive: {error}", start.id),
     };
-    let core = Core::new(start.id, start.cores, start.snapshot, CoreTelemetry::new(start.id), load, neighbours);
+    let (signals, rings) = match Signals::new() {
+        Ok(both) => both,
+        Err(error) => return tracing::error!("core {} cannot hear: {error}", start.id),
+    };
+    let telemetry = CoreTelemetry::new(start.id);
+    let core = Core::new(start.id, start.cores, start.snapshot, telemetry, signals, load, neighbours);
+    task::spawn(rings.hear());
     task::spawn(spread::take_over(core.clone(), queue));
     task::spawn(tick(core.clone(), start.heartbeat));
     obey(&core, &mut mailbox).await;

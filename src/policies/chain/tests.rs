@@ -90,7 +90,7 @@ fn run_waiting(chain: &[BoundPolicy], scratch: &mut Scratch, path: &str) -> Ran 
 
 impl Ran {
     fn wait(&mut self, question: &Question) -> Reply {
-        let Question::Time(time) = question;
+        let Question::Time(time) = question else { panic!("{question:?}") };
         self.waited += &time.as_secs().to_string();
         Reply::Time
     }
