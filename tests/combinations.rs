@@ -77,7 +77,7 @@ fn random_chains_do_to_random_requests_what_explain_says() {
             differences.push(format!("{what}\n{line}\n{:#?} {:#?}", explained.policies, explained.outbound_policies));
         }
     }
-    differences.iter().take(12).for_each(|difference| println!("{difference}\n"));
+    differences.iter().take(5).for_each(|difference| println!("{difference}\n"));
     assert_eq!(differences.len(), 0, "differences in {} comparisons, seed {seed}", told.len());
     let reasons = told.iter().filter(|(_, told, _)| matches!(told.outcome, Outcome::Answered(_))).count();
     assert!(reasons > told.len() / 10 && reasons < told.len() * 9 / 10, "{reasons} of {} are answered", told.len());
@@ -100,11 +100,12 @@ fn is_logged(line: &str, told: &Explanation, is_replaced: bool) -> Result<(), St
     let turns = told.policies.iter().chain(&told.outbound_policies);
     let would = turns.filter(|turn| turn.shadow && matches!(turn.what, Turn::WouldAnswer | Turn::Broken));
     let would: Vec<&str> = would.map(|turn| turn.why.as_str()).collect();
-    let denies = |why: &&str| why.contains("would answer 4") || why.contains("would answer 5");
-    match would.iter().any(|why| why.contains(&shadow_deny)) || !would.iter().any(|why| denies(why)) {
-        true if shadow_deny.is_empty() == !would.iter().any(|why| denies(why)) => Ok(()),
-        _ => Err(format!("explained {would:?} in shadow, logged `{shadow_deny}`")),
-    }
+    let mut denied = would.iter().filter(|why| why.contains("would answer 4") || why.contains("would answer 5"));
+    let fits = match shadow_deny.is_empty() {
+        true => denied.next().is_none(),
+        false => denied.any(|why| why.contains(&shadow_deny)),
+    };
+    if fits { Ok(()) } else { Err(format!("explained {would:?} in shadow, logged `{shadow_deny}`")) }
 }
 
 const SETTINGS: &str = "
