@@ -34,7 +34,7 @@ fn random_chains_do_to_random_requests_what_explain_says() {
     let seed = std::env::var("RINGWAY_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
     let mut random = Random(seed);
     let (port, management) = (ports::reserve(), ports::reserve());
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("combinations");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("combinations").join(port.to_string());
     fs::remove_dir_all(&directory).ok();
     fs::create_dir_all(&directory).expect("a directory");
     let upstream = echo().to_string();
@@ -55,7 +55,7 @@ fn random_chains_do_to_random_requests_what_explain_says() {
             let path = format!("/a{number}/{}/{request}", random.one(&["p", "q", "r"]));
             let question = random.question(port, &path);
             let explained = explain(snapshot.clone(), &question, Secrets::Shown).expect("it can be sent");
-            let seen = ask(port, &question).expect("there is an answer");
+            let seen = ask(port, &question).unwrap_or_else(|error| panic!("{path}: {error}\n{api}"));
             let mut difference = |what: String| {
                 let body = question.body.as_deref().map(String::from_utf8_lossy);
                 let head = String::from_utf8_lossy(&question.head()).into_owned();
@@ -77,6 +77,7 @@ fn random_chains_do_to_random_requests_what_explain_says() {
             differences.push(format!("{what}\n{line}\n{:#?} {:#?}", explained.policies, explained.outbound_policies));
         }
     }
+    fs::remove_dir_all(&directory).ok();
     differences.iter().take(5).for_each(|difference| println!("{difference}\n"));
     assert_eq!(differences.len(), 0, "differences in {} comparisons, seed {seed}", told.len());
     let reasons = told.iter().filter(|(_, told, _)| matches!(told.outcome, Outcome::Answered(_))).count();
