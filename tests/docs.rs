@@ -223,7 +223,26 @@ fn misfit(field: &Field, shape: &Shape, required: bool, row: &[String]) -> Optio
         let (unit, words) = (field.unit.unwrap_or_default(), words(shape));
         return Some(format!("the type is {words} {unit}, an expression: {}; not {kind}", field.expression));
     }
-    (!meaning.starts_with(field.help)).then(|| format!("the meaning is to begin `{}`", field.help))
+    if let Some(value) = field.values.iter().find(|value| !kind.contains(*value)) {
+        return Some(format!("the type is to name {value}"));
+    }
+    if let Some(range) = field.range_in_words().filter(|range| !kind.contains(range) && !meaning.contains(range)) {
+        return Some(format!("the type is to say {range}"));
+    }
+    let told = plain(meaning);
+    (told != field.help).then(|| format!("the meaning is `{}`, not `{told}`", field.help))
+}
+
+/// Without links and emphasis.
+fn plain(markdown: &str) -> String {
+    let mut text = String::new();
+    let mut rest = markdown;
+    while let Some((before, behind)) = rest.split_once("](") {
+        let (before, label) = before.rsplit_once('[').expect("a link has a beginning");
+        text.extend([before, label]);
+        rest = behind.split_once(')').expect("a link has an end").1;
+    }
+    (text + rest).replace("**", "")
 }
 
 #[test]

@@ -1,57 +1,37 @@
 //! `explain` and a running gateway say the same of the same request: for the configurations of all cases on policies and
 //! routing, and for their own requests beside generated ones.
-//!
-//! The upstream answers with the head that it has received, so what is compared is what an upstream sees, line by line.
 
 #[allow(dead_code, reason = "the rest of the runner serves cases.rs")]
 mod support;
 
+mod compare;
+
 use std::{
     fs,
-    io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
+use compare::{CLIENT, LIMIT, agree, ask, echo};
 use ringway::{
     config::{Loader, environment::Environment, snapshot::Snapshot},
-    explain::{
-        Question, Secrets, explain,
-        report::{Explanation, Outcome, Turn},
-    },
+    explain::{Question, Secrets, explain},
     telemetry::series::SeriesId,
 };
 use support::{
     case::{Begin, Case, Kind},
     gateway::{Gateway, Launch, binary, clean, drivers},
-    message::find,
     ports,
     script::{Action, Command},
     session::{Names, expand, expand_text},
 };
 
-const LIMIT: Duration = Duration::from_secs(30);
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// What an echoed head begins with.
-const ECHO: &[u8] = b"ECHO\r\n";
-/// What policies answer that cannot do what they were configured to do.
-const FAILED_POLICY: &[u8] = br#"{"error":"A policy of this API has failed."}"#;
-/// What policies answer that count requests.
-const TOO_MANY: &[u8] = br#"{"error":"Too Many Requests"}"#;
 /// Fewer comparisons than this, and the cases were not found.
 const COMPARED_MIN: usize = 4_000;
 
 #[test]
 fn explain_and_the_gateway_agree() {
-    let echo = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let upstream = echo.local_addr().expect("bound").to_string();
-    std::thread::spawn(move || {
-        for stream in echo.incoming().flatten() {
-            std::thread::spawn(move || answer(stream));
-        }
-    });
+    let upstream = echo().to_string();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let mut paths: Vec<PathBuf> = ["policies", "routing"].iter().flat_map(|area| cases(&root.join(area))).collect();
     paths.sort();
@@ -265,137 +245,6 @@ fn heads(script: &[Command], names: &Names) -> Vec<(String, String, Vec<String>)
         }
     }
     found
-}
-
-/// The status and the body of what a new connection is answered.
-fn ask(port: u16, question: &Question) -> std::io::Result<(u16, Vec<u8>)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    let mut bytes = question.head();
-    bytes.extend_from_slice(question.body.as_deref().unwrap_or_default());
-    stream.write_all(&bytes)?;
-    let mut seen = Vec::new();
-    let head = read_head(&mut stream, &mut seen)?;
-    let text = String::from_utf8_lossy(&seen[..head]).into_owned();
-    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    if question.method == "HEAD" {
-        return Ok((status, Vec::new()));
-    }
-    let mut body = seen.split_off(head);
-    let length = length(&text);
-    let mut rest = vec![0; length.saturating_sub(body.len())];
-    stream.read_exact(&mut rest)?;
-    body.extend(rest);
-    Ok((status, body))
-}
-
-fn agree(told: &Explanation, (status, body): &(u16, Vec<u8>), method: &str) -> Result<(), String> {
-    reasons_fit(told)?;
-    let echoed = body.strip_prefix(ECHO);
-    // How many requests came before is not explained.
-    if *status == 429 && matches!(told.outcome, Outcome::Upstream) && (method == "HEAD" || body == TOO_MANY) {
-        return Ok(());
-    }
-    let sent = match (&told.outcome, &told.upstream) {
-        (Outcome::Answered(answer), _) => {
-            let same = answer.status == *status && (method == "HEAD" || answer.body.as_bytes() == body);
-            return match same && echoed.is_none() {
-                true => Ok(()),
-                false => Err(format!("explained {} {}, seen {status} {}", answer.status, answer.reason, text(body))),
-            };
-        }
-        (Outcome::Upstream, Some(sent)) => sent,
-        (outcome, _) => return Err(format!("explained {outcome:?}, seen {status}")),
-    };
-    let Some(echoed) = echoed else {
-        // The way back is not explained: there a policy may fail behind an upstream that was asked.
-        if *status == 500 && (method == "HEAD" || body == FAILED_POLICY) {
-            return Ok(());
-        }
-        // HEAD has no body to see it by.
-        let told = format!("explained as sent upstream, seen {status} {}", text(body));
-        return if method == "HEAD" && *status == 200 { Ok(()) } else { Err(told) };
-    };
-    // Which of several destinations it is, is drawn.
-    if told.routes.iter().any(|route| route.chosen && route.to.len() > 1) {
-        return Ok(());
-    }
-    let random_id = !told.request.headers.iter().any(|line| line.name.eq_ignore_ascii_case("x-request-id"));
-    let shown = |line: &str| match line.strip_prefix("x-request-id: ") {
-        Some(id) if random_id || id.len() == 36 => format!("x-request-id: one of {} bytes", id.len()),
-        _ => line.to_owned(),
-    };
-    // Control characters are shown as blanks.
-    let seen: Vec<String> = text(echoed).trim_end().replace('\t', " ").split("\r\n").map(shown).collect();
-    let mut expected =
-        vec![format!("{} {}{} HTTP/1.1", sent.method, sent.path, sent.query), format!("host: {}", sent.host)];
-    expected.extend(sent.headers.iter().map(|line| shown(&format!("{}: {}", line.name, line.value))));
-    if seen == expected { Ok(()) } else { Err(format!("explained {expected:#?}, seen {seen:#?}")) }
-}
-
-/// What is said of rules is asked of them once more, so it could differ from what was decided.
-fn reasons_fit(told: &Explanation) -> Result<(), String> {
-    let holds = |why: &str| why.contains(" holds") || why.contains("no rules");
-    for turn in told.policies.iter().chain(&told.outbound_policies) {
-        let applied = !matches!(turn.what, Turn::NotApplied | Turn::NotReached | Turn::PatternLimit);
-        if holds(&turn.why) != applied {
-            return Err(format!("{turn:?} contradicts itself"));
-        }
-    }
-    let chosen = told.routes.iter().filter(|route| route.chosen).count();
-    let fits = told.routes.iter().filter(|route| route.chosen).all(|route| holds(&route.why));
-    // A route may be chosen whose Service does not exist.
-    let one = chosen == 1 || told.service.is_none() && chosen == 0;
-    match fits && one {
-        true => Ok(()),
-        false => Err(format!("{:?} contradict themselves", told.routes)),
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// An upstream's connection: each request is answered with its own head.
-fn answer(mut stream: TcpStream) {
-    let mut bytes = Vec::new();
-    while let Ok(head) = read_head(&mut stream, &mut bytes) {
-        let asked = bytes[..head].to_vec();
-        let whole = head + length(&text(&asked));
-        let mut rest = vec![0; whole.saturating_sub(bytes.len())];
-        if stream.read_exact(&mut rest).is_err() {
-            return;
-        }
-        bytes.extend(rest);
-        bytes.drain(..whole);
-        let mut out = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", ECHO.len() + asked.len()).into_bytes();
-        if !asked.starts_with(b"HEAD ") {
-            out.extend_from_slice(ECHO);
-            out.extend_from_slice(&asked);
-        }
-        if stream.write_all(&out).is_err() {
-            return;
-        }
-    }
-}
-
-/// Reads until a head is whole, and says where it ends.
-fn read_head(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> std::io::Result<usize> {
-    let mut room = [0; 4096];
-    loop {
-        if let Some(end) = find(bytes, b"\r\n\r\n") {
-            return Ok(end + 4);
-        }
-        match stream.read(&mut room)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            count => bytes.extend_from_slice(&room[..count]),
-        }
-    }
-}
-
-fn length(head: &str) -> usize {
-    let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-length:"));
-    line.and_then(|line| line.split(':').nth(1)?.trim().parse().ok()).unwrap_or(0)
 }
 
 fn cases(folder: &Path) -> Vec<PathBuf> {

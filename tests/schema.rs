@@ -97,6 +97,18 @@ fn mistakes_are_refused() {
         (policy("cors", "{originGroups: [{orgins: []}]}"), false),
         (policy("jwt-validation", "{signingMethod: HMAC, signingKeyLength: '256'}"), true),
         (policy("jwt-validation", "{signingMethod: hmac5}"), false),
+        (policy("jwt-validation", "{signingKeyLength: 384, ringway: {algorithms: [ES384, EdDSA]}}"), true),
+        (policy("jwt-validation", "{signingKeyLength: $LENGTH, ringway: {algorithms: [$ONE]}}"), true),
+        (policy("jwt-validation", "{signingKeyLength: 255}"), false),
+        (policy("jwt-validation", "{ringway: {algorithms: [es384]}}"), false),
+        (policy("jwt-validation", "{jwksServiceTimeToLive: 1, ringway: {jwksCoolDownSeconds: 1}}"), true),
+        (policy("jwt-validation", "{jwksServiceTimeToLive: 0}"), false),
+        (policy("jwt-validation", "{ringway: {jwksCoolDownSeconds: 0}}"), false),
+        (policy("json-threat-protection", "{maxContainerDepth: -1}"), true),
+        (policy("json-threat-protection", "{maxContainerDepth: -2}"), false),
+        (policy("response-timeout-flex", "{timeout: 86401}"), false),
+        (String::new(), true),
+        (format!("---\n# nothing\n---\n{}\n---\n", api("address: 'http://0.0.0.0:8081'")), true),
         (policy("http-basic-authentication", "{username: u}"), false),
         (policy("response-timeout-flex", "{timeout: '1.5'}"), true),
         (policy("response-timeout-flex", "{timeout: soon}"), false),
@@ -122,7 +134,7 @@ fn policies_bring_their_descriptions() {
     let schema = schema();
     let timeout = &schema["$defs"]["response-timeout-flex"]["properties"]["timeout"];
     assert_eq!(timeout["title"], "Time-out");
-    assert_eq!(timeout["description"], "0 to 86400, fractions too. In seconds.");
+    assert_eq!(timeout["description"], "0 to 86400, fractions too. 0: no limit, with a warning. In seconds.");
     let password = &schema["$defs"]["http-basic-authentication-flex"]["properties"]["password"];
     assert_eq!(password["writeOnly"], true);
     assert_eq!(schema["$defs"]["cors-flex"]["properties"]["publicResource"]["default"], true);

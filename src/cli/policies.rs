@@ -16,7 +16,7 @@ use crate::{
     document::node::{Shape, shape_of},
     policies::{
         self, Described, Entry, Role, TABLE,
-        fields::{leaves, words},
+        fields::{as_json, leaves, words},
         lookup,
     },
 };
@@ -61,8 +61,11 @@ struct Field {
     title: &'static str,
     help: &'static str,
     r#type: String,
-    /// Where only some will do.
-    values: Option<&'static [&'static str]>,
+    /// Where only some will do, also as items of a list.
+    values: Option<Vec<serde_json::Value>>,
+    /// Of a number, where the gateway takes no less or no more.
+    minimum: Option<i64>,
+    maximum: Option<i64>,
     required: bool,
     default: Option<serde_json::Value>,
     unit: Option<&'static str>,
@@ -75,7 +78,7 @@ struct Field {
 #[derive(Serialize)]
 struct Condition {
     field: &'static str,
-    is: &'static str,
+    is: serde_json::Value,
 }
 
 #[derive(Serialize)]
@@ -169,6 +172,11 @@ impl Field {
     /// What stands behind its type.
     fn remarks(&self) -> String {
         let mut text = String::new();
+        match (self.minimum, self.maximum) {
+            (Some(least), Some(most)) => text += &format!(", {least} to {most}"),
+            (Some(least), None) => text += &format!(", at least {least}"),
+            (None, _) => {}
+        }
         if let Some(unit) = self.unit {
             text += &format!(", {unit}");
         }
@@ -185,6 +193,7 @@ impl Field {
             text += ", secret";
         }
         if let Some(Condition { field, is }) = &self.visible_when {
+            let is = is.as_str().map_or_else(|| is.to_string(), str::to_owned);
             text += &format!(", where {field} is {is}");
         }
         text
@@ -200,18 +209,36 @@ fn told(fields: &[policies::Field], shape: &Shape) -> Vec<Field> {
             path: path.clone(),
             title: field.title,
             help: field.help,
-            r#type: words(shape).replace('`', ""),
+            r#type: type_of(field, shape),
             values: match shape {
-                Shape::OneOf(names) => Some(names),
+                Shape::OneOf(names) => Some(names.iter().map(|&name| name.into()).collect()),
+                shape if !field.values.is_empty() => {
+                    Some(field.values.iter().filter_map(|value| as_json(value, shape)).collect())
+                }
                 _ => None,
             },
+            minimum: field.range.map(|(least, _)| least),
+            maximum: field.range.map(|(_, most)| most).filter(|most| *most != i64::MAX),
             required: *required,
             default: field.default_value(shape),
             unit: field.unit,
             sensitive: field.sensitive,
             expression: field.expression,
-            visible_when: field.visible_when.map(|(field, is)| Condition { field, is }),
+            visible_when: field.visible_when.and_then(|(other, is)| {
+                let (_, shape, _) = shapes.iter().find(|(path, ..)| path == other)?;
+                Some(Condition { field: other, is: as_json(is, shape)? })
+            }),
         })
     };
     fields.iter().filter_map(field).collect()
+}
+
+/// In words; of those that alone will do, which they are.
+fn type_of(field: &policies::Field, shape: &Shape) -> String {
+    let values = field.values.join(", ");
+    match shape {
+        _ if values.is_empty() => words(shape).replace('`', ""),
+        Shape::List(_) => format!("list of {values}"),
+        _ => values,
+    }
 }

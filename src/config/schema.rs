@@ -13,7 +13,7 @@ use super::{
 use crate::{
     document::node::{Member, Shape, shape_of},
     matching::rule::RawRule,
-    policies::{Described, Field, TABLE},
+    policies::{Described, Field, TABLE, fields::as_json},
 };
 
 /// The words that read as booleans (`node/scalar.rs`).
@@ -36,11 +36,12 @@ pub fn schema() -> Value {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Ringway",
         "description": "One document of a configuration of Ringway or Flex Gateway",
-        "type": "object",
+        // One that is empty says nothing, between two `---` or behind the last.
+        "type": ["object", "null"],
         "required": ["apiVersion"],
         "properties": { "apiVersion": { "anyOf": [{ "enum": API_VERSIONS }, { "type": "string" }] } },
         // Documents of other systems may stand in the same file.
-        "if": { "properties": { "apiVersion": { "enum": API_VERSIONS } } },
+        "if": { "type": "object", "properties": { "apiVersion": { "enum": API_VERSIONS } } },
         "then": { "$ref": "#/$defs/resource" },
         "$defs": definitions,
     })
@@ -106,10 +107,20 @@ impl Writer {
         match shape {
             Shape::Any => json!(true),
             Shape::Boolean => self.scalar(json!({ "type": "boolean" }), BOOLEAN),
+            Shape::Whole { .. } | Shape::Text if !self.values(path).is_empty() => self.one_of_values(shape, path),
             Shape::Whole { min, max } => {
-                self.scalar(json!({ "type": "integer", "minimum": limit(*min), "maximum": limit(*max) }), WHOLE)
+                let (min, max) = self.range(path).map_or((*min, *max), |(least, most)| {
+                    (i128::from(least).max(*min), if most == i64::MAX { *max } else { i128::from(most).min(*max) })
+                });
+                self.scalar(json!({ "type": "integer", "minimum": limit(min), "maximum": limit(max) }), WHOLE)
             }
-            Shape::Number => self.scalar(json!({ "type": "number" }), NUMBER),
+            Shape::Number => {
+                let mut number = json!({ "type": "number" });
+                if let Some((least, most)) = self.range(path) {
+                    (number["minimum"], number["maximum"]) = (least.into(), most.into());
+                }
+                self.scalar(number, NUMBER)
+            }
             Shape::Text => json!({ "type": ["string", "number", "boolean"] }),
             Shape::OneOf(names) if self.variables => {
                 let mut ways = one_of(names);
@@ -121,6 +132,34 @@ impl Writer {
             Shape::Map(value) => json!({ "type": "object", "additionalProperties": self.value(value, path) }),
             Shape::Record(members) => self.record(members, path),
         }
+    }
+
+    /// What is told of the field, or of the list whose items these are.
+    fn field(&self, path: &str) -> Option<&'static Field> {
+        let path = path.strip_suffix("[]").unwrap_or(path);
+        self.fields.iter().find(|field| field.path == path)
+    }
+
+    fn range(&self, path: &str) -> Option<(i64, i64)> {
+        self.field(path)?.range
+    }
+
+    fn values(&self, path: &str) -> &'static [&'static str] {
+        self.field(path).map_or(&[], |field| field.values)
+    }
+
+    /// One of those that alone will do, each as its type is and as a string.
+    fn one_of_values(&self, shape: &Shape, path: &str) -> Value {
+        let values = self.values(path);
+        let own: Vec<_> = values.iter().filter_map(|value| as_json(value, shape)).collect();
+        let mut ways = vec![json!({ "enum": own })];
+        if !matches!(shape, Shape::Text) {
+            ways.push(json!({ "enum": values }));
+        }
+        if self.variables {
+            ways.push(json!({ "type": "string", "pattern": VARIABLE }));
+        }
+        json!({ "anyOf": ways })
     }
 
     /// As its own type, or as a string that reads as such.

@@ -50,8 +50,13 @@ impl Policy for BasicAuthentication {
 
     const CATEGORY: Option<Category> = Some(Category::Security);
     const FIELDS: &'static [Field] = &[
-        Field::new("username", "User name", "Plain text."),
-        Field::new("password", "Password", "Plain text.").sensitive(),
+        Field::new(
+            "username",
+            "User name",
+            "Plain text. Not empty, and without a colon, which ends the user name on the wire.",
+        ),
+        Field::new("password", "Password", "Plain text. `$NAME` takes the value of an environment variable.")
+            .sensitive(),
     ];
     const ANSWERS: &'static [Answers] = &[MISSING, FAILED];
 

@@ -81,12 +81,19 @@ pub enum Wanted {
 pub struct Body {
     pieces: Vec<Buffer>,
     is_whole: bool,
+    /// Nobody who wants all of it has it, although all of it is here.
+    is_too_large: bool,
 }
 
 impl Body {
     /// `is_whole`: the message's end was read.
     pub fn new(pieces: Vec<Buffer>, is_whole: bool) -> Self {
-        Self { pieces, is_whole }
+        Self { pieces, is_whole, is_too_large: false }
+    }
+
+    /// So many bytes may be read ahead. What came in one go may be more, which is too large all the same.
+    pub fn limited(self, bytes_max: usize) -> Self {
+        Self { is_too_large: self.len() > bytes_max, ..self }
     }
 
     /// A whole one of the gateway's own.
@@ -126,9 +133,8 @@ impl Body {
     /// Whether this is what `wanted` asks for.
     pub fn satisfies(&self, wanted: Wanted) -> bool {
         match wanted {
-            _ if self.is_whole => true,
-            Wanted::First(bytes) => self.len() >= bytes,
-            Wanted::Whole | Wanted::WholeOrNothing => false,
+            Wanted::First(bytes) => self.is_whole || self.len() >= bytes,
+            Wanted::Whole | Wanted::WholeOrNothing => self.is_whole && !self.is_too_large,
         }
     }
 }
@@ -160,6 +166,9 @@ mod tests {
         };
         check(false, [true, false, false]);
         check(true, [true, true, true]);
+        let limited = |max| Body::whole(b"abc").limited(max).satisfies(Wanted::Whole);
+        assert!(limited(3) && !limited(2), "too large, although all of it is here");
+        assert!(Body::whole(b"abc").limited(2).satisfies(Wanted::First(4)));
         assert!(Body::whole(b"").satisfies(Wanted::Whole) && Body::whole(b"").is_empty());
     }
 }

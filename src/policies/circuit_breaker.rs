@@ -5,6 +5,9 @@
 use crate::document::{node::Located, problem::Location};
 use serde::Deserialize;
 
+/// The largest threshold.
+const MANY: u64 = 10_000_000;
+
 use super::{Category, ConfigError, Core, Fault, Field, Policy, Site};
 
 /// As the operator writes it; the same as `Configuration.circuitBreaker`.
@@ -26,14 +29,29 @@ impl Policy for CircuitBreaker {
 
     const CATEGORY: Option<Category> = Some(Category::QualityOfService);
     const FIELDS: &'static [Field] = &[
-        Field::new("thresholds.maxConnections", "Connections", "Connections."),
-        Field::new("thresholds.maxPendingRequests", "Waiting requests", "Requests that wait so; 0: none may wait."),
+        Field::new(
+            "thresholds.maxConnections",
+            "Connections",
+            "Connections. At the limit a request waits for one to be free.",
+        )
+        .range(1, MANY as i64),
+        Field::new("thresholds.maxPendingRequests", "Waiting requests", "Requests that wait so; 0: none may wait.")
+            .range(0, MANY as i64),
         Field::new(
             "thresholds.maxRequests",
             "Requests",
-            "Requests under way: those that have a connection, or for which it is being made.",
-        ),
-        Field::new("thresholds.maxRetries", "Retries", "Requests that are being retried; 0: none is."),
+            "Requests under way: those that have a connection, or for which it is being made. Those that \
+             wait are not counted. Over HTTP/2, where a connection carries many, these are streams. A \
+             WebSocket counts until it is closed.",
+        )
+        .range(1, MANY as i64),
+        Field::new(
+            "thresholds.maxRetries",
+            "Retries",
+            "Requests that are being retried; 0: none is. See retries: `retries.budgetPercent` holds beside \
+             it.",
+        )
+        .range(0, MANY as i64),
         Field::new(
             "thresholds.maxConnectionPools",
             "Connection pools",
@@ -72,7 +90,6 @@ pub struct WrittenThresholds {
 impl WrittenThresholds {
     /// What is no threshold is left out, and `wrong` is told.
     pub fn read(&self, mut wrong: impl FnMut(String, &Location, String)) -> Thresholds {
-        const MANY: u64 = 10_000_000;
         let mut read = |name: &str, written: &Option<Located<u64>>, least: u64| {
             let Located { value, location } = written.as_ref()?;
             if (least..=MANY).contains(value) {

@@ -70,14 +70,15 @@ impl Policy for ClientIdEnforcement {
              user name and password of `Authorization: Basic`.",
         )
         .default("customExpression"),
-        Field::new("clientIdExpression", "Client id expression", "The client's id.")
+        Field::new("clientIdExpression", "Client id expression", "The client's id. Only with `customExpression`.")
             .default("#[attributes.headers['client_id']]")
             .expression()
             .when("credentialsOriginHasHttpBasicAuthenticationHeader", "customExpression"),
         Field::new(
             "clientSecretExpression",
             "Client secret expression",
-            "The client's secret, often `#[attributes.headers['client_secret']]`.",
+            "The client's secret, often `#[attributes.headers['client_secret']]`. Left out, no secret is \
+             compared, and `check` says so. Only with `customExpression`.",
         )
         .expression()
         .when("credentialsOriginHasHttpBasicAuthenticationHeader", "customExpression"),

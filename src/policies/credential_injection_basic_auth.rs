@@ -32,11 +32,21 @@ impl Policy for CredentialInjectionBasicAuth {
 
     const CATEGORY: Option<Category> = Some(Category::Security);
     const FIELDS: &'static [Field] = &[
-        Field::new("username", "User name", "Plain text, without a colon, which ends the user name on the wire."),
-        Field::new("password", "Password", "Plain text.").sensitive(),
+        Field::new(
+            "username",
+            "User name",
+            "Plain text, without a colon, which ends the user name on the wire. Not secret: dumps show it. \
+             One of the two must be there.",
+        ),
+        Field::new("password", "Password", "Plain text. `$NAME` takes the value of an environment variable.")
+            .sensitive(),
         Field::new("overwrite", "Overwrite", "Whether ours takes the place of what the client sent.").default("true"),
-        Field::new("customHeader", "Header", "The header in its place; `Authorization` is left alone then.")
-            .default("Authorization"),
+        Field::new(
+            "customHeader",
+            "Header",
+            "The header in its place; `Authorization` is left alone then. None that stays the gateway's.",
+        )
+        .default("Authorization"),
     ];
 
     fn remarks(config: &Config) -> Vec<Fault> {

@@ -15,7 +15,7 @@ pub struct Field {
     pub path: &'static str,
     /// What it is called on a form.
     pub title: &'static str,
-    /// Its page's line begins with this.
+    /// What its page says of it, without links.
     pub help: &'static str,
     /// What it is where it is not written, as it would be written in YAML. `None`: it is required, or means nothing then.
     pub default: Option<&'static str>,
@@ -26,11 +26,26 @@ pub struct Field {
     pub expression: bool,
     /// It means something only where another field has this value.
     pub visible_when: Option<(&'static str, &'static str)>,
+    /// Of a number, where the type takes more: the least and the greatest.
+    pub range: Option<(i64, i64)>,
+    /// Of a number, or of the items of a list: the only ones that will do, where the type takes others. Empty: any.
+    pub values: &'static [&'static str],
 }
 
 impl Field {
     pub const fn new(path: &'static str, title: &'static str, help: &'static str) -> Self {
-        Self { path, title, help, default: None, unit: None, sensitive: false, expression: false, visible_when: None }
+        Self {
+            path,
+            title,
+            help,
+            default: None,
+            unit: None,
+            sensitive: false,
+            expression: false,
+            visible_when: None,
+            range: None,
+            values: &[],
+        }
     }
 
     pub const fn default(self, default: &'static str) -> Self {
@@ -53,13 +68,37 @@ impl Field {
         Self { visible_when: Some((field, value)), ..self }
     }
 
+    pub const fn range(self, least: i64, most: i64) -> Self {
+        Self { range: Some((least, most)), ..self }
+    }
+
+    pub const fn at_least(self, least: i64) -> Self {
+        self.range(least, i64::MAX)
+    }
+
+    pub const fn values(self, values: &'static [&'static str]) -> Self {
+        Self { values, ..self }
+    }
+
+    /// The range in words, where there is one.
+    pub fn range_in_words(&self) -> Option<String> {
+        self.range.map(|(least, most)| match most {
+            i64::MAX => format!("at least {least}"),
+            most => format!("{least} to {most}"),
+        })
+    }
+
     /// The default as JSON, of the type that the field has.
     pub fn default_value(&self, shape: &Shape) -> Option<Value> {
-        let text = self.default?;
-        match shape {
-            Shape::Boolean | Shape::Whole { .. } | Shape::Number => serde_json::from_str(text).ok(),
-            _ => Some(text.into()),
-        }
+        self.default.and_then(|text| as_json(text, shape))
+    }
+}
+
+/// A value that stands in a description, of the type that its field has.
+pub fn as_json(text: &str, shape: &Shape) -> Option<Value> {
+    match shape {
+        Shape::Boolean | Shape::Whole { .. } | Shape::Number => serde_json::from_str(text).ok(),
+        _ => Some(text.into()),
     }
 }
 

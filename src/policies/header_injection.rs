@@ -87,7 +87,11 @@ impl Policy for HeaderInjection {
 
     const CATEGORY: Option<Category> = Some(Category::Transformation);
     const FIELDS: &'static [Field] = &[
-        Field::new("inboundHeaders", "Inbound headers", "Added to the request."),
+        Field::new(
+            "inboundHeaders",
+            "Inbound headers",
+            "Added to the request. One of the two lists must have an entry.",
+        ),
         Field::new("inboundHeaders[].key", "Name", "A header name, at most 256 bytes.").expression(),
         Field::new(
             "inboundHeaders[].value",

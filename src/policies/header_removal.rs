@@ -35,7 +35,11 @@ impl Policy for HeaderRemoval {
 
     const CATEGORY: Option<Category> = Some(Category::Transformation);
     const FIELDS: &'static [Field] = &[
-        Field::new("inboundHeaders", "Inbound headers", "Removed from the request."),
+        Field::new(
+            "inboundHeaders",
+            "Inbound headers",
+            "Removed from the request. One of the two lists must have an entry.",
+        ),
         Field::new("outboundHeaders", "Outbound headers", "Removed from the response."),
     ];
 

@@ -55,7 +55,7 @@ impl Policy for HealthCheck {
             "`http://`, `https://` or `h2://`, and what stands ahead of every path.",
         ),
         Field::new("path", "Path", "What is asked for, with GET; a query may follow."),
-        Field::new("statusCode", "Response code", "The status that is well, and the only one."),
+        Field::new("statusCode", "Response code", "The status that is well, and the only one.").range(100, 599),
     ];
 
     fn remarks(config: &Config) -> Vec<Fault> {

@@ -13,7 +13,10 @@ pub struct Config {
     timeout: f64,
 }
 
-pub const FIELDS: &[Field] = &[Field::new("timeout", "Time-out", "0 to 86400, fractions too.").unit("seconds")];
+pub const FIELDS: &[Field] =
+    &[Field::new("timeout", "Time-out", "0 to 86400, fractions too. 0: no limit, with a warning.")
+        .unit("seconds")
+        .range(0, 86_400)];
 
 impl Config {
     pub fn read(&self) -> Result<Option<Duration>, ConfigError> {

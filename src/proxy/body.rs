@@ -205,9 +205,9 @@ impl Held {
         self.share.has(LARGE)
     }
 
-    /// Gives it to the policies, until [`Held::take_back`].
-    pub fn lend(&self) -> Body {
-        Body::new(self.pieces.take(), self.is_ended())
+    /// Gives it to the policies, who may read so much of it, until [`Held::take_back`].
+    pub fn lend(&self, bytes_max: usize) -> Body {
+        Body::new(self.pieces.take(), self.is_ended()).limited(bytes_max)
     }
 
     pub fn take_back(&self, body: Body) {

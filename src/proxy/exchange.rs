@@ -192,7 +192,7 @@ impl Pending<'_, '_> {
             return Err(Stop::answered(reject::bad_body(error)));
         }
         read.map_err(Stop::of_unread)?;
-        workspace.bodies.request = held.lend();
+        workspace.bodies.request = held.lend(bytes_max);
         workspace.put_scans(Side::Request, scanning.map(Scanning::into_scans).unwrap_or_default());
         Ok(())
     }

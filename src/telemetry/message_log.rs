@@ -128,10 +128,12 @@ impl<'b> Line<'b> {
     }
 }
 
-/// Controls end a line or steer a terminal; U+2028 and U+2029 end lines for some readers, and the marks of direction reorder
-/// what people see.
+/// Controls end a line or steer a terminal; U+2028 and U+2029 end lines for some readers, the marks of direction reorder what
+/// people see, and a byte order mark is not seen at all.
 fn is_safe(character: char) -> bool {
-    !character.is_control() && !matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    const MARKS: [char; 4] = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{feff}'];
+    let is_format = matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !character.is_control() && !is_format && !MARKS.contains(&character)
 }
 
 /// `\u000a`; all that is unsafe lies below U+10000.
@@ -182,6 +184,7 @@ mod tests {
             text("\u{85}\u{9b}31m \u{2028}\u{2029}\u{202e}\u{2066}"),
             r"\u0085\u009b31m \u2028\u2029\u202e\u2066"
         );
+        assert_eq!(text("a\u{61c}b\u{200e}c\u{200f}d\u{feff}"), r"a\u061cb\u200ec\u200fd\ufeff");
         assert_eq!(text("\u{e4}\u{1f600} \"q\" \\n {\"a\": 1}"), "\u{e4}\u{1f600} \"q\" \\n {\"a\": 1}");
         assert_eq!(text(""), "");
     }

@@ -7,7 +7,7 @@ use crate::{
     document::node::{Shape, shape_of},
     policies::{
         Described, Field, TABLE,
-        fields::{leaves, words},
+        fields::{as_json, leaves, words},
     },
 };
 
@@ -55,12 +55,21 @@ fn what_is_told_of_a_field_fits_its_type() {
             }
             if let Some((other, is)) = field.visible_when {
                 let (_, shape, _) = shape_of(other).unwrap_or_else(|| panic!("{at}: there is no {other}"));
-                let is = if *shape == Shape::Boolean {
-                    is.parse().map(serde_json::Value::Bool).expect("a boolean")
-                } else {
-                    is.into()
-                };
-                assert!(takes(shape, &is), "{at}: {other} is never {is}");
+                let value = as_json(is, shape).unwrap_or_else(|| panic!("{at}: {is} is no {}", words(shape)));
+                assert!(takes(shape, &value), "{at}: {other} is never {is}");
+            }
+            if let Some((least, most)) = field.range {
+                assert!(matches!(shape, Shape::Whole { .. } | Shape::Number) && least < most, "{at} has a range");
+                let default = field.default_value(shape).and_then(|value| value.as_i64());
+                assert!(
+                    default.is_none_or(|value| (least..=most).contains(&value)),
+                    "{at}: a default beyond its range"
+                );
+            }
+            for value in field.values {
+                let item = if let Shape::List(item) = shape { item } else { shape };
+                let value = as_json(value, item).unwrap_or_else(|| panic!("{at}: {value} is no {}", words(item)));
+                assert!(takes(item, &value), "{at}: never {value}");
             }
             let last = field.path.rsplit('.').next().expect("a name");
             assert!(!field.sensitive || is_sensitive(last), "{at} is secret, and dumps would show it");

@@ -116,7 +116,8 @@ pub const ROUTE_WEIGHTED: Described = Described {
     shape: shape_of::<WeightedRoutePolicy>,
     fields: &[
         Field::new("routes", "Routes", "The destinations, at least one."),
-        Field::new("routes[].weight", "Weight", "Its part of the requests, 1 to 100: of the sum of all weights."),
+        Field::new("routes[].weight", "Weight", "Its part of the requests, 1 to 100: of the sum of all weights.")
+            .range(1, 100),
         Field::new("routes[].destinationRef.name", "Service", "The Service."),
         Field::new(
             "routes[].destinationRef.namespace",

@@ -56,7 +56,12 @@ pub const DESCRIBED: Described = Described {
             "No handshake without a client certificate that `trustedCA` vouches for.",
         )
         .default("false"),
-        Field::new("trustedCA", "Authorities", "Who vouches for clients."),
+        Field::new(
+            "trustedCA",
+            "Authorities",
+            "Who vouches for clients. Required with `requireClientCertificate`; alone, a client may show a \
+             certificate, and one that is not vouched for is refused.",
+        ),
         Field::new(
             "trustedCAFile",
             "File of authorities",
@@ -65,7 +70,12 @@ pub const DESCRIBED: Described = Described {
         Field::new("alpn", "ALPN", "Protocols that clients may choose."),
         Field::new("minversion", "Lowest version", "`1.1` is raised to `1.2`, with a warning.").default("1.2"),
         Field::new("maxversion", "Highest version", "`1.2` or `1.3`.").default("1.3"),
-        Field::new("ciphers", "Ciphers", "A list replaces the defaults of TLS 1.2 and never changes those of 1.3."),
+        Field::new(
+            "ciphers",
+            "Ciphers",
+            "A list replaces the defaults of TLS 1.2 and never changes those of 1.3. Names of the IANA \
+             registry.",
+        ),
     ],
 };
 

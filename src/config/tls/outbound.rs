@@ -44,14 +44,25 @@ pub const DESCRIBED: Described = Described {
     category: Some(Category::Security),
     shape: shape_of::<Written>,
     fields: &[
-        Field::new("skipValidation", "Skip validation", "Any certificate is taken.").default("false"),
+        Field::new(
+            "skipValidation",
+            "Skip validation",
+            "Any certificate is taken. Then anybody on the way can read and change everything: `check` and \
+             the log say so.",
+        )
+        .default("false"),
         Field::new("trustedCA", "Authorities", "Who vouches for the upstream."),
         Field::new(
             "trustedCAFile",
             "File of authorities",
             "Ours, in place of `trustedCA`: a file of PEM, watched as certificates are.",
         ),
-        Field::new("certificate.crt", "Certificate", "PEM: the chain, leaf first."),
+        Field::new(
+            "certificate.crt",
+            "Certificate",
+            "PEM: the chain, leaf first. Ours, shown where the upstream asks for one. The forms are those of \
+             `tls`.",
+        ),
         Field::new("certificate.key", "Key", "PEM: the key of the leaf.").sensitive(),
         Field::new("certificate.secretRef.name", "Secret", "A Secret with both, in their place."),
         Field::new("certificate.secretRef.namespace", "Namespace", "That of the policy where there is none."),
@@ -60,7 +71,12 @@ pub const DESCRIBED: Described = Described {
         Field::new("alpn", "ALPN", "What is offered."),
         Field::new("minversion", "Lowest version", "`1.1` is raised to `1.2`, with a warning.").default("1.2"),
         Field::new("maxversion", "Highest version", "`1.2` or `1.3`.").default("1.3"),
-        Field::new("ciphers", "Ciphers", "A list replaces the defaults of TLS 1.2 and never changes those of 1.3."),
+        Field::new(
+            "ciphers",
+            "Ciphers",
+            "A list replaces the defaults of TLS 1.2 and never changes those of 1.3. Names of the IANA \
+             registry.",
+        ),
     ],
 };
 

@@ -179,10 +179,11 @@ impl Policy for Cors {
         Field::new(
             "originGroups[].accessControlMaxAge",
             "Access control maximum age",
-            "How long browsers may remember the answer to a preflight.",
+            "How long browsers may remember the answer to a preflight. `-1`: not at all.",
         )
         .default("30")
-        .unit("seconds"),
+        .unit("seconds")
+        .at_least(-1),
         Field::new(
             "originGroups[].allowedMethods",
             "Allowed methods",

@@ -43,7 +43,11 @@ fn forwarded_for() -> String {
 }
 
 const FIELDS: &[Field] = &[
-    Field::new("ips", "Addresses", "Addresses and networks."),
+    Field::new(
+        "ips",
+        "Addresses",
+        "Addresses and networks. One that cannot be read makes the policy invalid: its requests get 503.",
+    ),
     Field::new(EXPRESSION, "Source of the address", "Where the client's address stands.")
         .default("#[attributes.headers['x-forwarded-for']]")
         .expression(),

@@ -86,14 +86,25 @@ impl Policy for JsonThreatProtection {
             "Depth",
             "Objects and arrays in each other; an array of objects inside an object has depth 3.",
         )
-        .default("-1"),
-        Field::new("maxObjectEntryCount", "Entries", "Entries of one object.").default("-1"),
-        Field::new("maxObjectEntryNameLength", "Length of names", "Characters of the name of an entry.").default("-1"),
-        Field::new("maxArrayElementCount", "Elements", "Elements of one array.").default("-1"),
+        .default("-1")
+        .at_least(-1),
+        Field::new("maxObjectEntryCount", "Entries", "Entries of one object.").default("-1").at_least(-1),
+        Field::new("maxObjectEntryNameLength", "Length of names", "Characters of the name of an entry.")
+            .default("-1")
+            .at_least(-1),
+        Field::new("maxArrayElementCount", "Elements", "Elements of one array.").default("-1").at_least(-1),
         Field::new("maxStringValueLength", "Length of strings", "Characters of a string that is a value.")
-            .default("-1"),
+            .default("-1")
+            .at_least(-1),
     ];
     const ANSWERS: &'static [Answers] = &[REFUSED];
+
+    fn remarks(config: &Config) -> Vec<Fault> {
+        let most = Limits::NONE.depth;
+        let text = format!("more than is ever read: {most} counts, as without it");
+        let is_more = config.max_container_depth > most.into();
+        is_more.then(|| Fault::at("maxContainerDepth", text)).into_iter().collect()
+    }
 
     fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {
         let mut error = ConfigError::default();

@@ -14,7 +14,11 @@ pub const FIELDS: &[Field] = &[
         "Category",
         "Stands before the text, with a colon; at most 256 bytes.",
     ),
-    Field::new("loggingConfiguration[].itemData.level", "Level", "Stands in the line."),
+    Field::new(
+        "loggingConfiguration[].itemData.level",
+        "Level",
+        "Stands in the line. All levels are written: it is no filter.",
+    ),
     Field::new(
         "loggingConfiguration[].itemData.firstSection",
         "Before the upstream",

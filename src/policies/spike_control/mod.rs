@@ -115,16 +115,37 @@ impl Policy for SpikeControl {
 
     const CATEGORY: Option<Category> = Some(Category::QualityOfService);
     const FIELDS: &'static [Field] = &[
-        Field::new("maximumRequests", "Requests", "So many pass in a period."),
-        Field::new("timePeriodInMilliseconds", "Period", "The length of the window.").unit("milliseconds"),
+        Field::new("maximumRequests", "Requests", "So many pass in a period.").range(1, REQUESTS_MAX as i64),
+        Field::new("timePeriodInMilliseconds", "Period", "The length of the window.")
+            .unit("milliseconds")
+            .range(1, PERIOD_MS_MAX as i64),
         Field::new("delayTimeInMillis", "Delay", "How long a request is held before it is tried again.")
-            .unit("milliseconds"),
-        Field::new("delayAttempts", "Attempts", "How often it is held."),
-        Field::new("queuingLimit", "Queue", "How many may be held at a time.").default("0"),
-        Field::new("exposeHeaders", "Expose headers", "Every response says how the window stood.").default("false"),
+            .unit("milliseconds")
+            .range(0, DELAY_MS_MAX as i64),
+        Field::new("delayAttempts", "Attempts", "How often it is held.").range(0, ATTEMPTS_MAX as i64),
+        Field::new("queuingLimit", "Queue", "How many may be held at a time. 0: none, whatever `delayAttempts` says.")
+            .default("0")
+            .range(0, HELD_MAX as i64),
+        Field::new(
+            "exposeHeaders",
+            "Expose headers",
+            "Every response says how the window stood. `x-ratelimit-limit`, `x-ratelimit-remaining`; in \
+             `x-ratelimit-reset` the milliseconds until the oldest request leaves the window, 0 while there \
+             is room.",
+        )
+        .default("false"),
     ];
     const OPTIONS: &'static [Field] = &[options::STANDARD_HEADERS, options::RETRY_AFTER];
     const ANSWERS: &'static [Answers] = &[SPIKE];
+
+    fn remarks(config: &Config) -> Vec<Fault> {
+        let idle = |field: &str, other: &str| Fault::at(field, format!("no effect: `{other}` is 0, and none is held"));
+        match (config.delay_attempts, config.queuing_limit) {
+            (1.., 0) => vec![idle("delayAttempts", "queuingLimit")],
+            (0, 1..) => vec![idle("queuingLimit", "delayAttempts")],
+            _ => Vec::new(),
+        }
+    }
 
     fn compile(config: Config, site: &mut Site<'_>) -> Result<Self, ConfigError> {
         let mut error = ConfigError::default();

@@ -162,6 +162,7 @@ impl Download<'_> {
         mut next: Next,
     ) -> Result<Next, Failure> {
         let Attempt { client, serving, .. } = self.attempt;
+        let settings = &serving.snapshot.settings;
         loop {
             let reply = match next {
                 Next::Wait(question) => {
@@ -179,7 +180,7 @@ impl Download<'_> {
                         }
                         return Err(failure);
                     }
-                    workspace.bodies.response = held.lend();
+                    workspace.bodies.response = held.lend(settings.limits.buffered_body_bytes);
                     None
                 }
                 Next::Done | Next::Respond(_) => break,
