@@ -101,12 +101,13 @@ pub fn read(
 ) -> SharedStorage {
     let (resources::SharedStorage { redis, local }, path) = sections.section("sharedStorage");
     let (GatewayRingway { redis: further, .. }, ours) = sections.section("ringway");
+    let section = path.clone();
     let Some(Located { value: redis, location }) = redis else {
         if let Some(first) = further.addresses.first() {
             let text = "no effect without `sharedStorage.redis`".to_owned();
             Checked { path: ours, problems }.warn("redis.addresses", first.location.clone(), text);
         }
-        return SharedStorage::Memory;
+        return if is_wrong(&section, problems) { SharedStorage::Unusable } else { SharedStorage::Memory };
     };
     if let Some(local) = local.and_then(|local| local.enabled).filter(|enabled| enabled.value) {
         let text = "no effect: `redis` is set beside it".to_owned();
@@ -117,8 +118,6 @@ pub fn read(
                     gateway on this Redis that has none";
         Checked { path: path.clone(), problems }.warn("redis", location.clone(), text.to_owned());
     }
-    let errors = |problems: &[Problem]| problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-    let before = errors(problems);
     let path = format!("{path}.redis");
     let tls = match &redis.tls {
         None => None,
@@ -130,10 +129,15 @@ pub fn read(
     };
     let further = Further { addresses: further.addresses, path: ours };
     let read = redis_of(redis, further, tls, &location, &mut Checked { path, problems });
-    match read.filter(|_| errors(problems) == before) {
+    match read.filter(|_| !is_wrong(&section, problems)) {
         Some(redis) => SharedStorage::Redis(Arc::new(redis)),
         None => SharedStorage::Unusable,
     }
+}
+
+/// Whether the section has an error, this one's or one that was told when it was first read.
+fn is_wrong(section: &str, problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.severity == Severity::Error && problem.path.starts_with(section))
 }
 
 /// `spec.ringway.redis`.
@@ -172,7 +176,7 @@ fn redis_of(
             Some(Servers::Redis(all))
         }
         (None, None) => {
-            checked.error("address", location.clone(), "required, but missing, where there is no `sentinel`".into());
+            checked.error("address", location.clone(), "expected it, or `sentinel`".into());
             None
         }
     };
@@ -194,15 +198,15 @@ fn redis_of(
 fn sentinels(written: Located<resources::Sentinel>, checked: &mut Checked<'_>) -> Option<Servers> {
     let Located { value: resources::Sentinel { addresses, master_name, password }, location } = written;
     if addresses.is_empty() {
-        checked.error("sentinel.addresses", location.clone(), "required, but missing".into());
+        checked.error("sentinel.addresses", location, "expected one at least".into());
     }
     let read = |(at, address)| endpoint(&format!("sentinel.addresses[{at}]"), address, checked);
     let addresses: Vec<Endpoint> = addresses.iter().enumerate().take(ADDRESSES_MAX).filter_map(read).collect();
-    let master_name = master_name.map(|name| name.value).filter(|name| !name.is_empty());
-    if master_name.is_none() {
-        checked.error("sentinel.masterName", location, "required, but missing".into());
+    if master_name.value.is_empty() {
+        checked.error("sentinel.masterName", master_name.location, "a name cannot be empty".into());
     }
-    Some(Servers::Sentinel { addresses, master_name: master_name?, password: Secret(password.unwrap_or_default()) })
+    let (master_name, password) = (master_name.value, Secret(password.unwrap_or_default()));
+    Some(Servers::Sentinel { addresses, master_name, password })
 }
 
 fn endpoint(field: &str, written: &Located<String>, checked: &mut Checked<'_>) -> Option<Endpoint> {

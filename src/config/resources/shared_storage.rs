@@ -30,11 +30,11 @@ pub struct Redis {
     pub tls: Option<Located<RedisTls>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Sentinel {
     pub addresses: Vec<Located<String>>,
-    pub master_name: Option<Located<String>>,
+    pub master_name: Located<String>,
     pub password: Option<String>,
 }
 
