@@ -24,7 +24,8 @@ use crate::{
     management::{
         admin::{self, Admin, Source},
         endpoints::Endpoints,
-        log_sink::{Dropped, DroppedCounts, LogSinks},
+        log_sink::{DroppedCounts, LogSinks},
+        metrics::Outside,
         monitors::Monitors,
         published::Publisher,
         resolver::SystemResolver,
@@ -38,7 +39,7 @@ use crate::{
         listen::{self, Presence},
     },
     proxy::core::Drain,
-    quota,
+    quota::{Clock, Ledger},
     storage::Storage,
     telemetry::{core::CoreCopy, lines::BUFFER_BYTES_MAX, series},
     worker::{
@@ -112,12 +113,19 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     };
 
     let status = Status::new(Driver { name: driver.kind.to_string(), reason: driver.reason.clone() });
-    let workers = match start_workers(&cpus, driver.kind, &status) {
+    let (clock, keys_max) = (Clock::start(), first.snapshot.settings.limits.rate_limit_keys);
+    let quotas = Quotas::new(cpus.len(), keys_max, move || clock.now());
+    let ledger = quotas.ledger.clone();
+    let workers = match start_workers(&cpus, driver.kind, &status, &ledger, clock) {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
+    {
+        let ledger = ledger.clone();
+        supervise::spawn("rate limits", move || sweep(ledger.clone(), clock));
+    }
     let sinks = LogSinks::start();
-    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped() };
+    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped(), ledger };
     let admin = Admin::new(status.clone(), Arc::new(scrapes));
     {
         let admin = admin.clone();
@@ -148,8 +156,6 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     };
     let monitors = Monitors::start(SystemResolver::default());
     let (storage, queue) = Storage::new();
-    let started = std::time::Instant::now();
-    let quotas = Quotas::new(cpus.len(), 0, move || quota::Tick(started.elapsed().as_micros() as u64));
     let stores = SharedStores::start(SystemResolver::default(), storage, queue, quotas);
     status.attach_storage(stores.counts());
     let mut gateway = Gateway {
@@ -220,14 +226,28 @@ fn cpus(threads: &Threads) -> Vec<Option<usize>> {
     }
 }
 
-fn start_workers(cpus: &[Option<usize>], kind: driver::Kind, status: &Status) -> std::io::Result<Vec<Worker>> {
+fn start_workers(
+    cpus: &[Option<usize>],
+    kind: driver::Kind,
+    status: &Status,
+    ledger: &Arc<Ledger>,
+    clock: Clock,
+) -> std::io::Result<Vec<Worker>> {
     let nothing = Arc::new(Snapshot::empty());
     let start = |(((id, cpu), heartbeat), hand_overs)| {
-        let (cores, snapshot) = (cpus.len(), nothing.clone());
-        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, hand_overs })
+        let (cores, snapshot, ledger) = (cpus.len(), nothing.clone(), ledger.clone());
+        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, hand_overs, ledger, clock })
     };
     let hand_overs = HandOvers::new(cpus.len())?;
     cpus.iter().copied().enumerate().zip(status.add_cores(cpus.len())).zip(hand_overs).map(start).collect()
+}
+
+/// Has the ledger return what nobody uses and forget what is over.
+async fn sweep(ledger: Arc<Ledger>, clock: Clock) {
+    loop {
+        let next = ledger.sweep(clock.now());
+        tokio::time::sleep(Duration::from_micros(next.since(clock.now()))).await;
+    }
 }
 
 /// Logs every problem of a set, each at its own level.
@@ -545,6 +565,7 @@ struct Scrapes {
     workers: Arc<Vec<Worker>>,
     /// Lines of logs lost on this thread.
     log_dropped: DroppedCounts,
+    ledger: Arc<Ledger>,
 }
 
 impl Source for Scrapes {
@@ -566,7 +587,7 @@ impl Source for Scrapes {
         })
     }
 
-    fn log_dropped(&self) -> Dropped {
-        self.log_dropped.now()
+    fn outside(&self) -> Outside {
+        Outside { log_dropped: self.log_dropped.now(), rate_limits: self.ledger.counts() }
     }
 }

@@ -1,17 +1,18 @@
 //! What a policy is, what it sees of an exchange, and what it may answer.
 
-use std::{borrow::Cow, rc::Rc, time::Duration};
+use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
 
 use serde::de::DeserializeOwned;
 
 use super::{
-    Category, Exchange, Field, Needs, Piece,
+    Category, Exchange, Field, Needs, Options, Piece,
     contract::{ClientSecret, Contract},
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
     document::{Id, Resource, hash::Stable},
     net::signal::{Signal, Signals},
+    quota::{Balances, Clock, Ledger},
     telemetry::message_log::Messages,
 };
 
@@ -29,6 +30,8 @@ pub trait Policy: Sized {
     const CATEGORY: Option<Category> = None;
     /// What people are told of `Config`; a test compares the two.
     const FIELDS: &'static [Field] = &[];
+    /// What people are told of the [`Options`] that it reads.
+    const OPTIONS: &'static [Field] = &[];
     /// What it may answer itself; its page lists the same.
     const ANSWERS: &'static [Answers] = &[];
 
@@ -111,6 +114,11 @@ pub struct Site<'s> {
     pub owner: &'s Id,
     policy: &'s Id,
     contracts: &'s [Resource<Contract>],
+    options: Options,
+    /// As they are written; empty where there are none.
+    rules: String,
+    /// Those of the policies ahead of this one in its chain.
+    limiters: Vec<u64>,
     identity: Stable,
     remarks: Vec<Fault>,
     wants: Vec<Want>,
@@ -118,7 +126,26 @@ pub struct Site<'s> {
 
 impl<'s> Site<'s> {
     pub fn new(owner: &'s Id, policy: &'s Id, contracts: &'s [Resource<Contract>]) -> Self {
-        Self { owner, policy, contracts, identity: Stable::new(), remarks: Vec::new(), wants: Vec::new() }
+        Self {
+            owner,
+            policy,
+            contracts,
+            options: Options::default(),
+            rules: String::new(),
+            limiters: Vec::new(),
+            identity: Stable::new(),
+            remarks: Vec::new(),
+            wants: Vec::new(),
+        }
+    }
+
+    pub fn with_options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// What limits count by besides the policy itself: its rules, and the limiters of the policies ahead of it.
+    pub fn with_limiters(self, rules: String, limiters: Vec<u64>) -> Self {
+        Self { rules, limiters, ..self }
     }
 
     /// The binding's name, or the one that a policy of a list is given. A policy that reads it is another one when it changes.
@@ -141,6 +168,28 @@ impl<'s> Site<'s> {
             self.identity = identity.text(&client.id).text(&secret).text(name).text(&format!("{sla:?}"));
         }
         self.contracts.iter().filter(is_ours).map(|contract| &contract.spec)
+    }
+
+    /// What was written beside `config`. A policy that reads it is another one when it changes.
+    pub fn options(&mut self) -> Options {
+        self.identity = std::mem::take(&mut self.identity).text(&format!("{:?}", self.options));
+        self.options
+    }
+
+    /// What requests are counted under, apart from their key: the same over reloads and on all replicas, whatever the limits
+    /// are. A second policy that differs in nothing else counts by itself.
+    pub fn limiter(&mut self, policy: &str, key: &str) -> u64 {
+        let Self { owner, rules, limiters, identity, .. } = self;
+        let equal = Stable::new().text(&owner.to_string()).text(policy).text(key).text(rules).finish();
+        let nth = limiters.iter().filter(|other| **other == equal).count();
+        limiters.push(equal);
+        let limiter = Stable::new().number(equal).number(nth as u64).finish();
+        *identity = std::mem::take(identity).number(limiter);
+        limiter
+    }
+
+    pub fn take_limiters(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.limiters)
     }
 
     /// Has the management thread fetch something and keep it fresh; see [`Policy::publish`]. A policy that wants something else
@@ -171,13 +220,31 @@ impl<'s> Site<'s> {
 }
 
 /// The core that a state is made for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Core {
     pub id: usize,
     /// Where its lines of message logging go.
     pub messages: Rc<Messages>,
     /// What policies wait with for another thread, or for another request of any core.
     pub signals: Signals,
+    /// What it may spend of limits that all cores share.
+    pub balances: Rc<Balances>,
+    /// By which they are counted.
+    pub clock: Clock,
+}
+
+/// A core of no gateway, whose limits nobody shares.
+impl Default for Core {
+    fn default() -> Self {
+        let ledger = Ledger::new(1, usize::MAX, || {});
+        Self {
+            id: 0,
+            messages: Rc::default(),
+            signals: Signals::default(),
+            balances: Rc::new(Balances::new(Arc::new(ledger), 0)),
+            clock: Clock::start(),
+        }
+    }
 }
 
 /// What happens next.

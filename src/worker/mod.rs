@@ -20,12 +20,13 @@ use crate::{
         signal::Signals,
         task,
     },
-    policies::wants::Published,
+    policies::{self, wants::Published},
     proxy::{
         core::{Core, Drain, Load},
         pool::SWEEP,
         spread::{self, HandedOver, Neighbour},
     },
+    quota::{Balances, Clock, Ledger},
     telemetry::{
         core::{CoreCopy, CoreTelemetry},
         heartbeat::Heartbeat,
@@ -106,6 +107,9 @@ pub struct Start {
     pub snapshot: Arc<Snapshot>,
     pub heartbeat: Heartbeat,
     pub hand_overs: HandOvers,
+    /// What all cores count limits in, and by which clock.
+    pub ledger: Arc<Ledger>,
+    pub clock: Clock,
 }
 
 /// How a core gets connections from others, and gives them some.
@@ -210,7 +214,14 @@ async fn serve(start: Start, unopened: Unopened<Command>) {
         Err(error) => return tracing::error!("core {} cannot hear: {error}", start.id),
     };
     let telemetry = CoreTelemetry::new(start.id);
-    let core = Core::new(start.id, start.cores, start.snapshot, telemetry, signals, load, neighbours);
+    let for_policies = policies::Core {
+        id: start.id,
+        messages: telemetry.messages.clone(),
+        signals,
+        balances: Rc::new(Balances::new(start.ledger, start.id)),
+        clock: start.clock,
+    };
+    let core = Core::new(for_policies, start.cores, start.snapshot, telemetry, load, neighbours);
     task::spawn(rings.hear());
     task::spawn(spread::take_over(core.clone(), queue));
     task::spawn(tick(core.clone(), start.heartbeat));

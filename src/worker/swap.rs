@@ -153,6 +153,7 @@ mod tests {
             listen::{self, Presence},
             mailbox::mailbox,
         },
+        quota::{Clock, Ledger},
         telemetry::heartbeat::Heartbeat,
         worker::{self, HandOvers},
     };
@@ -162,9 +163,17 @@ mod tests {
     /// Under epoll: a ring takes any descriptor at once, and so has nothing to refuse.
     fn workers() -> Vec<Worker> {
         let start = |(id, hand_overs)| {
-            let (snapshot, heartbeat) = (Arc::new(Snapshot::empty()), Heartbeat::default());
-            let start =
-                worker::Start { id, cores: CORES, cpu: None, kind: Kind::Epoll, snapshot, heartbeat, hand_overs };
+            let start = worker::Start {
+                id,
+                cores: CORES,
+                cpu: None,
+                kind: Kind::Epoll,
+                snapshot: Arc::new(Snapshot::empty()),
+                heartbeat: Heartbeat::default(),
+                hand_overs,
+                ledger: Arc::new(Ledger::new(CORES, 1, || {})),
+                clock: Clock::start(),
+            };
             worker::start(start).expect("threads are free")
         };
         HandOvers::new(CORES).expect("descriptors are free").into_iter().enumerate().map(start).collect()

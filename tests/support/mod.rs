@@ -4,6 +4,7 @@
 
 pub mod case;
 pub mod client;
+pub mod counting;
 pub mod gateway;
 pub mod h2;
 pub mod message;
