@@ -1,8 +1,9 @@
 //! The shared storage as the management thread speaks with it: connected, asked, lost, and connected again.
 //!
-//! One task. While it is connected it takes what the cores ask, in batches, and beats: the beat counts replicas and is how a loss is
-//! noticed where nobody asks. Whatever says that the storage as a whole cannot be relied on ends the connection: a time that is
-//! over, a closed socket, a master that is none any more. Then cores are told, so that none of them asks, and it is tried again.
+//! One task. While it is connected it takes what the cores ask, in batches, and beats: the beat counts replicas, and is how a
+//! loss is noticed where nobody asks. Whatever says that the storage as a whole cannot be relied on ends the connection: a time
+//! that is over, a closed socket, a master that is none any more. Then cores are told, so that none of them asks, and it is
+//! tried again.
 
 mod beat;
 mod cluster;
