@@ -22,6 +22,8 @@ mod lease;
 mod ledger;
 mod name;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 mod windows;
 
