@@ -148,7 +148,7 @@ impl Journal {
         let within = times.partition_point(|at| at < ends) - times.partition_point(|at| at < opened);
         let period = field.period_ms * 1000;
         let losses = self.losses.iter().filter(|at| (opened.saturating_sub(period)..*ends).contains(*at)).count();
-        let mut most = maximum * (1 + losses as u64);
+        let mut most = maximum + rules.largest(*field) * losses as u64;
         if !rules.denies {
             let share = (rules.largest(*field) / rules.replicas).max(1);
             most +=

@@ -131,7 +131,7 @@ impl Machine {
             drift_ppm: if random.one_in(3) { random.between(0, 2000) as i64 - 1000 } else { bound },
             offset: random.below(1 << 40),
             // A few hundred requests are a history.
-            pause: random.pick(&[200, MS, 3 * MS, 10 * MS, 50 * MS]).max(until / 150),
+            pause: random.pick(&[200, MS, 3 * MS, 10 * MS, 50 * MS]).max(until / 50),
             sweep: random.pick(&[2 * MS, 50 * MS, 50 * MS, 10_000 * MS]),
         }
     }

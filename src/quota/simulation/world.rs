@@ -97,6 +97,8 @@ struct Request {
     attempt: u32,
     began: u64,
     waits_since: Option<Tick>,
+    /// True, when it last was told to wait.
+    waits_until: u64,
     is_over: bool,
 }
 
@@ -229,11 +231,9 @@ impl World {
     fn in_time_of(&self, replica: usize, us: u64) -> u64 {
         let drift = self.machine(replica).drift_ppm;
         let target = ticks(self.now, drift) + us;
-        let mut at = self.now + us - us / 500;
-        while ticks(at, drift) < target {
-            at += 1;
-        }
-        at
+        let about = (i128::from(target) * 1_000_000 / i128::from(1_000_000 + drift)) as u64;
+        let first = (about.saturating_sub(2)..).find(|at| ticks(*at, drift) >= target);
+        first.expect("clocks go on").max(self.now)
     }
 
     fn authority_ms(&self) -> u64 {
@@ -291,6 +291,17 @@ impl World {
         let phase = (self.now + self.plan.authority_offset) % 1000;
         let wait = if self.random.one_in(3) { 999 - phase } else { 0 };
         self.at(self.now + wait, Event::Arrive { replica, core, key });
+        // Many at once have a lease grow, and then nobody needs it.
+        if self.random.one_in(12) {
+            let (count, apart) = (self.random.below(25), self.random.pick(&[20, 200, 1000]));
+            self.burst(replica, key, self.now + wait, (count, apart));
+        }
+    }
+
+    /// So many requests, so far apart.
+    fn burst(&mut self, replica: usize, key: u64, from: u64, (count, apart): (u64, u64)) {
+        let core = self.random.below(self.machine(replica).cores as u64) as usize;
+        (1..=count).for_each(|at| self.at(from + at * apart, Event::Arrive { replica, core, key }));
     }
 
     fn arrive(&mut self, replica: usize, core: usize, key: u64) {
@@ -299,7 +310,8 @@ impl World {
             return;
         }
         let (life, began) = (*life, self.now);
-        let request = Request { replica, life, core, key, attempt: 0, began, waits_since: None, is_over: false };
+        let (waits_since, waits_until) = (None, 0);
+        let request = Request { replica, life, core, key, attempt: 0, began, waits_since, waits_until, is_over: false };
         self.requests.push(request);
         self.spend(self.requests.len() - 1);
     }
@@ -334,6 +346,7 @@ impl World {
             self.journal.is_without(Without { replica, from: self.now, until: self.now, straddles: true });
         }
         self.requests[at].attempt = attempt;
+        self.requests[at].waits_until = 0;
         self.requests[at].is_over = !matches!(decision, Decision::Wait { .. });
         match decision {
             Decision::Admitted(_) => {
@@ -364,6 +377,7 @@ impl World {
                     self.requests[at].is_over = true;
                 }
                 let late = self.in_time_of(replica, at_most_us);
+                self.requests[at].waits_until = late;
                 self.at(late, Event::Retry { request: at, attempt });
             }
         }
@@ -402,10 +416,10 @@ impl World {
             }
             let key = u64::from(*question.key.last().expect("a name"));
             let waits = |request: &&Request| {
-                request.attempt > 0 && request.replica == replica && request.life == life && request.key == key
+                (request.replica, request.life, request.key) == (replica, life, key) && request.waits_until >= self.now
             };
-            // Who has left meanwhile had waited.
-            let waiting = self.requests.iter().filter(waits).filter(|request| request.waits_since.is_some()).count();
+            // Who has left meanwhile counts too.
+            let waiting = self.requests.iter().filter(waits).count();
             let message = Message { replica, life, question, waiting };
             self.send(replica, Event::Asked(message.clone()));
             if self.random.below(1000) < self.plan.network.doubled {
@@ -454,6 +468,12 @@ impl World {
     fn note(&mut self, message: &Message, answer: &Answer) {
         let key = u64::from(*message.question.key.last().expect("a name"));
         let offset = self.plan.authority_offset;
+        // What has been returned is there to be had: who wants all of it would get it twice, if it counted twice.
+        if message.question.returns.is_some() && self.now < self.plan.until && self.random.one_in(2) {
+            let (replica, apart) =
+                (self.random.below(self.replicas.len() as u64) as usize, self.random.pick(&[5, 100]));
+            self.burst(replica, key, self.now, (40, apart));
+        }
         for window in self.journal.answers(key, &message.question, answer, self.now, offset) {
             if message.waiting == 0 {
                 self.journal.wrong(format!("nobody waited for {window:?}"));
