@@ -63,8 +63,8 @@ pub struct Lease {
     /// To be returned with the next question, and until when that makes sense.
     unsent: Option<(Returned, Tick)>,
     asking: Asking,
-    /// Who waits for the next answer.
-    waiting: Vec<Wake>,
+    /// Who waits for the next answer, and until when at most.
+    waiting: Vec<(Tick, Wake)>,
     /// Not to be asked earlier.
     again_at: Tick,
     /// When an answer came that its window had not outlived: whoever waited then is decided without.
@@ -205,10 +205,18 @@ impl Lease {
         if left == 0 || too_late {
             return None;
         }
-        self.waiting.push(bell()?);
+        let bell = bell()?;
         self.give_up(now);
         let pause = self.again_at.since(now);
-        Some(if pause > 0 { (left.min(pause), false) } else { (left, self.queue()) })
+        let at_most = if pause > 0 { left.min(pause) } else { left };
+        self.waiting.push((now.after(at_most), bell));
+        Some((at_most, pause == 0 && self.queue()))
+    }
+
+    /// How many wait still. Those whose time is over have looked again by themselves.
+    fn waiting(&mut self, now: Tick) -> u64 {
+        self.waiting.retain(|(until, _)| now < *until);
+        self.waiting.len() as u64
     }
 
     /// An answer that has not come by now will not be waited for.
@@ -233,7 +241,7 @@ impl Lease {
             return None;
         }
         self.asking = Asking::Nothing;
-        question.need = self.waiting.len() as u64;
+        question.need = self.waiting(now);
         let wants = std::mem::take(&mut self.refill) && now < self.until() || question.need > 0;
         if wants {
             let ahead = self.pace.measure(self.granted - held, slice.min(AHEAD_US), question.need, now);
@@ -330,7 +338,7 @@ impl Lease {
 
     /// Those who wait look again.
     pub fn wake(&mut self) -> Vec<Wake> {
-        std::mem::take(&mut self.waiting)
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, wake)| wake).collect()
     }
 
     /// What is to be returned as nobody needs it, of so much that is held.
@@ -356,7 +364,7 @@ impl Lease {
     pub fn is_to_ask(&mut self, now: Tick) -> bool {
         self.give_up(now);
         self.unsent.take_if(|(_, until)| *until <= now);
-        let waits = !self.waiting.is_empty() && self.again_at <= now;
+        let waits = self.waiting(now) > 0 && self.again_at <= now;
         (waits || self.unsent.is_some()) && self.queue()
     }
 
@@ -371,7 +379,7 @@ impl Lease {
     /// Whether somebody waits, or an answer is expected that may bring something.
     pub fn is_busy(&self, now: Tick) -> bool {
         let expects = matches!(self.asking, Asking::Sent { at, .. } if now.since(at) < WAIT_MAX_US);
-        !self.waiting.is_empty() || expects
+        expects || self.waiting.iter().any(|(until, _)| now < *until)
     }
 }
 
