@@ -52,6 +52,8 @@ struct Refused {
 pub struct Rules {
     pub limits: Vec<Vec<Limit>>,
     pub replicas: u64,
+    /// There is room for all keys.
+    pub has_room: bool,
     /// Nothing is admitted without the authority.
     pub denies: bool,
     /// Nothing fails: requests are refused for full windows alone.
@@ -151,8 +153,9 @@ impl Journal {
         let mut most = maximum + rules.largest(*field) * losses as u64;
         if !rules.denies {
             let share = (rules.largest(*field) / rules.replicas).max(1);
-            most +=
-                (0..rules.replicas).map(|replica| share * self.local_windows(replica as usize, window)).sum::<u64>();
+            most += (0..rules.replicas)
+                .map(|replica| share * self.local_windows(replica as usize, window, rules))
+                .sum::<u64>();
         }
         if within as u64 > most {
             wrong.push(format!("{within} were admitted, of {most} at the most, in {window:?}"));
@@ -160,14 +163,15 @@ impl Journal {
     }
 
     /// As many windows of its own a replica may have had in this one: one where it lost the authority in it, and two, of which
-    /// one ended and one began, where it had none when the window opened.
-    fn local_windows(&self, replica: usize, window: &Window) -> u64 {
+    /// one ended and one began, where it had none when the window opened. Another one where its keys
+    /// share one, and got one of their own while the authority was there.
+    fn local_windows(&self, replica: usize, window: &Window, rules: &Rules) -> u64 {
         let touching = self.without.iter().filter(|without| {
             without.replica == replica && without.from < window.ends && without.until >= window.opened
         });
         let crashes = self.crashes.iter().filter(|(crashed, at)| *crashed == replica && *at < window.ends);
         let most = touching.map(|without| if without.straddles || without.from < window.opened { 2 } else { 1 }).max();
-        most.map_or(0, |most| most + crashes.count() as u64)
+        most.map_or(0, |most| most + crashes.count() as u64 + u64::from(!rules.has_room))
     }
 
     fn judge_admission(&self, key: u64, at: u64, rules: &Rules, wrong: &mut Vec<String>) {
