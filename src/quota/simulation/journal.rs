@@ -144,10 +144,21 @@ impl Journal {
         rules.denies || !self.without.iter().any(|without| (without.from..=without.until).contains(&at))
     }
 
+    /// How many requests were admitted while a window was open.
+    fn within(&self, window: &Window) -> u64 {
+        let times = self.admitted.get(&window.key).map_or(&[][..], |times| times);
+        let before = |end: u64| times.partition_point(|at| *at < end) as u64;
+        before(window.ends) - before(window.opened)
+    }
+
+    /// What each window has admitted that had ended by then.
+    pub fn used(&self, until: u64) -> Vec<u64> {
+        self.windows.iter().filter(|window| window.ends <= until).map(|window| self.within(window)).collect()
+    }
+
     fn judge_window(&self, window: &Window, rules: &Rules, wrong: &mut Vec<String>) {
-        let Window { key, opened, ends, maximum, field, .. } = window;
-        let times = self.admitted.get(key).map_or(&[][..], |times| times);
-        let within = times.partition_point(|at| at < ends) - times.partition_point(|at| at < opened);
+        let Window { opened, ends, maximum, field, .. } = window;
+        let within = self.within(window);
         let period = field.period_ms * 1000;
         let losses = self.losses.iter().filter(|at| (opened.saturating_sub(period)..*ends).contains(*at)).count();
         let mut most = maximum + rules.largest(*field) * losses as u64;
@@ -157,7 +168,7 @@ impl Journal {
                 .map(|replica| share * self.local_windows(replica as usize, window, rules))
                 .sum::<u64>();
         }
-        if within as u64 > most {
+        if within > most {
             wrong.push(format!("{within} were admitted, of {most} at the most, in {window:?}"));
         }
     }
