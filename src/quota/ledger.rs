@@ -299,8 +299,10 @@ impl Ledger {
     /// have any window forgotten. So a flood of keys can take quota from other *new* keys, and never add any. While that window
     /// is open no key of the limiter gets one of its own, since it may have spent from the shared one.
     ///
+    /// (One that has, and got its own while the storage was there for a moment, has its share twice when it is away again.)
+    ///
     /// Where the authority counts, a key makes room for any new one that nobody waits for, and those that somebody waits for
-    /// are as few as may wait.
+    /// are as few as may wait. Each shard may have one more than there is room for, as it looks no further than itself.
     pub(super) fn find(&self, name: &mut Vec<u8>, limiter: &Arc<Limiter>, now: Tick) -> Arc<Entry> {
         let counts_elsewhere = limiter.shared && matches!(self.known().state, Storage::Here { .. });
         {

@@ -52,6 +52,8 @@ struct Refused {
 pub struct Rules {
     pub limits: Vec<Vec<Limit>>,
     pub replicas: u64,
+    /// There is room for all keys.
+    pub has_room: bool,
     /// Nothing is admitted without the authority.
     pub denies: bool,
     /// Nothing fails: requests are refused for full windows alone.
@@ -142,32 +144,45 @@ impl Journal {
         rules.denies || !self.without.iter().any(|without| (without.from..=without.until).contains(&at))
     }
 
+    /// How many requests were admitted while a window was open.
+    fn within(&self, window: &Window) -> u64 {
+        let times = self.admitted.get(&window.key).map_or(&[][..], |times| times);
+        let before = |end: u64| times.partition_point(|at| *at < end) as u64;
+        before(window.ends) - before(window.opened)
+    }
+
+    /// What each window has admitted that had ended by then.
+    pub fn used(&self, until: u64) -> Vec<u64> {
+        self.windows.iter().filter(|window| window.ends <= until).map(|window| self.within(window)).collect()
+    }
+
     fn judge_window(&self, window: &Window, rules: &Rules, wrong: &mut Vec<String>) {
-        let Window { key, opened, ends, maximum, field, .. } = window;
-        let times = self.admitted.get(key).map_or(&[][..], |times| times);
-        let within = times.partition_point(|at| at < ends) - times.partition_point(|at| at < opened);
+        let Window { opened, ends, maximum, field, .. } = window;
+        let within = self.within(window);
         let period = field.period_ms * 1000;
         let losses = self.losses.iter().filter(|at| (opened.saturating_sub(period)..*ends).contains(*at)).count();
         let mut most = maximum + rules.largest(*field) * losses as u64;
         if !rules.denies {
             let share = (rules.largest(*field) / rules.replicas).max(1);
-            most +=
-                (0..rules.replicas).map(|replica| share * self.local_windows(replica as usize, window)).sum::<u64>();
+            most += (0..rules.replicas)
+                .map(|replica| share * self.local_windows(replica as usize, window, rules))
+                .sum::<u64>();
         }
-        if within as u64 > most {
+        if within > most {
             wrong.push(format!("{within} were admitted, of {most} at the most, in {window:?}"));
         }
     }
 
     /// As many windows of its own a replica may have had in this one: one where it lost the authority in it, and two, of which
-    /// one ended and one began, where it had none when the window opened.
-    fn local_windows(&self, replica: usize, window: &Window) -> u64 {
+    /// one ended and one began, where it had none when the window opened. Another one where its keys
+    /// share one, and got one of their own while the authority was there.
+    fn local_windows(&self, replica: usize, window: &Window, rules: &Rules) -> u64 {
         let touching = self.without.iter().filter(|without| {
             without.replica == replica && without.from < window.ends && without.until >= window.opened
         });
         let crashes = self.crashes.iter().filter(|(crashed, at)| *crashed == replica && *at < window.ends);
         let most = touching.map(|without| if without.straddles || without.from < window.opened { 2 } else { 1 }).max();
-        most.map_or(0, |most| most + crashes.count() as u64)
+        most.map_or(0, |most| most + crashes.count() as u64 + u64::from(!rules.has_room))
     }
 
     fn judge_admission(&self, key: u64, at: u64, rules: &Rules, wrong: &mut Vec<String>) {

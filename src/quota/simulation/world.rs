@@ -193,6 +193,7 @@ impl World {
         self.journal.judge(&Rules {
             limits: self.plan.limits.clone(),
             replicas: self.plan.replicas.len() as u64,
+            has_room: self.plan.keys_max as u64 >= self.plan.keys,
             denies: self.plan.on_storage_failure == OnStorageFailure::Deny,
             is_calm: self.is_calm(),
         });
@@ -531,6 +532,7 @@ impl World {
 
     fn fail(&mut self, fault: Fault) {
         match fault {
+            Fault::Crash { replica, .. } if self.replicas[replica].running.is_none() => {}
             Fault::Crash { replica, down } => {
                 self.is_with_again(replica);
                 self.journal.crashes(replica, self.now);
