@@ -4,7 +4,15 @@
 #[allow(dead_code, reason = "the rest of the runner serves cases.rs")]
 mod support;
 
-use std::{fs, path::Path, sync::mpsc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use ringway::storage::{Answer, Marks, Operation, Purged, State, Unavailable};
@@ -12,7 +20,7 @@ use support::{
     gateway::{Gateway, drivers},
     ports,
     redis::{self, Redis, wait},
-    replica::{LIMIT, LONG, Replica, key, launch},
+    replica::{LIMIT, LONG, Replica, ask, key, launch},
     tls,
 };
 
@@ -328,15 +336,32 @@ fn another_storage_takes_over_without_a_gap() {
     let section = |server: &Redis| format!("redis: {{address: '{}'}}", server.address());
     let replica = Replica::start(&section(&one)).expect(State::Here, "redis");
     replica.put("where", "one", LONG, Marks::default());
+    let (storage, is_over, asked) = (&replica.storage, AtomicBool::new(false), AtomicUsize::new(0));
     let connects = || replica.counts.totals().connects;
-    for round in 0..4 {
-        let (server, found) = if round % 2 == 0 { (&other, None) } else { (&one, Some(Bytes::from("one"))) };
-        let before = connects();
-        replica.reload(&section(server));
-        wait("the other one", || connects() > before);
-        assert_eq!(replica.state(), State::Here);
-        assert_eq!(replica.get("where", &[]).0, found);
-    }
+    std::thread::scope(|scope| {
+        // Somebody who asks all the time is always answered.
+        scope.spawn(|| {
+            let began = Instant::now();
+            while !is_over.load(Ordering::Relaxed) && began.elapsed() < LIMIT {
+                let get = Operation::Get { key: key("nothing"), scopes: Vec::new() };
+                match ask(storage, get) {
+                    Ok(_) => asked.fetch_add(1, Ordering::Relaxed),
+                    Err(why) => panic!("after {asked:?}: {why:?}"),
+                };
+            }
+        });
+        for round in 0..10 {
+            let (server, found) = if round % 2 == 0 { (&other, None) } else { (&one, Some(Bytes::from("one"))) };
+            let before = connects();
+            let known = asked.load(Ordering::Relaxed);
+            wait("questions", || asked.load(Ordering::Relaxed) > known + 5);
+            replica.reload(&section(server));
+            wait("the other one", || connects() > before);
+            assert_eq!(replica.state(), State::Here);
+            assert_eq!(replica.get("where", &[]).0, found);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
     assert!(replica.counts.totals().errors.is_empty(), "{:?}", replica.counts.totals().errors);
     replica.reload("local: {enabled: true}");
     wait("memory", || replica.state() == State::Memory);

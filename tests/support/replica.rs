@@ -89,13 +89,7 @@ impl Replica {
     }
 
     pub fn ask(&self, operation: Operation) -> Result<Answer, Unavailable> {
-        let (wake, woken) = mpsc::channel();
-        let mut pending = self.storage.ask(operation, move || wake.send(()).expect("the test waits"));
-        if let Some(answer) = pending.take() {
-            return answer;
-        }
-        woken.recv_timeout(LIMIT).expect("a wake");
-        pending.take().expect("an answer when woken")
+        ask(&self.storage, operation)
     }
 
     pub fn get(&self, name: &str, scopes: &[&str]) -> (Option<Bytes>, Marks) {
@@ -151,6 +145,17 @@ fn snapshot(section: &str) -> ringway::config::snapshot::Snapshot {
     let loaded = Loaded::from_texts(&[("c.yaml", &text)], Environment::default());
     let accepted = loaded.compile(1, &mut |_| SeriesId::default()).accept(false);
     accepted.unwrap_or_else(|problems| panic!("{text}{problems:?}"))
+}
+
+/// Waits for the answer.
+pub fn ask(storage: &Storage, operation: Operation) -> Result<Answer, Unavailable> {
+    let (wake, woken) = mpsc::channel();
+    let mut pending = storage.ask(operation, move || wake.send(()).expect("the test waits"));
+    if let Some(answer) = pending.take() {
+        return answer;
+    }
+    woken.recv_timeout(LIMIT).expect("a wake");
+    pending.take().expect("an answer when woken")
 }
 
 pub fn key(name: &str) -> Key {

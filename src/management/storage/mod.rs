@@ -57,7 +57,7 @@ const BEAT: Duration = Duration::from_millis(400);
 const BEAT_ANSWER_MAX: Duration = Duration::from_millis(400);
 /// Between attempts to connect, which take up to 400 ms where nobody answers: what is there again is found within a second.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
-const PAUSE_MAX: Duration = Duration::from_millis(400);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// A connection that was kept for as long starts the pauses anew.
 const STEADY: Duration = Duration::from_secs(2);
 /// Operations that are sent together, and batches under way.
@@ -343,7 +343,12 @@ impl<R: Resolve> Task<R> {
             tokio::select! {
                 fault = &mut beating => return Ended::Lost(fault),
                 fault = &mut moved_on => return Ended::Lost(fault),
-                ended = &mut changed => return ended,
+                ended = &mut changed => {
+                    // What is under way has its answer first, which takes no longer than one may.
+                    questions.join_all().await;
+                    under_way.join_all().await;
+                    return ended;
+                }
                 Some(fault) = lost.recv() => return Ended::Lost(fault),
                 Some(faults) = under_way.join_next() => self.refused(faults.unwrap_or_default(), &mut told, &lose),
                 Some(faults) = questions.join_next() => self.refused(faults.unwrap_or_default(), &mut told, &lose),
