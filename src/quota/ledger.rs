@@ -113,7 +113,7 @@ struct Counters {
 
 pub struct Ledger {
     cores: u64,
-    keys_max: usize,
+    keys_max: AtomicUsize,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
     margin: Margin,
@@ -158,7 +158,7 @@ impl Ledger {
     ) -> Self {
         Self {
             cores: cores.max(1) as u64,
-            keys_max,
+            keys_max: AtomicUsize::new(keys_max),
             hasher: RandomState::new(),
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             margin,
@@ -169,6 +169,11 @@ impl Ledger {
             queue: Mutex::default(),
             watched: Mutex::default(),
         }
+    }
+
+    /// Keys that have been taken up stay, however few there may be from now on.
+    pub fn set_keys_max(&self, keys_max: usize) {
+        self.keys_max.store(keys_max, Ordering::Relaxed);
     }
 
     /// Takes up to `max` questions, to be sent to the authority. Each ticket comes back by [`Ledger::answered`]; one that has not
@@ -352,7 +357,7 @@ impl Ledger {
     }
 
     fn make_room(&self, shard: &mut Shard, now: Tick, may_go: impl Fn(&State) -> bool) -> bool {
-        let is_full = || self.counters.keys.load(Ordering::Relaxed) >= self.keys_max;
+        let is_full = || self.counters.keys.load(Ordering::Relaxed) >= self.keys_max.load(Ordering::Relaxed);
         let mut looked_at = 0;
         while is_full() && looked_at < LOOKED_AT_FOR_ROOM.min(shard.ring.len()) {
             looked_at += 1;
