@@ -253,6 +253,48 @@ fn a_replica_that_was_stopped_spends_nothing_of_a_window_that_is_over() {
     assert_eq!([unavailable, others], [0, 0]);
 }
 
+/// When the window began that Redis has of the only key, and what is granted of it.
+fn window(redis: &Redis, period_ms: u64) -> (u64, u64) {
+    let found = redis.say(&format!(
+        "EVAL \"for _, k in ipairs(redis.call('KEYS', '*')) do \
+         local w = redis.call('TYPE', k).ok == 'hash' and redis.call('HGET', k, 'w{period_ms}.0') \
+         if w then return w end end return '0:0'\" 0"
+    ));
+    let (start, used) = found.split_once(':').unwrap_or_else(|| panic!("no window: {found}"));
+    (start.parse().expect("a time"), used.parse().expect("a number"))
+}
+
+#[test]
+fn a_lease_that_outlived_a_stop_is_worth_nothing() {
+    const PERIOD_MS: u64 = 1500;
+    const MAXIMUM: u64 = 300;
+    let driver = &drivers()[0];
+    let bench = Bench::start("lease", driver, &limit(MAXIMUM, PERIOD_MS, ""));
+    let mut askers: Vec<_> =
+        bench.replicas.iter().map(|replica| Asker::connect(replica.port, LIMIT).expect("it listens")).collect();
+    let stopped = &bench.replicas[0].gateway;
+    let mut seen = 0;
+    // A window may end while one looks: then it is tried again.
+    while seen < 2 {
+        let mut ask = |at: usize| askers[at].ask("/", &[]).and_then(|head| head.status()).expect("an answer");
+        wait("it to get a lease", || (0..60).all(|_| ask(0) == 200));
+        let (first, _) = window(&bench.redis, PERIOD_MS);
+        signal(stopped, libc::SIGSTOP);
+        let mut later = (0, 0);
+        wait("the others to use up a later window", || {
+            (1..REPLICAS).for_each(|at| while ask(at) == 200 {});
+            later = window(&bench.redis, PERIOD_MS);
+            later.0 != first && later.1 == MAXIMUM
+        });
+        signal(stopped, libc::SIGCONT);
+        let answers: Vec<u16> = (0..20).map(|_| ask(0)).collect();
+        if window(&bench.redis, PERIOD_MS) == later {
+            assert_eq!(answers, [429; 20]);
+            seen += 1;
+        }
+    }
+}
+
 #[test]
 fn without_redis_each_replica_admits_its_part_and_no_request_fails() {
     let driver = &drivers()[0];
