@@ -1,7 +1,7 @@
 //! What ledgers ask the authority, as one script for many accounts; and what becomes of it.
 //!
-//! A question is sent once. Whatever hinders its answer, a time that is over, a connection that is lost, this task's own end, is told
-//! as such: the ledger counts what may have been granted as spent.
+//! A question is sent once. Whatever hinders its answer, a time that is over, a connection that is lost, this task's own end,
+//! is told as such: the ledger counts what may have been granted as spent.
 
 use std::{iter, sync::Arc};
 
