@@ -127,7 +127,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         supervise::spawn("rate limits", move || sweep(ledger.clone(), clock));
     }
     let sinks = LogSinks::start();
-    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped(), ledger };
+    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped(), ledger: ledger.clone() };
     let admin = Admin::new(status.clone(), Arc::new(scrapes));
     {
         let admin = admin.clone();
@@ -169,6 +169,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         monitors,
         publisher,
         stores,
+        ledger,
         sinks,
         admin,
         probes: None,
@@ -290,6 +291,7 @@ struct Gateway {
     monitors: Monitors,
     publisher: Publisher,
     stores: SharedStores,
+    ledger: Arc<Ledger>,
     sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
@@ -395,6 +397,7 @@ impl Gateway {
         self.stores.commit();
 
         let settings = &snapshot.settings;
+        self.ledger.set_keys_max(settings.limits.rate_limit_keys);
         if let Some(log) = &settings.access_log {
             self.sinks.access_log.configure(log);
         }

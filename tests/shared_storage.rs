@@ -5,158 +5,24 @@
 mod support;
 
 use std::{
-    collections::HashMap,
     fs,
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use ringway::{
-    config::{Loaded, environment::Environment},
-    management::{
-        resolver::SystemResolver,
-        storage::{Counts, Quotas, SharedStores, quotas},
-    },
-    quota::{
-        Asked, Balances, Decision, Field, Ledger, Limit, Limiter, Lost, OnStorageFailure, Question, Returned, Tick,
-        Wake, authority::Authority,
-    },
-    storage::{Answer, Key, Marks, Operation, Purged, State, Storage, Unavailable},
-    telemetry::series::SeriesId,
-};
+use ringway::storage::{Answer, Marks, Operation, Purged, State, Unavailable};
 use support::{
-    gateway::{Gateway, Launch, drivers},
+    gateway::{Gateway, drivers},
     ports,
     redis::{self, Redis, wait},
+    replica::{LIMIT, LONG, Replica, ask, key, launch},
     tls,
 };
-
-const LONG: Duration = Duration::from_secs(60);
-const LIMIT: Duration = Duration::from_secs(30);
-const KEYS_MAX: usize = 10_000;
-
-/// A storage as a replica has it.
-struct Replica {
-    storage: Arc<Storage>,
-    counts: Arc<Counts>,
-    ledger: Arc<Ledger>,
-    now: Arc<dyn Fn() -> Tick + Send + Sync>,
-    /// Sections of further configurations.
-    reload: tokio::sync::mpsc::UnboundedSender<String>,
-    prepared: mpsc::Receiver<()>,
-}
-
-impl Replica {
-    /// In memory.
-    fn alone() -> Self {
-        Self::start("local: {enabled: true}")
-    }
-
-    /// With `spec.sharedStorage`; it is known how it stands.
-    fn start(section: &str) -> Self {
-        let (storage, queue) = Storage::new();
-        let (reload, mut sections) = tokio::sync::mpsc::unbounded_channel::<String>();
-        let (hand_over, counts) = mpsc::channel();
-        let (told, prepared) = mpsc::channel();
-        let for_task = storage.clone();
-        let started = Instant::now();
-        let quotas = Quotas::new(1, KEYS_MAX, move || Tick(started.elapsed().as_micros() as u64));
-        let (ledger, now) = (quotas.ledger.clone(), quotas.now.clone());
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let stores = SharedStores::start(SystemResolver::default(), for_task, queue, quotas);
-                hand_over.send(stores.counts()).expect("the test waits");
-                while let Some(section) = sections.recv().await {
-                    stores.prepare(&snapshot(&section)).await;
-                    // The test may be over.
-                    let _ = told.send(());
-                }
-            });
-        });
-        let counts = counts.recv().expect("it starts");
-        let replica = Self { storage, counts, ledger, now, reload, prepared };
-        replica.reload(section);
-        replica
-    }
-
-    fn reload(&self, section: &str) {
-        self.reload.send(section.to_owned()).expect("the thread lives");
-        self.prepared.recv().expect("it prepares");
-    }
-
-    fn ask(&self, operation: Operation) -> Result<Answer, Unavailable> {
-        let (wake, woken) = mpsc::channel();
-        let mut pending = self.storage.ask(operation, move || wake.send(()).expect("the test waits"));
-        if let Some(answer) = pending.take() {
-            return answer;
-        }
-        woken.recv_timeout(LIMIT).expect("a wake");
-        pending.take().expect("an answer when woken")
-    }
-
-    fn get(&self, name: &str, scopes: &[&str]) -> (Option<Bytes>, Marks) {
-        let scopes = scopes.iter().map(|scope| key(scope)).collect();
-        match self.ask(Operation::Get { key: key(name), scopes }) {
-            Ok(Answer::Found { value, marks }) => (value, marks),
-            other => panic!("{name}: {other:?}"),
-        }
-    }
-
-    fn put(&self, name: &str, value: impl Into<Bytes>, time_to_live: Duration, marks: Marks) {
-        let put = Operation::Put { key: key(name), value: value.into(), time_to_live, marks };
-        assert_eq!(self.ask(put), Ok(Answer::Done), "{name}");
-    }
-
-    fn add(&self, name: &str, value: &'static str, time_to_live: Duration) -> bool {
-        match self.ask(Operation::Add { key: key(name), value: value.into(), time_to_live }) {
-            Ok(Answer::Added(is_added)) => is_added,
-            other => panic!("{name}: {other:?}"),
-        }
-    }
-
-    fn release(&self, name: &str, value: &'static str) {
-        assert_eq!(self.ask(Operation::Release { key: key(name), value: value.into() }), Ok(Answer::Done));
-    }
-
-    fn purge(&self, scope: &str) {
-        assert_eq!(self.ask(Operation::Purge { scope: key(scope), time_to_live: LONG }), Ok(Answer::Done));
-    }
-
-    fn state(&self) -> State {
-        self.storage.state()
-    }
-
-    fn reason(&self) -> &'static str {
-        self.counts.standing().fault.map_or("", |fault| fault.reason)
-    }
-
-    fn wait_until(&self, state: State) {
-        wait(state.name(), || self.state() == state);
-    }
-
-    fn expect(self, state: State, kind: &str) -> Self {
-        let standing = self.counts.standing();
-        assert_eq!((self.state(), standing.kind), (state, kind), "{:?}", standing.fault);
-        self
-    }
-}
-
-fn snapshot(section: &str) -> ringway::config::snapshot::Snapshot {
-    let text = format!(
-        "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec:\n  ringway: {{name: shop}}\n  \
-         sharedStorage:\n    {section}\n"
-    );
-    let loaded = Loaded::from_texts(&[("c.yaml", &text)], Environment::default());
-    let accepted = loaded.compile(1, &mut |_| SeriesId::default()).accept(false);
-    accepted.unwrap_or_else(|problems| panic!("{text}{problems:?}"))
-}
-
-fn key(name: &str) -> Key {
-    Key::of(&[b"test", name.as_bytes()])
-}
 
 /// What every implementation has to pass.
 fn suite(replica: &Replica) {
@@ -252,16 +118,11 @@ fn a_user_needs_the_commands_that_are_documented_and_no_others() {
 #[test]
 fn a_cluster_passes_from_any_node_and_follows_a_key_that_moves() {
     let nodes = redis::start_cluster();
-    // The first address leads nowhere.
-    let nobody = ports::reserve();
-    let text = format!(
-        "redis: {{address: '127.0.0.1:{nobody}'}}\n  ringway: {{name: shop, redis: {{addresses: ['{}']}}}}",
-        nodes[2].address()
-    );
-    let replica = Replica::start(&text.replace("\n  ringway", "\n    #")).expect(State::Away, "");
-    assert_eq!(replica.reason(), "connect_refused");
-    let section = format!("redis: {{address: '{}'}}", nodes[1].address());
-    let replica = Replica::start(&section).expect(State::Here, "cluster");
+    let nobody = format!("redis: {{address: '127.0.0.1:{}'}}", ports::reserve());
+    assert_eq!(Replica::start(&nobody).expect(State::Away, "").reason(), "connect_refused");
+    Replica::start(&format!("{nobody} further '{}'", nodes[2].address())).expect(State::Here, "cluster");
+    let replica = Replica::start(&format!("redis: {{address: '{}'}}", nodes[1].address()));
+    let replica = replica.expect(State::Here, "cluster");
     suite(&replica);
 
     let name = String::from_utf8([b"shop:v:".as_slice(), key("moves").as_bytes()].concat()).expect("text");
@@ -285,6 +146,40 @@ fn a_cluster_passes_from_any_node_and_follows_a_key_that_moves() {
 
     let replica = Replica::start(&format!("redis: {{address: '{}', db: 3}}", nodes[0].address()));
     assert_eq!((replica.state(), replica.reason()), (State::Away, "cluster_db"));
+}
+
+#[test]
+fn a_cluster_is_followed_also_when_the_node_that_was_named_is_gone() {
+    let mut nodes = redis::start_cluster();
+    let follower = redis::start_cluster_node();
+    let follows = nodes[0].say("CLUSTER MYID");
+    let meet = format!("CLUSTER MEET 127.0.0.1 {} {}", nodes[0].port, nodes[0].bus());
+    assert_eq!(follower.say(&meet), "+OK");
+    follower.wait_until("the Cluster", "CLUSTER NODES", |nodes| nodes.contains(&follows));
+    wait("a follower", || follower.say(&format!("CLUSTER REPLICATE {follows}")) == "+OK");
+    follower.wait_until("a follower", "INFO replication", |info| info.contains("master_link_status:up"));
+    for node in &nodes {
+        let id = follower.say("CLUSTER MYID");
+        node.wait_until("the follower to be known", "CLUSTER NODES", |nodes| {
+            nodes.lines().any(|line| line.starts_with(&id) && line.contains(" slave "))
+        });
+    }
+    let replica =
+        Replica::start(&format!("redis: {{address: '{}'}}", nodes[0].address())).expect(State::Here, "cluster");
+    suite(&replica);
+    nodes[0].kill();
+    // Where its own beat goes to another server, a question to the one that is gone tells it so.
+    let lost = |n: usize| {
+        let get = Operation::Get { key: key(&n.to_string()), scopes: Vec::new() };
+        replica.ask(get) == Err(Unavailable::Away)
+    };
+    let mut n = 0;
+    wait("the loss", || {
+        n += 1;
+        lost(n)
+    });
+    wait("the follower in its place", || replica.state() == State::Here && !lost(n));
+    suite(&replica);
 }
 
 #[test]
@@ -351,11 +246,10 @@ fn sentinels_say_where_the_data_is_and_are_followed() {
     wait("a follower", || follower.say_after("AUTH data", "INFO replication").contains("master_link_status:up"));
     let sentinel = Redis::start_sentinel(&master, "sentinel auth-pass main data\nrequirepass watch");
     let nobody = ports::reserve();
+    let addresses = format!("['127.0.0.1:{nobody}', '{}']", sentinel.address());
     let section = |name: &str, password: &str| {
-        format!(
-            "redis: {{password: data, sentinel: {{addresses: ['127.0.0.1:{nobody}', '{}'], masterName: {name}, password: {password}}}}}",
-            sentinel.address()
-        )
+        let sentinel = format!("{{addresses: {addresses}, masterName: {name}, password: {password}}}");
+        format!("redis: {{password: data, sentinel: {sentinel}}}")
     };
     assert_eq!(Replica::start(&section("main", "wrong")).expect(State::Away, "").reason(), "authentication");
     assert_eq!(Replica::start(&section("other", "watch")).expect(State::Away, "").reason(), "unknown_master");
@@ -442,15 +336,32 @@ fn another_storage_takes_over_without_a_gap() {
     let section = |server: &Redis| format!("redis: {{address: '{}'}}", server.address());
     let replica = Replica::start(&section(&one)).expect(State::Here, "redis");
     replica.put("where", "one", LONG, Marks::default());
+    let (storage, is_over, asked) = (&replica.storage, AtomicBool::new(false), AtomicUsize::new(0));
     let connects = || replica.counts.totals().connects;
-    for round in 0..4 {
-        let (server, found) = if round % 2 == 0 { (&other, None) } else { (&one, Some(Bytes::from("one"))) };
-        let before = connects();
-        replica.reload(&section(server));
-        wait("the other one", || connects() > before);
-        assert_eq!(replica.state(), State::Here);
-        assert_eq!(replica.get("where", &[]).0, found);
-    }
+    std::thread::scope(|scope| {
+        // Somebody who asks all the time is always answered.
+        scope.spawn(|| {
+            let began = Instant::now();
+            while !is_over.load(Ordering::Relaxed) && began.elapsed() < LIMIT {
+                let get = Operation::Get { key: key("nothing"), scopes: Vec::new() };
+                match ask(storage, get) {
+                    Ok(_) => asked.fetch_add(1, Ordering::Relaxed),
+                    Err(why) => panic!("after {asked:?}: {why:?}"),
+                };
+            }
+        });
+        for round in 0..10 {
+            let (server, found) = if round % 2 == 0 { (&other, None) } else { (&one, Some(Bytes::from("one"))) };
+            let before = connects();
+            let known = asked.load(Ordering::Relaxed);
+            wait("questions", || asked.load(Ordering::Relaxed) > known + 5);
+            replica.reload(&section(server));
+            wait("the other one", || connects() > before);
+            assert_eq!(replica.state(), State::Here);
+            assert_eq!(replica.get("where", &[]).0, found);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
     assert!(replica.counts.totals().errors.is_empty(), "{:?}", replica.counts.totals().errors);
     replica.reload("local: {enabled: true}");
     wait("memory", || replica.state() == State::Memory);
@@ -486,159 +397,22 @@ fn a_gateway_tells_how_its_storage_stands_and_no_secret() {
     }
 }
 
+const WITH_PASSWORD: &str = "
+apiVersion: gateway.mulesoft.com/v1alpha1
+kind: ApiInstance
+metadata: {name: api}
+spec: {address: 'http://127.0.0.1:PORT'}
+---
+apiVersion: gateway.mulesoft.com/v1alpha1
+kind: Configuration
+metadata: {name: c}
+spec:
+  sharedStorage:
+    redis: {address: 'REDIS', password: hidden-password}
+";
+
 fn start_gateway(folder: &Path, driver: &str, server: &Redis) -> Gateway {
-    let text = format!(
-        "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: ApiInstance\nmetadata: {{name: api}}\nspec: {{address: 'http://127.0.0.1:{}'}}\n---\n\
-         apiVersion: gateway.mulesoft.com/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec:\n  sharedStorage:\n    \
-         redis: {{address: '{}', password: hidden-password}}\n",
-        ports::reserve(),
-        server.address()
-    );
+    let text = WITH_PASSWORD.replace("PORT", &ports::reserve().to_string()).replace("REDIS", &server.address());
     fs::write(folder.join("gateway.yaml"), text).expect("a file");
-    let flags = ["--gateway-name".to_owned(), "shop".to_owned()];
-    let management = ports::reserve();
-    let launch = Launch { directory: folder, driver, management, flags: &flags, environment: &[] };
-    let mut gateway = Gateway::launch(&launch).expect("it starts");
-    gateway.wait_live(true, LIMIT).expect("it is ready");
-    gateway
-}
-
-/// What a test may draw, the same for a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
-
-/// Periods are long, since the server's own clock goes on as well; its time is the test's.
-const PERIODS: [u64; 3] = [3_600_000, 7_200_000, 86_400_000];
-
-/// A question of one of few keys, about some of few limits, that may return what an earlier answer granted.
-fn question(dice: &mut Dice, granted: &[(Arc<[u8]>, Returned)]) -> Question {
-    let names: [Arc<[u8]>; 3] = [Arc::from(*b"a"), Arc::from(*b"b\r\n\0"), Arc::from(*b"{c}")];
-    let key = names[dice.below(3) as usize].clone();
-    let first = dice.below(3);
-    let limits = (first..=first + dice.below(3)).map(|at| {
-        let field = Field { period_ms: PERIODS[at as usize % 3], ordinal: (at / 3) as u32 };
-        Asked { field, maximum: dice.below(40) }
-    });
-    let limits = limits.collect();
-    let mine: Vec<_> = granted.iter().filter(|(of, _)| *of == key).collect();
-    let returns = match mine.len() as u64 {
-        0 => None,
-        count => Some(mine[dice.below(count) as usize].1.clone()).filter(|_| dice.below(3) == 0),
-    };
-    let (need, want) = (dice.below(4), dice.below(20));
-    Question { key, sequence: 1 + dice.below(400), limits, returns, need, want, share: dice.below(6) }
-}
-
-#[test]
-fn redis_answers_questions_of_quotas_as_the_rule_says() {
-    let server = Redis::start(&[]);
-    let client = ::redis::Client::open(format!("redis://{}/", server.address())).expect("an address");
-    let mut connection = client.get_connection().expect("a connection");
-    // The same script, whose clock is the test's.
-    let text = include_str!("../src/management/storage/scripts/quota.lua");
-    let text = text.replace("redis.call('TIME')", "{ARGV[#ARGV - 1], ARGV[#ARGV]}");
-    assert!(text.contains("ARGV[#ARGV]"));
-    for seed in 0..30 {
-        let mut dice = Dice(seed);
-        ::redis::cmd("FLUSHALL").exec(&mut connection).expect("it flushes");
-        // One for each key, since a key is forgotten when it is asked about.
-        let mut authorities: HashMap<Arc<[u8]>, Authority> = HashMap::new();
-        let (mut now_ms, mut granted) = (1_700_000_000_000_u64, Vec::new());
-        let mut grants = 0;
-        for step in 0..150 {
-            let replica = dice.below(2);
-            let questions: Vec<Question> = (0..1 + dice.below(3)).map(|_| question(&mut dice, &granted)).collect();
-            now_ms = match dice.below(12) {
-                0 => now_ms + dice.below(2 * PERIODS[2]),
-                1 => now_ms - dice.below(PERIODS[1]),
-                _ => now_ms + dice.below(60_000),
-            };
-            let expected: Vec<_> = (questions.iter())
-                .map(|question| {
-                    let authority = authorities.entry(question.key.clone()).or_default();
-                    authority.expire(now_ms);
-                    let answer = authority.answer(replica, question, now_ms).ok_or(Lost);
-                    authority.expire(now_ms);
-                    answer
-                })
-                .collect();
-            let mut call = ::redis::cmd("EVAL");
-            call.arg(&text).arg(questions.len());
-            for question in &questions {
-                call.arg(&[b"q:", &question.key[..]].concat());
-            }
-            for argument in quotas::arguments(&replica.to_string(), &questions) {
-                call.arg(&argument[..]);
-            }
-            call.arg(now_ms / 1000).arg(now_ms % 1000 * 1000);
-            let answer = call.query::<::redis::Value>(&mut connection).unwrap_or_else(|error| panic!("{error}"));
-            let answers = quotas::read(&questions, &answer).expect("answers to them");
-            assert_eq!(answers, expected, "seed {seed}, step {step}, at {now_ms}: {questions:?}");
-            for (question, answer) in questions.iter().zip(answers) {
-                if let Ok(answer) =
-                    answer.as_ref().map_err(|_| ()).and_then(|a| if a.granted > 0 { Ok(a) } else { Err(()) })
-                {
-                    grants += 1;
-                    let windows =
-                        question.limits.iter().zip(&answer.limits).map(|(asked, stands)| (asked.field, stands.window));
-                    let count = dice.below(answer.granted + 2);
-                    granted.push((question.key.clone(), Returned { windows: windows.collect(), count }));
-                }
-            }
-        }
-        assert!(grants > 20, "seed {seed}: only {grants} grants");
-    }
-}
-
-/// Spends at one core of a replica until the key is exhausted. Returns how many were admitted.
-fn spend(balances: &Balances, limiter: &Arc<Limiter>, key: &[u8], clock: &dyn Fn() -> Tick) -> u64 {
-    let (mut admitted, mut waits_since) = (0, None);
-    loop {
-        let now = clock();
-        let (wake, woken) = mpsc::channel();
-        let bell = || Some(Box::new(move || _ = wake.send(())) as Wake);
-        match balances.spend(limiter, key, now, waits_since, bell) {
-            Decision::Admitted(_) => (admitted, waits_since) = (admitted + 1, None),
-            Decision::Refused(_) => return admitted,
-            Decision::Unavailable => panic!("it is there"),
-            Decision::Wait { at_most_us } => {
-                waits_since = waits_since.or(Some(now));
-                // Nothing is lost where it does not ring in time.
-                let _ = woken.recv_timeout(Duration::from_micros(at_most_us));
-            }
-        }
-    }
-}
-
-#[test]
-fn replicas_share_a_limit_and_use_all_of_it() {
-    let (server, nodes) = (Redis::start(&[]), redis::start_cluster());
-    for address in [server.address(), nodes[0].address()] {
-        let section = format!("redis: {{address: '{address}'}}");
-        let replicas: Vec<Replica> = (0..3).map(|_| Replica::start(&section)).collect();
-        for (limit, period) in [(1, LONG), (7, LONG), (1000, LONG)] {
-            let limits = [Limit { maximum: limit, period: period.as_micros() as u64 }];
-            let admitted: u64 = std::thread::scope(|scope| {
-                let spending: Vec<_> = (replicas.iter())
-                    .map(|replica| {
-                        let (ledger, now) = (replica.ledger.clone(), replica.now.clone());
-                        scope.spawn(move || {
-                            let limiter = Limiter::new(limit, limits, true, OnStorageFailure::Deny, false);
-                            spend(&Balances::new(ledger, 0), &Arc::new(limiter), b"client", &*now)
-                        })
-                    })
-                    .collect();
-                spending.into_iter().map(|replica| replica.join().expect("it spends")).sum()
-            });
-            assert!(admitted <= limit, "{admitted} of {limit}");
-            // What the last to ask was not given may lie with another that did not need it.
-            assert!(admitted * 100 >= limit * 98, "{admitted} of {limit}");
-        }
-    }
+    launch(folder, driver, &["--gateway-name", "shop"])
 }

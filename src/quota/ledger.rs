@@ -96,6 +96,8 @@ pub struct Counts {
     pub lost: u64,
     /// Answers that came when nobody waited for them any more.
     pub late: u64,
+    /// Requests that were decided without an answer, as none came in time.
+    pub unanswered: u64,
 }
 
 #[derive(Default)]
@@ -106,25 +108,33 @@ struct Counters {
     questions: AtomicU64,
     lost: AtomicU64,
     late: AtomicU64,
+    unanswered: AtomicU64,
 }
 
 pub struct Ledger {
     cores: u64,
-    keys_max: usize,
+    keys_max: AtomicUsize,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
     margin: Margin,
     ring: Box<dyn Fn() + Send + Sync>,
-    /// [`Known`], packed. Cores compare it with each request, and it seldom changes.
-    storage: AtomicU64,
+    /// [`Known`], packed.
+    storage: Alone,
     counters: Counters,
     /// The number of the last question.
     sequence: AtomicU64,
     /// Keys that have questions.
     queue: Mutex<VecDeque<Arc<Entry>>>,
-    /// Keys that have leases, or that somebody waits for.
-    watched: Mutex<Vec<Arc<Entry>>>,
+    /// Keys that have leases, or that somebody waits for, and when to look after each.
+    watched: Mutex<Vec<(Tick, Arc<Entry>)>>,
+    /// When keys were last looked at that may be forgotten.
+    forgot_at: AtomicU64,
 }
+
+/// In a cache line of its own: cores look at it with each request, and it seldom changes.
+#[derive(Default)]
+#[repr(align(64))]
+struct Alone(AtomicU64);
 
 /// Keys by name, and in a ring that a hand goes round.
 #[derive(Default)]
@@ -155,17 +165,23 @@ impl Ledger {
     ) -> Self {
         Self {
             cores: cores.max(1) as u64,
-            keys_max,
+            keys_max: AtomicUsize::new(keys_max),
             hasher: RandomState::new(),
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             margin,
             ring: Box::new(ring),
-            storage: AtomicU64::new(0),
+            storage: Alone::default(),
+            forgot_at: AtomicU64::new(0),
             counters: Counters::default(),
             sequence: AtomicU64::new(0),
             queue: Mutex::default(),
             watched: Mutex::default(),
         }
+    }
+
+    /// Keys that have been taken up stay, however few there may be from now on.
+    pub fn set_keys_max(&self, keys_max: usize) {
+        self.keys_max.store(keys_max, Ordering::Relaxed);
     }
 
     /// Takes up to `max` questions, to be sent to the authority. Each ticket comes back by [`Ledger::answered`]; one that has not
@@ -205,43 +221,50 @@ impl Ledger {
             let goes = matches!(state, Storage::Away { .. }) && !matches!(known.state, Storage::Away { .. });
             Some(Known { state, switches: known.switches + u64::from(goes) }.pack())
         };
-        let before = self.storage.fetch_update(Ordering::AcqRel, Ordering::Acquire, changed);
+        let before = self.storage.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, changed);
         if before.is_ok_and(|before| Known::unpack(before).state != state) {
-            self.tend(now);
+            self.tend(now, true);
         }
     }
 
     /// Every 50 ms: returns leases that nobody needs, and forgets keys that nobody would miss. Returns when it is worth to do
     /// so again, which for short windows may be earlier.
     pub fn sweep(&self, now: Tick) -> Tick {
-        let due = self.tend(now);
-        for shard in &self.shards {
-            let mut shard = lock(shard);
-            for _ in 0..LOOKED_AT_BY_SWEEP.min(shard.ring.len()) {
-                self.forget_next_if(&mut shard, |state| state.is_idle(now));
-            }
+        let due = self.tend(now, false);
+        if now.since(Tick(self.forgot_at.load(Ordering::Relaxed))) >= SWEEP_US {
+            self.forgot_at.store(now.0, Ordering::Relaxed);
+            self.shards.iter().for_each(|shard| self.forget_idle(&mut lock(shard), now));
         }
         due.clamp(now.after(SWEEP_US_MIN), now.after(SWEEP_US))
     }
 
-    /// Looks after leases and those who wait. Returns when to do so again.
-    fn tend(&self, now: Tick) -> Tick {
+    fn forget_idle(&self, shard: &mut Shard, now: Tick) {
+        for _ in 0..LOOKED_AT_BY_SWEEP.min(shard.ring.len()) {
+            self.forget_next_if(shard, now, |state| state.is_idle(now));
+        }
+    }
+
+    /// Looks after leases and those who wait, where it is time to do so, or after `all`. Returns when to do so again.
+    fn tend(&self, now: Tick, all: bool) -> Tick {
         let watched = std::mem::take(&mut *lock(&self.watched));
-        let mut next = Tick(u64::MAX);
-        for entry in watched {
+        let mut kept = Vec::with_capacity(watched.len());
+        for (due, entry) in watched {
+            if due > now && !all {
+                kept.push((due, entry));
+                continue;
+            }
             let mut errands = Errands::default();
             let due = entry.lock().tend(self.known(), now, &mut errands);
             self.run(&entry, errands);
-            if let Some(due) = due {
-                next = next.min(due);
-                lock(&self.watched).push(entry);
-            }
+            kept.extend(due.map(|due| (due, entry)));
         }
+        let next = kept.iter().map(|(due, _)| *due).min().unwrap_or(Tick(u64::MAX));
+        lock(&self.watched).append(&mut kept);
         next
     }
 
     pub fn counts(&self) -> Counts {
-        let Counters { keys, without_room, forgotten_early, questions, lost, late } = &self.counters;
+        let Counters { keys, without_room, forgotten_early, questions, lost, late, unanswered } = &self.counters;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts {
             keys: keys.load(Ordering::Relaxed) as u64,
@@ -250,6 +273,7 @@ impl Ledger {
             questions: read(questions),
             lost: read(lost),
             late: read(late),
+            unanswered: read(unanswered),
         }
     }
 
@@ -259,7 +283,7 @@ impl Ledger {
 
     /// How the storage does. When that changes, what cores know is of no use.
     pub(super) fn known(&self) -> Known {
-        Known::unpack(self.storage.load(Ordering::Acquire))
+        Known::unpack(self.storage.0.load(Ordering::Acquire))
     }
 
     /// Spends from a key what the core has no balance for.
@@ -271,6 +295,9 @@ impl Ledger {
     ) -> Spent {
         let mut errands = Errands::default();
         let spent = entry.lock().spend(spending, &mut errands, bell);
+        if errands.unanswered {
+            self.counters.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
         self.run(entry, errands);
         spent
     }
@@ -278,7 +305,7 @@ impl Ledger {
     /// Does what a key has to have done, when it is out of hand.
     fn run(&self, entry: &Arc<Entry>, errands: Errands) {
         if errands.watch {
-            lock(&self.watched).push(entry.clone());
+            lock(&self.watched).push((Tick(0), entry.clone()));
         }
         if errands.ask {
             lock(&self.queue).push_back(entry.clone());
@@ -289,43 +316,67 @@ impl Ledger {
 
     /// The key of this name, a new one where there is room. Without room the name becomes that of the window which all such
     /// keys of the limiter share: to forget an open window would admit its requests twice, and whoever makes up keys could
-    /// have any window forgotten. So a flood of keys can take quota from other *new* keys, and never add any.
+    /// have any window forgotten. So a flood of keys can take quota from other *new* keys, and never add any. While that window
+    /// is open no key of the limiter gets one of its own, since it may have spent from the shared one.
+    ///
+    /// (One that has, and got its own while the storage was there for a moment, has its share twice when it is away again.)
+    ///
+    /// Where the authority counts, a key makes room for any new one that nobody waits for, and those that somebody waits for
+    /// are as few as may wait. Each shard may have one more than there is room for, as it looks no further than itself.
     pub(super) fn find(&self, name: &mut Vec<u8>, limiter: &Arc<Limiter>, now: Tick) -> Arc<Entry> {
+        let counts_elsewhere = limiter.shared && matches!(self.known().state, Storage::Here { .. });
         {
             let mut shard = self.shard(name);
             if let Some(found) = shard.find(name) {
                 return found;
             }
-            if self.has_room(&mut shard, now) {
+            if counts_elsewhere {
+                self.make_room_for_one(&mut shard, now);
+                return self.insert(&mut shard, name, limiter);
+            }
+        }
+        let mut shared = name.clone();
+        name::overflow(&mut shared);
+        let has_been_full = self.counters.without_room.load(Ordering::Relaxed) > 0;
+        if !has_been_full || !self.is_open(&shared, now) {
+            let mut shard = self.shard(name);
+            if let Some(found) = shard.find(name) {
+                return found;
+            }
+            if self.make_room_for_one(&mut shard, now) {
                 return self.insert(&mut shard, name, limiter);
             }
         }
         self.counters.without_room.fetch_add(1, Ordering::Relaxed);
-        name::overflow(name);
+        *name = shared;
         let mut shard = self.shard(name);
-        shard.find(name).unwrap_or_else(|| self.insert(&mut shard, name, limiter))
+        let found = shard.find(name);
+        found.unwrap_or_else(|| self.insert(&mut shard, name, limiter))
+    }
+
+    /// Whether this key has a window open.
+    fn is_open(&self, name: &[u8], now: Tick) -> bool {
+        let found = self.shard(name).find(name);
+        found.is_some_and(|entry| !entry.lock().is_idle(now))
     }
 
     fn shard(&self, name: &[u8]) -> MutexGuard<'_, Shard> {
         lock(&self.shards[self.hasher.hash_one(name) as usize % self.shards.len()])
     }
 
-    fn has_room(&self, shard: &mut Shard, now: Tick) -> bool {
+    /// `false` where it finds none that may go.
+    fn make_room_for_one(&self, shard: &mut Shard, now: Tick) -> bool {
         let counts_elsewhere = matches!(self.known().state, Storage::Here { .. });
-        self.make_room(shard, |state| state.is_idle(now))
-            || counts_elsewhere && {
-                let has_room = self.make_room(shard, |state| state.is_counted_elsewhere(now));
-                self.counters.forgotten_early.fetch_add(u64::from(has_room), Ordering::Relaxed);
-                has_room
-            }
+        let has_room = self.make_room(shard, now, |state| state.is_idle(now));
+        has_room || counts_elsewhere && self.make_room(shard, now, |state| state.is_counted_elsewhere(now))
     }
 
-    fn make_room(&self, shard: &mut Shard, may_go: impl Fn(&State) -> bool) -> bool {
-        let is_full = || self.counters.keys.load(Ordering::Relaxed) >= self.keys_max;
+    fn make_room(&self, shard: &mut Shard, now: Tick, may_go: impl Fn(&State) -> bool) -> bool {
+        let is_full = || self.counters.keys.load(Ordering::Relaxed) >= self.keys_max.load(Ordering::Relaxed);
         let mut looked_at = 0;
         while is_full() && looked_at < LOOKED_AT_FOR_ROOM.min(shard.ring.len()) {
             looked_at += 1;
-            self.forget_next_if(shard, &may_go);
+            self.forget_next_if(shard, now, &may_go);
         }
         !is_full()
     }
@@ -339,7 +390,7 @@ impl Ledger {
     }
 
     /// Moves the hand on, past a key that stays, or forgets the one that it is at.
-    fn forget_next_if(&self, shard: &mut Shard, may_go: impl Fn(&State) -> bool) {
+    fn forget_next_if(&self, shard: &mut Shard, now: Tick, may_go: impl Fn(&State) -> bool) {
         if shard.hand >= shard.ring.len() {
             shard.hand = 0;
         }
@@ -349,6 +400,8 @@ impl Ledger {
             shard.hand += 1;
             return;
         }
+        let early = u64::from(!state.is_idle(now));
+        self.counters.forgotten_early.fetch_add(early, Ordering::Relaxed);
         state.forget();
         shard.places.remove(&entry.name);
         shard.ring.swap_remove(shard.hand);

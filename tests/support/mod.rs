@@ -14,6 +14,8 @@ pub mod ports;
 pub mod protocols;
 #[allow(dead_code, reason = "cases have no shared storage")]
 pub mod redis;
+#[allow(dead_code, reason = "cases have no shared storage")]
+pub mod replica;
 pub mod script;
 pub mod session;
 pub mod text;

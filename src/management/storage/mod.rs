@@ -1,8 +1,9 @@
 //! The shared storage as the management thread speaks with it: connected, asked, lost, and connected again.
 //!
-//! One task. While it is connected it takes what the cores ask, in batches, and beats: the beat counts replicas and is how a loss is
-//! noticed where nobody asks. Whatever says that the storage as a whole cannot be relied on ends the connection: a time that is
-//! over, a closed socket, a master that is none any more. Then cores are told, so that none of them asks, and it is tried again.
+//! One task. While it is connected it takes what the cores ask, in batches, and beats: the beat counts replicas, and is how a
+//! loss is noticed where nobody asks. Whatever says that the storage as a whole cannot be relied on ends the connection: a time
+//! that is over, a closed socket, a master that is none any more. Then cores are told, so that none of them asks, and it is
+//! tried again.
 
 mod beat;
 mod cluster;
@@ -43,8 +44,9 @@ use crate::{
         shared_storage::{Redis, SharedStorage},
         snapshot::Snapshot,
     },
+    document::address::Endpoint,
     quota,
-    storage::{Asked, Queue, State, Storage},
+    storage::{Queue, State, Storage},
     telemetry::fault::Fault,
 };
 
@@ -55,7 +57,7 @@ const BEAT: Duration = Duration::from_millis(400);
 const BEAT_ANSWER_MAX: Duration = Duration::from_millis(400);
 /// Between attempts to connect, which take up to 400 ms where nobody answers: what is there again is found within a second.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
-const PAUSE_MAX: Duration = Duration::from_millis(400);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// A connection that was kept for as long starts the pauses anew.
 const STEADY: Duration = Duration::from_secs(2);
 /// Operations that are sent together, and batches under way.
@@ -100,6 +102,7 @@ impl SharedStores {
                 counts: task_counts.clone(),
                 settle: settle.clone(),
                 seen: Arc::default(),
+                learned: Mutex::default(),
                 instance: format!("{:016x}", RandomState::new().hash_one(std::time::SystemTime::now())),
             };
             task.run(queue.clone(), wanted_by.clone())
@@ -157,6 +160,8 @@ struct Task<R> {
     counts: Arc<Counts>,
     settle: Arc<watch::Sender<u64>>,
     seen: Arc<Mutex<PurgesSeen>>,
+    /// Nodes of the Cluster that was there last.
+    learned: Mutex<Option<(Arc<Redis>, Vec<Endpoint>)>>,
     /// Of this process, so that replicas of one name are several.
     instance: String,
 }
@@ -178,7 +183,7 @@ struct Coming<R> {
 enum Ended<R> {
     Lost(Fault),
     /// Another configuration holds, whose storage may have been tried.
-    Changed(Option<Coming<R>>),
+    Changed(Option<Box<Coming<R>>>),
     /// The process ends.
     Over,
 }
@@ -222,7 +227,7 @@ impl<R: Resolve> Task<R> {
         &self,
         redis: &Arc<Redis>,
         current: &Wanted,
-        coming: Option<Coming<R>>,
+        coming: Option<Box<Coming<R>>>,
         queue: &mut Queue,
         wanted: &mut watch::Receiver<Wanted>,
     ) -> Ended<R> {
@@ -266,7 +271,10 @@ impl<R: Resolve> Task<R> {
     /// Connected, and proved by a first beat: whoever cannot write is not there.
     async fn connect(&self, redis: &Arc<Redis>, wanted: &Wanted) -> Result<Connected<R>, Fault> {
         let (redis, resolver, counts) = (redis.clone(), self.resolver.clone(), self.counts.clone());
-        let servers = Servers::connect(&Access { redis, resolver, counts }).await?;
+        let learned = self.learned.lock().await.as_ref().filter(|(of, _)| *of == redis).map(|(_, nodes)| nodes.clone());
+        let access = Access { redis: redis.clone(), resolver, counts };
+        let servers = Servers::connect(&access, &learned.unwrap_or_default()).await?;
+        *self.learned.lock().await = Some((redis, servers.nodes()));
         let name = wanted.replica.as_deref().unwrap_or_default();
         let replica = format!("{name}-{}", self.instance);
         let connected = Connected { servers, names: Names::new(&wanted.name), replica };
@@ -325,7 +333,7 @@ impl<R: Resolve> Task<R> {
         let (lose, mut lost) = mpsc::channel(1);
         let mut under_way = JoinSet::new();
         let mut questions = JoinSet::new();
-        let mut asked = Vec::with_capacity(BATCH_MAX);
+        let mut asked = Vec::new();
         let mut told = HashSet::new();
         let beating = self.beat_on(&connected);
         let changed = self.connect_with_next(wanted);
@@ -335,7 +343,12 @@ impl<R: Resolve> Task<R> {
             tokio::select! {
                 fault = &mut beating => return Ended::Lost(fault),
                 fault = &mut moved_on => return Ended::Lost(fault),
-                ended = &mut changed => return ended,
+                ended = &mut changed => {
+                    // What is under way has its answer first, which takes no longer than one may.
+                    questions.join_all().await;
+                    under_way.join_all().await;
+                    return ended;
+                }
                 Some(fault) = lost.recv() => return Ended::Lost(fault),
                 Some(faults) = under_way.join_next() => self.refused(faults.unwrap_or_default(), &mut told, &lose),
                 Some(faults) = questions.join_next() => self.refused(faults.unwrap_or_default(), &mut told, &lose),
@@ -354,7 +367,7 @@ impl<R: Resolve> Task<R> {
                         return Ended::Over; // nobody can ask any more
                     }
                     let (connected, counts) = (connected.clone(), self.counts.clone());
-                    let batch: Vec<Asked> = asked.drain(..).collect();
+                    let batch = std::mem::take(&mut asked);
                     under_way.spawn(async move {
                         values::answer(&connected.servers, &connected.names, &counts, batch).await
                     });
@@ -386,7 +399,7 @@ impl<R: Resolve> Task<R> {
         match &next.storage {
             SharedStorage::Redis(redis) => {
                 let connected = self.connect(redis, &next).await;
-                Ended::Changed(Some(Coming { version: next.version, connected }))
+                Ended::Changed(Some(Box::new(Coming { version: next.version, connected })))
             }
             _ => Ended::Changed(None),
         }
