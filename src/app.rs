@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    cache::Store,
     config::{dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot},
     document::problem::{Problem, Severity},
     management::{
@@ -106,7 +107,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     };
 
     let status = Status::new(Driver { name: driver.kind.to_string(), reason: driver.reason.clone() });
-    let workers = match start_workers(&cpus, driver.kind, &status) {
+    let cache = Store::default();
+    let workers = match start_workers(&cpus, driver.kind, &status, &cache) {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
@@ -208,11 +210,16 @@ fn cpus(threads: &Threads) -> Vec<Option<usize>> {
     }
 }
 
-fn start_workers(cpus: &[Option<usize>], kind: driver::Kind, status: &Status) -> std::io::Result<Vec<Worker>> {
+fn start_workers(
+    cpus: &[Option<usize>],
+    kind: driver::Kind,
+    status: &Status,
+    cache: &Store,
+) -> std::io::Result<Vec<Worker>> {
     let nothing = Arc::new(Snapshot::empty());
     let start = |(((id, cpu), heartbeat), hand_overs)| {
-        let (cores, snapshot) = (cpus.len(), nothing.clone());
-        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, hand_overs })
+        let (cores, snapshot, cache) = (cpus.len(), nothing.clone(), cache.clone());
+        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, cache, hand_overs })
     };
     let hand_overs = HandOvers::new(cpus.len())?;
     cpus.iter().copied().enumerate().zip(status.add_cores(cpus.len())).zip(hand_overs).map(start).collect()

@@ -1,6 +1,12 @@
 //! What a policy is, what it sees of an exchange, and what it may answer.
 
-use std::{borrow::Cow, rc::Rc, time::Duration};
+use std::{
+    borrow::Cow,
+    ops::{Deref, Range},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::de::DeserializeOwned;
 
@@ -10,7 +16,9 @@ use super::{
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
+    cache::Store,
     document::{Id, Resource, hash::Stable},
+    http::head::Fields,
     net::signal::{Signal, Signals},
     telemetry::message_log::Messages,
 };
@@ -178,6 +186,10 @@ pub struct Core {
     pub messages: Rc<Messages>,
     /// What policies wait with for another thread, or for another request of any core.
     pub signals: Signals,
+    /// The replica's.
+    pub cache: Store,
+    /// What the policy is known by that a state is made for: the same on all cores, and over reloads that do not change it.
+    pub policy: u64,
 }
 
 /// What happens next.
@@ -219,15 +231,42 @@ impl Flow {
 // Each policy of a chain returns one.
 const _: () = assert!(size_of::<Flow>() <= 16);
 
-/// An answer of the gateway's own. The proxy adds `server`, `date`, `content-length` and `connection`.
+/// An answer of the gateway's own. The proxy adds `server`, `date` where there is none, `content-length` and `connection`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalResponse {
     pub status: u16,
+    /// Lines in front of the others, of an answer that was stored.
+    pub stored: Option<Arc<Fields>>,
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
-    pub body: Cow<'static, [u8]>,
+    pub body: Content,
     pub content_type: Option<&'static str>,
     /// The log's flag, the metric's label and the documentation's anchor.
     pub reason: &'static str,
+}
+
+/// The body of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    Own(Cow<'static, [u8]>),
+    /// A part of what others hold too.
+    Shared(Arc<Vec<u8>>, Range<usize>),
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes, part) => &bytes[part.clone()],
+        }
+    }
+}
+
+impl<T: Into<Cow<'static, [u8]>>> From<T> for Content {
+    fn from(bytes: T) -> Self {
+        Self::Own(bytes.into())
+    }
 }
 
 impl LocalResponse {
@@ -235,6 +274,7 @@ impl LocalResponse {
     pub fn error_json(status: u16, text: &str, reason: &'static str) -> Self {
         Self {
             status,
+            stored: None,
             headers: Vec::new(),
             body: serde_json::json!({ "error": text }).to_string().into_bytes().into(),
             content_type: Some("application/json; charset=UTF-8"),

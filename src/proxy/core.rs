@@ -26,7 +26,7 @@ use crate::{
     },
     http::h2::{HeaderMemory, Limits},
     matching::rule::Scratch,
-    net::{deadline::Deadlines, signal::Signals},
+    net::deadline::Deadlines,
     policies::{self, Instance, chain::Instances, wants::Published},
     telemetry::{access_log::civil, core::CoreTelemetry},
 };
@@ -44,8 +44,8 @@ pub struct Core {
     upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
     /// By identity, as upstreams: what policies own outlives reloads that do not change them.
     policies: RefCell<Instances>,
-    /// What policies wait with for other threads.
-    signals: Signals,
+    /// What it gives to its policies' states.
+    for_policies: policies::Core,
     /// What policies want, as far as it has come.
     published: RefCell<Arc<Published>>,
     pub listeners: RefCell<Vec<Rc<OpenListener>>>,
@@ -256,7 +256,7 @@ impl Core {
         cores: usize,
         snapshot: Arc<Snapshot>,
         telemetry: CoreTelemetry,
-        signals: Signals,
+        for_policies: policies::Core,
         load: Arc<Load>,
         neighbours: Arc<[Neighbour]>,
     ) -> Rc<Self> {
@@ -278,7 +278,7 @@ impl Core {
             endpoints: RefCell::default(),
             upstreams: RefCell::default(),
             policies: RefCell::default(),
-            signals,
+            for_policies,
             published: RefCell::default(),
             listeners: RefCell::default(),
             drain: Cell::new(Drain::No),
@@ -307,12 +307,11 @@ impl Core {
         self.header_memory.set_max(snapshot.settings.limits.h2.header_memory_per_core);
         let h2_limits = h2::upstream_limits(&snapshot.settings);
         let upstreams: Vec<_> = snapshot.services.iter().map(|service| self.upstream(service, h2_limits)).collect();
-        let policy_core =
-            policies::Core { id: self.id, messages: self.telemetry.messages.clone(), signals: self.signals.clone() };
+        let policy_core = &self.for_policies;
         let mut policies = self.policies.borrow_mut();
         let serving = Serving {
-            api_policies: snapshot.apis.iter().map(|api| policies.chain(&api.policies, &policy_core)).collect(),
-            service_policies: snapshot.services.iter().map(|s| policies.chain(&s.policies, &policy_core)).collect(),
+            api_policies: snapshot.apis.iter().map(|api| policies.chain(&api.policies, policy_core)).collect(),
+            service_policies: snapshot.services.iter().map(|s| policies.chain(&s.policies, policy_core)).collect(),
             scratch: RefCell::new(Scratch::new(snapshot.patterns)),
             upstreams,
             snapshot,

@@ -322,7 +322,9 @@ fn render(response: &mut ResponseHead, answer: &LocalResponse, client: &Client, 
         true => grpc::fill(response, answer),
         false => fill_response(response, answer),
     }
-    append_date(client, response);
+    if !response.fields.names().has(Known::Date) {
+        append_date(client, response);
+    }
 }
 
 /// Sends an answer of the gateway's own whose head lies in the workspace, as policies have left it.
@@ -493,7 +495,11 @@ pub fn minimal(answer: &LocalResponse, date: &str, server: &ServerHeader, reques
 
 fn fill_response(response: &mut ResponseHead, answer: &LocalResponse) {
     response.clear();
+    response.is_own = true;
     response.status = answer.status;
+    if let Some(stored) = &answer.stored {
+        response.fields.copy_from(stored);
+    }
     if let Some(content_type) = answer.content_type {
         response.fields.append(b"content-type", content_type.as_bytes());
     }

@@ -95,8 +95,8 @@ mod tests {
             driver::{self, Kind},
             listen::Listener,
             mailbox::{Unopened, mailbox},
-            signal::Signals,
         },
+        policies,
         proxy::core::Counted,
         telemetry::core::CoreTelemetry,
     };
@@ -129,7 +129,7 @@ mod tests {
         let counted = (0..own).map(|_| load.connection()).collect();
         let snapshot = Arc::new(Snapshot { generation: 7, ..Snapshot::empty() });
         other.serves(7);
-        (Core::new(0, 2, snapshot, CoreTelemetry::new(0), Signals::default(), load, neighbours), counted, queue)
+        (Core::new(0, 2, snapshot, CoreTelemetry::new(0), policies::Core::default(), load, neighbours), counted, queue)
     }
 
     /// What becomes of so many connections that come to a core with `own`; `prepare` sees its neighbour before.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use self::swap::{Prepared, prepare};
 use crate::{
+    cache::Store,
     config::{endpoints::EndpointTable, snapshot::Snapshot},
     net::{
         buffer,
@@ -20,7 +21,7 @@ use crate::{
         signal::Signals,
         task,
     },
-    policies::wants::Published,
+    policies::{self, wants::Published},
     proxy::{
         core::{Core, Drain, Load},
         pool::SWEEP,
@@ -105,6 +106,7 @@ pub struct Start {
     pub kind: Kind,
     pub snapshot: Arc<Snapshot>,
     pub heartbeat: Heartbeat,
+    pub cache: Store,
     pub hand_overs: HandOvers,
 }
 
@@ -210,7 +212,9 @@ async fn serve(start: Start, unopened: Unopened<Command>) {
         Err(error) => return tracing::error!("core {} cannot hear: {error}", start.id),
     };
     let telemetry = CoreTelemetry::new(start.id);
-    let core = Core::new(start.id, start.cores, start.snapshot, telemetry, signals, load, neighbours);
+    let (messages, cache) = (telemetry.messages.clone(), start.cache);
+    let for_policies = policies::Core { id: start.id, messages, signals, cache, policy: 0 };
+    let core = Core::new(start.id, start.cores, start.snapshot, telemetry, for_policies, load, neighbours);
     task::spawn(rings.hear());
     task::spawn(spread::take_over(core.clone(), queue));
     task::spawn(tick(core.clone(), start.heartbeat));

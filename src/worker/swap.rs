@@ -147,6 +147,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        cache::Store,
         config::snapshot::Snapshot,
         net::{
             driver::Kind,
@@ -163,8 +164,8 @@ mod tests {
     fn workers() -> Vec<Worker> {
         let start = |(id, hand_overs)| {
             let (snapshot, heartbeat) = (Arc::new(Snapshot::empty()), Heartbeat::default());
-            let start =
-                worker::Start { id, cores: CORES, cpu: None, kind: Kind::Epoll, snapshot, heartbeat, hand_overs };
+            let (cores, kind, cache) = (CORES, Kind::Epoll, Store::default());
+            let start = worker::Start { id, cores, cpu: None, kind, snapshot, heartbeat, cache, hand_overs };
             worker::start(start).expect("threads are free")
         };
         HandOvers::new(CORES).expect("descriptors are free").into_iter().enumerate().map(start).collect()
