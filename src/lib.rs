@@ -16,6 +16,7 @@ pub mod matching;
 pub mod net;
 pub mod policies;
 pub mod proxy;
+pub mod quota;
 pub mod telemetry;
 pub mod tls;
 pub mod worker;

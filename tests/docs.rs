@@ -13,10 +13,10 @@ use ringway::{
         described::described,
         environment::Environment,
         load::{Loaded, Loader},
-        resources::Section,
+        resources::{PolicyRingway, Section},
         settings::{ServerHeader, Settings},
     },
-    document::node::Shape,
+    document::node::{Shape, shape_of},
     policies::{
         Field, Role, TABLE,
         fields::{leaves, words},
@@ -163,12 +163,7 @@ fn every_policys_page_tells_of_its_fields() {
         let page = read(&path);
         let described = described(entry).expect("it works");
         let shapes = leaves(&(described.shape)());
-        let lines = page.lines().skip_while(|line| *line != "| Field | Type | Default | Meaning |");
-        let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
-        let mut rows: BTreeMap<String, Vec<String>> = (rows.map(|line| line.trim_matches('|').split(" | ")))
-            .map(|cells| cells.map(|cell| cell.trim().to_owned()).collect::<Vec<_>>())
-            .map(|cells| (code_spans(&cells[0]).concat(), cells))
-            .collect();
+        let mut rows = told_rows(&page, "| Field | Type | Default | Meaning |");
         for field in described.fields {
             let row = rows.remove(field.path).unwrap_or_else(|| panic!("{path} has no line `{}`", field.path));
             let (_, shape, required) =
@@ -179,6 +174,33 @@ fn every_policys_page_tells_of_its_fields() {
         }
         assert!(rows.is_empty(), "{path} tells of fields that are none: {:?}", rows.keys());
     }
+}
+
+#[test]
+fn every_policys_page_tells_of_its_options() {
+    let shapes = leaves(&shape_of::<PolicyRingway>());
+    for entry in TABLE.iter().filter(|entry| !entry.options.is_empty()) {
+        let path = format!("docs/policies/{}.md", entry.name.strip_suffix("-flex").unwrap_or(entry.name));
+        let mut rows = told_rows(&read(&path), "| Option | Type | Default | Meaning |");
+        for option in entry.options {
+            let row = rows.remove(option.path).unwrap_or_else(|| panic!("{path} has no line `{}`", option.path));
+            let (_, shape, _) = shapes.iter().find(|(known, ..)| known == option.path).expect("a unit test compares");
+            if let Some(wrong) = misfit(option, shape, false, &row) {
+                panic!("{path}: {}: {wrong}", option.path);
+            }
+        }
+        assert!(rows.is_empty(), "{path} tells of options that are none: {:?}", rows.keys());
+    }
+}
+
+/// A page's table with this head, by its first cells.
+fn told_rows(page: &str, head: &str) -> BTreeMap<String, Vec<String>> {
+    let lines = page.lines().skip_while(|line| *line != head);
+    let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|line| line.trim_matches('|').split(" | "))
+        .map(|cells| cells.map(|cell| cell.trim().to_owned()).collect::<Vec<_>>())
+        .map(|cells| (code_spans(&cells[0]).concat(), cells))
+        .collect()
 }
 
 /// What a line of a page says otherwise than the code.

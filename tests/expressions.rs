@@ -21,6 +21,7 @@ struct Input {
     client_id: Option<String>,
     client_name: Option<String>,
     principal: Option<String>,
+    sla: Option<(String, String)>,
     properties: Option<Datum>,
     variables: Object,
     payload: Option<Payload>,
@@ -42,6 +43,10 @@ impl Input {
                 "client" => input.client_id = Some(rest.to_owned()),
                 "client-name" => input.client_name = Some(rest.to_owned()),
                 "principal" => input.principal = Some(rest.to_owned()),
+                "sla" => {
+                    let (id, name) = rest.split_once(' ').expect("an id and a name");
+                    input.sla = Some((id.to_owned(), name.to_owned()));
+                }
                 "properties" => input.properties = Some(datum(rest)),
                 "vars" => match datum(rest) {
                     Datum::Object(object) => input.variables = object,
@@ -126,6 +131,14 @@ impl Context for Input {
     fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()
     }
+    fn sla_id(&self) -> Option<&str> {
+        self.sla.as_ref().map(|(id, _)| &**id)
+    }
+
+    fn sla_name(&self) -> Option<&str> {
+        self.sla.as_ref().map(|(_, name)| &**name)
+    }
+
     fn client_name(&self) -> Option<&str> {
         self.client_name.as_deref()
     }

@@ -12,8 +12,8 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::{
-    config::described::described,
-    document::node::Shape,
+    config::{described::described, resources::PolicyRingway},
+    document::node::{Shape, shape_of},
     policies::{
         self, Described, Entry, Role, TABLE,
         fields::{leaves, words},
@@ -49,6 +49,8 @@ struct Shown {
     /// Its page, from the root of the documentation's sources.
     page: Option<String>,
     fields: Vec<Field>,
+    /// Of `ringway`, beside `config`; what all policies have there is not listed.
+    options: Vec<Field>,
     answers: Vec<Answer>,
 }
 
@@ -127,7 +129,8 @@ impl Shown {
             direction: if entry.is_of_service() { "outbound" } else { "inbound" },
             category: described(entry).and_then(|described| described.category).map(|category| category.name()),
             page: has_page.then(|| format!("docs/policies/{stem}.md")),
-            fields: described(entry).as_ref().map(fields).unwrap_or_default(),
+            fields: described(entry).map(|Described { fields, shape, .. }| told(fields, &shape())).unwrap_or_default(),
+            options: told(entry.options, &shape_of::<PolicyRingway>()),
             answers: answers.map(answer).collect(),
         }
     }
@@ -143,7 +146,10 @@ impl Shown {
     fn page(&self) -> String {
         let mut text = self.line();
         for field in &self.fields {
-            text += &format!("  {} ({}{})\n      {}\n", field.path, field.r#type, field.remarks(), field.help);
+            text += &field.lines("");
+        }
+        for option in &self.options {
+            text += &option.lines("ringway.");
         }
         for Answer { status, reason, when } in &self.answers {
             text += &format!("  answers {status} {reason} where {when}\n");
@@ -156,6 +162,10 @@ impl Shown {
 }
 
 impl Field {
+    fn lines(&self, below: &str) -> String {
+        format!("  {below}{} ({}{})\n      {}\n", self.path, self.r#type, self.remarks(), self.help)
+    }
+
     /// What stands behind its type.
     fn remarks(&self) -> String {
         let mut text = String::new();
@@ -182,8 +192,8 @@ impl Field {
 }
 
 /// In the order of the list beside the type.
-fn fields(described: &Described) -> Vec<Field> {
-    let shapes = leaves(&(described.shape)());
+fn told(fields: &[policies::Field], shape: &Shape) -> Vec<Field> {
+    let shapes = leaves(shape);
     let field = |field: &policies::Field| {
         let (path, shape, required) = shapes.iter().find(|(path, ..)| path == field.path)?;
         Some(Field {
@@ -203,5 +213,5 @@ fn fields(described: &Described) -> Vec<Field> {
             visible_when: field.visible_when.map(|(field, is)| Condition { field, is }),
         })
     };
-    described.fields.iter().filter_map(field).collect()
+    fields.iter().filter_map(field).collect()
 }

@@ -433,6 +433,7 @@ impl Compiler<'_> {
         };
         let of_chain = attachments.iter().filter(is_of_chain);
         let mut chain: Vec<BoundPolicy> = Vec::new();
+        let mut limiters = Vec::new();
         let is_cors = |policy: &str| policies::lookup(policy).is_some_and(|entry| entry.name == CORS);
         for attachment in of_chain {
             let first = chain.iter().find(|before| is_cors(&before.reference) && is_cors(&attachment.policy.value));
@@ -441,7 +442,7 @@ impl Compiler<'_> {
                 let text = format!("a second `{CORS}` of this API: `{}` counts", first.name);
                 self.problem(Severity::Warning, &attachment.policy.location, path, text);
             }
-            let mut bound = self.policy(attachment, owner);
+            let mut bound = self.policy(attachment, owner, &mut limiters);
             let of_one_kind = bound.identity;
             // Equal ones are told apart by their order among themselves, not by their place in the list.
             for at in 1.. {
@@ -531,7 +532,8 @@ impl Compiler<'_> {
         read(&config, Reading { secrets, namespace, path: &path, problems, files })
     }
 
-    fn policy(&mut self, attachment: &Attachment, owner: Owner<'_>) -> BoundPolicy {
+    /// `limiters`: those of the policies ahead of it.
+    fn policy(&mut self, attachment: &Attachment, owner: Owner<'_>, limiters: &mut Vec<u64>) -> BoundPolicy {
         let written = &attachment.written;
         let path = attachment.config_path();
         let config = written.config.clone().unwrap_or_else(|| Node::empty_map(attachment.policy.location.clone()));
@@ -540,7 +542,10 @@ impl Compiler<'_> {
             Owner::Service(id) => ("Service", id),
         };
         let mut identity = Stable::new().text(owner_kind).text(&owner_id.to_string()).text(&attachment.policy.value);
-        let mut site = Site::new(owner_id, &attachment.id, self.context.contracts);
+        let rules = written.rules.as_ref().map(|rules| rules.to_json().to_string()).unwrap_or_default();
+        let mut site = Site::new(owner_id, &attachment.id, self.context.contracts)
+            .with_options(attachment.ringway.options())
+            .with_limiters(rules, std::mem::take(limiters));
         let config = substitute::variables(&config, &path, self.context.environment, self.problems);
         let mut policy = match (self.misfit(attachment, owner), &config) {
             (Some(reason), _) => Compiled::Broken(format!("{}: {reason}", written.path)),
@@ -549,6 +554,7 @@ impl Compiler<'_> {
                 policies::compile(&attachment.policy.value, config, &path, &mut site, self.problems)
             }
         };
+        *limiters = site.take_limiters();
         let cors = policies::lookup(&attachment.policy.value).is_some_and(|entry| entry.name == CORS);
         // A broken policy governs what its rules select; where the rules are broken, everything.
         let rules = self.rules(written, Severity::Policy).unwrap_or_else(|()| {
@@ -573,7 +579,7 @@ impl Compiler<'_> {
             series: SeriesId::default(),
             needs: policy.needs(),
             policy,
-            shadow: attachment.shadow,
+            shadow: attachment.ringway.is_shadow(),
             rules: if cors { Vec::new() } else { rules },
         }
     }
@@ -591,7 +597,7 @@ impl Compiler<'_> {
             Some("tls-outbound") => drop(self.transport(attachment, owner, Outbound::read)),
             Some("circuit-breaker-flex") => drop(self.built::<CircuitBreaker>(attachment, owner)),
             Some("idle-timeout-flex") => drop(self.built::<IdleTimeout>(attachment, owner)),
-            _ => drop(self.policy(attachment, owner)),
+            _ => drop(self.policy(attachment, owner, &mut Vec::new())),
         }
     }
 
@@ -615,7 +621,7 @@ impl Compiler<'_> {
             self.problem(Severity::Policy, location, path, &text);
             return Some(text);
         };
-        if attachment.shadow && entry.role == Role::Transport {
+        if attachment.ringway.is_shadow() && entry.role == Role::Transport {
             let (path, text) = (format!("{}.ringway.mode", attachment.written.path), "connections have no shadow");
             self.problem(Severity::Policy, location, path, text);
             return Some(text.into());

@@ -6,8 +6,8 @@ use super::{
     environment::Environment,
     model::{ApiModel, Attachment, DEFAULT_ORDER, DestinationModel, Model, RouteModel, ServiceModel, Written},
     resources::{
-        ApiInstance, DestinationRef, InlineRoute, InlineService, Kind, PolicyBinding, PolicyRef, RefusedBinding,
-        Resources, RoutePolicy, Selector, ServiceRingway, TargetRef, WeightedRoutePolicy,
+        ApiInstance, DestinationRef, InlineRoute, InlineService, Kind, PolicyBinding, PolicyRef, PolicyRingway,
+        RefusedBinding, Resources, RoutePolicy, Selector, ServiceRingway, TargetRef, WeightedRoutePolicy,
     },
     substitute, tls,
 };
@@ -156,7 +156,7 @@ impl Expansion<'_> {
         }
         for (at, policy) in api.spec.policies.iter().enumerate() {
             let path = format!("{}.spec.policies[{at}]", api.id.name);
-            let written = self.written(path, &policy.policy_ref, &policy.config, &policy.rules);
+            let written = self.written(path, &policy.policy_ref, &policy.config, &policy.rules, &policy.ringway);
             let name = format!("{}-{}-{}", api.id.name, policy.policy_ref.name.value, at + 1);
             let attachment = Attachment {
                 written,
@@ -165,7 +165,7 @@ impl Expansion<'_> {
                 policy: policy.policy_ref.name.clone(),
                 order: DEFAULT_ORDER,
                 inline_at: Some(at),
-                shadow: policy.ringway.is_shadow(),
+                ringway: policy.ringway.clone(),
                 selected: false,
                 refused: false,
             };
@@ -226,7 +226,7 @@ impl Expansion<'_> {
         for (at, policy) in inline.policies.iter().enumerate() {
             let path = format!("{path}.policies[{at}]");
             attachments.push(Attachment {
-                written: self.written(path, &policy.policy_ref, &policy.config, &policy.rules),
+                written: self.written(path, &policy.policy_ref, &policy.config, &policy.rules, &policy.ringway),
                 kind: Kind::Service.name(),
                 id: Id::new(
                     &service.namespace,
@@ -235,7 +235,7 @@ impl Expansion<'_> {
                 policy: policy.policy_ref.name.clone(),
                 order: DEFAULT_ORDER,
                 inline_at: Some(at),
-                shadow: policy.ringway.is_shadow(),
+                ringway: policy.ringway.clone(),
                 selected: false,
                 refused: false,
             });
@@ -251,7 +251,7 @@ impl Expansion<'_> {
             let text = "no effect: the policy is of connections, not of a chain";
             self.problem(Severity::Warning, &spec.policy_ref.name.location, format!("{path}.order"), text);
         }
-        let written = self.written(path, &spec.policy_ref, &spec.config, &spec.rules);
+        let written = self.written(path, &spec.policy_ref, &spec.config, &spec.rules, &spec.ringway);
         let attachment = Attachment {
             written,
             kind: Kind::PolicyBinding.name(),
@@ -259,7 +259,7 @@ impl Expansion<'_> {
             policy: spec.policy_ref.name.clone(),
             order: spec.order.unwrap_or(DEFAULT_ORDER),
             inline_at: None,
-            shadow: spec.ringway.is_shadow(),
+            ringway: spec.ringway.clone(),
             selected: found.selected,
             refused: found.guessed,
         };
@@ -280,16 +280,11 @@ impl Expansion<'_> {
 
     /// What of a contract has no effect.
     fn contract(&mut self, contract: &Resource<Contract>) {
-        let Contract { api_id, sla, .. } = &contract.spec;
+        let Contract { api_id, .. } = &contract.spec;
         let api = Id::new(&contract.id.namespace, &api_id.value);
         if !self.apis.contains_key(&api) && !self.resources.refused.contains(&(Kind::ApiInstance, api.clone())) {
             let path = format!("{}.spec.apiId", contract.id.name);
             self.problem(Severity::Warning, &api_id.location, path, format!("no ApiInstance `{api}`: no effect"));
-        }
-        if sla.is_some() {
-            let path = format!("{}.spec.sla", contract.id.name);
-            let text = "the limits do not hold: not implemented yet";
-            self.problem(Severity::Warning, &contract.location, path, text);
         }
     }
 
@@ -318,7 +313,7 @@ impl Expansion<'_> {
                 policy: Located { value: policy.clone(), location: location.clone() },
                 order: DEFAULT_ORDER,
                 inline_at: None,
-                shadow: false,
+                ringway: PolicyRingway::default(),
                 selected,
                 refused: true,
             });
@@ -326,7 +321,15 @@ impl Expansion<'_> {
     }
 
     /// `config` and `rules`, wherever `config` was put.
-    fn written(&mut self, path: String, policy: &PolicyRef, config: &Option<Node>, rules: &Option<Node>) -> Written {
+    fn written(
+        &mut self,
+        path: String,
+        policy: &PolicyRef,
+        config: &Option<Node>,
+        rules: &Option<Node>,
+        ringway: &PolicyRingway,
+    ) -> Written {
+        self.idle_options(&path, &policy.name.value, ringway);
         let location = policy.name.location.clone();
         self.only_kind("Extension", policy.kind.as_ref(), &format!("{path}.policyRef"));
         let (config, config_key) = match (config, &policy.config) {
@@ -345,6 +348,17 @@ impl Expansion<'_> {
             self.problem(Severity::Warning, rules.location(), format!("{path}.rules"), text);
         }
         Written { path, location, config, config_key, rules: rules.clone() }
+    }
+
+    /// Options of other policies.
+    fn idle_options(&mut self, path: &str, policy: &str, ringway: &PolicyRingway) {
+        let Some(entry) = policies::lookup(policy).filter(|entry| entry.implemented) else { return };
+        for (name, location) in ringway.written() {
+            if !entry.options.iter().any(|option| option.path == name) {
+                let text = format!("no effect: `{}` has no such option", entry.name);
+                self.problem(Severity::Warning, location, format!("{path}.ringway.{name}"), text);
+            }
+        }
     }
 
     fn targets(&mut self, binding: &Id, location: &Location, target: &TargetRef) -> Found {
@@ -418,8 +432,8 @@ impl Expansion<'_> {
     /// A `route` or `route-weighted` policy.
     fn route(&mut self, api: usize, attachment: Attachment, position: (usize, usize)) {
         let (config_path, namespace) = (attachment.config_path(), attachment.id.namespace.clone());
-        let Attachment { written, id, policy, order, shadow, .. } = attachment;
-        if shadow {
+        let Attachment { written, id, policy, order, ringway, .. } = attachment;
+        if ringway.is_shadow() {
             let (path, text) =
                 (format!("{}.ringway.mode", written.path), "a route cannot be in shadow: requests take it");
             self.problem(Severity::Error, &policy.location, path, text);

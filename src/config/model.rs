@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::resources::{ApiRingway, ServiceRingway};
+use super::resources::{ApiRingway, PolicyRingway, ServiceRingway};
 use crate::document::{
     Id,
     node::{Located, Node},
@@ -63,8 +63,7 @@ pub struct Attachment {
     pub order: i64,
     /// Its place in the list of inline policies; bindings come behind the inline policies of their order.
     pub inline_at: Option<usize>,
-    /// `ringway.mode: shadow`.
-    pub shadow: bool,
+    pub ringway: PolicyRingway,
     /// A Selector found the target: nobody has named it.
     pub selected: bool,
     /// Its document has an error. Where the good documents may serve all the same, it refuses what it was to govern.

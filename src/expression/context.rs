@@ -56,6 +56,13 @@ pub trait Context {
     fn client_name(&self) -> Option<&str> {
         None
     }
+    /// Of the tier of the client's contract.
+    fn sla_id(&self) -> Option<&str> {
+        None
+    }
+    fn sla_name(&self) -> Option<&str> {
+        None
+    }
     fn principal(&self) -> Option<&str> {
         None
     }

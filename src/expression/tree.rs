@@ -120,11 +120,18 @@ pub(super) enum Identity {
     ClientId,
     ClientName,
     Principal,
+    SlaId,
+    SlaName,
 }
 
 impl Identity {
-    pub(super) const ALL: [(&str, Self); 3] =
-        [("clientId", Self::ClientId), ("clientName", Self::ClientName), ("principal", Self::Principal)];
+    pub(super) const ALL: [(&str, Self); 5] = [
+        ("clientId", Self::ClientId),
+        ("clientName", Self::ClientName),
+        ("principal", Self::Principal),
+        ("slaId", Self::SlaId),
+        ("slaName", Self::SlaName),
+    ];
 
     pub(super) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, identity)| identity)

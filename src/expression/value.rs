@@ -465,5 +465,7 @@ pub(super) fn identity(context: &dyn Context, identity: Identity) -> Value<'_> {
         Identity::ClientId => context.client_id().into(),
         Identity::ClientName => context.client_name().into(),
         Identity::Principal => context.principal().into(),
+        Identity::SlaId => context.sla_id().into(),
+        Identity::SlaName => context.sla_name().into(),
     }
 }

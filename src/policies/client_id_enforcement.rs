@@ -1,35 +1,16 @@
 //! Client id enforcement: lets in the clients that have a contract with the API, who show an id and, as a rule, a secret.
-//!
-//! What a request shows is compared as a salted hash, in constant time, also where nobody has the id: how long a refusal takes
-//! does not say which ids there are.
 
-use std::{borrow::Cow, cell::RefCell, collections::HashMap, fmt, rc::Rc};
+use std::{cell::RefCell, fmt};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
 use super::{
-    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Need, Needs, Policy, Site, Turn,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, Need, Needs, Policy, Site, Turn,
     basic_authentication::sole_credentials,
-    contract::{ClientSecret, SecretHash},
-    reading::{Reading, need, template},
+    clients::{Clients, INVALID, MISSING, Refusals, Shown, UNKNOWN},
 };
-use crate::{
-    expression::{Bindings, Format, Template},
-    http::head::Fields,
-};
-
-/// What a payload is read as.
-const FORMATS: [Format; 2] = [Format::Json, Format::Xml];
-
-const MISSING: Answers = Answers { status: 401, reason: "client_id_missing", when: "the request shows no client id" };
-const INVALID: Answers =
-    Answers { status: 401, reason: "client_invalid", when: "no client has the id, or the secret is not the client's" };
-const UNKNOWN: Answers = Answers {
-    status: 503,
-    reason: "contracts_missing",
-    when: "the API has no contract, so that no client could be let in",
-};
+use crate::http::head::Fields;
 
 /// As the operator writes it.
 #[derive(Deserialize)]
@@ -57,21 +38,13 @@ fn default_client_id() -> String {
 
 pub struct ClientIdEnforcement {
     credentials: Credentials,
-    clients: HashMap<Box<str>, Client>,
-    /// The secret of ids that no client has: nothing is equal to it.
-    nobodys: SecretHash,
+    clients: Clients<()>,
 }
 
 /// Where a request shows who it is from.
-#[expect(clippy::large_enum_variant, reason = "there is one for each policy, not for each request")]
 enum Credentials {
     Basic,
-    Expressions { id: Template, secret: Option<Template> },
-}
-
-struct Client {
-    name: Box<str>,
-    secret: Option<SecretHash>,
+    Expressions(Box<Shown>),
 }
 
 /// Neither ids nor secrets.
@@ -81,18 +54,10 @@ impl fmt::Debug for ClientIdEnforcement {
     }
 }
 
-/// The refusals, made once, and memory that requests need in turn.
+/// And memory for Basic credentials.
 pub struct State {
-    missing: Rc<LocalResponse>,
-    invalid: Rc<LocalResponse>,
-    unknown: Rc<LocalResponse>,
-    scratch: RefCell<Scratch>,
-}
-
-#[derive(Default)]
-struct Scratch {
-    decoded: Vec<u8>,
-    salted: Vec<u8>,
+    refusals: Refusals,
+    decoded: RefCell<Vec<u8>>,
 }
 
 impl Policy for ClientIdEnforcement {
@@ -134,120 +99,55 @@ impl Policy for ClientIdEnforcement {
         let credentials = match config.origin {
             Origin::HttpBasicAuthenticationHeader => Some(Credentials::Basic),
             Origin::CustomExpression => {
-                let id = expression("clientIdExpression", &config.client_id_expression, &mut error);
                 let secret = config.client_secret_expression.as_deref();
-                let secret = secret.map(|text| expression("clientSecretExpression", text, &mut error));
-                id.map(|id| Credentials::Expressions { id, secret: secret.flatten() })
+                let shown = Shown::compile(&config.client_id_expression, secret, &mut error);
+                shown.map(|shown| Credentials::Expressions(Box::new(shown)))
             }
         };
         let Some(credentials) = credentials.filter(|_| error.faults.is_empty()) else { return Err(error) };
-        let mut policy = Self { credentials, clients: HashMap::new(), nobodys: SecretHash::of("") };
-        policy.take_clients(site);
-        Ok(policy)
+        let compares_secrets = match &credentials {
+            Credentials::Basic => true,
+            Credentials::Expressions(shown) => shown.shows_secret(),
+        };
+        Ok(Self { credentials, clients: Clients::of(site, compares_secrets, |_, _| ()) })
     }
 
     fn state(&self, _: &Core) -> State {
         let basic = matches!(self.credentials, Credentials::Basic);
         let challenge = if basic { "Basic realm=\"mule-realm\"" } else { "Client-ID-Enforcement" };
-        let refusal = |text, answer: Answers| LocalResponse::error_json(answer.status, text, answer.reason);
-        let challenged = |text, answer| Rc::new(refusal(text, answer).with_header("www-authenticate", challenge));
-        State {
-            missing: challenged("Client ID is not present", MISSING),
-            invalid: challenged("Invalid Client", INVALID),
-            unknown: Rc::new(refusal("The clients of this API are not known.", UNKNOWN)),
-            scratch: RefCell::default(),
-        }
+        State { refusals: Refusals::new(challenge), decoded: RefCell::default() }
     }
 
     fn needs(&self) -> Needs {
         let request = match &self.credentials {
             Credentials::Basic => Need::None,
-            Credentials::Expressions { id, secret } => need([id].into_iter().chain(secret)),
+            Credentials::Expressions(shown) => shown.need(),
         };
         Needs { request, ..Needs::NONE }
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
-        let State { missing, invalid, unknown, scratch } = turn.state;
+        let State { refusals, decoded } = turn.state;
         if self.clients.is_empty() {
-            return Flow::Respond(unknown.clone());
+            return Flow::Respond(refusals.unknown.clone());
         }
-        let Scratch { decoded, salted } = &mut *scratch.borrow_mut();
+        let find = |id: &str, secret: Option<&str>| self.clients.find(id, secret, &mut refusals.scratch.borrow_mut());
         let found = match &self.credentials {
-            Credentials::Basic => match basic(exchange.request_fields(), decoded) {
-                Some((id, secret)) => self.find(id, Some(secret), salted),
-                None => return Flow::Respond(missing.clone()),
-            },
-            Credentials::Expressions { id, secret } => {
-                let reading = Reading::request(exchange).with_payload(&FORMATS);
-                let Some(id) = shown(id, &reading) else { return Flow::Respond(missing.clone()) };
-                let secret = secret.as_ref().and_then(|secret| shown(secret, &reading));
-                self.find(&id, secret.as_deref(), salted)
+            Credentials::Basic => {
+                let decoded = &mut *decoded.borrow_mut();
+                basic(exchange.request_fields(), decoded).map(|(id, secret)| find(id, Some(secret)))
             }
+            Credentials::Expressions(shown) => shown.read(exchange, find),
         };
         match found {
-            Some((id, client)) => {
-                exchange.authenticate(|authentication| authentication.set_client(id, &client.name));
+            None => Flow::Respond(refusals.missing.clone()),
+            Some(None) => Flow::Respond(refusals.invalid.clone()),
+            Some(Some((id, client))) => {
+                exchange.authenticate(|authentication| client.authenticate(id, authentication));
                 Flow::Continue
             }
-            None => Flow::Respond(invalid.clone()),
         }
     }
-}
-
-impl ClientIdEnforcement {
-    fn take_clients(&mut self, site: &mut Site<'_>) {
-        for contract in site.contracts() {
-            let client = &contract.client;
-            if self.clients.contains_key(&*client.id) {
-                let text = format!("client `{}` has several contracts with this API: the first counts", client.id);
-                site.remark(Fault::at("", text));
-                continue;
-            }
-            if client.secret.is_none() && self.compares_secrets() {
-                let text = format!("the contract of client `{}` has no secret: its requests are refused", client.id);
-                site.remark(Fault::at("", text));
-            }
-            let name = client.name.as_deref().unwrap_or_default().into();
-            let secret = client.secret.as_ref().map(ClientSecret::hashed);
-            self.clients.insert(client.id.as_str().into(), Client { name, secret });
-        }
-        if self.clients.is_empty() {
-            site.remark(Fault::at("", "this API has no contract: every request is refused with 503"));
-        }
-    }
-
-    fn compares_secrets(&self) -> bool {
-        !matches!(self.credentials, Credentials::Expressions { secret: None, .. })
-    }
-
-    /// The client whose id this is, if its secret, where that counts, is this one.
-    fn find(&self, id: &str, secret: Option<&str>, salted: &mut Vec<u8>) -> Option<(&str, &Client)> {
-        let found = self.clients.get_key_value(id).map(|(id, client)| (&**id, client));
-        if !self.compares_secrets() {
-            return found;
-        }
-        let known = found.and_then(|(_, client)| client.secret.as_ref());
-        let is_right = known.unwrap_or(&self.nobodys).is_of(secret?.as_bytes(), salted);
-        found.filter(|_| known.is_some() && is_right)
-    }
-}
-
-/// Literal text would be one id for all requests, or one secret that none need show.
-fn expression(field: &str, text: &str, error: &mut ConfigError) -> Option<Template> {
-    let bindings = Bindings::request().with_payload(&FORMATS);
-    let template = template(field, text, &bindings, error)?;
-    if let Template::Literal(_) = template {
-        error.add(Fault::at(field, "must be an expression in `#[` and `]`"));
-        return None;
-    }
-    Some(template)
-}
-
-/// What fails, or is not one piece of text, is not shown.
-fn shown<'a>(template: &'a Template, reading: &'a Reading<'_, '_>) -> Option<Cow<'a, str>> {
-    let text = template.evaluate(reading).ok()?.into_text().ok()?;
-    (!text.is_empty()).then_some(text)
 }
 
 /// Id and secret of `Authorization: Basic`.
@@ -261,7 +161,10 @@ fn basic<'d>(fields: &Fields, decoded: &'d mut Vec<u8>) -> Option<(&'d str, &'d 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policies::{contract::Client as Party, testing};
+    use crate::policies::{
+        contract::{Client as Party, ClientSecret, SecretHash},
+        testing,
+    };
 
     const BASIC: &str = "{credentialsOriginHasHttpBasicAuthenticationHeader: httpBasicAuthenticationHeader}";
     const BOTH: &str = "{clientSecretExpression: \"#[attributes.headers['client_secret']]\"}";

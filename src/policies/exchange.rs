@@ -301,6 +301,8 @@ pub struct Authentication {
     principal: String,
     client_id: String,
     client_name: String,
+    sla_id: String,
+    sla_name: String,
     /// Whatever else a policy has found out, such as the claims of a token.
     properties: Option<Rc<Datum>>,
 }
@@ -311,6 +313,8 @@ impl Authentication {
         self.principal.clear();
         self.client_id.clear();
         self.client_name.clear();
+        self.sla_id.clear();
+        self.sla_name.clear();
         self.properties = None;
     }
 
@@ -318,9 +322,17 @@ impl Authentication {
         set(&mut self.principal, name);
     }
 
+    /// What was known of another one's tier is forgotten.
     pub fn set_client(&mut self, id: &str, name: &str) {
         set(&mut self.client_id, id);
         set(&mut self.client_name, name);
+        self.set_sla("", "");
+    }
+
+    /// The tier that the client's contract has; empty texts where it has none.
+    pub fn set_sla(&mut self, id: &str, name: &str) {
+        set(&mut self.sla_id, id);
+        set(&mut self.sla_name, name);
     }
 
     pub fn set_properties(&mut self, properties: Rc<Datum>) {
@@ -337,6 +349,14 @@ impl Authentication {
 
     pub fn client_name(&self) -> Option<&str> {
         said(&self.client_name)
+    }
+
+    pub fn sla_id(&self) -> Option<&str> {
+        said(&self.sla_id)
+    }
+
+    pub fn sla_name(&self) -> Option<&str> {
+        said(&self.sla_name)
     }
 
     pub fn properties(&self) -> Option<&Datum> {

@@ -5,12 +5,15 @@
 
 pub mod body;
 pub mod chain;
+pub mod clients;
 pub mod contract;
 pub mod credentials;
 pub mod exchange;
 pub mod fields;
 pub mod headers;
+pub mod options;
 pub mod policy;
+pub mod rate_headers;
 pub mod reading;
 pub mod scan;
 pub mod wants;
@@ -42,6 +45,7 @@ mod tests;
 pub use body::{Bodies, Body, Need, Needs, Piece, Side, Wanted};
 pub use exchange::{At, Authentication, Exchange, Headers, Peer, Refusal, Timeouts};
 pub use fields::{Category, Described, Field};
+pub use options::{OnStorageFailure, Options};
 pub use policy::{Answers, ConfigError, Core, End, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
 pub use scan::{Scan, Scans};
 
@@ -79,6 +83,8 @@ pub struct Entry {
     pub described: Option<Described>,
     /// One list, of a policy of a chain: what it may answer itself.
     pub answers: &'static [&'static [Answers]],
+    /// What of `ringway` beside `config` it reads besides the mode.
+    pub options: &'static [Field],
 }
 
 /// Makes the closed `enum`s, the table of names and everything that asks which policy it has. One line for each name:
@@ -94,6 +100,7 @@ macro_rules! policies {
                 implemented: !concat!($(stringify!($policy),)? $(stringify!($elsewhere),)?).is_empty(),
                 described: [$(Some(Described::of::<$file::$policy>()),)? $($elsewhere,)? None][0],
                 answers: &[$(<$file::$policy as Policy>::ANSWERS)?],
+                options: [$(<$file::$policy as Policy>::OPTIONS,)? &[]][0],
             },)*
         ];
 

@@ -11,7 +11,7 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    Category, Exchange, Field, Needs, Piece,
+    Category, Exchange, Field, Needs, Options, Piece,
     contract::{ClientSecret, Contract},
     wants::{KeySetWant, Published, Want},
 };
@@ -37,6 +37,8 @@ pub trait Policy: Sized {
     const CATEGORY: Option<Category> = None;
     /// What people are told of `Config`; a test compares the two.
     const FIELDS: &'static [Field] = &[];
+    /// What people are told of the [`Options`] that it reads.
+    const OPTIONS: &'static [Field] = &[];
     /// What it may answer itself; its page lists the same.
     const ANSWERS: &'static [Answers] = &[];
 
@@ -119,6 +121,11 @@ pub struct Site<'s> {
     pub owner: &'s Id,
     policy: &'s Id,
     contracts: &'s [Resource<Contract>],
+    options: Options,
+    /// As they are written; empty where there are none.
+    rules: String,
+    /// Those of the policies ahead of this one in its chain.
+    limiters: Vec<u64>,
     identity: Stable,
     remarks: Vec<Fault>,
     wants: Vec<Want>,
@@ -126,7 +133,26 @@ pub struct Site<'s> {
 
 impl<'s> Site<'s> {
     pub fn new(owner: &'s Id, policy: &'s Id, contracts: &'s [Resource<Contract>]) -> Self {
-        Self { owner, policy, contracts, identity: Stable::new(), remarks: Vec::new(), wants: Vec::new() }
+        Self {
+            owner,
+            policy,
+            contracts,
+            options: Options::default(),
+            rules: String::new(),
+            limiters: Vec::new(),
+            identity: Stable::new(),
+            remarks: Vec::new(),
+            wants: Vec::new(),
+        }
+    }
+
+    pub fn with_options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// What limits count by besides the policy itself: its rules, and the limiters of the policies ahead of it.
+    pub fn with_limiters(self, rules: String, limiters: Vec<u64>) -> Self {
+        Self { rules, limiters, ..self }
     }
 
     /// The binding's name, or the one that a policy of a list is given. A policy that reads it is another one when it changes.
@@ -149,6 +175,28 @@ impl<'s> Site<'s> {
             self.identity = identity.text(&client.id).text(&secret).text(name).text(&format!("{sla:?}"));
         }
         self.contracts.iter().filter(is_ours).map(|contract| &contract.spec)
+    }
+
+    /// What was written beside `config`. A policy that reads it is another one when it changes.
+    pub fn options(&mut self) -> Options {
+        self.identity = std::mem::take(&mut self.identity).text(&format!("{:?}", self.options));
+        self.options
+    }
+
+    /// What requests are counted under, apart from their key: the same over reloads and on all replicas, whatever the limits
+    /// are. A second policy that differs in nothing else counts by itself.
+    pub fn limiter(&mut self, policy: &str, key: &str) -> u64 {
+        let Self { owner, rules, limiters, identity, .. } = self;
+        let equal = Stable::new().text(&owner.to_string()).text(policy).text(key).text(rules).finish();
+        let nth = limiters.iter().filter(|other| **other == equal).count();
+        limiters.push(equal);
+        let limiter = Stable::new().number(equal).number(nth as u64).finish();
+        *identity = std::mem::take(identity).number(limiter);
+        limiter
+    }
+
+    pub fn take_limiters(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.limiters)
     }
 
     /// Has the management thread fetch something and keep it fresh; see [`Policy::publish`]. A policy that wants something else

@@ -175,6 +175,14 @@ impl Context for Reading<'_, '_> {
         self.exchange.authentication().client_name()
     }
 
+    fn sla_id(&self) -> Option<&str> {
+        self.exchange.authentication().sla_id()
+    }
+
+    fn sla_name(&self) -> Option<&str> {
+        self.exchange.authentication().sla_name()
+    }
+
     fn principal(&self) -> Option<&str> {
         self.exchange.authentication().principal()
     }
@@ -348,12 +356,17 @@ mod tests {
 
     #[test]
     fn the_client_is_who_policies_said() {
-        let names = ["authentication.clientId", "authentication.clientName", "authentication.principal"];
+        let names = ["clientId", "clientName", "principal", "slaId", "slaName"];
+        let names = names.map(|name| format!("authentication.{name}"));
         for of_response in [false, true] {
             let mut trial = trial();
-            check(&mut trial, of_response, &names.map(|name| (name, "")));
+            check(&mut trial, of_response, &names.each_ref().map(|name| (&**name, "")));
             check(&mut trial, of_response, &[("authentication.properties", ""), ("authentication.properties.a.b", "")]);
+            trial.authentication.set_client("other", "one");
+            trial.authentication.set_sla("1", "silver");
             trial.authentication.set_client("id", "name");
+            check(&mut trial, of_response, &[("authentication.slaId", ""), ("authentication.slaName", "")]);
+            trial.authentication.set_sla("2", "gold");
             trial.authentication.set_principal("ada");
             let properties = Datum::from_json(r#"{"claims": {"sub": "s", "level": 3}}"#).expect("JSON");
             trial.authentication.set_properties(Rc::new(properties));
@@ -361,6 +374,8 @@ mod tests {
                 ("authentication.clientId", "id"),
                 ("authentication.clientName", "name"),
                 ("authentication.principal", "ada"),
+                ("authentication.slaId", "2"),
+                ("authentication.slaName", "gold"),
                 ("authentication.properties.claims.sub", "s"),
                 ("authentication.properties.claims.level", "3"),
                 ("authentication.properties.nobody", ""),

@@ -43,7 +43,7 @@ impl Compiler<'_> {
                 self.problem(Severity::Warning, rules.location(), format!("{}.rules", written.path), text);
             }
             let (location, path) = (&attachment.policy.location, format!("{}.policyRef.name", written.path));
-            if attachment.shadow {
+            if attachment.ringway.is_shadow() {
                 self.problem(
                     Severity::Warning,
                     location,

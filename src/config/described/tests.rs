@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    config::dump::is_sensitive,
-    document::node::Shape,
+    config::{dump::is_sensitive, resources::PolicyRingway},
+    document::node::{Shape, shape_of},
     policies::{
-        Described, TABLE,
+        Described, Field, TABLE,
         fields::{leaves, words},
     },
 };
@@ -29,10 +29,16 @@ fn the_fields_that_are_told_of_are_those_that_are_read() {
     }
 }
 
+/// What is told, and what reads it: the fields of each `config`, and the options beside it.
+fn told() -> impl Iterator<Item = (&'static str, &'static [Field], Shape)> {
+    let fields = described().map(|(name, Described { fields, shape, .. })| (name, fields, shape()));
+    fields.chain(TABLE.iter().map(|entry| (entry.name, entry.options, shape_of::<PolicyRingway>())))
+}
+
 #[test]
 fn what_is_told_of_a_field_fits_its_type() {
-    for (name, Described { fields, shape, .. }) in described() {
-        let read = leaves(&shape());
+    for (name, fields, shape) in told() {
+        let read = leaves(&shape);
         let shape_of = |path: &str| read.iter().find(|(known, ..)| known == path);
         for field in fields {
             let at = format!("{name}: {}", field.path);

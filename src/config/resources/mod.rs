@@ -19,7 +19,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 pub use api_instance::{ApiInstance, InlineRoute, InlineService};
 pub use configuration::{CircuitBreaker, Configuration, Probe, ProxyProtocol, Routing, Section};
 pub use extension::Extension;
-pub use policy::{DestinationRef, InlinePolicy, PolicyRef, ROUTE, ROUTE_WEIGHTED, RoutePolicy, WeightedRoutePolicy};
+pub use policy::{
+    DestinationRef, InlinePolicy, PolicyRef, PolicyRingway, ROUTE, ROUTE_WEIGHTED, RoutePolicy, WeightedRoutePolicy,
+};
 pub use policy_binding::{PolicyBinding, Selector, TargetRef};
 pub use ringway::{
     AccessLog, AccessLogFormat, ApiRingway, GatewayRingway, HealthCheck, LoadBalancing, ProxyProtocolVersion, Retries,

@@ -3,8 +3,11 @@
 use serde::Deserialize;
 
 use crate::{
-    document::node::{Located, Node, shape_of},
-    policies::{Category, Described, Field},
+    document::{
+        node::{Located, Node, shape_of},
+        problem::Location,
+    },
+    policies::{Category, Described, Field, OnStorageFailure, Options},
 };
 
 /// A policy within an ApiInstance.
@@ -20,9 +23,12 @@ pub struct InlinePolicy {
 
 /// Settings of our own at a policy, inline or bound.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PolicyRingway {
     pub mode: Mode,
+    pub on_storage_failure: Option<Located<OnStorageFailure>>,
+    pub standard_headers: Option<Located<bool>>,
+    pub retry_after: Option<Located<bool>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -37,6 +43,27 @@ pub enum Mode {
 impl PolicyRingway {
     pub fn is_shadow(&self) -> bool {
         self.mode == Mode::Shadow
+    }
+
+    pub fn options(&self) -> Options {
+        Options {
+            on_storage_failure: self.on_storage_failure.as_ref().map(|written| written.value),
+            standard_headers: self.standard_headers.as_ref().map(|written| written.value),
+            retry_after: self.retry_after.as_ref().map(|written| written.value),
+        }
+    }
+
+    /// The options that were written, by their names, and where.
+    pub fn written(&self) -> impl Iterator<Item = (&'static str, &Location)> {
+        let on_storage_failure = self.on_storage_failure.as_ref().map(|written| &written.location);
+        let standard_headers = self.standard_headers.as_ref().map(|written| &written.location);
+        let retry_after = self.retry_after.as_ref().map(|written| &written.location);
+        let all = [
+            ("onStorageFailure", on_storage_failure),
+            ("standardHeaders", standard_headers),
+            ("retryAfter", retry_after),
+        ];
+        all.into_iter().filter_map(|(name, location)| Some((name, location?)))
     }
 }
 

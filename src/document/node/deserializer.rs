@@ -214,7 +214,8 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
             }
         }
         let missing = self.reading.missing_in(self.node);
-        visitor.visit_map(Pairs::new(self, pairs, missing)).map_err(|error| error.at(self.node))
+        let read = || visitor.visit_map(Pairs::new(self, pairs, missing));
+        self.reading.within(fields, read).map_err(|error| error.at(self.node))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

@@ -22,7 +22,7 @@ pub(super) fn read<T: DeserializeOwned>(
     path: &str,
     problems: &mut Vec<Problem>,
 ) -> (Option<T>, bool) {
-    let reading = Reading { root, severity, path, found: RefCell::default() };
+    let reading = Reading { root, severity, path, found: RefCell::default(), around: RefCell::default() };
     let mut result = None;
     for _ in 0..ERRORS_MAX {
         match T::deserialize(Reader { node: root, reading: &reading }) {
@@ -50,6 +50,8 @@ pub(super) struct Reading<'n> {
     severity: Severity,
     path: &'n str,
     found: RefCell<Found>,
+    /// The fields of the sections around what is being read, the innermost last.
+    around: RefCell<Vec<&'static [&'static str]>>,
 }
 
 #[derive(Default)]
@@ -105,11 +107,25 @@ impl Reading<'_> {
             return self.at_key(self.severity, entry, parent, text.into());
         }
         let meant = nearest(&entry.key, fields.iter().copied());
+        let is_around = self
+            .around
+            .borrow()
+            .last()
+            .is_some_and(|around| around.iter().any(|field| field.eq_ignore_ascii_case(&entry.key)));
         let text = match meant {
             Some(name) => format!("unknown key, did you mean `{name}`?"),
+            None if is_around => "ignored: belongs one level up".to_owned(),
             None => "unknown key, ignored".to_owned(),
         };
         self.at_key(Severity::Warning, entry, parent, text);
+    }
+
+    /// Reads what is within a section with these fields.
+    pub(super) fn within<R>(&self, fields: &'static [&'static str], read: impl FnOnce() -> R) -> R {
+        self.around.borrow_mut().push(fields);
+        let result = read();
+        self.around.borrow_mut().pop();
+        result
     }
 
     /// Warns of a text that is not what one sees. Both words are of a handful: they are no secrets.

@@ -119,6 +119,19 @@ fn every_problem_of_a_section_is_reported_with_its_place() {
 }
 
 #[test]
+fn a_key_of_the_section_around_is_told_from_one_of_none() {
+    let (value, problems) = read::<Section>("name: x\nport: 1\nitems:\n  - {key: a, value: b, ison: true, other: 1}\n");
+    assert!(!value.expect("only warnings").is_on);
+    assert_eq!(
+        problems,
+        [
+            "f.yaml:4:24: s.items[0].ison: ignored: belongs one level up",
+            "f.yaml:4:36: s.items[0].other: unknown key, ignored"
+        ]
+    );
+}
+
+#[test]
 fn a_value_is_never_repeated_in_a_problem() {
     let (_, problems) = read::<Section>("name: [hunter2]\nport: hunter2\nlevel: hunter2\nisOn: {a: hunter2}\n");
     assert_eq!(problems.len(), 4);

@@ -8,7 +8,6 @@ mod window;
 
 use std::{
     fmt,
-    io::Write,
     rc::Rc,
     sync::{
         Arc,
@@ -21,8 +20,9 @@ use serde::Deserialize;
 
 use self::window::Window;
 use super::{
-    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, Headers, LocalResponse, Policy, Question,
-    Reply, Site, Turn, headers::HeaderName,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Question, Reply, Site,
+    Turn, options,
+    rate_headers::{Advertised, RateHeaders, Stood},
 };
 
 const SPIKE: Answers = Answers {
@@ -60,25 +60,17 @@ pub struct SpikeControl {
     queue: Queue,
     /// The window's times count from here.
     started: Instant,
-    /// Where a response is to say how the window stood.
-    names: Option<Names>,
+    headers: RateHeaders,
+    advertised: Advertised,
 }
 
 /// What was configured, and not how its window stands.
 impl fmt::Debug for SpikeControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { maximum_requests, delay, delay_attempts, queue, names, .. } = self;
-        let configured = (maximum_requests, delay, delay_attempts, queue, names);
+        let Self { maximum_requests, delay, delay_attempts, queue, headers, .. } = self;
+        let configured = (maximum_requests, delay, delay_attempts, queue, headers);
         f.debug_tuple("SpikeControl").field(&configured).finish_non_exhaustive()
     }
-}
-
-/// What a response says with `exposeHeaders`.
-#[derive(Debug)]
-struct Names {
-    limit: HeaderName,
-    remaining: HeaderName,
-    reset: HeaderName,
 }
 
 /// What it keeps of one exchange.
@@ -87,13 +79,8 @@ pub struct Kept {
     /// While the request is held.
     place: Option<Place>,
     delays: u32,
-    said: Option<Said>,
-}
-
-/// How the window stood when it was decided.
-struct Said {
-    remaining: u64,
-    reset_ms: u64,
+    /// Where a response is to say how the window stood when it was decided.
+    stood: Option<Stood>,
 }
 
 /// Those that are held, on all cores.
@@ -136,9 +123,10 @@ impl Policy for SpikeControl {
         Field::new("queuingLimit", "Queue", "How many may be held at a time.").default("0"),
         Field::new("exposeHeaders", "Expose headers", "Every response says how the window stood.").default("false"),
     ];
+    const OPTIONS: &'static [Field] = &[options::STANDARD_HEADERS, options::RETRY_AFTER];
     const ANSWERS: &'static [Answers] = &[SPIKE];
 
-    fn compile(config: Config, _: &mut Site<'_>) -> Result<Self, ConfigError> {
+    fn compile(config: Config, site: &mut Site<'_>) -> Result<Self, ConfigError> {
         let mut error = ConfigError::default();
         let mut within = |field: &str, value: u64, least: u64, most: u64| {
             if !(least..=most).contains(&value) {
@@ -152,6 +140,11 @@ impl Policy for SpikeControl {
         let delay_attempts = within("delayAttempts", config.delay_attempts, 0, ATTEMPTS_MAX);
         let held_max = within("queuingLimit", config.queuing_limit, 0, HELD_MAX);
         error.or(())?;
+        let headers = RateHeaders::new(config.expose_headers, site.options());
+        let advertised = match headers.are_standard() {
+            true => Advertised::new(&site.policy().name, [(maximum_requests, period_ms)]),
+            false => Advertised::default(),
+        };
         Ok(Self {
             maximum_requests,
             delay: Duration::from_millis(delay_ms),
@@ -159,7 +152,8 @@ impl Policy for SpikeControl {
             window: Window::new(maximum_requests as usize, period_ms * 1_000_000),
             queue: Queue { held: Arc::default(), held_max: held_max as usize },
             started: Instant::now(),
-            names: config.expose_headers.then(Names::new),
+            headers,
+            advertised,
         })
     }
 
@@ -176,11 +170,8 @@ impl Policy for SpikeControl {
     }
 
     fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
-        if let (Some(names), Some(said)) = (&self.names, &turn.kept.said) {
-            let headers = &mut exchange.response_headers();
-            set(headers, &names.limit, self.maximum_requests);
-            set(headers, &names.remaining, said.remaining);
-            set(headers, &names.reset, said.reset_ms);
+        if let Some(stood) = &turn.kept.stood {
+            self.headers.write(&mut exchange.response_headers(), stood, &self.advertised);
         }
         Flow::Continue
     }
@@ -202,38 +193,22 @@ impl SpikeControl {
             }
         }
         kept.place = None;
-        if self.names.is_some() {
-            kept.said = Some(self.say(now_ns));
+        if !self.headers.are_none() {
+            kept.stood = Some(self.stands(now_ns, admitted));
         }
         if admitted { Flow::Continue } else { Flow::Respond(refusal.clone()) }
     }
 
-    fn say(&self, now_ns: u64) -> Said {
-        Said {
+    fn stands(&self, now_ns: u64, admitted: bool) -> Stood {
+        Stood {
+            limit: self.maximum_requests,
             remaining: self.window.remaining(now_ns),
             // To the next millisecond: who comes back then finds room.
             reset_ms: self.window.reset_ns(now_ns).div_ceil(1_000_000),
+            place: 0,
+            refused: !admitted,
         }
     }
-}
-
-impl Names {
-    fn new() -> Self {
-        let name = |name| HeaderName::new(name).expect("a token, and not one of the gateway's");
-        Self {
-            limit: name("x-ratelimit-limit"),
-            remaining: name("x-ratelimit-remaining"),
-            reset: name("x-ratelimit-reset"),
-        }
-    }
-}
-
-fn set(headers: &mut Headers<'_>, name: &HeaderName, value: u64) {
-    let mut text = [0; 20];
-    let mut rest = &mut text[..];
-    write!(rest, "{value}").expect("the largest number has 20 digits");
-    let unused = rest.len();
-    headers.set(name, &text[..text.len() - unused]).expect("digits are a header value");
 }
 
 #[cfg(test)]
@@ -330,16 +305,6 @@ mod tests {
             policy.on_response(Turn { state: &state, kept: &mut kept }, exchange);
         });
         assert_eq!(testing::lines(&trial.response.fields), []);
-    }
-
-    #[test]
-    fn every_number_is_written_whole() {
-        let mut trial = Trial::new("GET", "/", &[]).answered(200, &[]);
-        let names = Names::new();
-        for value in [0, 7, 1_000_000, u64::MAX] {
-            trial.with(0, |exchange| set(&mut exchange.response_headers(), &names.limit, value));
-            assert_eq!(testing::lines(&trial.response.fields), [("x-ratelimit-limit".to_owned(), value.to_string())]);
-        }
     }
 
     #[test]

@@ -1,0 +1,126 @@
+//! Quotas: how many requests of a key a window admits, exactly, over cores and replicas.
+//!
+//! Counters live on three levels, and each spends only what the one above has granted it: the *authority* (Redis, where
+//! replicas share; else the ledger itself), the [`Ledger`] of a replica, and each core's [`Balances`]. What a core has in its
+//! balance it spends by one compare-and-swap in memory that only it writes. What it has not spent the ledger takes back before
+//! it says no. So within a replica nobody waits for a thread, and nothing is refused that could have been admitted.
+//!
+//! What holds, and where it ends:
+//!
+//! - A window begins with the first request that all limits admit, has the configured length, and admits at most its limit.
+//! - Windows survive a reload: counters belong to the limiter's identity, the key, the period and its ordinal among equal ones.
+//!   A changed maximum keeps the count.
+//! - No open window is forgotten to make room for a key: keys without room share one window of their limiter.
+//!
+//! This is pure computation: no I/O, no thread, and no clock; every function is told what time it is.
+
+mod balances;
+mod cell;
+mod entry;
+mod ledger;
+mod name;
+#[cfg(test)]
+mod tests;
+mod windows;
+
+pub use balances::Balances;
+pub use ledger::{Counts, Ledger, Storage};
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Microseconds since a start that all cores of the replica share. It never goes back on one core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(pub u64);
+
+impl Tick {
+    /// So many microseconds later.
+    pub fn after(self, us: u64) -> Self {
+        Self(self.0.saturating_add(us))
+    }
+
+    /// Microseconds since then; 0 where that is still to come.
+    pub fn since(self, then: Self) -> u64 {
+        self.0.saturating_sub(then.0)
+    }
+
+    /// Until then, in whole milliseconds, rounded up.
+    fn ms_until(self, then: Self) -> u64 {
+        then.since(self).div_ceil(1000)
+    }
+}
+
+/// At most `maximum` requests in a window of `period` microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub maximum: u64,
+    pub period: u64,
+}
+
+/// What becomes of a request that only the authority could decide, while it does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStorageFailure {
+    /// Each replica admits its share of the limit.
+    #[default]
+    Local,
+    /// [`Decision::Unavailable`].
+    Deny,
+    /// Admitted, without being counted.
+    Allow,
+}
+
+/// Limits that a request spends together or not at all, as one policy has them.
+#[derive(Debug)]
+pub struct Limiter {
+    /// The same on all replicas and over reloads; of all that is configured but the limits.
+    pub identity: u64,
+    pub limits: Box<[Limit]>,
+    /// Counted for all replicas together, where there is a storage.
+    pub shared: bool,
+    pub on_storage_failure: OnStorageFailure,
+    /// A client is told how the limits stand. Then every [`Standing`] is exact, and cores share one balance for it; else
+    /// the standing of an admitted request is what this core knows.
+    pub tells: bool,
+    /// Later ones have a larger number: so cores that have not heard of a new configuration yet do not bring the old one back.
+    age: u64,
+}
+
+impl Limiter {
+    /// Of two with one identity the one that was made later holds, for all cores as soon as one of them spends from it.
+    ///
+    /// # Panics
+    /// Without limits, or with a period of nought.
+    pub fn new(
+        identity: u64,
+        limits: impl Into<Box<[Limit]>>,
+        shared: bool,
+        on_storage_failure: OnStorageFailure,
+        tells: bool,
+    ) -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let limits = limits.into();
+        assert!(!limits.is_empty() && limits.iter().all(|limit| limit.period > 0), "limits that can be counted");
+        Self { identity, limits, shared, on_storage_failure, tells, age: MADE.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+/// Looked at again when it is called; any thread may.
+pub type Wake = Box<dyn FnOnce() + Send>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Admitted(Standing),
+    Refused(Standing),
+    /// The storage is away, and without it nothing is admitted.
+    Unavailable,
+    /// Only the authority knows, and it is asked. The bell rings when it is worth spending again.
+    Wait,
+}
+
+/// How the most restrictive limit stands: the one with least remaining, then the latest reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub limit: u64,
+    pub remaining: u64,
+    /// Milliseconds until the window ends, rounded up; never 0 where the request was refused.
+    pub reset_ms: u64,
+}
