@@ -18,7 +18,7 @@ pub type Body = Arc<Vec<u8>>;
 const ENTRY_BYTES: usize = 512;
 
 /// Immutable, once it is there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// Of the request; GET for HEAD.
     pub method: Box<[u8]>,

@@ -42,10 +42,20 @@ pub struct Partition {
 #[derive(Default)]
 #[repr(align(64))]
 pub struct CoreCounts {
-    pub hits: AtomicU64,
-    pub misses: AtomicU64,
-    pub stores: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    stores: AtomicU64,
     evictions: AtomicU64,
+}
+
+impl CoreCounts {
+    pub fn hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn missed(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A count of what a partition has done, and what it holds.
@@ -99,7 +109,7 @@ impl Partition {
     }
 
     pub fn stamp(&self, key: &[u8]) -> Stamp {
-        Stamp(self.shard(key).invalidations)
+        Stamp(self.shard(key).stamp())
     }
 
     /// False: the key was invalidated since it was asked for.
@@ -107,8 +117,9 @@ impl Partition {
         let bytes = entry.bytes() + key.len();
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         let gone = {
-            let mut shard = self.shard(key);
-            if shard.invalidations != asked.0 {
+            let hash = self.hasher.hash_one(&**key);
+            let mut shard = self.shard_of(hash);
+            if shard.is_invalidated_since(hash, asked.0) {
                 return false;
             }
             self.entries.fetch_add(1, Ordering::Relaxed);
@@ -127,7 +138,8 @@ impl Partition {
 
     /// Every variant of the key.
     pub fn invalidate(&self, key: &[u8]) -> usize {
-        let gone = self.shard(key).invalidate(key);
+        let hash = self.hasher.hash_one(key);
+        let gone = self.shard_of(hash).invalidate(hash, key);
         self.account(gone);
         gone.entries
     }
@@ -222,7 +234,11 @@ impl Partition {
     }
 
     fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
-        locked(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
+        self.shard_of(self.hasher.hash_one(key))
+    }
+
+    fn shard_of(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        locked(&self.shards[hash as usize % SHARDS])
     }
 
     fn order(&self) -> MutexGuard<'_, VecDeque<(Arc<[u8]>, u64)>> {
@@ -357,7 +373,14 @@ mod tests {
         partition.clear();
         assert!(!partition.insert(0, &key("a"), entry("old", None), asked));
         assert_eq!(partition.counted(), Counts::default());
+        let asked = partition.stamp(b"a");
+        (0..2000).for_each(|other: u32| drop_count(partition.invalidate(&other.to_ne_bytes())));
+        assert!(partition.insert(0, &key("a"), entry("new", None), asked), "others are others");
+        (0..200_000).for_each(|other: u32| drop_count(partition.invalidate(&other.to_ne_bytes())));
+        assert!(!partition.insert(0, &key("a"), entry("new", None), asked), "nobody knows any more");
     }
+
+    fn drop_count(_: usize) {}
 
     #[test]
     fn one_asks_and_the_others_are_woken() {

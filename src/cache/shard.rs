@@ -9,6 +9,8 @@ use super::{Millis, entry::Entry};
 
 /// Variants of one key; the oldest goes first.
 const VARIANTS_MAX: usize = 64;
+/// Keys that are remembered as invalidated.
+const RECENT_MAX: usize = 1024;
 /// Keys that are remembered as bringing nothing to store.
 const FRUITLESS_MAX: usize = 1024;
 
@@ -23,7 +25,10 @@ pub(super) struct Shard {
     /// Keys whose last response could not be stored, until when they are not waited for.
     fruitless: HashMap<Arc<[u8]>, Millis>,
     /// Counts what was invalidated: what was asked for before is not stored afterwards.
-    pub(super) invalidations: u64,
+    invalidations: u64,
+    /// Of the last invalidations of single keys which it was, by the key's hash; all others were before `known_since`.
+    recent: HashMap<u64, u64>,
+    known_since: u64,
 }
 
 /// A variant, and its place in the order of all.
@@ -88,9 +93,24 @@ impl Shard {
         gone
     }
 
+    /// How much was invalidated until now.
+    pub(super) fn stamp(&self) -> u64 {
+        self.invalidations
+    }
+
+    /// Whether the key was, or may have been, since then.
+    pub(super) fn is_invalidated_since(&self, hash: u64, stamp: u64) -> bool {
+        self.known_since > stamp || self.recent.get(&hash).is_some_and(|last| *last > stamp)
+    }
+
     /// Every variant.
-    pub(super) fn invalidate(&mut self, key: &[u8]) -> Gone {
+    pub(super) fn invalidate(&mut self, hash: u64, key: &[u8]) -> Gone {
         self.invalidations += 1;
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.clear();
+            self.known_since = self.invalidations;
+        }
+        self.recent.insert(hash, self.invalidations);
         let mut gone = Gone::default();
         self.entries.remove(key).into_iter().flatten().for_each(|slot| gone.add(&slot));
         gone
@@ -98,6 +118,8 @@ impl Shard {
 
     pub(super) fn clear(&mut self) -> Gone {
         self.invalidations += 1;
+        self.recent.clear();
+        self.known_since = self.invalidations;
         self.fruitless.clear();
         let mut gone = Gone::default();
         self.entries.drain().flat_map(|(_, variants)| variants).for_each(|slot| gone.add(&slot));

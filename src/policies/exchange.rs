@@ -156,6 +156,16 @@ impl<'a> Exchange<'a> {
         Headers { fields: &mut self.request.fields, shadow: self.shadow }
     }
 
+    /// Whether a connection of another protocol is asked for, which a request is no more then.
+    pub fn asks_for_upgrade(&self) -> bool {
+        self.request.websocket
+    }
+
+    /// Whether the answer that has come is the gateway's own: of a policy, or for want of an upstream's.
+    pub fn is_own_answer(&self) -> bool {
+        self.response.is_own
+    }
+
     /// Of the answer; 0 before there is one.
     pub fn status(&self) -> u16 {
         self.response.status

@@ -10,6 +10,20 @@ pub struct Options {
     pub on_storage_failure: Option<OnStorageFailure>,
     pub standard_headers: Option<bool>,
     pub retry_after: Option<bool>,
+    pub cache_status: Option<bool>,
+    pub assumed_lifetime: Option<AssumedLifetime>,
+}
+
+/// How long a cached response is fresh that does not say so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AssumedLifetime {
+    /// For the policy's `ttl`.
+    #[default]
+    Ttl,
+    /// A tenth of the time since it was modified.
+    Heuristic,
+    None,
 }
 
 /// What a policy that counts with other replicas does while it cannot ask the storage that they share.
@@ -41,3 +55,18 @@ pub const STANDARD_HEADERS: Field = Field::new(
 pub const RETRY_AFTER: Field =
     Field::new("retryAfter", "Retry after", "A refusal says in `Retry-After` after how many seconds to come again.")
         .default("false");
+
+pub const CACHE_STATUS: Field = Field::new(
+    "cacheStatus",
+    "Cache status",
+    "Every response says in `Cache-Status` (RFC 9211) what the cache had to do with it.",
+)
+.default("false");
+
+pub const ASSUMED_LIFETIME: Field = Field::new(
+    "assumedLifetime",
+    "Assumed lifetime",
+    "How long a response is fresh that does not say so, with `useHttpCacheHeaders`: `ttl`; `heuristic`, a tenth of the time \
+     since `Last-Modified`, within `ttl`; `none`, so that it is asked after each time.",
+)
+.default("ttl");
