@@ -18,7 +18,9 @@ use tokio::{
 
 use crate::{
     cache::Store,
-    config::{dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot},
+    config::{
+        GATEWAY_NAME, dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot,
+    },
     document::problem::{Problem, Severity},
     management::{
         admin::{self, Admin, Source},
@@ -29,6 +31,7 @@ use crate::{
         resolver::SystemResolver,
         service_manager,
         status::{Driver, Listening, Status},
+        storage::SharedStores,
         supervise, watch,
     },
     net::{
@@ -36,6 +39,7 @@ use crate::{
         listen::{self, Presence},
     },
     proxy::core::Drain,
+    storage::Storage,
     telemetry::{core::CoreCopy, lines::BUFFER_BYTES_MAX, series},
     worker::{
         self, Command, HandOvers, Worker, cpus,
@@ -93,7 +97,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         Ok(listener) => Arc::new(listener),
         Err(error) => return fail(&format!("management address {}: {error}", options.management)),
     };
-    let loader = Loader::new(options.config.clone(), Environment::of_process());
+    let environment = Environment::of_process().with(GATEWAY_NAME, options.gateway_name.as_deref());
+    let loader = Loader::new(options.config.clone(), environment);
     // Before the first reading: what changes in between is read again.
     let (files, named) = tokio::sync::watch::channel(Vec::new());
     let mut changes = watch::start(loader.roots().paths, named, loader.debounce().unwrap_or(watch::QUIET));
@@ -108,7 +113,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
 
     let status = Status::new(Driver { name: driver.kind.to_string(), reason: driver.reason.clone() });
     let cache = Store::default();
-    let workers = match start_workers(&cpus, driver.kind, &status, &cache) {
+    let (storage, queue) = Storage::new();
+    let workers = match start_workers(&cpus, driver.kind, &status, &cache, &storage) {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
@@ -143,6 +149,8 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         })
     };
     let monitors = Monitors::start(SystemResolver::default());
+    let stores = SharedStores::start(SystemResolver::default(), storage, queue);
+    status.attach_storage(stores.counts());
     let mut gateway = Gateway {
         loader: Arc::new(loader),
         allow_partial: options.allow_partial,
@@ -151,6 +159,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         endpoints,
         monitors,
         publisher,
+        stores,
         sinks,
         admin,
         probes: None,
@@ -215,11 +224,12 @@ fn start_workers(
     kind: driver::Kind,
     status: &Status,
     cache: &Store,
+    storage: &Arc<Storage>,
 ) -> std::io::Result<Vec<Worker>> {
     let nothing = Arc::new(Snapshot::empty());
     let start = |(((id, cpu), heartbeat), hand_overs)| {
-        let (cores, snapshot, cache) = (cpus.len(), nothing.clone(), cache.clone());
-        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, cache, hand_overs })
+        let (cores, snapshot, cache, storage) = (cpus.len(), nothing.clone(), cache.clone(), storage.clone());
+        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, cache, storage, hand_overs })
     };
     let hand_overs = HandOvers::new(cpus.len())?;
     cpus.iter().copied().enumerate().zip(status.add_cores(cpus.len())).zip(hand_overs).map(start).collect()
@@ -262,6 +272,7 @@ struct Gateway {
     endpoints: Endpoints,
     monitors: Monitors,
     publisher: Publisher,
+    stores: SharedStores,
     sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
@@ -348,17 +359,23 @@ impl Gateway {
             };
             listening.push(Listening { address, error });
         }
-        // Names first: a core that serves a new Service should know where it is, and a policy its keys.
-        tokio::join!(self.endpoints.prepare(&snapshot.services), self.publisher.prepare(&snapshot.wants));
+        // Names first: a core that serves a new Service should know where it is, a policy its keys, and a quota who counts.
+        tokio::join!(
+            self.endpoints.prepare(&snapshot.services),
+            self.publisher.prepare(&snapshot.wants),
+            self.stores.prepare(&snapshot)
+        );
         if let Err(why) = swap::swap(&self.workers, &snapshot, sockets).await {
             self.endpoints.abort();
             self.publisher.abort();
+            self.stores.abort();
             self.leaving.extend(new.into_iter().map(|(address, presence)| (address.port(), presence)));
             return Err(why);
         }
         self.endpoints.commit();
         self.monitors.watch(&snapshot);
         self.publisher.commit().await;
+        self.stores.commit();
 
         let settings = &snapshot.settings;
         if let Some(log) = &settings.access_log {

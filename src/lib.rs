@@ -17,6 +17,7 @@ pub mod net;
 pub mod policies;
 pub mod proxy;
 pub mod quota;
+pub mod storage;
 pub mod telemetry;
 pub mod tls;
 pub mod worker;

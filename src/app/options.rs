@@ -16,6 +16,8 @@ pub struct RunOptions {
     pub management: SocketAddr,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
+    /// What this gateway's replicas have in common, where no Configuration says.
+    pub gateway_name: Option<String>,
     /// Serve the good documents of a set that also has bad ones.
     pub allow_partial: bool,
 }

@@ -38,6 +38,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDR", env = "RINGWAY_MANAGEMENT", default_value = "127.0.0.1:9998")]
     management: SocketAddr,
 
+    /// What this gateway's replicas have in common: its keys in a shared storage begin so [default: ringway]
+    ///
+    /// 1 to 64 letters, digits, `.`, `_` or `-`. `spec.ringway.name` of a Configuration goes before it.
+    #[arg(long, value_name = "NAME", env = "RINGWAY_GATEWAY_NAME")]
+    gateway_name: Option<String>,
+
     /// Least severe diagnostics to write
     #[arg(long, value_name = "LEVEL", env = "RINGWAY_LOG_LEVEL", default_value = "info", value_parser = log_level())]
     log_level: LevelFilter,
@@ -61,6 +67,7 @@ pub fn run(args: RunArgs) -> ExitCode {
         management: args.management,
         log_level: args.log_level,
         log_format: args.log_format,
+        gateway_name: args.gateway_name,
         allow_partial: args.allow_partial,
     })
 }

@@ -25,6 +25,7 @@ use super::{
     resources::{Extension, Secret},
     service_settings,
     settings::Settings,
+    shared_storage::SharedStorage,
     snapshot::{Api, ApiIndex, Destination, Listener, ProxyProtocolVersion, Route, Service, Snapshot, Target},
     substitute,
     tls::{Inbound, Outbound, Port, Reading, demands_certificates},
@@ -62,6 +63,7 @@ pub struct Context<'c> {
     pub tickets: Option<&'c Arc<TicketKeys>>,
     /// How policies' own calls over https are secured; `None`: in no way that works.
     pub calls: Option<&'c Outbound>,
+    pub storage: &'c SharedStorage,
     /// Files that were read for the settings.
     pub files: &'c [PathBuf],
 }
@@ -142,6 +144,7 @@ pub fn compile(
         services,
         patterns: compiler.patterns,
         wants: wants::shared(&compiler.wants, context.calls, compiler.problems),
+        storage: context.storage.clone(),
         problems: Vec::new(),
         files: compiler.files,
     }

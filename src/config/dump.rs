@@ -202,6 +202,8 @@ fn networks(list: &TrustedProxies) -> Vec<String> {
 
 fn settings_json(settings: &Settings) -> Value {
     json!({
+        "name": settings.name.text,
+        "replica": settings.replica,
         "limits": settings.limits.to_json(),
         "timeouts": settings.timeouts.to_json(),
         "circuitBreaker": {

@@ -9,7 +9,7 @@ use super::{
         Section,
     },
     setting::Checked,
-    settings::{self, ForwardClientCert, ServerHeader, Settings, TrustedProxies, written},
+    settings::{self, ForwardClientCert, GatewayName, ServerHeader, Settings, TrustedProxies, written},
 };
 use crate::{
     document::{
@@ -24,6 +24,7 @@ use crate::{
 
 /// Where probes answer if a `probe` section names no port.
 const PROBE_PORT: u16 = 3000;
+const GATEWAY_NAME_MAX: usize = 64;
 
 /// The sub-keys of all Configuration resources, one of each.
 #[derive(Debug, Default)]
@@ -135,8 +136,23 @@ fn probe_port(probe: Probe, mut checked: Checked<'_>) -> Option<u16> {
     None
 }
 
+/// Why text cannot be a gateway's name. Two names never begin alike where a colon follows them.
+fn name_problem(name: &str) -> Result<(), String> {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match (1..=GATEWAY_NAME_MAX).contains(&name.len()) && name.chars().all(is_legal) {
+        true => Ok(()),
+        false => Err(format!("expected 1 to {GATEWAY_NAME_MAX} letters, digits, `.`, `_` or `-`")),
+    }
+}
+
 /// `spec.ringway`.
 fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'_>) {
+    if let Some(name) = ringway.name {
+        match name_problem(&name.value) {
+            Ok(()) => settings.name = GatewayName { text: name.value, is_given: true },
+            Err(text) => checked.error("name", name.location, text),
+        }
+    }
     ringway.limits.read(&mut settings.limits, &mut checked);
     ringway.timeouts.read(&mut settings.timeouts, &mut checked);
     settings.h2c = ringway.listeners.h2c.unwrap_or(settings.h2c);
@@ -204,6 +220,13 @@ fn from_environment(settings: &mut Settings, environment: &Environment, problems
     if let Some(Err(text)) = debounce(environment) {
         variables.error(DEBOUNCE, text);
     }
+    if let Some(name) = environment.filled(GATEWAY_NAME).map(str::trim) {
+        match name_problem(name) {
+            Ok(()) => settings.name = GatewayName { text: name.to_owned(), is_given: true },
+            Err(text) => variables.error(GATEWAY_NAME, text),
+        }
+    }
+    settings.replica = environment.filled("FLEX_NAME").map(|name| name.trim().to_owned());
     variables.switch("FLEX_PRESERVE_EXTERNAL_REQUEST_ID", |on| settings.preserve_request_id = on);
     variables.switch("FLEX_REWRITE_HOST_HEADER", |on| settings.rewrite_host_header = on);
     variables.forward_client_cert("FLEX_FORWARD_CLIENT_CERT_DETAILS", &mut settings.forward_client_cert);
@@ -213,6 +236,9 @@ fn from_environment(settings: &mut Settings, environment: &Environment, problems
         }
     });
 }
+
+/// What `--gateway-name` says stands here too.
+pub const GATEWAY_NAME: &str = "RINGWAY_GATEWAY_NAME";
 
 const DEBOUNCE: &str = "FLEX_SYNC_DEBOUNCE_TIME";
 

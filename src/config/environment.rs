@@ -15,6 +15,12 @@ impl Environment {
         )
     }
 
+    /// With a variable that the command line sets.
+    pub fn with(mut self, name: &str, value: Option<&str>) -> Self {
+        self.0.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+        self
+    }
+
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }

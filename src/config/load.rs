@@ -19,6 +19,7 @@ use super::{
     model::Model,
     resources::{GatewayRingway, Resources},
     settings::Settings,
+    shared_storage::{self, SharedStorage},
     snapshot::Snapshot,
     tls::{Outbound, calls, tickets},
 };
@@ -60,6 +61,13 @@ pub struct Loaded {
 pub struct SourceFile {
     pub path: Arc<PathBuf>,
     pub text: Arc<str>,
+}
+
+/// What is read of sections beside the settings.
+struct Beside {
+    tickets: Option<Arc<TicketKeys>>,
+    calls: Option<Outbound>,
+    storage: SharedStorage,
 }
 
 /// What came out of the files: a snapshot of everything good, and everything that is not.
@@ -129,9 +137,8 @@ impl Loaded {
         let model = self.expand(&mut problems);
         let hash = self.hash(&model);
         let mut files = Vec::new();
-        let keys = tickets::keys(&self.sections, &self.tickets, &mut files, &mut problems);
-        let calls = calls::read(&self.sections, &self.resources.secrets, &mut files, &mut problems);
-        let context = self.context(keys.as_ref(), calls.as_ref(), &files);
+        let beside = self.beside(&mut files, &mut problems);
+        let context = self.context(&beside, &files);
         let mut snapshot = compile::compile(&model, &context, generation, hash, intern, &mut problems);
         problems.extend(self.peers_without_a_port(&snapshot));
         if let Some(everything) = self.resources.with_drafts() {
@@ -160,9 +167,8 @@ impl Loaded {
         let mut found = Vec::new();
         let model = expand(everything, &self.environment, &mut found);
         let mut files = Vec::new();
-        let keys = tickets::keys(&self.sections, &self.tickets, &mut files, &mut found);
-        let calls = calls::read(&self.sections, &self.resources.secrets, &mut files, &mut found);
-        let context = self.context(keys.as_ref(), calls.as_ref(), &files);
+        let beside = self.beside(&mut files, &mut found);
+        let context = self.context(&beside, &files);
         compile::compile(&model, &context, 0, String::new(), &mut |_| SeriesId::default(), &mut found);
         found.retain(|problem| !problem.location.is_nowhere() && !self.is_told(problem));
         found.extend(self.problems.iter().cloned());
@@ -179,20 +185,26 @@ impl Loaded {
         })
     }
 
-    fn context<'c>(
-        &'c self,
-        tickets: Option<&'c Arc<TicketKeys>>,
-        calls: Option<&'c Outbound>,
-        files: &'c [PathBuf],
-    ) -> Context<'c> {
+    /// Sections that are read with their files and Secrets.
+    fn beside(&self, files: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) -> Beside {
+        let (sections, secrets) = (&self.sections, &self.resources.secrets);
+        Beside {
+            tickets: tickets::keys(sections, &self.tickets, files, problems),
+            calls: calls::read(sections, secrets, files, problems),
+            storage: shared_storage::read(sections, self.settings.name.is_given, secrets, files, problems),
+        }
+    }
+
+    fn context<'c>(&'c self, beside: &'c Beside, files: &'c [PathBuf]) -> Context<'c> {
         Context {
             environment: &self.environment,
             settings: &self.settings,
             extensions: &self.resources.extensions,
             secrets: &self.resources.secrets,
             contracts: &self.resources.contracts,
-            tickets,
-            calls,
+            tickets: beside.tickets.as_ref(),
+            calls: beside.calls.as_ref(),
+            storage: &beside.storage,
             files,
         }
     }

@@ -13,6 +13,7 @@ pub mod resources;
 mod service_settings;
 pub mod setting;
 pub mod settings;
+pub mod shared_storage;
 
 mod expand;
 pub mod model;
@@ -30,6 +31,7 @@ pub mod tls;
 pub mod dump;
 
 pub use compile::Intern;
+pub use effective::GATEWAY_NAME;
 pub use load::{Loaded, Loader, Outcome};
 
 #[cfg(test)]

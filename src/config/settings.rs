@@ -177,6 +177,9 @@ settings! {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    pub name: GatewayName,
+    /// `FLEX_NAME`: of this replica, for people.
+    pub replica: Option<String>,
     pub limits: Limits,
     pub timeouts: Timeouts,
     /// `Configuration.circuitBreaker`: of each Service whose policy does not say.
@@ -196,6 +199,14 @@ pub struct Settings {
     /// `Configuration.probe`: a listener of its own for the probes.
     pub probe_port: Option<u16>,
     pub access_log: Option<AccessLog>,
+}
+
+/// What a gateway's replicas have in common: each of their keys in a shared storage begins with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayName {
+    pub text: String,
+    /// False: nobody has given it one.
+    pub is_given: bool,
 }
 
 /// Whose `x-forwarded-*` headers are believed, or whose PROXY protocol headers.
@@ -251,6 +262,8 @@ pub struct AccessLog {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            name: GatewayName { text: "ringway".into(), is_given: false },
+            replica: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             circuit_breaker: Thresholds::default(),

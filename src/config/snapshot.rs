@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use super::settings::Settings;
+use super::{settings::Settings, shared_storage::SharedStorage};
 use crate::{
     document::address::Endpoint,
     document::problem::{Location, Problem},
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub patterns: usize,
     /// What its policies need from elsewhere; each once.
     pub wants: Vec<Want>,
+    /// Where what replicas share is kept.
+    pub storage: SharedStorage,
     /// What `/config` and the log say about this set.
     pub problems: Vec<Problem>,
     /// Files beside the configuration that it was made from: certificates and keys.
@@ -55,6 +57,7 @@ impl Snapshot {
             services: Vec::new(),
             patterns: 0,
             wants: Vec::new(),
+            storage: SharedStorage::Memory,
             problems: Vec::new(),
             files: Vec::new(),
         }

@@ -32,6 +32,7 @@ use super::{
     log_sink::Dropped,
     metrics::{Metrics, unix_seconds},
     status::{Reached, Status, Tolerate, View},
+    storage::Standing,
     supervise,
 };
 use crate::{
@@ -257,9 +258,22 @@ fn describe(view: &View) -> Value {
         "lastReload": last_reload,
         "endpoints": endpoints,
         "keySets": view.key_sets().into_iter().map(|(url, set)| key_set(&url, set)).collect::<Vec<_>>(),
+        "storage": shared_storage(&view.storage.standing()),
         "draining": view.draining,
         "liveSnapshots": view.live_snapshots,
         "resources": view.running.as_ref().map(|running| (*running.resources).clone()),
+    })
+}
+
+/// Where replicas keep what they share, and why not.
+fn shared_storage(Standing { state, kind, fault, since, replicas }: &Standing) -> Value {
+    json!({
+        "state": state.name(),
+        "kind": kind,
+        "since": unix_seconds(*since),
+        "replicas": replicas,
+        "reason": fault.as_ref().map(|fault| fault.reason),
+        "text": fault.as_ref().map(|fault| &fault.text),
     })
 }
 

@@ -13,11 +13,13 @@ use super::{
     log_sink::Dropped,
     process,
     status::{Reached, View},
+    storage::{Standing, Totals},
     supervise,
 };
 use crate::{
     config::snapshot::Snapshot,
     http::method::Method,
+    storage::State,
     telemetry::{
         core::{CONNECTIONS, CORES, CoreCopy, FAULTS, REQUESTS, STATUS_CLASSES, StatusCounts},
         counts::{Kind, Row, Value},
@@ -84,6 +86,7 @@ impl Metrics {
         configuration(&mut page, view);
         upstreams(&mut page, view);
         key_sets(&mut page, view);
+        shared_storage(&mut page, view);
         process::render(&mut page, view.started_at);
         page.finish()
     }
@@ -319,6 +322,29 @@ fn upstreams(page: &mut Page, view: &View) {
             family.sample(&labels, 1);
         }
     }
+}
+
+fn shared_storage(page: &mut Page, view: &View) {
+    let Standing { state, kind, replicas, .. } = view.storage.standing();
+    if state == State::Memory {
+        return;
+    }
+    let Totals { commands, errors, connects, latency } = view.storage.totals();
+    page.family(Kind::Gauge, "ringway_storage_up", "1: the shared storage answers; 0: it is away.")
+        .sample(&[("kind", kind)], u8::from(state == State::Here));
+    let help = "Replicas of this gateway that were last seen, with this one.";
+    page.single(Kind::Gauge, "ringway_storage_replicas", help, replicas);
+    let help = "Commands sent to the shared storage, beats included; not those inside scripts.";
+    page.single(Kind::Counter, "ringway_storage_commands_total", help, commands);
+    let help = "Times that the shared storage was connected with.";
+    page.single(Kind::Counter, "ringway_storage_connects_total", help, connects);
+    let help = "What the shared storage refused, and times that it was lost, by reason.";
+    let mut family = page.family(Kind::Counter, "ringway_storage_errors_total", help);
+    for (reason, count) in errors {
+        family.sample(&[("reason", reason)], count);
+    }
+    let help = "From sending a batch of commands to its last answer.";
+    page.family(Kind::Histogram, "ringway_storage_duration_seconds", help).histogram(&[], &latency);
 }
 
 fn key_sets(page: &mut Page, view: &View) {

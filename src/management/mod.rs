@@ -14,6 +14,7 @@ pub mod health;
 pub mod monitors;
 pub mod published;
 pub mod resolver;
+pub mod storage;
 
 pub mod log_sink;
 pub mod watch;

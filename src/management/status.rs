@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use super::storage::Counts as StorageCounts;
 use crate::{
     config::{
         endpoints::EndpointTable,
@@ -43,6 +44,7 @@ struct State {
     last_reload: Option<Reload>,
     endpoints: Arc<EndpointTable>,
     published: Arc<Published>,
+    storage: Arc<StorageCounts>,
     /// Every snapshot that some core or exchange may still hold.
     snapshots: Vec<Weak<Snapshot>>,
     settled: Settled,
@@ -109,6 +111,7 @@ pub struct View {
     pub last_reload: Option<Reload>,
     pub endpoints: Arc<EndpointTable>,
     pub published: Arc<Published>,
+    pub storage: Arc<StorageCounts>,
     pub live_snapshots: usize,
     pub draining: bool,
 }
@@ -159,6 +162,11 @@ impl Status {
         self.lock().published = published;
     }
 
+    /// What counts how the shared storage stands.
+    pub fn attach_storage(&self, storage: Arc<StorageCounts>) {
+        self.lock().storage = storage;
+    }
+
     /// Readiness fails from now on.
     pub fn drain(&self) {
         self.lock().draining = true;
@@ -183,6 +191,8 @@ impl Status {
         for (found, overlooked) in classes {
             if overlooked { notes.extend(found) } else { errors.extend(found) }
         }
+        // Replicas that lost their storage go on: to take all of them out would be worse.
+        notes.extend(away(&state.storage));
         if errors.is_empty() { Ok(notes) } else { Err(errors) }
     }
 
@@ -209,6 +219,7 @@ impl Status {
             last_reload: state.last_reload.clone(),
             endpoints: state.endpoints.clone(),
             published: state.published.clone(),
+            storage: state.storage.clone(),
             live_snapshots: state.snapshots.iter().filter(|snapshot| snapshot.strong_count() > 0).count(),
             draining: state.draining,
         }
@@ -217,6 +228,13 @@ impl Status {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Of a shared storage that cannot be reached.
+fn away(storage: &StorageCounts) -> Option<String> {
+    let standing = storage.standing();
+    let fault = standing.fault.filter(|_| standing.state == crate::storage::State::Away)?;
+    Some(format!("Shared storage is away: {}: {}", fault.reason, fault.text))
 }
 
 impl View {
@@ -332,6 +350,7 @@ pub(super) mod tests {
             services: Vec::new(),
             patterns: 0,
             wants: Vec::new(),
+            storage: Default::default(),
             problems: Vec::new(),
             files: Vec::new(),
         })

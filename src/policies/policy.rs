@@ -20,6 +20,7 @@ use crate::{
     document::{Id, Resource, hash::Stable},
     http::head::Fields,
     net::signal::{Signal, Signals},
+    storage::Storage,
     telemetry::message_log::Messages,
 };
 
@@ -236,6 +237,8 @@ pub struct Core {
     pub signals: Signals,
     /// The replica's.
     pub cache: Store,
+    /// What replicas share; `None` where nothing runs.
+    pub storage: Option<Arc<Storage>>,
     /// What the policy is known by that a state is made for: the same on all cores, and over reloads that do not change it.
     pub policy: u64,
 }

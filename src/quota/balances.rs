@@ -1,11 +1,12 @@
 //! What one core may spend without asking anybody: a balance of each key that it has seen.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, fmt, sync::Arc};
 
 use super::{
     Decision, Ledger, Limiter, Standing, Tick, Wake,
     cell::Cell,
-    entry::{Entry, Spent},
+    entry::{Entry, Spending, Spent},
+    ledger::Known,
     name,
     windows::Exhausted,
 };
@@ -14,14 +15,13 @@ use super::{
 const LOOKED_AT: usize = 4;
 
 /// One core's own.
-#[derive(Debug)]
 pub struct Balances {
     ledger: Arc<Ledger>,
     core: usize,
     purse: RefCell<Purse>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Purse {
     /// The name of the key that is being looked for.
     name: Vec<u8>,
@@ -31,16 +31,22 @@ struct Purse {
     hand: usize,
 }
 
-#[derive(Debug)]
 struct Held {
     entry: Arc<Entry>,
     cell: Arc<Cell>,
     /// What the rest was found out for.
     limiter: Arc<Limiter>,
+    storage: Known,
     /// The balance ends then.
     until: Tick,
     /// Until then there is nothing to ask for.
     exhausted: Exhausted,
+}
+
+impl fmt::Debug for Balances {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balances").field("core", &self.core).finish_non_exhaustive()
+    }
 }
 
 impl Balances {
@@ -54,38 +60,34 @@ impl Balances {
     }
 
     /// Spends one request of this key from all of the limiter's limits, or from none. `waits_since`: when it began to wait,
-    /// if it has; `bell` is called where the answer is [`Decision::Wait`], and gives none where too many wait already.
+    /// if it has; `bell` is called where the answer is [`Decision::Wait`] alone, and gives none where too many wait already.
     pub fn spend(
         &self,
         limiter: &Arc<Limiter>,
         key: &[u8],
         now: Tick,
-        _waits_since: Option<Tick>,
-        _bell: impl FnOnce() -> Option<Wake>,
+        waits_since: Option<Tick>,
+        bell: impl FnOnce() -> Option<Wake>,
     ) -> Decision {
         let purse = &mut *self.purse.borrow_mut();
         name::write(&mut purse.name, limiter.identity, key);
+        let storage = self.ledger.known();
+        let mut bell = Some(bell);
         loop {
             let at = match purse.places.get(&purse.name[..]) {
                 Some(at) => *at,
                 None => purse.take_up(&self.ledger, limiter, now),
             };
             let held = &mut purse.held[at];
-            if let Some(decision) = held.spend_own(limiter, now) {
+            if let Some(decision) = held.spend_own(limiter, storage, now) {
                 return decision;
             }
-            let spent = held.entry.lock().spend(limiter, &held.cell, self.ledger.cores(), now);
-            held.limiter = limiter.clone();
-            match spent {
-                Spent::Admitted { standing, until } => {
-                    (held.until, held.exhausted) = (until, Exhausted::NOTHING);
-                    return Decision::Admitted(standing);
-                }
-                Spent::Refused(exhausted) => {
-                    held.exhausted = exhausted;
-                    return Decision::Refused(exhausted.standing(now));
-                }
-                Spent::Forgotten => purse.leave(at),
+            let cores = self.ledger.cores();
+            let spending = Spending { limiter, cell: &held.cell, cores, storage, now, waits_since };
+            let spent = self.ledger.spend(&held.entry, &spending, || bell.take().and_then(|bell| bell()));
+            match held.learn(spent, limiter, storage, now) {
+                Some(decision) => return decision,
+                None => purse.leave(at),
             }
         }
     }
@@ -93,8 +95,8 @@ impl Balances {
 
 impl Held {
     /// Decides in this core's memory alone, where that is possible.
-    fn spend_own(&self, limiter: &Arc<Limiter>, now: Tick) -> Option<Decision> {
-        if !Arc::ptr_eq(&self.limiter, limiter) {
+    fn spend_own(&self, limiter: &Arc<Limiter>, storage: Known, now: Tick) -> Option<Decision> {
+        if !Arc::ptr_eq(&self.limiter, limiter) || self.storage != storage {
             return None;
         }
         if now < self.exhausted.until {
@@ -108,6 +110,31 @@ impl Held {
                 reset_ms: now.ms_until(self.until),
             })
         })
+    }
+}
+
+impl Held {
+    /// Keeps what the ledger has said, for the requests to come. None where the key is another one now.
+    fn learn(&mut self, spent: Spent, limiter: &Arc<Limiter>, storage: Known, now: Tick) -> Option<Decision> {
+        if !Arc::ptr_eq(&self.limiter, limiter) {
+            self.limiter = limiter.clone();
+        }
+        (self.storage, self.until, self.exhausted) = (storage, Tick(0), Exhausted::NOTHING);
+        match spent {
+            Spent::Admitted { standing, until } => {
+                self.until = until;
+                Some(Decision::Admitted(standing))
+            }
+            Spent::Refused { exhausted, lasts } => {
+                if lasts {
+                    self.exhausted = exhausted;
+                }
+                Some(Decision::Refused(exhausted.standing(now)))
+            }
+            Spent::Unavailable => Some(Decision::Unavailable),
+            Spent::Wait { at_most_us } => Some(Decision::Wait { at_most_us }),
+            Spent::Forgotten => None,
+        }
     }
 }
 
@@ -125,8 +152,8 @@ impl Purse {
                 continue;
             }
             self.places.insert(entry.name.clone(), self.held.len());
-            let (limiter, exhausted) = (limiter.clone(), Exhausted::NOTHING);
-            self.held.push(Held { entry, cell, limiter, until: Tick(0), exhausted });
+            let (limiter, storage, exhausted) = (limiter.clone(), ledger.known(), Exhausted::NOTHING);
+            self.held.push(Held { entry, cell, limiter, storage, until: Tick(0), exhausted });
             return self.held.len() - 1;
         }
     }

@@ -1,7 +1,7 @@
 //! One replica's accounts: every key that has an open window, found by its name.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     hash::{BuildHasher, RandomState},
     sync::{
@@ -10,7 +10,12 @@ use std::{
     },
 };
 
-use super::{Limiter, Tick, entry::Entry, name};
+use super::{
+    Answer, Limiter, Lost, Question, Tick, Wake,
+    entry::{Entry, Errands, Spending, Spent, State},
+    lease::{Margin, Sent},
+    name,
+};
 
 /// Cores that look for different keys seldom meet at one lock.
 const SHARDS: usize = 64;
@@ -20,6 +25,10 @@ const LOOKED_AT_FOR_ROOM: usize = 32;
 
 /// A sweep looks at so many keys of each shard.
 const LOOKED_AT_BY_SWEEP: usize = 64;
+
+/// Between sweeps, at most and at least.
+const SWEEP_US: u64 = 50_000;
+const SWEEP_US_MIN: u64 = 2000;
 
 /// The storage that replicas share, as far as a replica knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,12 +45,67 @@ pub enum Storage {
     },
 }
 
+/// The storage, and how often it has gone away: two that are equal are of the same time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    pub state: Storage,
+    pub switches: u64,
+}
+
+impl Known {
+    const REPLICAS_BITS: u32 = 22;
+
+    /// In one word: kind, replicas, switches.
+    fn pack(self) -> u64 {
+        let (kind, replicas) = match self.state {
+            Storage::None => (0, 0),
+            Storage::Away { replicas } => (1, replicas),
+            Storage::Here { replicas } => (2, replicas),
+        };
+        kind | replicas.min((1 << Self::REPLICAS_BITS) - 1) << 2 | self.switches << (Self::REPLICAS_BITS + 2)
+    }
+
+    fn unpack(word: u64) -> Self {
+        let replicas = (word >> 2) & ((1 << Self::REPLICAS_BITS) - 1);
+        let state = match word & 3 {
+            0 => Storage::None,
+            1 => Storage::Away { replicas },
+            _ => Storage::Here { replicas },
+        };
+        Self { state, switches: word >> (Self::REPLICAS_BITS + 2) }
+    }
+}
+
+/// A question that has been taken: its answer comes with it.
+pub struct Ticket {
+    entry: Arc<Entry>,
+    sent: Sent,
+}
+
 /// What has happened since the start, and how many keys there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub keys: u64,
-    /// Spent requests of keys without room, from the window that such keys share.
+    /// How often a core came with a key that there was no room for; it spent from the window that such keys share.
     pub without_room: u64,
+    /// Keys that were forgotten before their windows had ended, as the authority counts them.
+    pub forgotten_early: u64,
+    /// Questions to the authority.
+    pub questions: u64,
+    /// Of those had no answer.
+    pub lost: u64,
+    /// Answers that came when nobody waited for them any more.
+    pub late: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    keys: AtomicUsize,
+    without_room: AtomicU64,
+    forgotten_early: AtomicU64,
+    questions: AtomicU64,
+    lost: AtomicU64,
+    late: AtomicU64,
 }
 
 pub struct Ledger {
@@ -49,8 +113,17 @@ pub struct Ledger {
     keys_max: usize,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
-    keys: AtomicUsize,
-    without_room: AtomicU64,
+    margin: Margin,
+    ring: Box<dyn Fn() + Send + Sync>,
+    /// [`Known`], packed. Cores compare it with each request, and it seldom changes.
+    storage: AtomicU64,
+    counters: Counters,
+    /// The number of the last question.
+    sequence: AtomicU64,
+    /// Keys that have questions.
+    queue: Mutex<VecDeque<Arc<Entry>>>,
+    /// Keys that have leases, or that somebody waits for.
+    watched: Mutex<Vec<Arc<Entry>>>,
 }
 
 /// Keys by name, and in a ring that a hand goes round.
@@ -69,39 +142,149 @@ impl fmt::Debug for Ledger {
 
 impl Ledger {
     /// For so many cores and keys. `ring` is called when there are questions to be taken; it must not call back.
-    pub fn new(cores: usize, keys_max: usize, _ring: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn new(cores: usize, keys_max: usize, ring: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::with(cores, keys_max, SHARDS, Margin::STATED, ring)
+    }
+
+    pub(super) fn with(
+        cores: usize,
+        keys_max: usize,
+        shards: usize,
+        margin: Margin,
+        ring: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         Self {
             cores: cores.max(1) as u64,
             keys_max,
             hasher: RandomState::new(),
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            keys: AtomicUsize::new(0),
-            without_room: AtomicU64::new(0),
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            margin,
+            ring: Box::new(ring),
+            storage: AtomicU64::new(0),
+            counters: Counters::default(),
+            sequence: AtomicU64::new(0),
+            queue: Mutex::default(),
+            watched: Mutex::default(),
         }
     }
 
-    /// How the storage does.
-    pub fn storage(&self, _state: Storage, _now: Tick) {}
+    /// Takes up to `max` questions, to be sent to the authority. Each ticket comes back by [`Ledger::answered`]; one that has not
+    /// done so in [`super::WAIT_MAX_US`] is not waited for.
+    pub fn questions(&self, now: Tick, max: usize) -> Vec<(Ticket, Question)> {
+        let Storage::Here { replicas } = self.known().state else { return Vec::new() };
+        let mut questions = Vec::new();
+        while questions.len() < max {
+            let Some(entry) = lock(&self.queue).pop_front() else { break };
+            let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+            let Some(question) = entry.lock().question(&entry.name, sequence, replicas, now) else { continue };
+            let Question { need, want, .. } = question;
+            let sent = Sent { sequence, limits: question.limits.clone(), need, want };
+            questions.push((Ticket { entry, sent }, question));
+        }
+        self.counters.questions.fetch_add(questions.len() as u64, Ordering::Relaxed);
+        questions
+    }
 
-    /// Every 50 ms: forgets keys that nobody would miss.
-    pub fn sweep(&self, now: Tick) {
+    /// `sent_at`: a time before the question was sent. The lease is counted from then.
+    pub fn answered(&self, ticket: Ticket, sent_at: Tick, answer: Result<Answer, Lost>, now: Tick) {
+        if answer.is_err() {
+            self.counters.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        let Ticket { entry, sent } = ticket;
+        let mut errands = Errands::default();
+        if !entry.lock().answered(&sent, sent_at, answer, now, self.margin, &mut errands) {
+            self.counters.late.fetch_add(1, Ordering::Relaxed);
+        }
+        self.run(&entry, errands);
+    }
+
+    /// How the storage does. When it goes, whoever waits for it looks again.
+    pub fn storage(&self, state: Storage, now: Tick) {
+        let changed = |word| {
+            let known = Known::unpack(word);
+            let goes = matches!(state, Storage::Away { .. }) && !matches!(known.state, Storage::Away { .. });
+            Some(Known { state, switches: known.switches + u64::from(goes) }.pack())
+        };
+        let before = self.storage.fetch_update(Ordering::AcqRel, Ordering::Acquire, changed);
+        if before.is_ok_and(|before| Known::unpack(before).state != state) {
+            self.tend(now);
+        }
+    }
+
+    /// Every 50 ms: returns leases that nobody needs, and forgets keys that nobody would miss. Returns when it is worth to do
+    /// so again, which for short windows may be earlier.
+    pub fn sweep(&self, now: Tick) -> Tick {
+        let due = self.tend(now);
         for shard in &self.shards {
             let mut shard = lock(shard);
             for _ in 0..LOOKED_AT_BY_SWEEP.min(shard.ring.len()) {
-                self.forget_next_if_idle(&mut shard, now);
+                self.forget_next_if(&mut shard, |state| state.is_idle(now));
             }
         }
+        due.clamp(now.after(SWEEP_US_MIN), now.after(SWEEP_US))
+    }
+
+    /// Looks after leases and those who wait. Returns when to do so again.
+    fn tend(&self, now: Tick) -> Tick {
+        let watched = std::mem::take(&mut *lock(&self.watched));
+        let mut next = Tick(u64::MAX);
+        for entry in watched {
+            let mut errands = Errands::default();
+            let due = entry.lock().tend(self.known(), now, &mut errands);
+            self.run(&entry, errands);
+            if let Some(due) = due {
+                next = next.min(due);
+                lock(&self.watched).push(entry);
+            }
+        }
+        next
     }
 
     pub fn counts(&self) -> Counts {
+        let Counters { keys, without_room, forgotten_early, questions, lost, late } = &self.counters;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts {
-            keys: self.keys.load(Ordering::Relaxed) as u64,
-            without_room: self.without_room.load(Ordering::Relaxed),
+            keys: keys.load(Ordering::Relaxed) as u64,
+            without_room: read(without_room),
+            forgotten_early: read(forgotten_early),
+            questions: read(questions),
+            lost: read(lost),
+            late: read(late),
         }
     }
 
     pub(super) fn cores(&self) -> u64 {
         self.cores
+    }
+
+    /// How the storage does. When that changes, what cores know is of no use.
+    pub(super) fn known(&self) -> Known {
+        Known::unpack(self.storage.load(Ordering::Acquire))
+    }
+
+    /// Spends from a key what the core has no balance for.
+    pub(super) fn spend(
+        &self,
+        entry: &Arc<Entry>,
+        spending: &Spending<'_>,
+        bell: impl FnOnce() -> Option<Wake>,
+    ) -> Spent {
+        let mut errands = Errands::default();
+        let spent = entry.lock().spend(spending, &mut errands, bell);
+        self.run(entry, errands);
+        spent
+    }
+
+    /// Does what a key has to have done, when it is out of hand.
+    fn run(&self, entry: &Arc<Entry>, errands: Errands) {
+        if errands.watch {
+            lock(&self.watched).push(entry.clone());
+        }
+        if errands.ask {
+            lock(&self.queue).push_back(entry.clone());
+            (self.ring)();
+        }
+        errands.wakes.into_iter().for_each(|wake| wake());
     }
 
     /// The key of this name, a new one where there is room. Without room the name becomes that of the window which all such
@@ -117,7 +300,7 @@ impl Ledger {
                 return self.insert(&mut shard, name, limiter);
             }
         }
-        self.without_room.fetch_add(1, Ordering::Relaxed);
+        self.counters.without_room.fetch_add(1, Ordering::Relaxed);
         name::overflow(name);
         let mut shard = self.shard(name);
         shard.find(name).unwrap_or_else(|| self.insert(&mut shard, name, limiter))
@@ -128,11 +311,21 @@ impl Ledger {
     }
 
     fn has_room(&self, shard: &mut Shard, now: Tick) -> bool {
-        let is_full = || self.keys.load(Ordering::Relaxed) >= self.keys_max;
+        let counts_elsewhere = matches!(self.known().state, Storage::Here { .. });
+        self.make_room(shard, |state| state.is_idle(now))
+            || counts_elsewhere && {
+                let has_room = self.make_room(shard, |state| state.is_counted_elsewhere(now));
+                self.counters.forgotten_early.fetch_add(u64::from(has_room), Ordering::Relaxed);
+                has_room
+            }
+    }
+
+    fn make_room(&self, shard: &mut Shard, may_go: impl Fn(&State) -> bool) -> bool {
+        let is_full = || self.counters.keys.load(Ordering::Relaxed) >= self.keys_max;
         let mut looked_at = 0;
         while is_full() && looked_at < LOOKED_AT_FOR_ROOM.min(shard.ring.len()) {
             looked_at += 1;
-            self.forget_next_if_idle(shard, now);
+            self.forget_next_if(shard, &may_go);
         }
         !is_full()
     }
@@ -141,18 +334,18 @@ impl Ledger {
         let entry = Arc::new(Entry::new(name.into(), limiter.clone()));
         shard.places.insert(entry.name.clone(), shard.ring.len());
         shard.ring.push(entry.clone());
-        self.keys.fetch_add(1, Ordering::Relaxed);
+        self.counters.keys.fetch_add(1, Ordering::Relaxed);
         entry
     }
 
-    /// Moves the hand on, past a key that is in use or over one that nobody would miss.
-    fn forget_next_if_idle(&self, shard: &mut Shard, now: Tick) {
+    /// Moves the hand on, past a key that stays, or forgets the one that it is at.
+    fn forget_next_if(&self, shard: &mut Shard, may_go: impl Fn(&State) -> bool) {
         if shard.hand >= shard.ring.len() {
             shard.hand = 0;
         }
         let entry = shard.ring[shard.hand].clone();
         let mut state = entry.lock();
-        if !state.is_idle(now) {
+        if !may_go(&state) {
             shard.hand += 1;
             return;
         }
@@ -162,7 +355,7 @@ impl Ledger {
         if let Some(moved) = shard.ring.get(shard.hand) {
             shard.places.insert(moved.name.clone(), shard.hand);
         }
-        self.keys.fetch_sub(1, Ordering::Relaxed);
+        self.counters.keys.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -172,6 +365,6 @@ impl Shard {
     }
 }
 
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().expect("nobody panics with a shard in hand")
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics with it in hand")
 }

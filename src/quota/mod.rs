@@ -14,19 +14,25 @@
 //!
 //! This is pure computation: no I/O, no thread, and no clock; every function is told what time it is.
 
+pub mod authority;
 mod balances;
 mod cell;
 mod entry;
+mod lease;
 mod ledger;
 mod name;
 #[cfg(test)]
 mod tests;
 mod windows;
 
+pub use authority::{Answer, Asked, Field, Lost, Question, Returned, Stands};
 pub use balances::Balances;
-pub use ledger::{Counts, Ledger, Storage};
+pub use ledger::{Counts, Ledger, Storage, Ticket};
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// Microseconds since a start that all cores of the replica share. It never goes back on one core.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,6 +88,8 @@ pub struct Limiter {
     pub tells: bool,
     /// Later ones have a larger number: so cores that have not heard of a new configuration yet do not bring the old one back.
     age: u64,
+    /// The limits as the authority is asked for them.
+    asked: Arc<[Asked]>,
 }
 
 impl Limiter {
@@ -99,7 +107,12 @@ impl Limiter {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let limits = limits.into();
         assert!(!limits.is_empty() && limits.iter().all(|limit| limit.period > 0), "limits that can be counted");
-        Self { identity, limits, shared, on_storage_failure, tells, age: MADE.fetch_add(1, Ordering::Relaxed) }
+        let (asked, age) = (authority::asked(&limits), MADE.fetch_add(1, Ordering::Relaxed));
+        Self { identity, limits, shared, on_storage_failure, tells, age, asked }
+    }
+
+    fn shortest_period(&self) -> u64 {
+        self.limits.iter().map(|limit| limit.period).min().unwrap_or_default()
     }
 }
 
@@ -112,9 +125,15 @@ pub enum Decision {
     Refused(Standing),
     /// The storage is away, and without it nothing is admitted.
     Unavailable,
-    /// Only the authority knows, and it is asked. The bell rings when it is worth spending again.
-    Wait,
+    /// Only the authority knows. Spend again when the bell rings, or so many microseconds later if it does not. No request
+    /// waits for more than [`WAIT_MAX_US`] in all.
+    Wait {
+        at_most_us: u64,
+    },
 }
+
+/// A quarter of a second: then it is decided without the authority.
+pub const WAIT_MAX_US: u64 = 250_000;
 
 /// How the most restrictive limit stands: the one with least remaining, then the latest reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

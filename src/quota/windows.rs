@@ -2,6 +2,19 @@
 
 use super::{Limit, Standing, Tick};
 
+/// A replica's part of each limit, where it counts for one of so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share(pub u64);
+
+impl Share {
+    pub const WHOLE: Self = Self(1);
+
+    /// At least one, of a limit that admits any: so limits below the number of replicas may reach that number.
+    fn of(self, limit: &Limit) -> u64 {
+        (limit.maximum / self.0.max(1)).max(1).min(limit.maximum)
+    }
+}
+
 /// One for each limit, in their order.
 #[derive(Debug)]
 pub struct Windows(Box<[Window]>);
@@ -15,7 +28,7 @@ struct Window {
 }
 
 /// Which limit has nothing left, the one with the latest end where there are several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exhausted {
     pub until: Tick,
     pub limit: u64,
@@ -56,9 +69,9 @@ impl Windows {
     }
 
     /// How many more requests all limits admit.
-    pub fn free(&self, limits: &[Limit]) -> u64 {
+    pub fn free(&self, limits: &[Limit], share: Share) -> u64 {
         let each = limits.iter().zip(&self.0);
-        each.map(|(limit, window)| limit.maximum.saturating_sub(window.used)).min().unwrap_or_default()
+        each.map(|(limit, window)| share.of(limit).saturating_sub(window.used)).min().unwrap_or_default()
     }
 
     /// Spends from all limits; those whose window is closed open one. Returns when the first of them ends.
@@ -73,8 +86,8 @@ impl Windows {
     }
 
     /// Where nothing is free.
-    pub fn exhausted(&self, limits: &[Limit], now: Tick) -> Exhausted {
-        let each = limits.iter().zip(&self.0).filter(|(limit, window)| window.used >= limit.maximum);
+    pub fn exhausted(&self, limits: &[Limit], share: Share, now: Tick) -> Exhausted {
+        let each = limits.iter().zip(&self.0).filter(|(limit, window)| window.used >= share.of(limit));
         let exhausted = each.map(|(limit, window)| {
             // A limit of nought has no window, and is asked after again in a period.
             let until = if window.is_open() { window.ends } else { now.after(limit.period) };
@@ -84,18 +97,27 @@ impl Windows {
     }
 
     /// With what is lent counted as used.
-    pub fn standing(&self, limits: &[Limit], now: Tick) -> Standing {
+    pub fn standing(&self, limits: &[Limit], share: Share, now: Tick) -> Standing {
         let each = limits.iter().zip(&self.0).map(|(limit, window)| {
-            let remaining = limit.maximum.saturating_sub(window.used);
+            let remaining = share.of(limit).saturating_sub(window.used);
             Standing { limit: limit.maximum, remaining, reset_ms: now.ms_until(window.ends) }
         });
         most_restrictive(each)
     }
 
+    /// Windows that are open last for a period from now, and keep their counts.
+    pub fn prolong(&mut self, limits: &[Limit], now: Tick) {
+        for (limit, window) in limits.iter().zip(&mut self.0) {
+            if window.ends > now {
+                window.ends = now.after(limit.period);
+            }
+        }
+    }
+
     /// The same windows for other limits: those of a period that was there before go on, each for its ordinal among equals.
     pub fn carried(&self, before: &[Limit], limits: &[Limit]) -> Self {
         let carried = limits.iter().enumerate().map(|(at, limit)| {
-            let ordinal = ordinal(limits, at);
+            let ordinal = limits[..at].iter().filter(|other| other.period == limit.period).count();
             let same = |other: &usize| before[*other].period == limit.period;
             let was = (0..before.len()).filter(same).nth(ordinal);
             was.map(|was| self.0[was]).unwrap_or_default()
@@ -108,11 +130,6 @@ impl Window {
     fn is_open(&self) -> bool {
         self.ends > Tick(0)
     }
-}
-
-/// Which of the limits with its period this one is, from 0.
-pub fn ordinal(limits: &[Limit], at: usize) -> usize {
-    limits[..at].iter().filter(|other| other.period == limits[at].period).count()
 }
 
 /// The one with least remaining, then the latest reset.

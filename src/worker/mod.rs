@@ -27,6 +27,7 @@ use crate::{
         pool::SWEEP,
         spread::{self, HandedOver, Neighbour},
     },
+    storage::Storage,
     telemetry::{
         core::{CoreCopy, CoreTelemetry},
         heartbeat::Heartbeat,
@@ -107,6 +108,7 @@ pub struct Start {
     pub snapshot: Arc<Snapshot>,
     pub heartbeat: Heartbeat,
     pub cache: Store,
+    pub storage: Arc<Storage>,
     pub hand_overs: HandOvers,
 }
 
@@ -212,8 +214,8 @@ async fn serve(start: Start, unopened: Unopened<Command>) {
         Err(error) => return tracing::error!("core {} cannot hear: {error}", start.id),
     };
     let telemetry = CoreTelemetry::new(start.id);
-    let (messages, cache) = (telemetry.messages.clone(), start.cache);
-    let for_policies = policies::Core { id: start.id, messages, signals, cache, policy: 0 };
+    let (messages, cache, storage) = (telemetry.messages.clone(), start.cache, Some(start.storage));
+    let for_policies = policies::Core { id: start.id, messages, signals, cache, storage, policy: 0 };
     let core = Core::new(start.id, start.cores, start.snapshot, telemetry, for_policies, load, neighbours);
     task::spawn(rings.hear());
     task::spawn(spread::take_over(core.clone(), queue));

@@ -154,6 +154,7 @@ mod tests {
             listen::{self, Presence},
             mailbox::mailbox,
         },
+        storage::Storage,
         telemetry::heartbeat::Heartbeat,
         worker::{self, HandOvers},
     };
@@ -164,8 +165,8 @@ mod tests {
     fn workers() -> Vec<Worker> {
         let start = |(id, hand_overs)| {
             let (snapshot, heartbeat) = (Arc::new(Snapshot::empty()), Heartbeat::default());
-            let (cores, kind, cache) = (CORES, Kind::Epoll, Store::default());
-            let start = worker::Start { id, cores, cpu: None, kind, snapshot, heartbeat, cache, hand_overs };
+            let (cores, kind, cache, storage) = (CORES, Kind::Epoll, Store::default(), Storage::new().0);
+            let start = worker::Start { id, cores, cpu: None, kind, snapshot, heartbeat, cache, storage, hand_overs };
             worker::start(start).expect("threads are free")
         };
         HandOvers::new(CORES).expect("descriptors are free").into_iter().enumerate().map(start).collect()

@@ -10,6 +10,7 @@ pub mod message;
 pub mod play;
 pub mod ports;
 pub mod protocols;
+pub mod redis;
 pub mod script;
 pub mod session;
 pub mod text;

@@ -7,9 +7,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     ringway::GatewayRingway,
-    to_come::{
-        ConnectionBufferLimits, ForwardProxy, Logging, ResourceLimits, Sampling, SharedStorage, Tracing, TracingLabel,
-    },
+    shared_storage::SharedStorage,
+    to_come::{ConnectionBufferLimits, ForwardProxy, Logging, ResourceLimits, Sampling, Tracing, TracingLabel},
 };
 use crate::policies::circuit_breaker::WrittenThresholds;
 use crate::{
@@ -55,7 +54,7 @@ impl Section {
         works::<CircuitBreaker>("circuitBreaker"),
         works::<ProxyProtocol>("proxyProtocol"),
         to_come::<Logging>("logging"),
-        to_come::<SharedStorage>("sharedStorage"),
+        works::<SharedStorage>("sharedStorage"),
         to_come::<ForwardProxy>("forwardProxy"),
         to_come::<Tracing>("tracing"),
         to_come::<Sampling>("sampling"),

@@ -10,6 +10,7 @@ mod policy_binding;
 mod ringway;
 mod secret;
 mod service;
+mod shared_storage;
 mod to_come;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -29,6 +30,7 @@ pub use ringway::{
 };
 pub use secret::Secret;
 pub use service::Service;
+pub use shared_storage::{Redis, RedisCertificate, RedisTls, Sentinel, SharedStorage};
 
 use crate::document::{
     Id, Resource,

@@ -24,6 +24,17 @@ pub struct GatewayRingway {
     pub proxy_protocol: ProxyProtocolPeers,
     pub connections: written::Connections,
     pub tls: Tls,
+    /// Of the gateway, which all its replicas share.
+    pub name: Option<Located<String>>,
+    pub redis: RedisNodes,
+}
+
+/// Beside `sharedStorage.redis`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RedisNodes {
+    /// Further nodes of a Redis Cluster.
+    pub addresses: Vec<Located<String>>,
 }
 
 /// Of every port that is served with TLS.

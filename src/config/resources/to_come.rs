@@ -48,31 +48,6 @@ struct AccessLogs {
 }
 
 #[derive(Deserialize)]
-pub struct SharedStorage {
-    redis: Option<Redis>,
-    local: Option<Switch>,
-}
-
-#[derive(Deserialize)]
-struct Redis {
-    address: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    db: Option<u32>,
-    sentinel: Option<Sentinel>,
-    tls: Option<Tls>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Sentinel {
-    #[serde(default)]
-    addresses: Vec<String>,
-    master_name: Option<String>,
-    password: Option<String>,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Tls {
     #[serde(rename = "trustedCA")]
@@ -118,12 +93,6 @@ struct HttpsProxy {
 struct BasicAuth {
     username: String,
     password: String,
-}
-
-#[derive(Deserialize)]
-struct Switch {
-    #[serde(default)]
-    enabled: bool,
 }
 
 #[derive(Deserialize)]

@@ -40,7 +40,7 @@ pub struct WrittenCertificate {
     pub key_file: Option<Located<PathBuf>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct SecretRef {
     name: Located<String>,
     namespace: Option<String>,

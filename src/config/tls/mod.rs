@@ -9,6 +9,7 @@ pub mod inbound;
 pub mod outbound;
 pub mod tickets;
 
+pub use fields::{SecretRef, WrittenCertificate};
 pub use inbound::{Inbound, Port, demands_certificates};
 pub use outbound::Outbound;
 
@@ -44,6 +45,11 @@ impl Reading<'_> {
 
     fn error(&mut self, location: &Location, field: &str, text: impl Into<String>) {
         self.problem(Severity::Error, location, field, text);
+    }
+
+    /// The field has no effect: a key that needs it is refused where it stands.
+    pub fn no_passphrase(&mut self, field: &str, location: &Location) {
+        self.warn(location, field, "no effect: a key with a passphrase is not read");
     }
 
     fn warn(&mut self, location: &Location, field: &str, text: impl Into<String>) {

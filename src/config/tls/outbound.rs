@@ -12,6 +12,7 @@ use crate::{
     document::{
         hash::Stable,
         node::{Located, Node, shape_of},
+        problem::Location,
     },
     policies::{Category, Described, Field},
     tls::{Certificate, ClientContext, ClientSettings, Trust},
@@ -25,18 +26,18 @@ pub const SPOKEN: &[&str] = &["h2", "http/1.1"];
 #[serde(rename_all = "camelCase")]
 pub struct Written {
     #[serde(default)]
-    skip_validation: bool,
+    pub skip_validation: bool,
     #[serde(rename = "trustedCA")]
-    trusted_ca: Option<Located<String>>,
+    pub trusted_ca: Option<Located<String>>,
     #[serde(rename = "trustedCAFile")]
-    trusted_ca_file: Option<Located<PathBuf>>,
-    certificate: Option<Located<WrittenCertificate>>,
-    alpn: Option<Vec<Located<String>>>,
+    pub trusted_ca_file: Option<Located<PathBuf>>,
+    pub certificate: Option<Located<WrittenCertificate>>,
+    pub alpn: Option<Vec<Located<String>>>,
     #[serde(rename = "minversion")]
-    min_version: Option<Located<String>>,
+    pub min_version: Option<Located<String>>,
     #[serde(rename = "maxversion")]
-    max_version: Option<Located<String>>,
-    ciphers: Option<Vec<Located<String>>>,
+    pub max_version: Option<Located<String>>,
+    pub ciphers: Option<Vec<Located<String>>>,
 }
 
 pub const DESCRIBED: Described = Described {
@@ -73,10 +74,13 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    pub fn read(config: &Node, mut reading: Reading<'_>) -> Option<Self> {
-        let path = reading.path.to_owned();
-        let written: Written = config.deserialize(&path, reading.problems)?;
-        let location = config.location();
+    pub fn read(config: &Node, reading: Reading<'_>) -> Option<Self> {
+        let written: Written = config.deserialize(reading.path, reading.problems)?;
+        Self::of(&written, config.location(), reading)
+    }
+
+    /// What was written at this place.
+    pub fn of(written: &Written, location: &Location, mut reading: Reading<'_>) -> Option<Self> {
         let certificate = match &written.certificate {
             Some(certificate) => Some(reading.certificate(&certificate.value, &certificate.location)?),
             None => None,
@@ -99,9 +103,15 @@ impl Outbound {
                 None => (Trust::System, String::new()),
             }
         };
-        let Written { min_version, max_version, ciphers, alpn, .. } = &written;
+        let Written { min_version, max_version, ciphers, alpn, .. } = written;
         let agreement = reading.agreement(min_version, max_version, ciphers, alpn, SPOKEN, location)?;
         Some(Self { trust, certificate, agreement, trusted })
+    }
+
+    /// Offers these protocols, whoever speaks them.
+    pub fn offering(mut self, alpn: Vec<Vec<u8>>) -> Self {
+        self.agreement.alpn = alpn;
+        self
     }
 
     /// # Errors
@@ -114,7 +124,7 @@ impl Outbound {
     }
 
     /// Of everything that makes connections of one kind another's.
-    fn identity(&self) -> u64 {
+    pub fn identity(&self) -> u64 {
         let Agreement { min, max, suites_12, alpn } = &self.agreement;
         let suites = suites_12.as_ref().map(|suites| suites.iter().map(|suite| suite.suite()).collect::<Vec<_>>());
         let leaf = self.certificate.as_ref().and_then(|certificate| certificate.key.cert.first());

@@ -1,0 +1,251 @@
+//! `spec.sharedStorage`: where replicas keep what they share, and how it is reached.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use super::{
+    effective::Sections,
+    resources::{self, GatewayRingway, RedisCertificate, RedisTls, Secret as SecretResource},
+    setting::Checked,
+    tls::{Outbound, Reading, WrittenCertificate, outbound},
+};
+use crate::document::{
+    Resource,
+    address::{self, Endpoint},
+    node::Located,
+    problem::{Location, Problem, Severity},
+};
+
+/// Of the databases of one server, far more than anybody has.
+const DB_MAX: u32 = 65_535;
+/// Servers that may be named.
+const ADDRESSES_MAX: usize = 64;
+
+/// Where what replicas share is kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum SharedStorage {
+    /// Nowhere: each replica keeps it for itself.
+    #[default]
+    Memory,
+    Redis(Arc<Redis>),
+    /// What is written cannot be used: whatever needs it is without it.
+    Unusable,
+}
+
+/// Checked; its connections are made anew where anything of it is another.
+#[derive(Debug, PartialEq)]
+pub struct Redis {
+    pub servers: Servers,
+    /// Empty: the default user.
+    pub username: String,
+    pub password: Secret,
+    pub db: u32,
+    pub tls: Option<Tls>,
+}
+
+/// Who is asked where the data is.
+#[derive(Debug, PartialEq)]
+pub enum Servers {
+    /// One server, or any nodes of a Cluster: it says itself which it is.
+    Redis(Vec<Endpoint>),
+    Sentinel {
+        addresses: Vec<Endpoint>,
+        master_name: String,
+        password: Secret,
+    },
+}
+
+/// How connections are secured: data and sentinels alike.
+#[derive(Debug)]
+pub struct Tls {
+    outbound: Outbound,
+    identity: u64,
+}
+
+/// Text that is never shown.
+#[derive(Clone, Default, PartialEq)]
+pub struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { super::dump::REDACTED })
+    }
+}
+
+impl Secret {
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+}
+
+impl Tls {
+    /// # Errors
+    /// No certificate can name this host.
+    pub fn context(&self, host: &str) -> Result<crate::tls::ClientContext, String> {
+        self.outbound.clone().context(host)
+    }
+}
+
+/// What is written, checked. `is_named`: the gateway has been given a name.
+pub fn read(
+    sections: &Sections,
+    is_named: bool,
+    secrets: &[Resource<SecretResource>],
+    files: &mut Vec<PathBuf>,
+    problems: &mut Vec<Problem>,
+) -> SharedStorage {
+    let (resources::SharedStorage { redis, local }, path) = sections.section("sharedStorage");
+    let (GatewayRingway { redis: further, .. }, ours) = sections.section("ringway");
+    let Some(Located { value: redis, location }) = redis else {
+        if let Some(first) = further.addresses.first() {
+            let text = "no effect without `sharedStorage.redis`".to_owned();
+            Checked { path: ours, problems }.warn("redis.addresses", first.location.clone(), text);
+        }
+        return SharedStorage::Memory;
+    };
+    if let Some(local) = local.and_then(|local| local.enabled).filter(|enabled| enabled.value) {
+        let text = "no effect: `redis` is set beside it".to_owned();
+        Checked { path: path.clone(), problems }.warn("local.enabled", local.location, text);
+    }
+    if !is_named {
+        let text = "the gateway has no name (`spec.ringway.name`, `--gateway-name`): it shares its keys with every other \
+                    gateway on this Redis that has none";
+        Checked { path: path.clone(), problems }.warn("redis", location.clone(), text.to_owned());
+    }
+    let errors = |problems: &[Problem]| problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let before = errors(problems);
+    let path = format!("{path}.redis");
+    let tls = match &redis.tls {
+        None => None,
+        Some(written) => {
+            let path = format!("{path}.tls");
+            let reading = Reading { secrets, namespace: "default", path: &path, problems, files };
+            tls(written, reading).map(|outbound| Tls { identity: outbound.identity(), outbound })
+        }
+    };
+    let further = Further { addresses: further.addresses, path: ours };
+    let read = redis_of(redis, further, tls, &location, &mut Checked { path, problems });
+    match read.filter(|_| errors(problems) == before) {
+        Some(redis) => SharedStorage::Redis(Arc::new(redis)),
+        None => SharedStorage::Unusable,
+    }
+}
+
+/// `spec.ringway.redis`.
+struct Further {
+    addresses: Vec<Located<String>>,
+    path: String,
+}
+
+fn redis_of(
+    written: resources::Redis,
+    further: Further,
+    tls: Option<Tls>,
+    location: &Location,
+    checked: &mut Checked<'_>,
+) -> Option<Redis> {
+    let resources::Redis { address, username, password, db, sentinel, .. } = written;
+    let servers = match (sentinel, address) {
+        (Some(sentinel), address) => {
+            if let Some(address) = address {
+                let text = "no effect: the sentinels say where the data is".to_owned();
+                checked.warn("address", address.location, text);
+            }
+            if let Some(first) = further.addresses.first() {
+                let text = "no effect: the sentinels say where the data is".to_owned();
+                let mut ours = Checked { path: further.path, problems: &mut *checked.problems };
+                ours.warn("redis.addresses", first.location.clone(), text);
+            }
+            sentinels(sentinel, checked)
+        }
+        (None, Some(address)) => {
+            let mut all = endpoint("address", &address, checked).into_iter().collect::<Vec<_>>();
+            let mut ours = Checked { path: further.path, problems: &mut *checked.problems };
+            for (at, written) in further.addresses.iter().enumerate().take(ADDRESSES_MAX) {
+                all.extend(endpoint(&format!("redis.addresses[{at}]"), written, &mut ours));
+            }
+            Some(Servers::Redis(all))
+        }
+        (None, None) => {
+            checked.error("address", location.clone(), "required, but missing, where there is no `sentinel`".into());
+            None
+        }
+    };
+    let db = match db {
+        Some(db) if db.value > DB_MAX => {
+            checked.error("db", db.location, format!("expected 0 to {DB_MAX}"));
+            0
+        }
+        db => db.map_or(0, |db| db.value),
+    };
+    let (username, at) = username.map_or_else(Default::default, |name| (name.value, Some(name.location)));
+    let password = Secret(password.unwrap_or_default());
+    if let (Some(location), true, false) = (at, password.0.is_empty(), username.is_empty()) {
+        checked.warn("username", location, "no effect without `password`".into());
+    }
+    Some(Redis { servers: servers?, username, password, db, tls })
+}
+
+fn sentinels(written: Located<resources::Sentinel>, checked: &mut Checked<'_>) -> Option<Servers> {
+    let Located { value: resources::Sentinel { addresses, master_name, password }, location } = written;
+    if addresses.is_empty() {
+        checked.error("sentinel.addresses", location.clone(), "required, but missing".into());
+    }
+    let read = |(at, address)| endpoint(&format!("sentinel.addresses[{at}]"), address, checked);
+    let addresses: Vec<Endpoint> = addresses.iter().enumerate().take(ADDRESSES_MAX).filter_map(read).collect();
+    let master_name = master_name.map(|name| name.value).filter(|name| !name.is_empty());
+    if master_name.is_none() {
+        checked.error("sentinel.masterName", location, "required, but missing".into());
+    }
+    Some(Servers::Sentinel { addresses, master_name: master_name?, password: Secret(password.unwrap_or_default()) })
+}
+
+fn endpoint(field: &str, written: &Located<String>, checked: &mut Checked<'_>) -> Option<Endpoint> {
+    match address::endpoint(&written.value) {
+        Ok(endpoint) => Some(endpoint),
+        Err(text) => {
+            checked.error(field, written.location.clone(), text);
+            None
+        }
+    }
+}
+
+/// In the place of a `tls-outbound` policy.
+fn tls(written: &Located<RedisTls>, mut reading: Reading<'_>) -> Option<Outbound> {
+    let Located { value: written, location } = written;
+    let passphrase = written.certificate.as_ref().and_then(|written| written.value.key_passphrase.as_ref());
+    if let Some(passphrase) = passphrase.or(written.key_passphrase.as_ref()).filter(|phrase| !phrase.value.is_empty()) {
+        let field = if written.key_passphrase.is_some() { "keyPassphrase" } else { "certificate.keyPassphrase" };
+        reading.no_passphrase(field, &passphrase.location);
+    }
+    let alpn = written.alpn.iter().map(|name| name.value.clone().into_bytes()).collect();
+    let written = outbound::Written {
+        skip_validation: written.skip_validation,
+        trusted_ca: written.trusted_ca.clone(),
+        trusted_ca_file: written.trusted_ca_file.clone(),
+        certificate: written
+            .certificate
+            .as_ref()
+            .map(|written| Located { value: without_passphrase(&written.value), location: written.location.clone() }),
+        alpn: None,
+        min_version: written.min_version.clone(),
+        max_version: written.max_version.clone(),
+        ciphers: written.ciphers.clone(),
+    };
+    Some(Outbound::of(&written, location, reading)?.offering(alpn))
+}
+
+fn without_passphrase(written: &RedisCertificate) -> WrittenCertificate {
+    WrittenCertificate {
+        crt: written.crt.clone(),
+        key: written.key.clone(),
+        secret_ref: written.secret_ref.clone(),
+        crt_file: written.crt_file.clone(),
+        key_file: written.key_file.clone(),
+    }
+}
