@@ -30,6 +30,7 @@ use crate::{
         published::Publisher,
         resolver::SystemResolver,
         service_manager,
+        socket::{Place, Socket},
         status::{Driver, Listening, Status},
         storage::SharedStores,
         supervise, watch,
@@ -98,6 +99,10 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         Err(error) => return fail(&format!("management address {}: {error}", options.management)),
     };
     let environment = Environment::of_process().with(GATEWAY_NAME, options.gateway_name.as_deref());
+    let socket = match open_socket(&options.management_socket) {
+        Ok(socket) => socket,
+        Err(why) => return fail(&why),
+    };
     let loader = Loader::new(options.config.clone(), environment);
     // Before the first reading: what changes in between is read again.
     let (files, named) = tokio::sync::watch::channel(Vec::new());
@@ -121,6 +126,11 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     let sinks = LogSinks::start();
     let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped() };
     let admin = Admin::new(status.clone(), Arc::new(scrapes));
+    status.attach_cache(cache.clone());
+    if let Some(socket) = socket {
+        let admin = admin.clone();
+        supervise::spawn("management socket", move || admin::serve_socket(socket.clone(), admin.clone()));
+    }
     {
         let admin = admin.clone();
         supervise::spawn("management pages", move || admin::serve(listener.clone(), admin.clone()));
@@ -160,6 +170,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         monitors,
         publisher,
         stores,
+        cache,
         sinks,
         admin,
         probes: None,
@@ -206,6 +217,21 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
             tracing::error!("core {} {how}; draining, then stopping", lost.id);
             gateway.drain(Ending::Failure, &mut signals).await;
             return ExitCode::FAILURE;
+        }
+    }
+}
+
+/// The usual place of the management socket may not be there: then there is none, and the log says so.
+fn open_socket(place: &Place) -> Result<Option<Arc<Socket>>, String> {
+    match Socket::open(place) {
+        Ok(socket) => Ok(Some(Arc::new(socket))),
+        Err(error) if place.is_named => Err(format!("management socket {}: {error}", place.path.display())),
+        Err(error) => {
+            tracing::warn!(
+                "no management socket: {}: {error}; `--management-socket` names another",
+                place.path.display()
+            );
+            Ok(None)
         }
     }
 }
@@ -273,6 +299,7 @@ struct Gateway {
     monitors: Monitors,
     publisher: Publisher,
     stores: SharedStores,
+    cache: Store,
     sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
@@ -378,6 +405,7 @@ impl Gateway {
         self.stores.commit();
 
         let settings = &snapshot.settings;
+        self.cache.set_bytes_max(settings.cache.max_bytes);
         if let Some(log) = &settings.access_log {
             self.sinks.access_log.configure(log);
         }

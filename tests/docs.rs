@@ -26,8 +26,8 @@ use ringway::{
 
 #[test]
 fn settings_have_the_documented_names_and_defaults() {
-    let Settings { limits, timeouts, connections, h2c, .. } = Settings::default();
-    let known = [limits.documented(), timeouts.documented(), connections.documented()].concat();
+    let Settings { limits, timeouts, connections, cache, h2c, .. } = Settings::default();
+    let known = [limits.documented(), timeouts.documented(), connections.documented(), cache.documented()].concat();
     let known: Vec<_> = known.into_iter().map(|(name, default)| (name, as_written(&default))).collect();
     let of = |is_of: &dyn Fn(&str) -> bool| -> BTreeMap<String, String> {
         known

@@ -49,10 +49,9 @@ impl Store {
         new
     }
 
-    /// All there are, with what they are known by.
-    pub fn partitions(&self) -> Vec<(u64, Arc<Partition>)> {
-        let partitions = self.0.lock();
-        partitions.iter().filter_map(|(identity, partition)| Some((*identity, partition.upgrade()?))).collect()
+    /// The same, where it is there already.
+    pub fn known(&self, identity: u64) -> Option<Arc<Partition>> {
+        self.0.lock().get(&identity).and_then(Weak::upgrade)
     }
 
     /// From here on it takes no more than this.

@@ -205,6 +205,11 @@ impl<'a> Exchange<'a> {
         !self.has_body(side) || self.body(side).is_some_and(|body| body.satisfies(wanted))
     }
 
+    /// How long the response's body says it is.
+    pub fn response_length(&self) -> Option<u64> {
+        self.response.content_length
+    }
+
     /// Lets a policy say who the client is.
     pub fn authenticate(&mut self, say: impl FnOnce(&mut Authentication)) {
         if !self.shadow {

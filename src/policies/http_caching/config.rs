@@ -56,7 +56,7 @@ impl Config {
         if self.http_caching_key.trim() == KEY {
             let text = "requests that differ in host or query alone have one entry: the key is the path";
             remarks.push(Fault::at("httpCachingKey", text));
-        } else if !self.http_caching_key.trim().starts_with("#[") {
+        } else if !self.http_caching_key.trim().is_empty() && !self.http_caching_key.trim().starts_with("#[") {
             remarks.push(Fault::at("httpCachingKey", "all requests have one entry: the key is no expression"));
         }
         remarks

@@ -15,7 +15,6 @@ use crate::{
         store::Reserved,
     },
     expression::Value,
-    http::{bytes::decimal, head::Known},
     policies::{Exchange, Piece, Side, Turn, reading::Reading},
 };
 
@@ -85,7 +84,7 @@ impl HttpCaching {
         if !self.response.as_ref().is_none_or(is_wanted) {
             return Err(Unfit);
         }
-        let length = exchange.response_fields().known(Known::ContentLength).and_then(decimal);
+        let length = exchange.response_length();
         if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
             return Err(Unfit);
         }

@@ -491,3 +491,6 @@ fn is_grpc(request: &Fields) -> bool {
 fn millis(exchange: &Exchange<'_>) -> Millis {
     exchange.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as Millis
 }
+
+#[cfg(test)]
+mod tests;
