@@ -119,6 +119,10 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     let status = Status::new(Driver { name: driver.kind.to_string(), reason: driver.reason.clone() });
     let cache = Store::default();
     let (storage, queue) = Storage::new();
+    storage.on_purge({
+        let cache = cache.clone();
+        move |purged| cache.hear(purged)
+    });
     let workers = match start_workers(&cpus, driver.kind, &status, &cache, &storage) {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),

@@ -10,7 +10,9 @@ pub mod entry;
 pub mod freshness;
 pub mod partition;
 pub mod range;
+pub mod record;
 mod shard;
+pub mod shared;
 pub mod store;
 pub mod vary;
 

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -16,6 +16,7 @@ use super::{
     Millis,
     entry::Entry,
     shard::{Gone, Shard, Slot, Wake},
+    shared::Shared,
     store::{Reserved, Space},
 };
 
@@ -36,6 +37,7 @@ pub struct Partition {
     entries: AtomicUsize,
     bytes: AtomicUsize,
     counts: Box<[CoreCounts]>,
+    shared: OnceLock<Arc<Shared>>,
 }
 
 /// What one core counts, on a cache line of its own.
@@ -100,6 +102,7 @@ impl Partition {
             entries: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             counts: (0..CORES).map(|_| CoreCounts::default()).collect(),
+            shared: OnceLock::new(),
         }
     }
 
@@ -136,15 +139,37 @@ impl Partition {
         true
     }
 
-    /// Every variant of the key.
+    /// What replicas share of it; said once, by whoever knows.
+    pub fn share(&self, shared: impl FnOnce() -> Shared) -> &Arc<Shared> {
+        self.shared.get_or_init(|| Arc::new(shared()))
+    }
+
+    pub fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.get()
+    }
+
+    /// Every variant of the key, on all replicas that share it.
     pub fn invalidate(&self, key: &[u8]) -> usize {
+        self.shared().into_iter().for_each(|shared| shared.purge(Some(key)));
+        self.invalidate_here(key)
+    }
+
+    /// Everything, on all replicas that share it.
+    pub fn clear(&self) -> usize {
+        self.shared().into_iter().for_each(|shared| shared.purge(None));
+        self.clear_here()
+    }
+
+    /// Of this replica alone.
+    pub fn invalidate_here(&self, key: &[u8]) -> usize {
         let hash = self.hasher.hash_one(key);
         let gone = self.shard_of(hash).invalidate(hash, key);
         self.account(gone);
         gone.entries
     }
 
-    pub fn clear(&self) -> usize {
+    /// Of this replica alone.
+    pub fn clear_here(&self) -> usize {
         let mut cleared = 0;
         for shard in &self.shards {
             let gone = locked(shard).clear();
@@ -153,6 +178,16 @@ impl Partition {
         }
         self.compact();
         cleared
+    }
+
+    /// Of this replica alone, every key that this holds for.
+    pub fn invalidate_where(&self, goes: impl Fn(&[u8]) -> bool) {
+        for shard in &self.shards {
+            let keys = locked(shard).keys(&goes);
+            keys.iter().for_each(|key| {
+                self.invalidate_here(key);
+            });
+        }
     }
 
     /// The first to ask for a key asks the upstream; `wake` makes what ends the wait of any other, if it may wait.

@@ -76,6 +76,10 @@ impl Shard {
         gone
     }
 
+    pub(super) fn keys(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<Arc<[u8]>> {
+        self.entries.keys().filter(|key| wanted(key)).cloned().collect()
+    }
+
     pub(super) fn holds(&self, key: &[u8], sequence: u64) -> bool {
         self.entries.get(key).is_some_and(|variants| variants.iter().any(|slot| slot.sequence == sequence))
     }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::partition::Partition;
+use crate::storage::Purged;
 
 /// What it may take where nobody says.
 pub const BYTES_MAX: usize = 256 << 20;
@@ -52,6 +53,16 @@ impl Store {
     /// The same, where it is there already.
     pub fn known(&self, identity: u64) -> Option<Arc<Partition>> {
         self.0.lock().get(&identity).and_then(Weak::upgrade)
+    }
+
+    /// What other replicas have purged goes here too.
+    pub fn hear(&self, purged: &Purged) {
+        let partitions: Vec<_> = self.0.lock().values().filter_map(Weak::upgrade).collect();
+        for partition in partitions {
+            if let Some(shared) = partition.shared() {
+                shared.hear(purged, &partition);
+            }
+        }
     }
 
     /// From here on it takes no more than this.

@@ -23,18 +23,18 @@ struct Said {
 impl Selection {
     /// `None`: no other request can be answered with this response, or by more than anybody would compare.
     pub fn of(response: &Fields, request: &Fields) -> Option<Self> {
-        let mut said: Vec<Said> = Vec::new();
+        let mut parts: Vec<Said> = Vec::new();
         for name in response.values(b"vary").flat_map(list) {
             // `*` is a token too.
-            if name == b"*" || !is_token(name) || said.len() == NAMES_MAX {
+            if name == b"*" || !is_token(name) || parts.len() == NAMES_MAX {
                 return None;
             }
             let name: Box<[u8]> = name.to_ascii_lowercase().into();
-            if !said.iter().any(|known| known.name == name) {
-                said.push(Said { value: value(request, &name), name });
+            if !parts.iter().any(|known| known.name == name) {
+                parts.push(Said { value: said(request, &name), name });
             }
         }
-        Some(Self(said.into()))
+        Some(Self(parts.into()))
     }
 
     pub fn from_parts(parts: impl Iterator<Item = (Box<[u8]>, Option<Box<[u8]>>)>) -> Self {
@@ -65,7 +65,8 @@ impl Selection {
     }
 }
 
-fn value(request: &Fields, name: &[u8]) -> Option<Box<[u8]>> {
+/// What a request says in a field, its lists in one spelling; `None`: it has none.
+pub fn said(request: &Fields, name: &[u8]) -> Option<Box<[u8]>> {
     let mut values = request.values(name).peekable();
     values.peek()?;
     Some(values.flat_map(list).collect::<Vec<_>>().join(&b',').into())

@@ -28,8 +28,8 @@ pub struct Config {
     invalidation_header: String,
     request_expression: String,
     response_expression: String,
-    pub(super) distributed: bool,
-    pub(super) persist_cache: bool,
+    distributed: bool,
+    persist_cache: bool,
 }
 
 impl Default for Config {
@@ -98,6 +98,7 @@ impl Config {
             response,
             invalidation: (!invalidation.is_empty()).then(|| invalidation.to_owned()),
             tells: options.cache_status.unwrap_or(false),
+            shares: (self.distributed || self.persist_cache).then_some(self.distributed),
         };
         error.or(policy)
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::{
     Asked, Flow, HttpCaching, Kept, State,
     answer::{How, Whom},
-    millis, stored_method,
+    millis,
+    share::Others,
+    stored_method,
 };
 use crate::{
     cache::{
@@ -31,6 +33,7 @@ pub struct Filling {
     length: Option<usize>,
     reserved: Reserved,
     lead: Option<Lead>,
+    others: Others,
 }
 
 impl HttpCaching {
@@ -41,7 +44,7 @@ impl HttpCaching {
         let whom = Whom { method: exchange.method(), fields: &asked.fields, now };
         if let Some(stale) = asked.old.as_ref().filter(|_| asked.validates && status == 304 && !is_own) {
             let renewed = Arc::new(stale.renewed(exchange.response_fields(), at, self.rules));
-            turn.state.partition.insert(turn.state.core, &asked.key, renewed.clone(), asked.stamp);
+            store(turn.state, &asked.key, renewed.clone(), asked.stamp, asked.others);
             return Flow::Respond(self.answer(&renewed, &whom, How::Validated));
         }
         if let Some(stale) = &asked.old
@@ -58,9 +61,9 @@ impl HttpCaching {
             Ok(filling) => {
                 self.tell(turn.state, exchange, asked.why, true);
                 if exchange.has_body(Side::Response) {
-                    *turn.kept = Kept::Filling(Box::new(Filling { lead: asked.lead, ..filling }));
+                    *turn.kept = Kept::Filling(Box::new(Filling { lead: asked.lead, others: asked.others, ..filling }));
                 } else {
-                    filling.finish(turn.state);
+                    Filling { others: asked.others, ..filling }.store(turn.state);
                 }
             }
             Err(Unfit) => {
@@ -103,6 +106,7 @@ impl HttpCaching {
             length: length.map(|length| length as usize),
             reserved: state.partition.reserve(),
             lead: None,
+            others: Others::default(),
         })
     }
 }
@@ -139,16 +143,23 @@ impl Filling {
         true
     }
 
-    pub(super) fn finish(mut self, state: &State) {
-        self.store(state);
-    }
-
     fn store(&mut self, state: &State) {
         let mut body = std::mem::take(&mut self.body);
         body.shrink_to_fit();
         let entry = Entry { body: Arc::new(body), ..self.entry.clone() };
-        state.partition.insert(state.core, &self.key, Arc::new(entry), self.stamp);
+        store(state, &self.key, Arc::new(entry), self.stamp, std::mem::take(&mut self.others));
         // Those that wait look now.
         self.lead = None;
     }
+}
+
+/// Here, and where other replicas look.
+fn store(state: &State, key: &Arc<[u8]>, entry: Arc<Entry>, stamp: Stamp, others: Others) {
+    let shared = state.partition.shared().zip(others.marks).filter(|_| entry.range.is_none());
+    if let Some((shared, marks)) = shared {
+        shared.put(key, &entry, marks);
+    }
+    state.partition.insert(state.core, key, entry, stamp);
+    // Who waits for the lock finds it by now.
+    drop(others.locked);
 }

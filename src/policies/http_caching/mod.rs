@@ -7,13 +7,21 @@ mod answer;
 mod config;
 mod fill;
 mod keys;
+mod share;
 
-use std::{cell::RefCell, fmt, rc::Rc, sync::Arc, time::UNIX_EPOCH};
+use std::{
+    cell::RefCell,
+    fmt,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use self::{
     answer::{How, Whom},
     config::Config,
     fill::Filling,
+    share::{Fetching, Others},
 };
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Need, Needs, Piece, Policy,
@@ -27,6 +35,7 @@ use crate::{
         Entry, Lead, Leading, Millis, Partition, Stamp, Wake, condition,
         control::Control,
         entry::{Rules, Use},
+        shared::Shared,
     },
     expression::{Expression, Template, Value},
     http::head::{Fields, Known},
@@ -63,6 +72,8 @@ pub struct HttpCaching {
     invalidation: Option<String>,
     /// In `Cache-Status`.
     tells: bool,
+    /// With other replicas and processes, who wait for each other if so.
+    shares: Option<bool>,
 }
 
 impl fmt::Debug for HttpCaching {
@@ -100,6 +111,7 @@ pub enum Kept {
     /// What it succeeds in changing is stale.
     Unsafe,
     Waiting(Box<Waiting>),
+    Fetching(Box<Fetching>),
     Asked(Box<Asked>),
     Filling(Box<Filling>),
 }
@@ -125,6 +137,7 @@ pub struct Asked {
     /// The upstream is asked whether that is good still.
     validates: bool,
     lead: Option<Lead>,
+    others: Others,
     /// For `Cache-Status`.
     why: &'static str,
 }
@@ -173,8 +186,13 @@ impl Policy for HttpCaching {
 
     fn state(&self, core: &Core) -> State {
         let Answers { status, reason, .. } = ONLY_IF_CACHED;
+        let partition = core.cache.partition(core.policy, self.entries_max);
+        if let (Some(locks), Some(storage)) = (self.shares, &core.storage) {
+            let ttl = Duration::from_millis(self.rules.ttl);
+            partition.share(|| Shared::new(storage.clone(), core.policy, ttl, locks));
+        }
         State {
-            partition: core.cache.partition(core.policy, self.entries_max),
+            partition,
             core: core.id,
             signals: core.signals.clone(),
             key: RefCell::default(),
@@ -213,42 +231,37 @@ impl Policy for HttpCaching {
             match self.look(turn.state, exchange, &key, &control, now, How::Hit) {
                 Found::Answer(answer) => return Flow::Respond(answer),
                 Found::Stale(stale) => {
-                    let key = Arc::from(&**key);
-                    return self.ask(
-                        turn,
-                        exchange,
-                        Ahead { key, control, stale: Some(stale), lead: None, why: STALE, now },
-                        now,
-                    );
+                    let ahead = Ahead::new(turn.state, &key, control, Some(stale), now);
+                    return self.ask(turn, exchange, ahead, now);
                 }
                 Found::Nothing => {
-                    let key = Arc::from(&**key);
-                    return self.ask(
-                        turn,
-                        exchange,
-                        Ahead { key, control, stale: None, lead: None, why: MISS, now },
-                        now,
-                    );
+                    let ahead = Ahead::new(turn.state, &key, control, None, now);
+                    return self.ask(turn, exchange, ahead, now);
                 }
             }
         }
-        let key = Arc::from(&**key);
         let why = if control.no_cache || is_forgotten { REQUEST } else { BYPASS };
-        self.go_on(turn, exchange, Ahead { key, control, stale: None, lead: None, why, now })
+        let ahead = Ahead { why, skips: true, ..Ahead::new(turn.state, &key, control, None, now) };
+        self.go_on(turn, exchange, ahead)
     }
 
     fn on_reply(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, _: Reply) -> Flow {
-        let Kept::Waiting(waiting) = std::mem::take(turn.kept) else { return Flow::Continue };
-        let Waiting { key, since } = *waiting;
+        let Waiting { key, since } = match std::mem::take(turn.kept) {
+            Kept::Waiting(waiting) => *waiting,
+            Kept::Fetching(fetching) => return self.fetched(turn, exchange, *fetching),
+            _ => return Flow::Continue,
+        };
         let control = self.control(exchange.request_fields());
         let now = millis(exchange);
         match self.look(turn.state, exchange, &key, &control, now, How::Collapsed) {
             Found::Answer(answer) => Flow::Respond(answer),
             Found::Stale(stale) => {
-                self.ask(turn, exchange, Ahead { key, control, stale: Some(stale), lead: None, why: STALE, now }, since)
+                let ahead = Ahead::new(turn.state, &key, control, Some(stale), now);
+                self.ask(turn, exchange, ahead, since)
             }
             Found::Nothing => {
-                self.ask(turn, exchange, Ahead { key, control, stale: None, lead: None, why: MISS, now }, since)
+                let ahead = Ahead::new(turn.state, &key, control, None, now);
+                self.ask(turn, exchange, ahead, since)
             }
         }
     }
@@ -257,7 +270,7 @@ impl Policy for HttpCaching {
         match std::mem::take(turn.kept) {
             Kept::Asked(asked) => self.take_response(turn, exchange, *asked),
             Kept::Unsafe => {
-                if matches!(exchange.status(), 200..=399) && !exchange.is_own_answer() {
+                if matches!(exchange.status(), 200..=399) && !exchange.is_own_answer() && !exchange.is_in_shadow() {
                     self.changed(exchange).iter().for_each(|key| {
                         turn.state.partition.invalidate(key);
                     });
@@ -269,7 +282,7 @@ impl Policy for HttpCaching {
                 self.tell(turn.state, exchange, why, false);
                 Flow::Continue
             }
-            Kept::Aside | Kept::Waiting(_) | Kept::Filling(_) => Flow::Continue,
+            Kept::Aside | Kept::Waiting(_) | Kept::Fetching(_) | Kept::Filling(_) => Flow::Continue,
         }
     }
 
@@ -300,6 +313,26 @@ struct Ahead {
     lead: Option<Lead>,
     why: &'static str,
     now: Millis,
+    stamp: Stamp,
+    /// What is stored is not looked at.
+    skips: bool,
+    others: Others,
+}
+
+impl Ahead {
+    fn new(state: &State, key: &[u8], control: Control, stale: Option<Arc<Entry>>, now: Millis) -> Self {
+        Self {
+            stamp: state.partition.stamp(key),
+            key: key.into(),
+            control,
+            why: if stale.is_some() { STALE } else { MISS },
+            stale,
+            lead: None,
+            now,
+            skips: false,
+            others: Others::default(),
+        }
+    }
 }
 
 impl HttpCaching {
@@ -398,7 +431,10 @@ impl HttpCaching {
     }
 
     fn go_on(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, ahead: Ahead) -> Flow {
-        let Ahead { key, control, stale, lead, why, now } = ahead;
+        if !ahead.others.asked && self.shared(turn.state, exchange).is_some() {
+            return self.fetch(turn, exchange, ahead);
+        }
+        let Ahead { key, control, stale, lead, why, now, stamp, others, .. } = ahead;
         let State { partition, core, names, .. } = turn.state;
         partition.counts(*core).missed();
         let fields = exchange.request_fields().clone();
@@ -421,7 +457,6 @@ impl HttpCaching {
             }
         }
         let stores = exchange.method() != b"HEAD" && !control.no_store;
-        let stamp = partition.stamp(&key);
         *turn.kept = Kept::Asked(Box::new(Asked {
             key,
             fields,
@@ -432,6 +467,7 @@ impl HttpCaching {
             old: stale,
             validates,
             lead,
+            others,
             why,
         }));
         Flow::Continue
