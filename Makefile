@@ -37,7 +37,7 @@ build: tools ## Build the released binary, target/release/ringway
 
 .PHONY: test
 test: tools components ## Everything CI runs: formatting, lints, every test, the documentation
-	@scripts/need.sh curl:curl openssl:openssl nginx:nginx haproxy:haproxy h2load:nghttp2-client nghttpd:nghttp2-server \
+	@scripts/need.sh redis-server:redis-server curl:curl openssl:openssl nginx:nginx haproxy:haproxy h2load:nghttp2-client nghttpd:nghttp2-server \
 		python3-venv:python3,python3-venv
 	@scripts/need.sh chromium:chromium || echo "warning: no Chromium: its test is skipped" >&2
 	@scripts/need-python.sh $(TARGET)/clients $(CLIENTS)
@@ -47,6 +47,11 @@ test: tools components ## Everything CI runs: formatting, lints, every test, the
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked --no-fail-fast
+
+.PHONY: cache-tests
+cache-tests: quick ## The public HTTP cache tests against the gateway: how many pass (TEST=id of one)
+	@scripts/need.sh node:nodejs npm:npm curl:curl
+	@scripts/cache-tests.sh $(TARGET)/quick/ringway $(TEST)
 
 .PHONY: bench-wrk
 bench-wrk: build ## CPU per request beside nginx, interleaved, with wrk (ROUNDS, SECONDS_EACH, CONNECTIONS)

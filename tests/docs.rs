@@ -42,6 +42,8 @@ fn settings_have_the_documented_names_and_defaults() {
     let others = defaults("### Others");
     let of_connections = others.clone().into_iter().filter(|(name, _)| name.starts_with("connections.")).collect();
     assert_eq!(of(&|name| name.starts_with("connections.")), of_connections);
+    let of_cache = others.clone().into_iter().filter(|(name, _)| name.starts_with("cache.")).collect();
+    assert_eq!(of(&|name| name.starts_with("cache.")), of_cache);
     assert_eq!(others["listeners.h2c"], h2c.to_string());
 }
 

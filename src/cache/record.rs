@@ -82,12 +82,12 @@ fn decode_entry(rest: &mut Reader<'_>, heeds: bool) -> Option<Entry> {
     let mut number = || Some(u64::from_be_bytes(rest.bytes(8)?.try_into().ok()?));
     let (answered, initial_age, lifetime, ttl) = (number()?, number()?, number()?, number()?);
     let method = rest.text()?.into();
-    let mut parts: Vec<(Box<[u8]>, Option<Box<[u8]>>)> = Vec::new();
+    let mut parts = Vec::new();
     for _ in 0..rest.count()? {
-        let name = rest.text()?.into();
+        let name = Box::<[u8]>::from(rest.text()?);
         let is_there = rest.bytes(1)? == [1];
         let value = rest.text()?;
-        parts.push((name, is_there.then(|| value.into())));
+        parts.push((name, is_there.then(|| Box::<[u8]>::from(value))));
     }
     let mut fields = Fields::default();
     for _ in 0..rest.count()? {
