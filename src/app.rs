@@ -25,14 +25,15 @@ use crate::{
     management::{
         admin::{self, Admin, Source},
         endpoints::Endpoints,
-        log_sink::{Dropped, DroppedCounts, LogSinks},
+        log_sink::{DroppedCounts, LogSinks},
+        metrics::Outside,
         monitors::Monitors,
         published::Publisher,
         resolver::SystemResolver,
         service_manager,
         socket::{Place, Socket},
         status::{Driver, Listening, Status},
-        storage::SharedStores,
+        storage::{Quotas, SharedStores},
         supervise, watch,
     },
     net::{
@@ -40,6 +41,7 @@ use crate::{
         listen::{self, Presence},
     },
     proxy::core::Drain,
+    quota::{Clock, Ledger},
     storage::Storage,
     telemetry::{core::CoreCopy, lines::BUFFER_BYTES_MAX, series},
     worker::{
@@ -117,18 +119,26 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     };
 
     let status = Status::new(Driver { name: driver.kind.to_string(), reason: driver.reason.clone() });
+    let (clock, keys_max) = (Clock::start(), first.snapshot.settings.limits.rate_limit_keys);
+    let quotas = Quotas::new(cpus.len(), keys_max, move || clock.now());
+    let ledger = quotas.ledger.clone();
     let cache = Store::default();
     let (storage, queue) = Storage::new();
     storage.on_purge({
         let cache = cache.clone();
         move |purged| cache.hear(purged)
     });
-    let workers = match start_workers(&cpus, driver.kind, &status, &cache, &storage) {
+    let common = worker::Common { cache: cache.clone(), storage: storage.clone(), ledger: ledger.clone(), clock };
+    let workers = match start_workers(&cpus, driver.kind, &status, &common) {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
+    {
+        let ledger = ledger.clone();
+        supervise::spawn("rate limits", move || sweep(ledger.clone(), clock));
+    }
     let sinks = LogSinks::start();
-    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped() };
+    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped(), ledger };
     let admin = Admin::new(status.clone(), Arc::new(scrapes));
     status.attach_cache(cache.clone());
     if let Some(socket) = socket {
@@ -163,7 +173,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         })
     };
     let monitors = Monitors::start(SystemResolver::default());
-    let stores = SharedStores::start(SystemResolver::default(), storage, queue);
+    let stores = SharedStores::start(SystemResolver::default(), storage, queue, quotas);
     status.attach_storage(stores.counts());
     let mut gateway = Gateway {
         loader: Arc::new(loader),
@@ -253,16 +263,23 @@ fn start_workers(
     cpus: &[Option<usize>],
     kind: driver::Kind,
     status: &Status,
-    cache: &Store,
-    storage: &Arc<Storage>,
+    common: &worker::Common,
 ) -> std::io::Result<Vec<Worker>> {
     let nothing = Arc::new(Snapshot::empty());
     let start = |(((id, cpu), heartbeat), hand_overs)| {
-        let (cores, snapshot, cache, storage) = (cpus.len(), nothing.clone(), cache.clone(), storage.clone());
-        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, cache, storage, hand_overs })
+        let (cores, snapshot, common) = (cpus.len(), nothing.clone(), common.clone());
+        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, hand_overs, common })
     };
     let hand_overs = HandOvers::new(cpus.len())?;
     cpus.iter().copied().enumerate().zip(status.add_cores(cpus.len())).zip(hand_overs).map(start).collect()
+}
+
+/// Has the ledger return what nobody uses and forget what is over.
+async fn sweep(ledger: Arc<Ledger>, clock: Clock) {
+    loop {
+        let next = ledger.sweep(clock.now());
+        tokio::time::sleep(Duration::from_micros(next.since(clock.now()))).await;
+    }
 }
 
 /// Logs every problem of a set, each at its own level.
@@ -582,6 +599,7 @@ struct Scrapes {
     workers: Arc<Vec<Worker>>,
     /// Lines of logs lost on this thread.
     log_dropped: DroppedCounts,
+    ledger: Arc<Ledger>,
 }
 
 impl Source for Scrapes {
@@ -603,7 +621,7 @@ impl Source for Scrapes {
         })
     }
 
-    fn log_dropped(&self) -> Dropped {
-        self.log_dropped.now()
+    fn outside(&self) -> Outside {
+        Outside { log_dropped: self.log_dropped.now(), rate_limits: self.ledger.counts() }
     }
 }

@@ -39,7 +39,8 @@ struct Passing {
 
 /// A client of the API, as a document.
 const CLIENT: &str = "---\napiVersion: gateway.mulesoft.com/v1alpha1\nkind: Contract\nmetadata: {name: c}\nspec: {apiId: a, \
-                      client: {id: mobile, secret: 's3:cret', name: Mobile}}\n";
+                      client: {id: mobile, secret: 's3:cret', name: Mobile}, \
+                      sla: {id: 1, name: gold, limits: [{maximumRequests: 9, timePeriodInMilliseconds: 3600000}]}}\n";
 
 const NOTHING: Passing =
     Passing { name: "nothing", policies: "[]", outbound: "[]", sent: &[], answered: &[], more: "", allocations: 0 };
@@ -145,6 +146,22 @@ const PASSING: &[Passing] = &[
         name: "requests that have room, and are told so",
         policies: "[{policyRef: {name: spike-control-flex}, config: {maximumRequests: 1000, timePeriodInMilliseconds: 86400000,
             delayTimeInMillis: 1, delayAttempts: 1, queuingLimit: 1, exposeHeaders: true}}]",
+        ..NOTHING
+    },
+    Passing {
+        name: "requests of a key that a limit has room for",
+        policies: "[{policyRef: {name: rate-limiting-flex}, config: {
+            rateLimits: [{maximumRequests: 1000, timePeriodInMilliseconds: 86400000}, {maximumRequests: 2, timePeriodInMilliseconds: 3600000}],
+            keySelector: \"#[attributes.headers['x-key']]\"}}]",
+        sent: &[("x-key", "a key that is longer than what a hash has, so that it is known by one")],
+        ..NOTHING
+    },
+    Passing {
+        name: "requests of a client that has room in its tier, and is told so in every way",
+        policies: "[{policyRef: {name: rate-limiting-sla-based-flex}, ringway: {standardHeaders: true, retryAfter: true},
+            config: {clientSecretExpression: \"#[attributes.headers['client_secret']]\", exposeHeaders: true}}]",
+        sent: &[("client_id", "mobile"), ("client_secret", "s3:cret")],
+        more: CLIENT,
         ..NOTHING
     },
     Passing {

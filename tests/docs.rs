@@ -14,7 +14,7 @@ use ringway::{
         environment::Environment,
         load::{Loaded, Loader},
         resources::{PolicyRingway, Section},
-        settings::{ServerHeader, Settings},
+        settings::{GatewayName, ServerHeader, Settings},
     },
     document::node::{Shape, shape_of},
     policies::{
@@ -64,9 +64,10 @@ fn a_file_that_states_every_default_changes_nothing() {
     let timeouts = flow(&defaults("### Time limits of Flex"));
     let spec = format!("{{ringway: {{{ringway}}}, timeouts: {{{timeouts}}}}}");
     let settings = file("replica.yaml", format!("kind: Configuration\nspec: {spec}")).settings;
-    // These two say more than their absence does.
+    // These say more than their absence does.
     let (server_header, access_log) = (ServerHeader::Name("ringway".into()), settings.access_log.clone());
-    assert_eq!(settings, Settings { server_header, access_log, ..Settings::default() });
+    let name = GatewayName { is_given: true, ..Settings::default().name };
+    assert_eq!(settings, Settings { name, server_header, access_log, ..Settings::default() });
 
     let service = |name: &str, ringway: &str| {
         let spec = format!("{{address: 'http://orders:80', ringway: {{{ringway}}}}}");

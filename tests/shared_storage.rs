@@ -4,148 +4,17 @@
 #[allow(dead_code, reason = "the rest of the runner serves cases.rs")]
 mod support;
 
-use std::{
-    fs,
-    path::Path,
-    sync::{Arc, mpsc},
-    time::Duration,
-};
+use std::{fs, path::Path, sync::mpsc, time::Duration};
 
 use bytes::Bytes;
-use ringway::{
-    config::{Loaded, environment::Environment},
-    management::{
-        resolver::SystemResolver,
-        storage::{Counts, SharedStores},
-    },
-    storage::{Answer, Key, Marks, Operation, Purged, State, Storage, Unavailable},
-    telemetry::series::SeriesId,
-};
+use ringway::storage::{Answer, Marks, Operation, Purged, State, Unavailable};
 use support::{
-    gateway::{Gateway, Launch, drivers},
+    gateway::{Gateway, drivers},
     ports,
     redis::{self, Redis, wait},
+    replica::{LIMIT, LONG, Replica, key, launch},
     tls,
 };
-
-const LONG: Duration = Duration::from_secs(60);
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// A storage as a replica has it.
-struct Replica {
-    storage: Arc<Storage>,
-    counts: Arc<Counts>,
-    /// Sections of further configurations.
-    reload: tokio::sync::mpsc::UnboundedSender<String>,
-    prepared: mpsc::Receiver<()>,
-}
-
-impl Replica {
-    /// In memory.
-    fn alone() -> Self {
-        Self::start("local: {enabled: true}")
-    }
-
-    /// With `spec.sharedStorage`; it is known how it stands.
-    fn start(section: &str) -> Self {
-        let (storage, queue) = Storage::new();
-        let (reload, mut sections) = tokio::sync::mpsc::unbounded_channel::<String>();
-        let (hand_over, counts) = mpsc::channel();
-        let (told, prepared) = mpsc::channel();
-        let for_task = storage.clone();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let stores = SharedStores::start(SystemResolver::default(), for_task, queue);
-                hand_over.send(stores.counts()).expect("the test waits");
-                while let Some(section) = sections.recv().await {
-                    stores.prepare(&snapshot(&section)).await;
-                    // The test may be over.
-                    let _ = told.send(());
-                }
-            });
-        });
-        let counts = counts.recv().expect("it starts");
-        let replica = Self { storage, counts, reload, prepared };
-        replica.reload(section);
-        replica
-    }
-
-    fn reload(&self, section: &str) {
-        self.reload.send(section.to_owned()).expect("the thread lives");
-        self.prepared.recv().expect("it prepares");
-    }
-
-    fn ask(&self, operation: Operation) -> Result<Answer, Unavailable> {
-        let (wake, woken) = mpsc::channel();
-        let mut pending = self.storage.ask(operation, move || wake.send(()).expect("the test waits"));
-        if let Some(answer) = pending.take() {
-            return answer;
-        }
-        woken.recv_timeout(LIMIT).expect("a wake");
-        pending.take().expect("an answer when woken")
-    }
-
-    fn get(&self, name: &str, scopes: &[&str]) -> (Option<Bytes>, Marks) {
-        let scopes = scopes.iter().map(|scope| key(scope)).collect();
-        match self.ask(Operation::Get { key: key(name), scopes }) {
-            Ok(Answer::Found { value, marks }) => (value, marks),
-            other => panic!("{name}: {other:?}"),
-        }
-    }
-
-    fn put(&self, name: &str, value: impl Into<Bytes>, time_to_live: Duration, marks: Marks) {
-        let put = Operation::Put { key: key(name), value: value.into(), time_to_live, marks };
-        assert_eq!(self.ask(put), Ok(Answer::Done), "{name}");
-    }
-
-    fn add(&self, name: &str, value: &'static str, time_to_live: Duration) -> bool {
-        match self.ask(Operation::Add { key: key(name), value: value.into(), time_to_live }) {
-            Ok(Answer::Added(is_added)) => is_added,
-            other => panic!("{name}: {other:?}"),
-        }
-    }
-
-    fn release(&self, name: &str, value: &'static str) {
-        assert_eq!(self.ask(Operation::Release { key: key(name), value: value.into() }), Ok(Answer::Done));
-    }
-
-    fn purge(&self, scope: &str) {
-        assert_eq!(self.ask(Operation::Purge { scope: key(scope), time_to_live: LONG }), Ok(Answer::Done));
-    }
-
-    fn state(&self) -> State {
-        self.storage.state()
-    }
-
-    fn reason(&self) -> &'static str {
-        self.counts.standing().fault.map_or("", |fault| fault.reason)
-    }
-
-    fn wait_until(&self, state: State) {
-        wait(state.name(), || self.state() == state);
-    }
-
-    fn expect(self, state: State, kind: &str) -> Self {
-        let standing = self.counts.standing();
-        assert_eq!((self.state(), standing.kind), (state, kind), "{:?}", standing.fault);
-        self
-    }
-}
-
-fn snapshot(section: &str) -> ringway::config::snapshot::Snapshot {
-    let text = format!(
-        "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec:\n  ringway: {{name: shop}}\n  \
-         sharedStorage:\n    {section}\n"
-    );
-    let loaded = Loaded::from_texts(&[("c.yaml", &text)], Environment::default());
-    let accepted = loaded.compile(1, &mut |_| SeriesId::default()).accept(false);
-    accepted.unwrap_or_else(|problems| panic!("{text}{problems:?}"))
-}
-
-fn key(name: &str) -> Key {
-    Key::of(&[b"test", name.as_bytes()])
-}
 
 /// What every implementation has to pass.
 fn suite(replica: &Replica) {
@@ -274,6 +143,40 @@ fn a_cluster_passes_from_any_node_and_follows_a_key_that_moves() {
 
     let replica = Replica::start(&format!("redis: {{address: '{}', db: 3}}", nodes[0].address()));
     assert_eq!((replica.state(), replica.reason()), (State::Away, "cluster_db"));
+}
+
+#[test]
+fn a_cluster_is_followed_also_when_the_node_that_was_named_is_gone() {
+    let mut nodes = redis::start_cluster();
+    let follower = redis::start_cluster_node();
+    let follows = nodes[0].say("CLUSTER MYID");
+    let meet = format!("CLUSTER MEET 127.0.0.1 {} {}", nodes[0].port, nodes[0].bus());
+    assert_eq!(follower.say(&meet), "+OK");
+    follower.wait_until("the Cluster", "CLUSTER NODES", |nodes| nodes.contains(&follows));
+    wait("a follower", || follower.say(&format!("CLUSTER REPLICATE {follows}")) == "+OK");
+    follower.wait_until("a follower", "INFO replication", |info| info.contains("master_link_status:up"));
+    for node in &nodes {
+        let id = follower.say("CLUSTER MYID");
+        node.wait_until("the follower to be known", "CLUSTER NODES", |nodes| {
+            nodes.lines().any(|line| line.starts_with(&id) && line.contains(" slave "))
+        });
+    }
+    let replica =
+        Replica::start(&format!("redis: {{address: '{}'}}", nodes[0].address())).expect(State::Here, "cluster");
+    suite(&replica);
+    nodes[0].kill();
+    // Where its own beat goes to another server, a question to the one that is gone tells it so.
+    let lost = |n: usize| {
+        let get = Operation::Get { key: key(&n.to_string()), scopes: Vec::new() };
+        replica.ask(get) == Err(Unavailable::Away)
+    };
+    let mut n = 0;
+    wait("the loss", || {
+        n += 1;
+        lost(n)
+    });
+    wait("the follower in its place", || replica.state() == State::Here && !lost(n));
+    suite(&replica);
 }
 
 #[test]
@@ -484,10 +387,5 @@ fn start_gateway(folder: &Path, driver: &str, server: &Redis) -> Gateway {
         server.address()
     );
     fs::write(folder.join("gateway.yaml"), text).expect("a file");
-    let flags = ["--gateway-name".to_owned(), "shop".to_owned()];
-    let management = ports::reserve();
-    let launch = Launch { directory: folder, driver, management, flags: &flags, environment: &[] };
-    let mut gateway = Gateway::launch(&launch).expect("it starts");
-    gateway.wait_live(true, LIMIT).expect("it is ready");
-    gateway
+    launch(folder, driver, &["--gateway-name", "shop"])
 }

@@ -77,7 +77,7 @@ fn contracts(loaded: &Loaded) -> Vec<Value> {
             "sla": spec.sla.as_ref().map(|sla| json!({
                 "id": sla.id,
                 "name": sla.name,
-                "limits": sla.limits.iter().map(|limit| json!({
+                "limits": sla.limits().iter().map(|limit| json!({
                     "maximumRequests": limit.maximum_requests,
                     "timePeriodInMilliseconds": limit.time_period_in_milliseconds,
                 })).collect::<Vec<_>>(),

@@ -380,7 +380,7 @@ mod tests {
     limits: {headBytes: 1024, headerCount: 5, trailerBytes: 6, chunkExtensionBytes: 7, bufferedBodyBytes: 8,
       bufferedBytesPerCore: 9, retryBodyBytes: 10, connectionsPerCore: 11, tlsHandshakesPerCore: 20,
       tlsHandshakesWaitingPerCore: 21, connectionsPerUpstream: 12,
-      pendingRequestsPerUpstream: 13, h2: {concurrentStreams: 14, streamWindow: 1500, connectionWindow: 160000,
+      pendingRequestsPerUpstream: 13, rateLimitKeys: 22, h2: {concurrentStreams: 14, streamWindow: 1500, connectionWindow: 160000,
       workPerSecond: 17, headerMemoryPerConnection: 18000, headerMemoryPerCore: 1900000, stallSeconds: 7, pingSeconds: 8}, proxyHeaderBytes: 512}
     timeouts: {proxyHeaderSeconds: 2, requestHeadSeconds: 0.5, tlsHandshakeSeconds: 0, requestBodyIdleSeconds: 0, keepAliveSeconds: 3, upstreamConnectSeconds: 4,
       drainDelaySeconds: 0, drainSeconds: 6}
@@ -410,6 +410,7 @@ mod tests {
                 tls_handshakes_waiting_per_core: 21,
                 connections_per_upstream: 12,
                 pending_requests_per_upstream: 13,
+                rate_limit_keys: 22,
                 proxy_header_bytes: 512,
                 h2: settings::H2Limits {
                     concurrent_streams: 14,

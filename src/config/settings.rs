@@ -112,6 +112,8 @@ settings! {
             /// Per replica and upstream; shared out over the cores.
             connections_per_upstream "connectionsPerUpstream": usize = 1024, 1..=MANY;
             pending_requests_per_upstream "pendingRequestsPerUpstream": usize = 1024, 0..=MANY;
+            /// Keys of all rate limits whose windows are open; further ones share a window for each limit.
+            rate_limit_keys "rateLimitKeys": usize = 100_000, 1..=MANY;
             /// PROXY protocol version 2; version 1 has a limit of its own.
             proxy_header_bytes "proxyHeaderBytes": usize = 4096, HEADER_BYTES_MIN..=HEADER_BYTES_MAX;
         } + h2: H2Limits

@@ -101,12 +101,13 @@ pub fn read(
 ) -> SharedStorage {
     let (resources::SharedStorage { redis, local }, path) = sections.section("sharedStorage");
     let (GatewayRingway { redis: further, .. }, ours) = sections.section("ringway");
+    let section = path.clone();
     let Some(Located { value: redis, location }) = redis else {
         if let Some(first) = further.addresses.first() {
             let text = "no effect without `sharedStorage.redis`".to_owned();
             Checked { path: ours, problems }.warn("redis.addresses", first.location.clone(), text);
         }
-        return SharedStorage::Memory;
+        return if is_wrong(&section, problems) { SharedStorage::Unusable } else { SharedStorage::Memory };
     };
     if let Some(local) = local.and_then(|local| local.enabled).filter(|enabled| enabled.value) {
         let text = "no effect: `redis` is set beside it".to_owned();
@@ -117,8 +118,6 @@ pub fn read(
                     gateway on this Redis that has none";
         Checked { path: path.clone(), problems }.warn("redis", location.clone(), text.to_owned());
     }
-    let errors = |problems: &[Problem]| problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-    let before = errors(problems);
     let path = format!("{path}.redis");
     let tls = match &redis.tls {
         None => None,
@@ -130,10 +129,15 @@ pub fn read(
     };
     let further = Further { addresses: further.addresses, path: ours };
     let read = redis_of(redis, further, tls, &location, &mut Checked { path, problems });
-    match read.filter(|_| errors(problems) == before) {
+    match read.filter(|_| !is_wrong(&section, problems)) {
         Some(redis) => SharedStorage::Redis(Arc::new(redis)),
         None => SharedStorage::Unusable,
     }
+}
+
+/// Whether the section has an error, this one's or one that was told when it was first read.
+fn is_wrong(section: &str, problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.severity == Severity::Error && problem.path.starts_with(section))
 }
 
 /// `spec.ringway.redis`.
@@ -172,7 +176,7 @@ fn redis_of(
             Some(Servers::Redis(all))
         }
         (None, None) => {
-            checked.error("address", location.clone(), "required, but missing, where there is no `sentinel`".into());
+            checked.error("address", location.clone(), "expected it, or `sentinel`".into());
             None
         }
     };
@@ -194,15 +198,15 @@ fn redis_of(
 fn sentinels(written: Located<resources::Sentinel>, checked: &mut Checked<'_>) -> Option<Servers> {
     let Located { value: resources::Sentinel { addresses, master_name, password }, location } = written;
     if addresses.is_empty() {
-        checked.error("sentinel.addresses", location.clone(), "required, but missing".into());
+        checked.error("sentinel.addresses", location, "expected one at least".into());
     }
     let read = |(at, address)| endpoint(&format!("sentinel.addresses[{at}]"), address, checked);
     let addresses: Vec<Endpoint> = addresses.iter().enumerate().take(ADDRESSES_MAX).filter_map(read).collect();
-    let master_name = master_name.map(|name| name.value).filter(|name| !name.is_empty());
-    if master_name.is_none() {
-        checked.error("sentinel.masterName", location, "required, but missing".into());
+    if master_name.value.is_empty() {
+        checked.error("sentinel.masterName", master_name.location, "a name cannot be empty".into());
     }
-    Some(Servers::Sentinel { addresses, master_name: master_name?, password: Secret(password.unwrap_or_default()) })
+    let (master_name, password) = (master_name.value, Secret(password.unwrap_or_default()));
+    Some(Servers::Sentinel { addresses, master_name, password })
 }
 
 fn endpoint(field: &str, written: &Located<String>, checked: &mut Checked<'_>) -> Option<Endpoint> {
@@ -216,22 +220,18 @@ fn endpoint(field: &str, written: &Located<String>, checked: &mut Checked<'_>) -
 }
 
 /// In the place of a `tls-outbound` policy.
-fn tls(written: &Located<RedisTls>, mut reading: Reading<'_>) -> Option<Outbound> {
+fn tls(written: &Located<RedisTls>, reading: Reading<'_>) -> Option<Outbound> {
     let Located { value: written, location } = written;
-    let passphrase = written.certificate.as_ref().and_then(|written| written.value.key_passphrase.as_ref());
-    if let Some(passphrase) = passphrase.or(written.key_passphrase.as_ref()).filter(|phrase| !phrase.value.is_empty()) {
-        let field = if written.key_passphrase.is_some() { "keyPassphrase" } else { "certificate.keyPassphrase" };
-        reading.no_passphrase(field, &passphrase.location);
-    }
     let alpn = written.alpn.iter().map(|name| name.value.clone().into_bytes()).collect();
+    let certificate = written.certificate.as_ref().map(|of| Located {
+        value: certificate(&of.value, written.key_passphrase.as_deref()),
+        location: of.location.clone(),
+    });
     let written = outbound::Written {
         skip_validation: written.skip_validation,
         trusted_ca: written.trusted_ca.clone(),
         trusted_ca_file: written.trusted_ca_file.clone(),
-        certificate: written
-            .certificate
-            .as_ref()
-            .map(|written| Located { value: without_passphrase(&written.value), location: written.location.clone() }),
+        certificate,
         alpn: None,
         min_version: written.min_version.clone(),
         max_version: written.max_version.clone(),
@@ -240,12 +240,14 @@ fn tls(written: &Located<RedisTls>, mut reading: Reading<'_>) -> Option<Outbound
     Some(Outbound::of(&written, location, reading)?.offering(alpn))
 }
 
-fn without_passphrase(written: &RedisCertificate) -> WrittenCertificate {
+/// The passphrase may stand beside the key or, as it is printed in places, one level up.
+fn certificate(written: &RedisCertificate, passphrase_above: Option<&str>) -> WrittenCertificate {
     WrittenCertificate {
         crt: written.crt.clone(),
         key: written.key.clone(),
         secret_ref: written.secret_ref.clone(),
         crt_file: written.crt_file.clone(),
         key_file: written.key_file.clone(),
+        key_passphrase: written.key_passphrase.as_deref().or(passphrase_above).unwrap_or_default().to_owned(),
     }
 }

@@ -31,8 +31,7 @@ use tokio::{
 
 use super::{
     exposition::CONTENT_TYPE,
-    log_sink::Dropped,
-    metrics::{Metrics, unix_seconds},
+    metrics::{Metrics, Outside, unix_seconds},
     purge::{NotFound, Purge},
     socket::Socket,
     status::{Reached, Status, Tolerate, View},
@@ -82,8 +81,8 @@ pub trait Source: Send + Sync + 'static {
     /// A copy from every core that answers in time.
     fn copies(&self) -> Pin<Box<dyn Future<Output = Vec<CoreCopy>> + Send + '_>>;
 
-    /// Access log lines lost on the management thread.
-    fn log_dropped(&self) -> Dropped;
+    /// What is counted outside of the cores.
+    fn outside(&self) -> Outside;
 }
 
 /// What all pages share.
@@ -218,9 +217,9 @@ async fn readiness(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let metrics = admin.metrics.lock().await;
     let copies = admin.source.copies().await;
-    let (page, status, log_dropped) = (metrics.clone(), admin.status.clone(), admin.source.log_dropped());
+    let (page, status, outside) = (metrics.clone(), admin.status.clone(), admin.source.outside());
     // Many series take milliseconds to print; the management thread has other things to do meanwhile.
-    let render = move || page.render(copies, &status.view(), &series::names(), log_dropped);
+    let render = move || page.render(copies, &status.view(), &series::names(), outside);
     let page = tokio::task::spawn_blocking(render).await.expect("rendering does not panic");
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response()
 }
@@ -403,8 +402,8 @@ mod tests {
             Box::pin(async { vec![CoreTelemetry::new(0).copy()] })
         }
 
-        fn log_dropped(&self) -> Dropped {
-            Dropped::default()
+        fn outside(&self) -> Outside {
+            Outside::default()
         }
     }
 

@@ -21,6 +21,7 @@ use crate::{
     config::snapshot::Snapshot,
     http::method::Method,
     policies::Compiled,
+    quota::Counts,
     storage::State,
     telemetry::{
         core::{CONNECTIONS, CORES, CoreCopy, FAULTS, REQUESTS, STATUS_CLASSES, StatusCounts},
@@ -32,6 +33,14 @@ use crate::{
 
 /// Two scrapes closer than this share one busy ratio: a shorter time says little.
 const RATIO_AGE_MIN: Duration = Duration::from_secs(1);
+
+/// What is counted outside of the cores.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outside {
+    /// Lines of logs lost on the management thread.
+    pub log_dropped: Dropped,
+    pub rate_limits: Counts,
+}
 
 /// Renders pages, and remembers what the last one was made of.
 #[derive(Debug, Default)]
@@ -48,9 +57,10 @@ struct Core {
 }
 
 impl Metrics {
-    /// `copies` may lack a core; `names` and `log_dropped` are of now. Takes a while with many series: not for the
+    /// `copies` may lack a core; `names` and `outside` are of now. Takes a while with many series: not for the
     /// management thread itself.
-    pub fn render(&self, copies: Vec<CoreCopy>, view: &View, names: &Names, log_dropped: Dropped) -> String {
+    pub fn render(&self, copies: Vec<CoreCopy>, view: &View, names: &Names, outside: Outside) -> String {
+        let Outside { log_dropped, rate_limits } = outside;
         let mut cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner);
         for copy in copies {
             match cores.get_mut(&copy.core) {
@@ -88,6 +98,7 @@ impl Metrics {
         configuration(&mut page, view);
         upstreams(&mut page, view);
         key_sets(&mut page, view);
+        limits(&mut page, rate_limits);
         shared_storage(&mut page, view);
         caches(&mut page, view);
         process::render(&mut page, view.started_at);
@@ -327,6 +338,16 @@ fn upstreams(page: &mut Page, view: &View) {
     }
 }
 
+fn limits(page: &mut Page, counts: Counts) {
+    let help = "Keys of rate limits that are counted now.";
+    page.single(Kind::Gauge, "ringway_rate_limit_keys", help, counts.keys);
+    let help =
+        "Times that a core came with a new key that there was no room for: such keys share one window of their limit.";
+    page.single(Kind::Counter, "ringway_rate_limit_keys_without_room_total", help, counts.without_room);
+    let help = "Keys that made room for others while the shared storage went on counting them.";
+    page.single(Kind::Counter, "ringway_rate_limit_keys_forgotten_total", help, counts.forgotten_early);
+}
+
 fn shared_storage(page: &mut Page, view: &View) {
     let Standing { state, kind, replicas, .. } = view.storage.standing();
     if state == State::Memory {
@@ -485,8 +506,17 @@ mod tests {
         }
         cores[1].messages.failed.increment();
         let metrics = Metrics::default();
+        let outside = Outside {
+            rate_limits: Counts { keys: 3, without_room: 4, forgotten_early: 5, ..Counts::default() },
+            ..Outside::default()
+        };
         let copies = cores.iter().map(CoreTelemetry::copy).collect();
-        let page = parse(&metrics.render(copies, &view(), &names(), Dropped { access_log: 7, messages: 2 }));
+        let page = parse(&metrics.render(
+            copies,
+            &view(),
+            &names(),
+            Outside { log_dropped: Dropped { access_log: 7, messages: 2 }, ..outside },
+        ));
         let routed = [("api", "orders"), ("route", "orders-a-route-1"), ("status_class", "2xx")];
         for (name, labels, expected) in [
             ("ringway_requests_total", &routed[..], 2.0),
@@ -509,6 +539,9 @@ mod tests {
             ("ringway_log_dropped_total", &[("sink", "access_log")], 7.0),
             ("ringway_log_dropped_total", &[("sink", "messages")], 2.0),
             ("ringway_messages_failed_total", &[], 1.0),
+            ("ringway_rate_limit_keys", &[], 3.0),
+            ("ringway_rate_limit_keys_without_room_total", &[], 4.0),
+            ("ringway_rate_limit_keys_forgotten_total", &[], 5.0),
         ] {
             assert_eq!(value(&page, name, labels), expected, "{name} {labels:?}");
         }
@@ -520,8 +553,8 @@ mod tests {
         let cores = [CoreTelemetry::new(0), CoreTelemetry::new(1)];
         cores.iter().for_each(|core| core.connections_accepted.increment());
         let metrics = Metrics::default();
-        metrics.render(cores.iter().map(CoreTelemetry::copy).collect(), &view(), &names(), Dropped::default());
-        let page = parse(&metrics.render(vec![cores[0].copy()], &view(), &names(), Dropped::default()));
+        metrics.render(cores.iter().map(CoreTelemetry::copy).collect(), &view(), &names(), Outside::default());
+        let page = parse(&metrics.render(vec![cores[0].copy()], &view(), &names(), Outside::default()));
         assert_eq!(value(&page, "ringway_connections_accepted_total", &[]), 2.0);
     }
 
@@ -534,7 +567,7 @@ mod tests {
         };
         let metrics = Metrics::default();
         let ratio = |at_ms, busy_ms| {
-            let page = parse(&metrics.render(copy(at_ms, busy_ms), &view(), &names(), Dropped::default()));
+            let page = parse(&metrics.render(copy(at_ms, busy_ms), &view(), &names(), Outside::default()));
             value(&page, "ringway_core_busy_ratio", &[("core", "0")])
         };
         assert_eq!(ratio(0, 500), 0.0);
@@ -546,7 +579,7 @@ mod tests {
     #[test]
     fn a_page_without_cores_is_a_page() {
         let view = Arc::into_inner(Status::new(Driver::default())).expect("held once").view();
-        parse(&Metrics::default().render(Vec::new(), &view, &names(), Dropped::default()));
+        parse(&Metrics::default().render(Vec::new(), &view, &names(), Outside::default()));
     }
 
     /// The table of the page: a row's names, and its labels.
@@ -562,7 +595,7 @@ mod tests {
 
     #[test]
     fn the_documentation_lists_the_names_that_exist() {
-        let page = Metrics::default().render(vec![CoreTelemetry::new(0).copy()], &view(), &names(), Dropped::default());
+        let page = Metrics::default().render(vec![CoreTelemetry::new(0).copy()], &view(), &names(), Outside::default());
         let shown: BTreeSet<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert_eq!(shown, documented().into_iter().flat_map(|(names, _)| names).collect());

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, Need, Needs, Policy, Site, Turn,
     basic_authentication::sole_credentials,
-    clients::{Clients, INVALID, MISSING, Refusals, Shown, UNKNOWN},
+    clients::{Clients, INVALID, MISSING, Refusals, Shown, UNKNOWN, default_client_id},
 };
 use crate::http::head::Fields;
 
@@ -30,10 +30,6 @@ enum Origin {
     HttpBasicAuthenticationHeader,
     #[default]
     CustomExpression,
-}
-
-fn default_client_id() -> String {
-    "#[attributes.headers['client_id']]".into()
 }
 
 pub struct ClientIdEnforcement {

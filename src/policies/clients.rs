@@ -122,6 +122,12 @@ impl Shown {
         Some(Self { id: id?, secret })
     }
 
+    /// Whether this expression for an id reads what policies have found out.
+    pub fn is_of_others(id: &str) -> bool {
+        let bindings = Bindings::request().with_payload(&FORMATS);
+        Template::compile(id, &bindings).is_ok_and(|template| template.needs().authentication)
+    }
+
     pub fn shows_secret(&self) -> bool {
         self.secret.is_some()
     }
@@ -138,6 +144,11 @@ impl Shown {
         let secret = self.secret.as_ref().and_then(|secret| shown(secret, &reading));
         Some(use_it(&id, secret.as_deref()))
     }
+}
+
+/// `clientIdExpression` where it is not written.
+pub fn default_client_id() -> String {
+    "#[attributes.headers['client_id']]".into()
 }
 
 /// Literal text would be one id for all requests, or one secret that none need show.

@@ -9,6 +9,7 @@ use aws_lc_rs::{
 };
 use serde::Deserialize;
 
+use super::rate_limiting::{self, Limit};
 use crate::document::node::Located;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -40,14 +41,28 @@ pub struct Sla {
     pub id: Option<String>,
     pub name: Option<String>,
     #[serde(default)]
-    pub limits: Vec<SlaLimit>,
+    limits: SlaLimits,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SlaLimit {
-    pub maximum_requests: u64,
-    pub time_period_in_milliseconds: u64,
+impl Sla {
+    /// Without faults; none where the tier has none.
+    pub fn limits(&self) -> &[Limit] {
+        &self.limits.0
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(try_from = "Vec<Limit>")]
+struct SlaLimits(Vec<Limit>);
+
+impl TryFrom<Vec<Limit>> for SlaLimits {
+    type Error = String;
+
+    fn try_from(written: Vec<Limit>) -> Result<Self, String> {
+        let faults = if written.is_empty() { Vec::new() } else { rate_limiting::faults("", &written) };
+        let texts: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.text)).collect();
+        if texts.is_empty() { Ok(Self(written)) } else { Err(texts.join("; ")) }
+    }
 }
 
 /// Says nothing of the secret.

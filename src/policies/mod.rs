@@ -34,6 +34,7 @@ pub mod ip_lists;
 pub mod json_threat_protection;
 pub mod jwt;
 pub mod message_logging;
+pub mod rate_limiting;
 pub mod response_timeout;
 pub mod seconds;
 pub mod spike_control;
@@ -46,7 +47,7 @@ mod tests;
 pub use body::{Bodies, Body, Need, Needs, Piece, Side, Wanted};
 pub use exchange::{At, Authentication, Exchange, Headers, Peer, Refusal, Timeouts};
 pub use fields::{Category, Described, Field};
-pub use options::{AssumedLifetime, OnStorageFailure, Options};
+pub use options::{AssumedLifetime, Options};
 pub use policy::{Answers, ConfigError, Core, End, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
 pub use scan::{Scan, Scans};
 
@@ -274,8 +275,8 @@ policies! {
     "native-ext-proc-flex" Inbound;
     "oauth2-token-introspection-flex" Inbound;
     "openidconnect-access-token-enforcement-flex" Inbound;
-    "rate-limiting-flex" Inbound;
-    "rate-limiting-sla-based-flex" Inbound;
+    "rate-limiting-flex" Inbound => rate_limiting::RateLimiting;
+    "rate-limiting-sla-based-flex" Inbound => rate_limiting::SlaRateLimiting;
     "response-timeout-flex" Inbound => response_timeout::ResponseTimeout;
     "route" Routing elsewhere None;
     "route-weighted" Routing elsewhere None;

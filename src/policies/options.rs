@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::Field;
+use crate::quota::OnStorageFailure;
 
 /// What was written. Absent: as the policy's page says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,17 +25,6 @@ pub enum AssumedLifetime {
     /// A tenth of the time since it was modified.
     Heuristic,
     None,
-}
-
-/// What a policy that counts with other replicas does while it cannot ask the storage that they share.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum OnStorageFailure {
-    /// Each replica admits its part of the limit.
-    #[default]
-    Local,
-    Deny,
-    Allow,
 }
 
 pub const ON_STORAGE_FAILURE: Field = Field::new(

@@ -20,6 +20,7 @@ use crate::{
     document::{Id, Resource, hash::Stable},
     http::head::Fields,
     net::signal::{Signal, Signals},
+    quota::{Balances, Clock, Ledger},
     storage::Storage,
     telemetry::message_log::Messages,
 };
@@ -228,7 +229,7 @@ impl<'s> Site<'s> {
 }
 
 /// The core that a state is made for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Core {
     pub id: usize,
     /// Where its lines of message logging go.
@@ -241,6 +242,27 @@ pub struct Core {
     pub storage: Option<Arc<Storage>>,
     /// What the policy is known by that a state is made for: the same on all cores, and over reloads that do not change it.
     pub policy: u64,
+    /// What it may spend of limits that all cores share.
+    pub balances: Rc<Balances>,
+    /// By which they are counted.
+    pub clock: Clock,
+}
+
+/// A core of no gateway, whose limits nobody shares.
+impl Default for Core {
+    fn default() -> Self {
+        let ledger = Ledger::new(1, usize::MAX, || {});
+        Self {
+            id: 0,
+            messages: Rc::default(),
+            signals: Signals::default(),
+            cache: Store::default(),
+            storage: None,
+            policy: 0,
+            balances: Rc::new(Balances::new(Arc::new(ledger), 0)),
+            clock: Clock::start(),
+        }
+    }
 }
 
 /// What happens next.

@@ -36,7 +36,7 @@ pub struct Stood {
     pub remaining: u64,
     pub reset_ms: u64,
     /// Its place in the [`Advertised`] list.
-    pub place: usize,
+    pub place: u32,
     /// The request was refused for it.
     pub refused: bool,
 }
@@ -92,7 +92,7 @@ impl RateHeaders {
             set(headers, of_remaining, remaining);
             set(headers, reset, reset_ms);
         }
-        if let (Some(names), Some(item)) = (&self.standard, advertised.items.get(place)) {
+        if let (Some(names), Some(item)) = (&self.standard, advertised.items.get(place as usize)) {
             let mut line = Line::default();
             line.put(item);
             line.number(remaining);

@@ -10,8 +10,8 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    At, Authentication, Bodies, Body, ConfigError, Core, Exchange, Flow, LocalResponse, Need, Needs, Peer, Piece,
-    Policy, Question, Reply, Side, Site, Timeouts, Turn,
+    At, Authentication, Bodies, Body, ConfigError, Core, Exchange, Flow, LocalResponse, Need, Needs, Options, Peer,
+    Piece, Policy, Question, Reply, Side, Site, Timeouts, Turn,
     contract::{Client, ClientSecret, Contract},
     headers::HeaderName,
 };
@@ -37,9 +37,24 @@ pub fn compile<P: Policy>(config: &str) -> Result<P, Vec<String>> {
     super::build(&node(config), "config", &mut site(), &mut problems).map_err(|_| texts(&problems))
 }
 
+/// With options beside its `config`.
+pub fn compile_with_options<P: Policy>(config: &str, options: Options) -> P {
+    let mut problems = Vec::new();
+    let policy = super::build(&node(config), "config", &mut site().with_options(options), &mut problems);
+    policy.unwrap_or_else(|_| panic!("{config}: {:?}", texts(&problems)))
+}
+
 /// The policy of an API with these clients, and what is remarked on it.
 pub fn compile_with<P: Policy>(config: &str, clients: Vec<Client>) -> Result<(P, Vec<String>), Vec<String>> {
-    let (owner, contracts) = (Id::new("default", "api"), contracts(clients));
+    compile_with_contracts(config, clients.into_iter().map(contract).collect())
+}
+
+/// The same with whole contracts.
+pub fn compile_with_contracts<P: Policy>(
+    config: &str,
+    contracts: Vec<Contract>,
+) -> Result<(P, Vec<String>), Vec<String>> {
+    let (owner, contracts) = (Id::new("default", "api"), resources(contracts));
     let mut problems = Vec::new();
     let policy = super::build(&node(config), "config", &mut Site::new(&owner, &owner, &contracts), &mut problems);
     policy.map(|policy| (policy, texts(&problems))).map_err(|_| texts(&problems))
@@ -66,20 +81,26 @@ pub fn site() -> Site<'static> {
     static POLICY: LazyLock<Id> = LazyLock::new(|| Id::new("default", "binding"));
     static CONTRACTS: LazyLock<Vec<Resource<Contract>>> = LazyLock::new(|| {
         let secret = Some(ClientSecret::Plain("secret".into()));
-        contracts(vec![Client { id: "client".into(), secret, name: None }])
+        let limits = "{limits: [{maximumRequests: 1, timePeriodInMilliseconds: 1000}]}";
+        let sla = node(limits).deserialize("sla", &mut Vec::new());
+        resources(vec![Contract { sla, ..contract(Client { id: "client".into(), secret, name: None }) }])
     });
     Site::new(&OWNER, &POLICY, &CONTRACTS)
 }
 
-fn contracts(clients: Vec<Client>) -> Vec<Resource<Contract>> {
-    let contract = |client: Client| Resource {
-        id: Id::new("default", &client.id),
+fn contract(client: Client) -> Contract {
+    Contract { api_id: Located { value: "api".into(), location: Location::default() }, client, sla: None }
+}
+
+fn resources(contracts: Vec<Contract>) -> Vec<Resource<Contract>> {
+    let resource = |spec: Contract| Resource {
+        id: Id::new("default", &spec.client.id),
         labels: BTreeMap::new(),
         location: Location::default(),
         position: 0,
-        spec: Contract { api_id: Located { value: "api".into(), location: Location::default() }, client, sla: None },
+        spec,
     };
-    clients.into_iter().map(contract).collect()
+    contracts.into_iter().map(resource).collect()
 }
 
 /// One exchange, to try policies on.

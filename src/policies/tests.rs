@@ -115,10 +115,10 @@ fn a_policy_that_works_is_built_under_each_of_its_names() {
 #[test]
 fn a_name_without_a_policy_refuses_its_requests() {
     check(
-        "rate-limiting",
+        "ldap-authentication",
         "{}",
-        &["Warning 1:1  `rate-limiting`: not implemented yet"],
-        Some("api.spec.policies[0].config: `rate-limiting`: not implemented yet"),
+        &["Warning 1:1  `ldap-authentication`: not implemented yet"],
+        Some("api.spec.policies[0].config: `ldap-authentication`: not implemented yet"),
     );
     check(
         "header-injecton-flex",

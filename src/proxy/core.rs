@@ -44,7 +44,7 @@ pub struct Core {
     upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
     /// By identity, as upstreams: what policies own outlives reloads that do not change them.
     policies: RefCell<Instances>,
-    /// What it gives to its policies' states.
+    /// What policies are given of it.
     for_policies: policies::Core,
     /// What policies want, as far as it has come.
     published: RefCell<Arc<Published>>,
@@ -252,11 +252,10 @@ struct Date {
 
 impl Core {
     pub fn new(
-        id: usize,
+        for_policies: policies::Core,
         cores: usize,
         snapshot: Arc<Snapshot>,
         telemetry: CoreTelemetry,
-        for_policies: policies::Core,
         load: Arc<Load>,
         neighbours: Arc<[Neighbour]>,
     ) -> Rc<Self> {
@@ -268,6 +267,7 @@ impl Core {
             scratch: RefCell::new(Scratch::new(0)),
         };
         let snapshot = empty.snapshot.clone();
+        let id = for_policies.id;
         let core = Rc::new(Self {
             id,
             cores,
@@ -307,11 +307,14 @@ impl Core {
         self.header_memory.set_max(snapshot.settings.limits.h2.header_memory_per_core);
         let h2_limits = h2::upstream_limits(&snapshot.settings);
         let upstreams: Vec<_> = snapshot.services.iter().map(|service| self.upstream(service, h2_limits)).collect();
-        let policy_core = &self.for_policies;
         let mut policies = self.policies.borrow_mut();
         let serving = Serving {
-            api_policies: snapshot.apis.iter().map(|api| policies.chain(&api.policies, policy_core)).collect(),
-            service_policies: snapshot.services.iter().map(|s| policies.chain(&s.policies, policy_core)).collect(),
+            api_policies: snapshot.apis.iter().map(|api| policies.chain(&api.policies, &self.for_policies)).collect(),
+            service_policies: snapshot
+                .services
+                .iter()
+                .map(|s| policies.chain(&s.policies, &self.for_policies))
+                .collect(),
             scratch: RefCell::new(Scratch::new(snapshot.patterns)),
             upstreams,
             snapshot,

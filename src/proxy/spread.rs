@@ -129,7 +129,8 @@ mod tests {
         let counted = (0..own).map(|_| load.connection()).collect();
         let snapshot = Arc::new(Snapshot { generation: 7, ..Snapshot::empty() });
         other.serves(7);
-        (Core::new(0, 2, snapshot, CoreTelemetry::new(0), policies::Core::default(), load, neighbours), counted, queue)
+        let for_policies = policies::Core::default();
+        (Core::new(for_policies, 2, snapshot, CoreTelemetry::new(0), load, neighbours), counted, queue)
     }
 
     /// What becomes of so many connections that come to a core with `own`; `prepare` sees its neighbour before.

@@ -12,11 +12,13 @@
 //!   A changed maximum keeps the count.
 //! - No open window is forgotten to make room for a key: keys without room share one window of their limiter.
 //!
-//! This is pure computation: no I/O, no thread, and no clock; every function is told what time it is.
+//! This is pure computation: no I/O, no thread, and no clock; every function is told what time it is. [`Clock`] is for who
+//! calls them.
 
 pub mod authority;
 mod balances;
 mod cell;
+mod clock;
 mod entry;
 mod lease;
 mod ledger;
@@ -27,12 +29,15 @@ mod windows;
 
 pub use authority::{Answer, Asked, Field, Lost, Question, Returned, Stands};
 pub use balances::Balances;
+pub use clock::Clock;
 pub use ledger::{Counts, Ledger, Storage, Ticket};
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
+
+use serde::Deserialize;
 
 /// Microseconds since a start that all cores of the replica share. It never goes back on one core.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,7 +68,8 @@ pub struct Limit {
 }
 
 /// What becomes of a request that only the authority could decide, while it does not answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum OnStorageFailure {
     /// Each replica admits its share of the limit.
     #[default]

@@ -9,6 +9,7 @@ pub mod server;
 pub mod verify;
 
 pub mod identity;
+pub mod passphrase;
 pub mod pem;
 pub mod suites;
 pub mod tickets;

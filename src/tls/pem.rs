@@ -51,7 +51,7 @@ pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, &'static str> {
 /// Of a key encrypted as before PKCS#8.
 const PROC_TYPE: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 /// DER begins so.
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 
 /// Why a section that is not a certificate makes the whole text wrong. Others, such as a key, may stand beside certificates.
 fn no_certificate(label: &str) -> Option<&'static str> {

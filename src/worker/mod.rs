@@ -27,6 +27,7 @@ use crate::{
         pool::SWEEP,
         spread::{self, HandedOver, Neighbour},
     },
+    quota::{Balances, Clock, Ledger},
     storage::Storage,
     telemetry::{
         core::{CoreCopy, CoreTelemetry},
@@ -107,9 +108,18 @@ pub struct Start {
     pub kind: Kind,
     pub snapshot: Arc<Snapshot>,
     pub heartbeat: Heartbeat,
+    pub hand_overs: HandOvers,
+    pub common: Common,
+}
+
+/// What all cores of a replica share.
+#[derive(Clone)]
+pub struct Common {
     pub cache: Store,
     pub storage: Arc<Storage>,
-    pub hand_overs: HandOvers,
+    /// What they count limits in, and by which clock.
+    pub ledger: Arc<Ledger>,
+    pub clock: Clock,
 }
 
 /// How a core gets connections from others, and gives them some.
@@ -214,9 +224,18 @@ async fn serve(start: Start, unopened: Unopened<Command>) {
         Err(error) => return tracing::error!("core {} cannot hear: {error}", start.id),
     };
     let telemetry = CoreTelemetry::new(start.id);
-    let (messages, cache, storage) = (telemetry.messages.clone(), start.cache, Some(start.storage));
-    let for_policies = policies::Core { id: start.id, messages, signals, cache, storage, policy: 0 };
-    let core = Core::new(start.id, start.cores, start.snapshot, telemetry, for_policies, load, neighbours);
+    let Common { cache, storage, ledger, clock } = start.common;
+    let for_policies = policies::Core {
+        id: start.id,
+        messages: telemetry.messages.clone(),
+        signals,
+        cache,
+        storage: Some(storage),
+        policy: 0,
+        balances: Rc::new(Balances::new(ledger, start.id)),
+        clock,
+    };
+    let core = Core::new(for_policies, start.cores, start.snapshot, telemetry, load, neighbours);
     task::spawn(rings.hear());
     task::spawn(spread::take_over(core.clone(), queue));
     task::spawn(tick(core.clone(), start.heartbeat));

@@ -154,6 +154,7 @@ mod tests {
             listen::{self, Presence},
             mailbox::mailbox,
         },
+        quota::{Clock, Ledger},
         storage::Storage,
         telemetry::heartbeat::Heartbeat,
         worker::{self, HandOvers},
@@ -164,9 +165,15 @@ mod tests {
     /// Under epoll: a ring takes any descriptor at once, and so has nothing to refuse.
     fn workers() -> Vec<Worker> {
         let start = |(id, hand_overs)| {
+            let common = worker::Common {
+                cache: Store::default(),
+                storage: Storage::new().0,
+                ledger: Arc::new(Ledger::new(CORES, 1, || {})),
+                clock: Clock::start(),
+            };
             let (snapshot, heartbeat) = (Arc::new(Snapshot::empty()), Heartbeat::default());
-            let (cores, kind, cache, storage) = (CORES, Kind::Epoll, Store::default(), Storage::new().0);
-            let start = worker::Start { id, cores, cpu: None, kind, snapshot, heartbeat, cache, storage, hand_overs };
+            let (cores, kind) = (CORES, Kind::Epoll);
+            let start = worker::Start { id, cores, cpu: None, kind, snapshot, heartbeat, hand_overs, common };
             worker::start(start).expect("threads are free")
         };
         HandOvers::new(CORES).expect("descriptors are free").into_iter().enumerate().map(start).collect()

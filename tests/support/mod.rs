@@ -4,13 +4,17 @@
 
 pub mod case;
 pub mod client;
+pub mod counting;
 pub mod gateway;
 pub mod h2;
 pub mod message;
 pub mod play;
 pub mod ports;
 pub mod protocols;
+#[allow(dead_code, reason = "cases have no shared storage")]
 pub mod redis;
+#[allow(dead_code, reason = "cases have no shared storage")]
+pub mod replica;
 pub mod script;
 pub mod session;
 pub mod text;

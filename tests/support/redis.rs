@@ -63,6 +63,11 @@ impl Redis {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Where the nodes of a Cluster speak with this one.
+    pub fn bus(&self) -> &str {
+        self.flags.last().expect("it is one of a Cluster")
+    }
+
     /// What a server without TLS answers: one line, or the text of a bulk.
     pub fn say(&self, line: &str) -> String {
         self.say_after("", line)
@@ -131,21 +136,19 @@ impl Drop for Redis {
     }
 }
 
+/// One that belongs to nobody yet.
+pub fn start_cluster_node() -> Redis {
+    let bus = ports::reserve().to_string();
+    Redis::start(&["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus])
+}
+
 /// Three masters with a third of the slots each.
 pub fn start_cluster() -> Vec<Redis> {
-    let flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-config-file", "nodes.conf"];
-    // Their own bus stands 10,000 above the port, which may be taken: then another port is tried.
-    let nodes: Vec<Redis> = (0..3)
-        .map(|_| {
-            let bus = ports::reserve().to_string();
-            Redis::start(&[&flags[..], &["--cluster-port", &bus]].concat())
-        })
-        .collect();
+    let nodes: Vec<Redis> = (0..3).map(|_| start_cluster_node()).collect();
     for (at, node) in nodes.iter().enumerate() {
         let (first, last) = (at * 5462, (at * 5462 + 5461).min(16_383));
         assert_eq!(node.say(&format!("CLUSTER ADDSLOTSRANGE {first} {last}")), "+OK");
-        let bus = node.flags.last().expect("its bus");
-        assert_eq!(nodes[0].say(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", node.port)), "+OK");
+        assert_eq!(nodes[0].say(&format!("CLUSTER MEET 127.0.0.1 {} {}", node.port, node.bus())), "+OK");
     }
     for node in &nodes {
         node.wait_until("a Cluster", "CLUSTER INFO", |info| {

@@ -7,7 +7,8 @@ use crate::{
         node::{Located, Node, shape_of},
         problem::Location,
     },
-    policies::{AssumedLifetime, Category, Described, Field, OnStorageFailure, Options},
+    policies::{AssumedLifetime, Category, Described, Field, Options},
+    quota::OnStorageFailure,
 };
 
 /// A policy within an ApiInstance.

@@ -6,20 +6,20 @@ use serde::Deserialize;
 
 use crate::{config::tls::SecretRef, document::node::Located};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct SharedStorage {
     pub redis: Option<Located<Redis>>,
     pub local: Option<Local>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Local {
     pub enabled: Option<Located<bool>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Redis {
     pub address: Option<Located<String>>,
@@ -30,16 +30,16 @@ pub struct Redis {
     pub tls: Option<Located<RedisTls>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Sentinel {
     pub addresses: Vec<Located<String>>,
-    pub master_name: Option<Located<String>>,
+    pub master_name: Located<String>,
     pub password: Option<String>,
 }
 
 /// As a `tls-outbound` policy has it, and where the passphrase of the key may stand besides.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RedisTls {
     pub skip_validation: bool,
@@ -48,7 +48,7 @@ pub struct RedisTls {
     #[serde(rename = "trustedCAFile")]
     pub trusted_ca_file: Option<Located<PathBuf>>,
     pub certificate: Option<Located<RedisCertificate>>,
-    pub key_passphrase: Option<Located<String>>,
+    pub key_passphrase: Option<String>,
     pub alpn: Vec<Located<String>>,
     #[serde(rename = "minversion")]
     pub min_version: Option<Located<String>>,
@@ -57,7 +57,7 @@ pub struct RedisTls {
     pub ciphers: Option<Vec<Located<String>>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RedisCertificate {
     pub crt: Option<Located<String>>,
@@ -65,5 +65,5 @@ pub struct RedisCertificate {
     pub secret_ref: Option<SecretRef>,
     pub crt_file: Option<Located<PathBuf>>,
     pub key_file: Option<Located<PathBuf>>,
-    pub key_passphrase: Option<Located<String>>,
+    pub key_passphrase: Option<String>,
 }

@@ -16,7 +16,7 @@ use crate::{
     tls::{
         Anchors, Certificate,
         certificate::Part,
-        pem,
+        passphrase, pem,
         suites::{self, Named, Version},
     },
 };
@@ -30,7 +30,7 @@ const AUTHORITIES_MAX: usize = 1024;
 const ALPN_MAX: usize = 8;
 
 /// `certificate`: inline PEM, a Secret, or files.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WrittenCertificate {
     pub crt: Option<Located<String>>,
@@ -38,6 +38,9 @@ pub struct WrittenCertificate {
     pub secret_ref: Option<SecretRef>,
     pub crt_file: Option<Located<PathBuf>>,
     pub key_file: Option<Located<PathBuf>>,
+    /// Of the key, where whoever writes it has a field for it; empty for none.
+    #[serde(skip)]
+    pub key_passphrase: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -99,7 +102,16 @@ impl Reading<'_> {
         } else {
             self.secret(written.secret_ref.as_ref()?)?
         };
-        let (crt, key) = (crt?, key?);
+        let (crt, mut key) = (crt?, key?);
+        if !written.key_passphrase.is_empty() {
+            match passphrase::opened(&key.text, &written.key_passphrase) {
+                Ok(opened) => key.text = opened,
+                Err(text) => {
+                    self.error(&key.location, &format!("certificate.{}", key.field), text);
+                    return None;
+                }
+            }
+        }
         match Certificate::from_pem(&crt.text, &key.text, &suites::provider(None)) {
             Ok(certificate) => {
                 self.check_validity(&certificate, &crt);

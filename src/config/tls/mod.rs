@@ -47,11 +47,6 @@ impl Reading<'_> {
         self.problem(Severity::Error, location, field, text);
     }
 
-    /// The field has no effect: a key that needs it is refused where it stands.
-    pub fn no_passphrase(&mut self, field: &str, location: &Location) {
-        self.warn(location, field, "no effect: a key with a passphrase is not read");
-    }
-
     fn warn(&mut self, location: &Location, field: &str, text: impl Into<String>) {
         self.problem(Severity::Warning, location, field, text);
     }

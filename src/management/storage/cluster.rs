@@ -90,10 +90,8 @@ impl<R: Resolve> Cluster<R> {
         Ok(Self { access, map: Mutex::new(map) })
     }
 
-    pub fn describe(&self) -> String {
-        let map = self.map();
-        let nodes: Vec<String> = map.nodes.iter().map(|node| node.endpoint.to_string()).collect();
-        nodes.join(", ")
+    pub fn nodes(&self) -> Vec<Endpoint> {
+        self.map().nodes.iter().map(|node| node.endpoint.clone()).collect()
     }
 
     pub async fn send(&self, lane: Lane, commands: Vec<Command>) -> Vec<Result<Value, Fault>> {

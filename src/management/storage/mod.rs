@@ -10,6 +10,7 @@ mod command;
 mod connection;
 mod counts;
 mod names;
+pub mod quotas;
 mod sentinels;
 mod servers;
 mod values;
@@ -27,11 +28,14 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-pub use self::counts::{Counts, Standing, Totals};
 use self::{
     beat::PurgesSeen,
     names::Names,
     servers::{Access, Servers},
+};
+pub use self::{
+    counts::{Counts, Standing, Totals},
+    quotas::Quotas,
 };
 use super::{resolver::Resolve, supervise};
 use crate::{
@@ -39,7 +43,9 @@ use crate::{
         shared_storage::{Redis, SharedStorage},
         snapshot::Snapshot,
     },
-    storage::{Asked, Queue, State, Storage},
+    document::address::Endpoint,
+    quota,
+    storage::{Queue, State, Storage},
     telemetry::fault::Fault,
 };
 
@@ -56,6 +62,8 @@ const STEADY: Duration = Duration::from_secs(2);
 /// Operations that are sent together, and batches under way.
 const BATCH_MAX: usize = 64;
 const BATCHES_MAX: usize = 32;
+/// Few, so that what is asked meanwhile goes together.
+const QUESTION_BATCHES_MAX: usize = 4;
 
 /// The orchestration's end.
 pub struct SharedStores {
@@ -79,7 +87,7 @@ struct Wanted {
 
 impl SharedStores {
     /// Starts the task on the current runtime.
-    pub fn start<R: Resolve>(resolver: R, storage: Arc<Storage>, queue: Queue) -> Self {
+    pub fn start<R: Resolve>(resolver: R, storage: Arc<Storage>, queue: Queue, quotas: Quotas) -> Self {
         let (wanted, wanted_by) = watch::channel(Wanted::default());
         let (settle, settled) = watch::channel(0);
         let counts = Arc::new(Counts::default());
@@ -88,10 +96,12 @@ impl SharedStores {
         supervise::spawn("shared storage", move || {
             let task = Task {
                 storage: storage.clone(),
+                quotas: quotas.clone(),
                 resolver: resolver.clone(),
                 counts: task_counts.clone(),
                 settle: settle.clone(),
                 seen: Arc::default(),
+                learned: Mutex::default(),
                 instance: format!("{:016x}", RandomState::new().hash_one(std::time::SystemTime::now())),
             };
             task.run(queue.clone(), wanted_by.clone())
@@ -144,10 +154,13 @@ impl SharedStores {
 
 struct Task<R> {
     storage: Arc<Storage>,
+    quotas: Quotas,
     resolver: Arc<R>,
     counts: Arc<Counts>,
     settle: Arc<watch::Sender<u64>>,
     seen: Arc<Mutex<PurgesSeen>>,
+    /// Nodes of the Cluster that was there last.
+    learned: Mutex<Option<(Arc<Redis>, Vec<Endpoint>)>>,
     /// Of this process, so that replicas of one name are several.
     instance: String,
 }
@@ -169,7 +182,7 @@ struct Coming<R> {
 enum Ended<R> {
     Lost(Fault),
     /// Another configuration holds, whose storage may have been tried.
-    Changed(Option<Coming<R>>),
+    Changed(Option<Box<Coming<R>>>),
     /// The process ends.
     Over,
 }
@@ -201,6 +214,7 @@ impl<R: Resolve> Task<R> {
         let state = if is_usable { State::Memory } else { State::Away };
         let fault = (!is_usable).then(|| Fault::new("configuration", "what the configuration says cannot be used"));
         self.storage.set_state(state);
+        self.quotas.stands(if is_usable { quota::Storage::None } else { quota::Storage::Away { replicas: 1 } });
         while queue.try_recv().is_ok() {}
         self.counts.stands(state, "", fault);
         self.counts.saw_replicas(1);
@@ -212,7 +226,7 @@ impl<R: Resolve> Task<R> {
         &self,
         redis: &Arc<Redis>,
         current: &Wanted,
-        coming: Option<Coming<R>>,
+        coming: Option<Box<Coming<R>>>,
         queue: &mut Queue,
         wanted: &mut watch::Receiver<Wanted>,
     ) -> Ended<R> {
@@ -256,7 +270,10 @@ impl<R: Resolve> Task<R> {
     /// Connected, and proved by a first beat: whoever cannot write is not there.
     async fn connect(&self, redis: &Arc<Redis>, wanted: &Wanted) -> Result<Connected<R>, Fault> {
         let (redis, resolver, counts) = (redis.clone(), self.resolver.clone(), self.counts.clone());
-        let servers = Servers::connect(&Access { redis, resolver, counts }).await?;
+        let learned = self.learned.lock().await.as_ref().filter(|(of, _)| *of == redis).map(|(_, nodes)| nodes.clone());
+        let access = Access { redis: redis.clone(), resolver, counts };
+        let servers = Servers::connect(&access, &learned.unwrap_or_default()).await?;
+        *self.learned.lock().await = Some((redis, servers.nodes()));
         let name = wanted.replica.as_deref().unwrap_or_default();
         let replica = format!("{name}-{}", self.instance);
         let connected = Connected { servers, names: Names::new(&wanted.name), replica };
@@ -284,10 +301,12 @@ impl<R: Resolve> Task<R> {
             tracing::info!("shared storage: connected with {kind} at {at}; replicas: {replicas}");
         }
         self.storage.set_state(State::Here);
+        self.quotas.stands(quota::Storage::Here { replicas: self.counts.replicas() as u64 });
     }
 
     fn away(&self, fault: Fault, queue: &mut Queue) {
         self.storage.set_state(State::Away);
+        self.quotas.stands(quota::Storage::Away { replicas: self.counts.replicas() as u64 });
         while queue.try_recv().is_ok() {}
         self.counts.failed(fault.reason);
         let standing = self.counts.standing();
@@ -312,7 +331,8 @@ impl<R: Resolve> Task<R> {
         let connected = Arc::new(connected);
         let (lose, mut lost) = mpsc::channel(1);
         let mut under_way = JoinSet::new();
-        let mut asked = Vec::with_capacity(BATCH_MAX);
+        let mut questions = JoinSet::new();
+        let mut asked = Vec::new();
         let mut told = HashSet::new();
         let beating = self.beat_on(&connected);
         let changed = self.connect_with_next(wanted);
@@ -325,12 +345,23 @@ impl<R: Resolve> Task<R> {
                 ended = &mut changed => return ended,
                 Some(fault) = lost.recv() => return Ended::Lost(fault),
                 Some(faults) = under_way.join_next() => self.refused(faults.unwrap_or_default(), &mut told, &lose),
+                Some(faults) = questions.join_next() => self.refused(faults.unwrap_or_default(), &mut told, &lose),
+                () = self.quotas.rung.notified(), if questions.len() < QUESTION_BATCHES_MAX => {
+                    let batch = self.quotas.take();
+                    let (connected, counts) = (connected.clone(), self.counts.clone());
+                    if !batch.is_empty() {
+                        questions.spawn(async move {
+                            let Connected { servers, names, replica } = &*connected;
+                            batch.ask(servers, names, replica, &counts).await
+                        });
+                    }
+                }
                 count = queue.recv_many(&mut asked, BATCH_MAX), if under_way.len() < BATCHES_MAX => {
                     if count == 0 {
                         return Ended::Over; // nobody can ask any more
                     }
                     let (connected, counts) = (connected.clone(), self.counts.clone());
-                    let batch: Vec<Asked> = asked.drain(..).collect();
+                    let batch = std::mem::take(&mut asked);
                     under_way.spawn(async move {
                         values::answer(&connected.servers, &connected.names, &counts, batch).await
                     });
@@ -349,6 +380,7 @@ impl<R: Resolve> Task<R> {
             if let Err(fault) = self.beat(connected).await {
                 return fault;
             }
+            self.quotas.stands(quota::Storage::Here { replicas: self.counts.replicas() as u64 });
         }
     }
 
@@ -361,7 +393,7 @@ impl<R: Resolve> Task<R> {
         match &next.storage {
             SharedStorage::Redis(redis) => {
                 let connected = self.connect(redis, &next).await;
-                Ended::Changed(Some(Coming { version: next.version, connected }))
+                Ended::Changed(Some(Box::new(Coming { version: next.version, connected })))
             }
             _ => Ended::Changed(None),
         }

@@ -35,6 +35,10 @@ impl Names {
         self.name(":s:", key.as_bytes())
     }
 
+    pub fn quota(&self, key: &[u8]) -> Bytes {
+        self.name(":q:", key)
+    }
+
     pub fn replicas(&self) -> Bytes {
         self.name(":replicas", b"")
     }

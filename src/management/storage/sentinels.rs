@@ -50,8 +50,8 @@ impl<R: Resolve> Sentinels<R> {
             return Err(Fault::new("failed", "no sentinels"));
         };
         let mut asked = JoinSet::new();
-        for address in addresses.iter().cloned() {
-            let sentinels = self.clone();
+        for address in addresses {
+            let (sentinels, address) = (self.clone(), address.clone());
             asked.spawn(async move { sentinels.ask(&address).await });
         }
         let mut votes: HashMap<Endpoint, usize> = HashMap::new();

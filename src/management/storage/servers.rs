@@ -116,7 +116,8 @@ enum Layout<R> {
 }
 
 impl<R: Resolve> Servers<R> {
-    pub async fn connect(access: &Access<R>) -> Result<Self, Fault> {
+    /// `learned`: nodes of a Cluster that were there before. Those that the configuration names may have gone meanwhile.
+    pub async fn connect(access: &Access<R>, learned: &[Endpoint]) -> Result<Self, Fault> {
         match &access.redis.servers {
             Named::Sentinel { .. } => {
                 let sentinels = Sentinels::new(access.clone());
@@ -126,8 +127,8 @@ impl<R: Resolve> Servers<R> {
             }
             Named::Redis(addresses) => {
                 let mut asked = JoinSet::new();
-                for address in addresses.iter().cloned() {
-                    let access = access.clone();
+                for address in addresses.iter().chain(learned) {
+                    let (access, address) = (access.clone(), address.clone());
                     asked.spawn(async move { Self::from_one(&access, &address).await });
                 }
                 let mut fault = Fault::new("failed", "no address");
@@ -174,11 +175,22 @@ impl<R: Resolve> Servers<R> {
         matches!(self.layout, Layout::One(_))
     }
 
+    /// Of a Cluster, else none.
+    pub fn nodes(&self) -> Vec<Endpoint> {
+        match &self.layout {
+            Layout::One(_) => Vec::new(),
+            Layout::Cluster(cluster) => cluster.nodes(),
+        }
+    }
+
     /// For people.
     pub fn describe(&self) -> String {
         match &self.layout {
             Layout::One(node) => node.endpoint.to_string(),
-            Layout::Cluster(cluster) => cluster.describe(),
+            Layout::Cluster(cluster) => {
+                let nodes: Vec<String> = cluster.nodes().iter().map(ToString::to_string).collect();
+                nodes.join(", ")
+            }
         }
     }
 

@@ -150,7 +150,7 @@ fn rules_see_what_the_policies_before_have_changed() {
 
 #[test]
 fn a_policy_that_could_not_be_built_refuses_what_its_rules_select() {
-    let written = [("header-injection", A, ""), ("rate-limiting", "{}", "/x"), ("header-injection", B, "")];
+    let written = [("header-injection", A, ""), ("ldap-authentication", "{}", "/x"), ("header-injection", B, "")];
     check(&written, "/api/x", ("a", Some("policy_broken"), "a"));
     check(&written, "/api/y", ("a b", None, "b a"));
 }
@@ -287,8 +287,13 @@ impl Watcher for Decisions {
 fn each_decision_is_told_once() {
     let pattern = "/(?:a(?!x)|a(?!y))*c";
     let preflight = ("cors", "{publicResource: true}", "");
-    let written =
-        [LOGIN, preflight, ("rate-limiting", "{}", ""), ("header-injection", A, "/other"), ("header-injection", B, "")];
+    let written = [
+        LOGIN,
+        preflight,
+        ("ldap-authentication", "{}", ""),
+        ("header-injection", A, "/other"),
+        ("header-injection", B, ""),
+    ];
     let (mut chain, _) = chain(&written);
     let (mut patterns, mut scratch) = (1, Scratch::new(2));
     for (bound, series) in chain.iter_mut().zip(0..) {

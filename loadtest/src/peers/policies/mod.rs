@@ -38,7 +38,7 @@ pub struct PolicyWorkload {
 }
 
 /// By which they are chosen, in the order of [`all`].
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     "policy-chain",
     "policy-basic",
     "policy-inject",
@@ -50,6 +50,7 @@ pub const NAMES: [&str; 11] = [
     "policy-json",
     "policy-client-id",
     "policy-cors",
+    "policy-rate-limiting",
 ];
 
 /// `ada:lovelace`, as [RFC 7617](https://www.rfc-editor.org/rfc/rfc7617) writes it; each peer's folder knows them.
@@ -93,6 +94,7 @@ pub fn all(variation: &Variation, material: &Material) -> Vec<PolicyWorkload> {
         },
         refuses(policy(NAMES[9], "client id and secret of a contract".into(), asked(&client))),
         policy(NAMES[10], "CORS, an origin that is allowed".into(), asked(&[("origin", "https://shop.example")])),
+        policy(NAMES[11], "rate limit by a header, far from its limit".into(), asked(&[("x-api-key", "bench")])),
     ]
 }
 

@@ -22,7 +22,8 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- The windows that are open, the fields of those that are not, and the replica's last question.
+-- The windows that are open, the fields of those that are not, and the replica's last question. Without open windows nothing of
+-- the account is left.
 local function read(account)
   local open, ended, last = {}, {}, 0
   local fields = redis.call('HGETALL', account)
@@ -41,7 +42,10 @@ local function read(account)
       end
     end
   end
-  if next(open) == nil then last = 0 end
+  if next(open) == nil and #fields > 0 then
+    redis.call('DEL', account)
+    return open, {}, 0
+  end
   return open, ended, last
 end
 
@@ -92,12 +96,9 @@ local function grant(open, asked, granted)
   end
 end
 
--- An account where no window is open means nothing, and goes.
+-- An account where no window is open means nothing, and is not kept.
 local function write(account, open, ended, sequence)
-  if next(open) == nil then
-    redis.call('DEL', account)
-    return
-  end
+  if next(open) == nil then return end
   local left = 0
   local fields = { sequence_field, whole(sequence) }
   for field, window in pairs(open) do
@@ -105,8 +106,9 @@ local function write(account, open, ended, sequence)
     fields[#fields + 1] = whole(window.start) .. ':' .. whole(window.used)
     left = math.max(left, window.start + window.period - now)
   end
-  redis.call('HSET', account, unpack(fields))
+  -- First, since a window that has ended may have begun again.
   if #ended > 0 then redis.call('HDEL', account, unpack(ended)) end
+  redis.call('HSET', account, unpack(fields))
   redis.call('PEXPIRE', account, whole(left))
 end
 

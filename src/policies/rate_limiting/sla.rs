@@ -1,0 +1,164 @@
+//! Rate limiting by contract: a client shows its id, and its requests pass within the limits of the tier that it has agreed on.
+//!
+//! Requests are counted by API and client. What a client's limits are does not tell its count: another tier goes on with it.
+
+use std::{fmt, rc::Rc};
+
+use serde::Deserialize;
+
+use super::{
+    CLUSTERIZABLE, EXPOSE_HEADERS, Limit, is_shared,
+    spending::{Kept, OPTIONS, REFUSED, Rate, Spending, Terms, UNAVAILABLE},
+};
+use crate::policies::{
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Needs, Policy, Reply, Site,
+    Turn,
+    clients::{Clients, INVALID, MISSING, Refusals, Shown, UNKNOWN, default_client_id},
+    rate_headers::RateHeaders,
+};
+
+const NAME: &str = "rate-limiting-sla-based-flex";
+
+const NO_TIER: Answers =
+    Answers { status: 401, reason: "sla_missing", when: "the client's contract has no tier with limits" };
+
+/// As the operator writes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    #[serde(default = "default_client_id")]
+    client_id_expression: String,
+    /// Absent: secrets are not compared.
+    client_secret_expression: Option<String>,
+    #[serde(default)]
+    expose_headers: bool,
+    #[serde(default = "is_shared")]
+    clusterizable: bool,
+}
+
+pub struct SlaRateLimiting {
+    shown: Shown,
+    /// Each with its place in `rates`, where its contract has a tier with limits.
+    clients: Clients<Option<u32>>,
+    rates: Vec<Rate>,
+    headers: RateHeaders,
+}
+
+/// Neither ids nor secrets, and not how anything stands.
+impl fmt::Debug for SlaRateLimiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { clients, rates, headers, .. } = self;
+        let configured: Vec<_> = rates.iter().map(Rate::configured).collect();
+        f.debug_tuple("SlaRateLimiting").field(&clients.len()).field(&configured).field(headers).finish()
+    }
+}
+
+pub struct State {
+    spending: Spending,
+    refusals: Refusals,
+    no_tier: Rc<LocalResponse>,
+}
+
+#[derive(Default)]
+pub struct OfClient {
+    /// The place of what the client is told of.
+    rate: u32,
+    kept: Kept,
+}
+
+impl Policy for SlaRateLimiting {
+    type Config = Config;
+    type State = State;
+    type PerExchange = OfClient;
+
+    const CATEGORY: Option<Category> = Some(Category::QualityOfService);
+    const FIELDS: &'static [Field] = &[
+        Field::new("clientIdExpression", "Client id expression", "The client's id.")
+            .default("#[attributes.headers['client_id']]")
+            .expression(),
+        Field::new(
+            "clientSecretExpression",
+            "Client secret expression",
+            "The client's secret, often `#[attributes.headers['client_secret']]`.",
+        )
+        .expression(),
+        EXPOSE_HEADERS,
+        CLUSTERIZABLE,
+    ];
+    const OPTIONS: &'static [Field] = OPTIONS;
+    const ANSWERS: &'static [Answers] = &[MISSING, INVALID, NO_TIER, REFUSED, UNAVAILABLE, UNKNOWN];
+
+    fn remarks(config: &Config) -> Vec<Fault> {
+        // What an earlier policy has found out needs no secret.
+        let is_sure = config.client_secret_expression.is_some() || Shown::is_of_others(&config.client_id_expression);
+        let text =
+            "without `clientSecretExpression` no secret is checked: whoever knows a client's id may use its quota";
+        (!is_sure).then(|| Fault::at("", text)).into_iter().collect()
+    }
+
+    fn compile(config: Config, site: &mut Site<'_>) -> Result<Self, ConfigError> {
+        let mut error = ConfigError::default();
+        let secret = config.client_secret_expression.as_deref();
+        let shown = Shown::compile(&config.client_id_expression, secret, &mut error);
+        let Some(shown) = shown.filter(|_| error.faults.is_empty()) else { return Err(error) };
+        // Whichever way a client shows its id, it is the same client.
+        let identity = site.limiter(NAME, "");
+        let (terms, headers) = Terms::new(site, identity, config.clusterizable, config.expose_headers);
+        let mut rates = Vec::new();
+        let clients = Clients::of(site, shown.shows_secret(), |contract, site| {
+            let limits: &[Limit] = contract.sla.as_ref().map(|sla| sla.limits()).unwrap_or_default();
+            if limits.is_empty() {
+                let text = format!("the contract of client `{}` has no limits: it is refused", contract.client.id);
+                site.remark(Fault::at("", text));
+                return None;
+            }
+            rates.push(terms.rate(limits));
+            Some(rates.len() as u32 - 1)
+        });
+        Ok(Self { shown, clients, rates, headers })
+    }
+
+    fn state(&self, core: &Core) -> State {
+        let refusals = Refusals::new("Client-ID-Enforcement");
+        let no_tier = LocalResponse { reason: NO_TIER.reason, ..(*refusals.invalid).clone() };
+        State { spending: Spending::new(core), refusals, no_tier: Rc::new(no_tier) }
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { request: self.shown.need(), ..Needs::NONE }
+    }
+
+    fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        self.decide(turn, exchange)
+    }
+
+    fn on_reply(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, _: Reply) -> Flow {
+        self.decide(turn, exchange)
+    }
+
+    fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        if let Some(rate) = self.rates.get(turn.kept.rate as usize) {
+            rate.tell(&self.headers, &turn.kept.kept, exchange);
+        }
+        Flow::Continue
+    }
+}
+
+impl SlaRateLimiting {
+    fn decide(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        let State { spending, refusals, no_tier } = turn.state;
+        if self.clients.is_empty() {
+            return Flow::Respond(refusals.unknown.clone());
+        }
+        let find = |id: &str, secret: Option<&str>| self.clients.find(id, secret, &mut refusals.scratch.borrow_mut());
+        let (id, client) = match self.shown.read(exchange, find) {
+            None => return Flow::Respond(refusals.missing.clone()),
+            Some(None) => return Flow::Respond(refusals.invalid.clone()),
+            Some(Some(found)) => found,
+        };
+        let Some(place) = client.terms else { return Flow::Respond(no_tier.clone()) };
+        exchange.authenticate(|authentication| client.authenticate(id, authentication));
+        turn.kept.rate = place;
+        spending.spend(&self.rates[place as usize], &self.headers, id.as_bytes(), &mut turn.kept.kept)
+    }
+}
