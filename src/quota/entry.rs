@@ -78,6 +78,8 @@ pub struct Errands {
     pub ask: bool,
     /// It has a lease, or somebody waits: it is to be looked after.
     pub watch: bool,
+    /// The request was decided without an answer, while there should have been one.
+    pub unanswered: bool,
     pub wakes: Vec<Wake>,
 }
 
@@ -131,6 +133,7 @@ impl State {
             Storage::Here { replicas } => {
                 let spent = self.spend_leased(spending);
                 let spent = spent.or_else(|| self.wait(spending, errands, bell));
+                errands.unanswered = spent.is_none();
                 let spent = spent.unwrap_or_else(|| self.spend_without(spending, replicas, false));
                 self.refill(spending, errands);
                 spent

@@ -40,12 +40,6 @@ impl Margin {
         sent_at.after(left.saturating_sub(self.drift(left)).saturating_sub(self.us))
     }
 
-    /// When it surely is over, having had `left_ms` left before this.
-    fn surely_over(self, answered_at: Tick, left_ms: u64) -> Tick {
-        let left = left_ms.saturating_mul(1000);
-        answered_at.after(left.saturating_add(self.drift(left)))
-    }
-
     fn drift(self, left: u64) -> u64 {
         (left / 1000).saturating_add(1).saturating_mul(self.per_mille)
     }
@@ -63,8 +57,8 @@ pub struct Lease {
     /// To be returned with the next question, and until when that makes sense.
     unsent: Option<(Returned, Tick)>,
     asking: Asking,
-    /// Who waits for the next answer.
-    waiting: Vec<Wake>,
+    /// Who waits for the next answer, and until when at most.
+    waiting: Vec<(Tick, Wake)>,
     /// Not to be asked earlier.
     again_at: Tick,
     /// When an answer came that its window had not outlived: whoever waited then is decided without.
@@ -84,7 +78,8 @@ struct Known {
     window: u64,
     used: u64,
     surely_open: Tick,
-    surely_over: Tick,
+    /// Not before the authority's window is, if clocks run alike. Nothing is admitted by it.
+    over: Tick,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,7 +147,7 @@ impl Lease {
     /// What the next question returns. One lease waits for that at a time; an older one then counts as spent.
     fn give_back(&mut self, asked: &[Asked], count: u64, now: Tick) {
         self.granted -= count;
-        let counts_until = self.windows.iter().map(|window| window.surely_over).max().unwrap_or_default();
+        let counts_until = self.windows.iter().map(|window| window.over).max().unwrap_or_default();
         if count == 0 || counts_until <= now {
             return;
         }
@@ -177,7 +172,7 @@ impl Lease {
         most_restrictive(limits.iter().zip(&self.windows).map(|(limit, window)| Standing {
             limit: limit.maximum,
             remaining: limit.maximum.saturating_sub(window.used).saturating_add(held).min(limit.maximum),
-            reset_ms: now.ms_until(window.surely_over),
+            reset_ms: now.ms_until(window.over),
         }))
     }
 
@@ -205,10 +200,18 @@ impl Lease {
         if left == 0 || too_late {
             return None;
         }
-        self.waiting.push(bell()?);
+        let bell = bell()?;
         self.give_up(now);
         let pause = self.again_at.since(now);
-        Some(if pause > 0 { (left.min(pause), false) } else { (left, self.queue()) })
+        let at_most = if pause > 0 { left.min(pause) } else { left };
+        self.waiting.push((now.after(at_most), bell));
+        Some((at_most, pause == 0 && self.queue()))
+    }
+
+    /// How many wait still. Those whose time is over have looked again by themselves.
+    fn waiting(&mut self, now: Tick) -> u64 {
+        self.waiting.retain(|(until, _)| now < *until);
+        self.waiting.len() as u64
     }
 
     /// An answer that has not come by now will not be waited for.
@@ -233,7 +236,7 @@ impl Lease {
             return None;
         }
         self.asking = Asking::Nothing;
-        question.need = self.waiting.len() as u64;
+        question.need = self.waiting(now);
         let wants = std::mem::take(&mut self.refill) && now < self.until() || question.need > 0;
         if wants {
             let ahead = self.pace.measure(self.granted - held, slice.min(AHEAD_US), question.need, now);
@@ -269,7 +272,7 @@ impl Lease {
             count: answer.granted,
         };
         let left_ms = answer.limits.iter().map(|stands| stands.left_ms).max().unwrap_or_default();
-        let counts_until = Margin::STATED.surely_over(now, left_ms);
+        let counts_until = over(now, left_ms);
         self.unsent = (answer.granted > 0).then_some((returned, counts_until));
     }
 
@@ -286,7 +289,7 @@ impl Lease {
             window: stands.window,
             used: stands.used,
             surely_open: margin.surely_open(sent_at, stands.left_ms),
-            surely_over: margin.surely_over(now, stands.left_ms),
+            over: over(now, stands.left_ms),
         };
         let fresh: Box<[Known]> = answer.limits.iter().map(known).collect();
         self.exhausted = exhausted(&sent.limits, answer, &fresh, now);
@@ -296,7 +299,7 @@ impl Lease {
             self.windows.iter_mut().zip(fresh).for_each(|(known, fresh)| {
                 known.used = fresh.used;
                 known.surely_open = known.surely_open.max(fresh.surely_open);
-                known.surely_over = known.surely_over.min(fresh.surely_over);
+                known.over = known.over.min(fresh.over);
             });
         } else if answer.granted > 0 {
             self.windows = fresh;
@@ -320,7 +323,7 @@ impl Lease {
         let ended = |known: &Known| known.surely_open <= now;
         let each = asked.iter().zip(&answer.limits).zip(&self.windows).filter(|(_, known)| ended(known));
         let is_slow = each.clone().any(|((asked, stands), _)| stands.left_ms > asked.field.period_ms / 2);
-        let over = each.map(|(_, known)| known.surely_over).max().unwrap_or(now);
+        let over = each.map(|(_, known)| known.over).max().unwrap_or(now);
         match is_slow {
             true => self.too_late = Some(now),
             false => self.again_at = over,
@@ -330,7 +333,7 @@ impl Lease {
 
     /// Those who wait look again.
     pub fn wake(&mut self) -> Vec<Wake> {
-        std::mem::take(&mut self.waiting)
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, wake)| wake).collect()
     }
 
     /// What is to be returned as nobody needs it, of so much that is held.
@@ -356,7 +359,7 @@ impl Lease {
     pub fn is_to_ask(&mut self, now: Tick) -> bool {
         self.give_up(now);
         self.unsent.take_if(|(_, until)| *until <= now);
-        let waits = !self.waiting.is_empty() && self.again_at <= now;
+        let waits = self.waiting(now) > 0 && self.again_at <= now;
         (waits || self.unsent.is_some()) && self.queue()
     }
 
@@ -371,8 +374,13 @@ impl Lease {
     /// Whether somebody waits, or an answer is expected that may bring something.
     pub fn is_busy(&self, now: Tick) -> bool {
         let expects = matches!(self.asking, Asking::Sent { at, .. } if now.since(at) < WAIT_MAX_US);
-        !self.waiting.is_empty() || expects
+        expects || self.waiting.iter().any(|(until, _)| now < *until)
     }
+}
+
+/// When a window is over that had so much left before this.
+fn over(answered_at: Tick, left_ms: u64) -> Tick {
+    answered_at.after(left_ms.saturating_mul(1000))
 }
 
 fn idle_us(period: u64) -> u64 {
@@ -388,7 +396,7 @@ fn exhausted(asked: &[Asked], answer: &Answer, known: &[Known], now: Tick) -> Ex
     let each = asked.iter().zip(&answer.limits).zip(known);
     let exhausted = each.filter(|((asked, stands), _)| stands.used >= asked.maximum).map(|((asked, stands), known)| {
         let period = asked.field.period_ms.saturating_mul(1000);
-        let until = if stands.left_ms > 0 { known.surely_over } else { now.after(period) };
+        let until = if stands.left_ms > 0 { known.over } else { now.after(period) };
         Exhausted { until, limit: asked.maximum }
     });
     exhausted.max_by_key(|exhausted| exhausted.until).unwrap_or(Exhausted::NOTHING)
@@ -409,13 +417,11 @@ mod tests {
                     let open = Margin::STATED.surely_open(sent_at, left_ms);
                     // The first tick that is not before the window's end by the holder's clock.
                     assert!(open <= sent_at.after(elapsed), "{left} left, at {per_mille}: {open:?}");
-                    let over = Margin::STATED.surely_over(sent_at, left_ms);
-                    assert!(over >= sent_at.after(elapsed), "{left} left, at {per_mille}: {over:?}");
                 }
             }
         }
-        let years = Margin::STATED.surely_over(Tick(1), u64::MAX);
-        assert_eq!(years, Tick(u64::MAX));
+        let years = [Margin::STATED.surely_open(Tick(1), u64::MAX), over(Tick(1), u64::MAX)];
+        assert!(years.iter().all(|year| *year > Tick(u64::MAX / 2)));
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub struct Counts {
     pub lost: u64,
     /// Answers that came when nobody waited for them any more.
     pub late: u64,
+    /// Requests that were decided without an answer, as none came in time.
+    pub unanswered: u64,
 }
 
 #[derive(Default)]
@@ -106,6 +108,7 @@ struct Counters {
     questions: AtomicU64,
     lost: AtomicU64,
     late: AtomicU64,
+    unanswered: AtomicU64,
 }
 
 pub struct Ledger {
@@ -218,7 +221,7 @@ impl Ledger {
         for shard in &self.shards {
             let mut shard = lock(shard);
             for _ in 0..LOOKED_AT_BY_SWEEP.min(shard.ring.len()) {
-                self.forget_next_if(&mut shard, |state| state.is_idle(now));
+                self.forget_next_if(&mut shard, now, |state| state.is_idle(now));
             }
         }
         due.clamp(now.after(SWEEP_US_MIN), now.after(SWEEP_US))
@@ -241,7 +244,7 @@ impl Ledger {
     }
 
     pub fn counts(&self) -> Counts {
-        let Counters { keys, without_room, forgotten_early, questions, lost, late } = &self.counters;
+        let Counters { keys, without_room, forgotten_early, questions, lost, late, unanswered } = &self.counters;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts {
             keys: keys.load(Ordering::Relaxed) as u64,
@@ -250,6 +253,7 @@ impl Ledger {
             questions: read(questions),
             lost: read(lost),
             late: read(late),
+            unanswered: read(unanswered),
         }
     }
 
@@ -271,6 +275,9 @@ impl Ledger {
     ) -> Spent {
         let mut errands = Errands::default();
         let spent = entry.lock().spend(spending, &mut errands, bell);
+        if errands.unanswered {
+            self.counters.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
         self.run(entry, errands);
         spent
     }
@@ -289,43 +296,67 @@ impl Ledger {
 
     /// The key of this name, a new one where there is room. Without room the name becomes that of the window which all such
     /// keys of the limiter share: to forget an open window would admit its requests twice, and whoever makes up keys could
-    /// have any window forgotten. So a flood of keys can take quota from other *new* keys, and never add any.
+    /// have any window forgotten. So a flood of keys can take quota from other *new* keys, and never add any. While that window
+    /// is open no key of the limiter gets one of its own, since it may have spent from the shared one.
+    ///
+    /// (One that has, and got its own while the storage was there for a moment, has its share twice when it is away again.)
+    ///
+    /// Where the authority counts, a key makes room for any new one that nobody waits for, and those that somebody waits for
+    /// are as few as may wait. Each shard may have one more than there is room for, as it looks no further than itself.
     pub(super) fn find(&self, name: &mut Vec<u8>, limiter: &Arc<Limiter>, now: Tick) -> Arc<Entry> {
+        let counts_elsewhere = limiter.shared && matches!(self.known().state, Storage::Here { .. });
         {
             let mut shard = self.shard(name);
             if let Some(found) = shard.find(name) {
                 return found;
             }
-            if self.has_room(&mut shard, now) {
+            if counts_elsewhere {
+                self.make_room_for_one(&mut shard, now);
+                return self.insert(&mut shard, name, limiter);
+            }
+        }
+        let mut shared = name.clone();
+        name::overflow(&mut shared);
+        let has_been_full = self.counters.without_room.load(Ordering::Relaxed) > 0;
+        if !has_been_full || !self.is_open(&shared, now) {
+            let mut shard = self.shard(name);
+            if let Some(found) = shard.find(name) {
+                return found;
+            }
+            if self.make_room_for_one(&mut shard, now) {
                 return self.insert(&mut shard, name, limiter);
             }
         }
         self.counters.without_room.fetch_add(1, Ordering::Relaxed);
-        name::overflow(name);
+        *name = shared;
         let mut shard = self.shard(name);
-        shard.find(name).unwrap_or_else(|| self.insert(&mut shard, name, limiter))
+        let found = shard.find(name);
+        found.unwrap_or_else(|| self.insert(&mut shard, name, limiter))
+    }
+
+    /// Whether this key has a window open.
+    fn is_open(&self, name: &[u8], now: Tick) -> bool {
+        let found = self.shard(name).find(name);
+        found.is_some_and(|entry| !entry.lock().is_idle(now))
     }
 
     fn shard(&self, name: &[u8]) -> MutexGuard<'_, Shard> {
         lock(&self.shards[self.hasher.hash_one(name) as usize % self.shards.len()])
     }
 
-    fn has_room(&self, shard: &mut Shard, now: Tick) -> bool {
+    /// `false` where it finds none that may go.
+    fn make_room_for_one(&self, shard: &mut Shard, now: Tick) -> bool {
         let counts_elsewhere = matches!(self.known().state, Storage::Here { .. });
-        self.make_room(shard, |state| state.is_idle(now))
-            || counts_elsewhere && {
-                let has_room = self.make_room(shard, |state| state.is_counted_elsewhere(now));
-                self.counters.forgotten_early.fetch_add(u64::from(has_room), Ordering::Relaxed);
-                has_room
-            }
+        let has_room = self.make_room(shard, now, |state| state.is_idle(now));
+        has_room || counts_elsewhere && self.make_room(shard, now, |state| state.is_counted_elsewhere(now))
     }
 
-    fn make_room(&self, shard: &mut Shard, may_go: impl Fn(&State) -> bool) -> bool {
+    fn make_room(&self, shard: &mut Shard, now: Tick, may_go: impl Fn(&State) -> bool) -> bool {
         let is_full = || self.counters.keys.load(Ordering::Relaxed) >= self.keys_max;
         let mut looked_at = 0;
         while is_full() && looked_at < LOOKED_AT_FOR_ROOM.min(shard.ring.len()) {
             looked_at += 1;
-            self.forget_next_if(shard, &may_go);
+            self.forget_next_if(shard, now, &may_go);
         }
         !is_full()
     }
@@ -339,7 +370,7 @@ impl Ledger {
     }
 
     /// Moves the hand on, past a key that stays, or forgets the one that it is at.
-    fn forget_next_if(&self, shard: &mut Shard, may_go: impl Fn(&State) -> bool) {
+    fn forget_next_if(&self, shard: &mut Shard, now: Tick, may_go: impl Fn(&State) -> bool) {
         if shard.hand >= shard.ring.len() {
             shard.hand = 0;
         }
@@ -349,6 +380,8 @@ impl Ledger {
             shard.hand += 1;
             return;
         }
+        let early = u64::from(!state.is_idle(now));
+        self.counters.forgotten_early.fetch_add(early, Ordering::Relaxed);
         state.forget();
         shard.places.remove(&entry.name);
         shard.ring.swap_remove(shard.hand);

@@ -24,6 +24,8 @@ mod lease;
 mod ledger;
 mod name;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 mod windows;
 

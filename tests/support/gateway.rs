@@ -208,6 +208,14 @@ impl Gateway {
         value.and_then(|value| value.trim().parse().ok()).ok_or_else(|| format!("no metric {name}"))
     }
 
+    /// The value of the first line that begins so.
+    #[allow(dead_code, reason = "cases look at the page itself")]
+    pub fn metric_of(&self, beginning: &str) -> Result<f64, String> {
+        let (_, page) = self.get("/metrics")?;
+        let value = page.lines().find(|line| line.starts_with(beginning)).and_then(|line| line.rsplit(' ').next());
+        value.and_then(|value| value.parse().ok()).ok_or_else(|| format!("no metric {beginning}"))
+    }
+
     /// A GET on the management address.
     pub fn get(&self, target: &str) -> Result<(u16, String), String> {
         get(self.management, target)

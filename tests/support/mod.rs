@@ -4,6 +4,7 @@
 
 pub mod case;
 pub mod client;
+#[allow(dead_code, reason = "cases count nothing")]
 pub mod counting;
 pub mod gateway;
 pub mod h2;

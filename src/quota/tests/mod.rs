@@ -1,3 +1,5 @@
+mod leases;
+
 use std::sync::{Arc, Barrier};
 
 use super::*;

@@ -1,0 +1,312 @@
+//! Three gateways of two cores and a Redis between them: no window admits more than its limit, whoever is killed, stopped or lost
+//! meanwhile, and nobody is answered anything but 200 and 429 for it. What has passed is counted at the upstream.
+
+#[allow(dead_code, reason = "the rest of the runner serves cases.rs")]
+mod support;
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use support::{
+    counting::{Asker, Counting},
+    gateway::{Gateway, Launch, drivers},
+    ports,
+    redis::{Redis, wait},
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const DAY_MS: u64 = 86_400_000;
+const REPLICAS: usize = 3;
+/// Of each replica, so that both of its cores have some.
+const CLIENTS: usize = 6;
+
+struct Replica {
+    gateway: Gateway,
+    port: u16,
+}
+
+struct Bench {
+    redis: Redis,
+    replicas: Vec<Replica>,
+    upstream: Counting,
+}
+
+/// What one client was answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answers {
+    admitted: u64,
+    refused: u64,
+    unavailable: u64,
+    others: u64,
+}
+
+impl Answers {
+    fn add(&mut self, status: u16) {
+        *match status {
+            200 => &mut self.admitted,
+            429 => &mut self.refused,
+            503 => &mut self.unavailable,
+            _ => &mut self.others,
+        } += 1;
+    }
+}
+
+impl std::iter::Sum for Answers {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            admitted: sum.admitted + one.admitted,
+            refused: sum.refused + one.refused,
+            unavailable: sum.unavailable + one.unavailable,
+            others: sum.others + one.others,
+        })
+    }
+}
+
+/// A load that goes on until it is stopped: all answers of all clients so far, by replica.
+struct Load {
+    stops: AtomicBool,
+    answers: Vec<Mutex<Answers>>,
+    began: Instant,
+}
+
+impl Load {
+    fn of(&self, replica: usize) -> Answers {
+        *self.answers[replica].lock().expect("no holder panics")
+    }
+
+    fn sum(&self) -> Answers {
+        (0..REPLICAS).map(|replica| self.of(replica)).sum()
+    }
+
+    /// How many windows there can have been, since they do not overlap.
+    fn windows(&self, period_ms: u64) -> u64 {
+        self.began.elapsed().as_millis() as u64 / period_ms + 1
+    }
+}
+
+impl Bench {
+    fn start(name: &str, driver: &str, policy: &str) -> Self {
+        let (redis, upstream) = (Redis::start(&[]), Counting::start());
+        let replicas = (0..REPLICAS).map(|at| replica(name, driver, at, policy, &redis, &upstream)).collect();
+        let bench = Self { redis, replicas, upstream };
+        for replica in &bench.replicas {
+            let all = || replica.gateway.metric("ringway_storage_replicas").is_ok_and(|seen| seen == REPLICAS as f64);
+            wait("all replicas to be seen", all);
+        }
+        bench
+    }
+
+    /// Has all clients of all replicas ask while `meanwhile` runs, and stops when that has ended.
+    fn under_load(&mut self, meanwhile: impl FnOnce(&mut Self, &Load)) -> Load {
+        let load = Load {
+            stops: AtomicBool::new(false),
+            answers: (0..REPLICAS).map(|_| Mutex::default()).collect(),
+            began: Instant::now(),
+        };
+        let ports: Vec<u16> = self.replicas.iter().map(|replica| replica.port).collect();
+        std::thread::scope(|scope| {
+            for (replica, port) in ports.into_iter().enumerate() {
+                for _ in 0..CLIENTS {
+                    let load = &load;
+                    scope.spawn(move || ask_on(port, replica, load));
+                }
+            }
+            // Whatever fails in it, the clients come to an end.
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meanwhile(self, &load)));
+            load.stops.store(true, Ordering::Relaxed);
+            self.replicas.iter().for_each(|replica| signal(&replica.gateway, libc::SIGCONT));
+            if let Err(panic) = result {
+                std::panic::resume_unwind(panic);
+            }
+        });
+        load
+    }
+
+    fn wait_storage(&self, up: bool) {
+        for replica in &self.replicas {
+            let stands = || replica.gateway.metric_of("ringway_storage_up{").is_ok_and(|value| (value == 1.0) == up);
+            wait("the storage's state to be known", stands);
+        }
+    }
+}
+
+fn replica(name: &str, driver: &str, at: usize, policy: &str, redis: &Redis, upstream: &Counting) -> Replica {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("replicas-{name}-{driver}-{at}"));
+    fs::remove_dir_all(&directory).ok();
+    fs::create_dir_all(&directory).expect("the target directory is writable");
+    let port = ports::reserve();
+    let text = format!(
+        "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: ApiInstance\nmetadata: {{name: a}}\nspec:\n  \
+         address: http://127.0.0.1:{port}\n  services: {{s: {{address: 'http://{}'}}}}\n  policies: [{policy}]\n---\n\
+         apiVersion: gateway.mulesoft.com/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec:\n  \
+         sharedStorage: {{redis: {{address: '{}'}}}}\n  ringway: {{name: {name}}}\n",
+        upstream.address,
+        redis.address()
+    );
+    fs::write(directory.join("gateway.yaml"), text).expect("the directory is writable");
+    let flags = ["--threads".to_owned(), "2".to_owned()];
+    let launch =
+        Launch { directory: &directory, driver, management: ports::reserve(), flags: &flags, environment: &[] };
+    let mut gateway = Gateway::launch(&launch).expect("the gateway starts");
+    if let Err(problem) = gateway.wait_live(true, LIMIT) {
+        panic!("{driver}: {problem}\n{}", gateway.stderr.all().join("\n"));
+    }
+    Replica { gateway, port }
+}
+
+/// Until the load stops or the gateway is gone. One that has stopped does not hold up the end.
+fn ask_on(port: u16, replica: usize, load: &Load) {
+    let Some(mut asker) = Asker::connect(port, LIMIT) else { return };
+    while !load.stops.load(Ordering::Relaxed) {
+        let Some(status) = asker.ask("/", &[]).and_then(|head| head.status()) else { return };
+        load.answers[replica].lock().expect("no holder panics").add(status);
+    }
+}
+
+fn signal(gateway: &Gateway, signal: i32) {
+    // SAFETY: kill takes no pointers; the pid is our own child's, which has not been waited for elsewhere.
+    unsafe { libc::kill(gateway.pid() as libc::pid_t, signal) };
+}
+
+fn limit(maximum: u64, period_ms: u64, options: &str) -> String {
+    format!(
+        "{{policyRef: {{name: rate-limiting-flex}}, ringway: {{{options}}}, config: {{rateLimits: \
+         [{{maximumRequests: {maximum}, timePeriodInMilliseconds: {period_ms}}}]}}}}"
+    )
+}
+
+#[test]
+fn replicas_together_admit_what_the_limit_says() {
+    for driver in drivers() {
+        let mut bench = Bench::start("together", &driver, &limit(5000, DAY_MS, ""));
+        // Until each has refused some: then nobody has anything left.
+        let load = bench.under_load(|_, load| {
+            wait("every replica to refuse", || (0..REPLICAS).all(|replica| load.of(replica).refused > 100));
+        });
+        let Answers { admitted, unavailable, others, .. } = load.sum();
+        assert_eq!([unavailable, others], [0, 0], "{driver}");
+        assert_eq!(admitted, 5000, "{driver}");
+        assert_eq!(bench.upstream.asked().len(), 5000, "{driver}");
+        assert!((0..REPLICAS).all(|replica| load.of(replica).admitted > 0), "{driver}: each had a part");
+    }
+}
+
+#[test]
+fn windows_are_shared_and_used() {
+    const PERIOD_MS: u64 = 500;
+    let driver = &drivers()[0];
+    let mut bench = Bench::start("windows", driver, &limit(200, PERIOD_MS, ""));
+    let load = bench.under_load(|bench, _| {
+        wait("some windows", || bench.upstream.asked().len() >= 1000);
+    });
+    let (Answers { admitted, unavailable, others, .. }, windows) = (load.sum(), load.windows(PERIOD_MS));
+    assert_eq!([unavailable, others], [0, 0]);
+    assert!(admitted <= 200 * windows, "{admitted} in {windows} windows");
+}
+
+#[test]
+fn a_replica_that_is_killed_takes_no_more_than_its_lease_along() {
+    let driver = &drivers()[0];
+    let mut bench = Bench::start("killed", driver, &limit(8000, DAY_MS, ""));
+    let load = bench.under_load(|bench, load| {
+        wait("some to pass everywhere", || (0..REPLICAS).all(|replica| load.of(replica).admitted > 100));
+        bench.replicas[0].gateway.kill();
+        wait("the others to refuse", || (1..REPLICAS).all(|replica| load.of(replica).refused > 100));
+    });
+    let passed = bench.upstream.asked().len() as u64;
+    assert!(passed <= 8000, "{passed}");
+    assert!(passed >= 6000, "{passed}: a lease is a part of what is left");
+    for replica in 1..REPLICAS {
+        let Answers { unavailable, others, .. } = load.of(replica);
+        assert_eq!([unavailable, others], [0, 0], "of replica {replica}");
+    }
+}
+
+#[test]
+fn a_replica_that_was_stopped_spends_nothing_of_a_window_that_is_over() {
+    const PERIOD_MS: u64 = 400;
+    let driver = &drivers()[0];
+    let mut bench = Bench::start("stopped", driver, &limit(300, PERIOD_MS, ""));
+    let load = bench.under_load(|bench, load| {
+        for _ in 0..2 {
+            let before = load.of(0).admitted;
+            wait("it to have a lease", || load.of(0).admitted > before + 20);
+            signal(&bench.replicas[0].gateway, libc::SIGSTOP);
+            let before = bench.upstream.asked().len();
+            wait("the others to go on for two windows", || bench.upstream.asked().len() >= before + 600);
+            signal(&bench.replicas[0].gateway, libc::SIGCONT);
+        }
+        let before = load.of(0).refused;
+        wait("it to be there again", || load.of(0).refused > before + 100);
+    });
+    let windows = load.windows(PERIOD_MS);
+    let passed = bench.upstream.asked().len() as u64;
+    assert!(passed <= 300 * windows, "{passed} in {windows} windows");
+    let Answers { unavailable, others, .. } = load.sum();
+    assert_eq!([unavailable, others], [0, 0]);
+}
+
+#[test]
+fn without_redis_each_replica_admits_its_part_and_no_request_fails() {
+    let driver = &drivers()[0];
+    let mut bench = Bench::start("local", driver, &limit(300, DAY_MS, ""));
+    let load = bench.under_load(|bench, load| {
+        wait("all to refuse", || (0..REPLICAS).all(|replica| load.of(replica).refused > 100));
+        assert!(bench.upstream.asked().len() <= 300, "before anything has happened");
+        bench.redis.kill();
+        bench.wait_storage(false);
+        let refused: Vec<u64> = (0..REPLICAS).map(|replica| load.of(replica).refused).collect();
+        wait("all to refuse again", || (0..REPLICAS).all(|replica| load.of(replica).refused > refused[replica] + 100));
+        assert!(bench.upstream.asked().len() <= 600, "a window that was touched by the switch");
+        bench.redis.restart();
+        bench.wait_storage(true);
+        let refused: Vec<u64> = (0..REPLICAS).map(|replica| load.of(replica).refused).collect();
+        wait("all to refuse in the end", || {
+            (0..REPLICAS).all(|replica| load.of(replica).refused > refused[replica] + 100)
+        });
+    });
+    let Answers { unavailable, others, .. } = load.sum();
+    assert_eq!([unavailable, others], [0, 0]);
+    // The window of before, the parts while it was away, and one that Redis begins anew, since it has forgotten.
+    assert!(bench.upstream.asked().len() <= 900, "{}", bench.upstream.asked().len());
+}
+
+#[test]
+fn with_deny_nothing_passes_that_redis_has_not_granted() {
+    let driver = &drivers()[0];
+    let mut bench = Bench::start("deny", driver, &limit(1_000_000, DAY_MS, "onStorageFailure: deny"));
+    let load = bench.under_load(|bench, load| {
+        wait("some to pass everywhere", || (0..REPLICAS).all(|replica| load.of(replica).admitted > 100));
+        bench.redis.pause();
+        wait("all to be unavailable", || (0..REPLICAS).all(|replica| load.of(replica).unavailable > 100));
+        bench.redis.resume();
+        bench.wait_storage(true);
+        let before: Vec<u64> = (0..REPLICAS).map(|replica| load.of(replica).admitted).collect();
+        wait("all to pass again", || (0..REPLICAS).all(|replica| load.of(replica).admitted > before[replica] + 100));
+    });
+    let Answers { refused, others, .. } = load.sum();
+    assert_eq!([refused, others], [0, 0]);
+}
+
+#[test]
+fn with_allow_all_pass_while_redis_hangs() {
+    const MAXIMUM: u64 = 3000;
+    let driver = &drivers()[0];
+    let mut bench = Bench::start("allow", driver, &limit(MAXIMUM, DAY_MS, "onStorageFailure: allow"));
+    let load = bench.under_load(|bench, load| {
+        wait("some to pass everywhere", || (0..REPLICAS).all(|replica| load.of(replica).admitted > 50));
+        bench.redis.pause();
+        wait("more to pass than the limit", || load.sum().admitted > MAXIMUM + 1000);
+        bench.redis.resume();
+        wait("all to refuse", || (0..REPLICAS).all(|replica| load.of(replica).refused > 100));
+    });
+    let Answers { unavailable, others, .. } = load.sum();
+    assert_eq!([unavailable, others], [0, 0]);
+}
