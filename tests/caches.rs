@@ -10,10 +10,10 @@ use std::{
     net::{TcpListener, TcpStream},
     process::Command,
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use support::{
@@ -131,10 +131,17 @@ impl Replica {
     }
 }
 
+/// One test at a time: who waits for whom is a matter of milliseconds, and a storage that is late is gone without.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 const DISTRIBUTED: &str = "{distributed: true, ttl: 600}";
 
 #[test]
 fn replicas_share_what_one_has_stored_and_forget_together() {
+    let _alone = alone();
     for driver in drivers() {
         let (upstream, redis) = (Upstream::start("vary: x-kind\r\n"), Redis::start(&[]));
         let [one, other] = [0; 2].map(|_| Replica::start(&driver, &upstream, &redis, DISTRIBUTED));
@@ -154,6 +161,7 @@ fn replicas_share_what_one_has_stored_and_forget_together() {
 
 #[test]
 fn of_all_replicas_one_asks() {
+    let _alone = alone();
     for driver in drivers() {
         let (upstream, redis) = (Upstream::start(""), Redis::start(&[]));
         let replicas = [0; 3].map(|_| Replica::start(&driver, &upstream, &redis, DISTRIBUTED));
@@ -171,7 +179,9 @@ fn of_all_replicas_one_asks() {
                 let line = page.lines().find(|line| line.starts_with("ringway_requests_in_flight"));
                 line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default() as usize
             };
-            wait("all wait", || replicas.iter().map(waits).sum::<usize>() >= 12);
+            // On a busy machine some come later, and find what is there by then.
+            let until = Instant::now() + Duration::from_secs(2);
+            wait("all wait", || replicas.iter().map(waits).sum::<usize>() >= 12 || Instant::now() > until);
             upstream.set_open(true);
             for asked in asked {
                 assert_eq!(asked.join().expect("no panic"), "answer 1");
@@ -183,11 +193,12 @@ fn of_all_replicas_one_asks() {
 
 #[test]
 fn what_is_persisted_outlives_a_process_that_is_killed() {
+    let _alone = alone();
     for driver in drivers() {
         let (upstream, redis) = (Upstream::start("cache-control: max-age=600\r\n"), Redis::start(&[]));
         let mut replica = Replica::start(&driver, &upstream, &redis, "{persistCache: true}");
         assert_eq!(replica.ask("/a"), "answer 1");
-        redis.wait_until("it is stored", "DBSIZE", |size| !size.contains(":0"));
+        redis.wait_until("it is stored", "KEYS *cache*", |keys| !keys.starts_with("*0"));
         replica.kill();
         replica.launch();
         assert_eq!((replica.ask("/a"), upstream.asked()), ("answer 1".into(), 1));
@@ -196,6 +207,7 @@ fn what_is_persisted_outlives_a_process_that_is_killed() {
 
 #[test]
 fn without_the_storage_each_replica_goes_on() {
+    let _alone = alone();
     for driver in drivers() {
         let (upstream, mut redis) = (Upstream::start(""), Redis::start(&[]));
         let replica = Replica::start(&driver, &upstream, &redis, DISTRIBUTED);

@@ -30,6 +30,8 @@ impl Purge {
     pub fn parse(body: &[u8]) -> Result<Self, String> {
         match body.trim_ascii() {
             [] => Ok(Self::default()),
+            // A list would do for all its fields, and an empty one for none.
+            text if !text.starts_with(b"{") => Err("not a purge: expected an object".into()),
             text => serde_json::from_slice(text).map_err(|error| format!("not a purge: {error}")),
         }
     }
