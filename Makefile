@@ -49,6 +49,11 @@ test: tools components ## Everything CI runs: formatting, lints, every test, the
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked --no-fail-fast
 
+.PHONY: cache-tests
+cache-tests: quick ## The public HTTP cache tests against the gateway: how many pass (TEST=id of one)
+	@scripts/need.sh node:nodejs npm:npm curl:curl
+	@scripts/cache-tests.sh $(TARGET)/quick/ringway $(TEST)
+
 .PHONY: bench-wrk
 bench-wrk: build ## CPU per request beside nginx, interleaved, with wrk (ROUNDS, SECONDS_EACH, CONNECTIONS)
 	@scripts/need.sh nginx:nginx wrk:wrk taskset:util-linux curl:curl

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    cache::Store,
     config::{
         GATEWAY_NAME, dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot,
     },
@@ -30,6 +31,7 @@ use crate::{
         published::Publisher,
         resolver::SystemResolver,
         service_manager,
+        socket::{Place, Socket},
         status::{Driver, Listening, Status},
         storage::{Quotas, SharedStores},
         supervise, watch,
@@ -101,6 +103,10 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         Err(error) => return fail(&format!("management address {}: {error}", options.management)),
     };
     let environment = Environment::of_process().with(GATEWAY_NAME, options.gateway_name.as_deref());
+    let socket = match open_socket(&options.management_socket) {
+        Ok(socket) => socket,
+        Err(why) => return fail(&why),
+    };
     let loader = Loader::new(options.config.clone(), environment);
     // Before the first reading: what changes in between is read again.
     let (files, named) = tokio::sync::watch::channel(Vec::new());
@@ -118,7 +124,14 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     let (clock, keys_max) = (Clock::start(), first.snapshot.settings.limits.rate_limit_keys);
     let quotas = Quotas::new(cpus.len(), keys_max, move || clock.now());
     let ledger = quotas.ledger.clone();
-    let workers = match start_workers(&cpus, driver.kind, &status, &ledger, clock) {
+    let cache = Store::default();
+    let (storage, queue) = Storage::new();
+    storage.on_purge({
+        let cache = cache.clone();
+        move |purged| cache.hear(purged)
+    });
+    let common = worker::Common { cache: cache.clone(), storage: storage.clone(), ledger: ledger.clone(), clock };
+    let workers = match start_workers(&cpus, driver.kind, &status, &common) {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
     };
@@ -129,6 +142,11 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     let sinks = LogSinks::start();
     let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped(), ledger: ledger.clone() };
     let admin = Admin::new(status.clone(), Arc::new(scrapes));
+    status.attach_cache(cache.clone());
+    if let Some(socket) = socket {
+        let admin = admin.clone();
+        supervise::spawn("management socket", move || admin::serve_socket(socket.clone(), admin.clone()));
+    }
     {
         let admin = admin.clone();
         supervise::spawn("management pages", move || admin::serve(listener.clone(), admin.clone()));
@@ -157,7 +175,6 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         })
     };
     let monitors = Monitors::start(SystemResolver::default());
-    let (storage, queue) = Storage::new();
     let stores = SharedStores::start(SystemResolver::default(), storage, queue, quotas);
     status.attach_storage(stores.counts());
     let mut gateway = Gateway {
@@ -170,6 +187,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         publisher,
         stores,
         ledger,
+        cache,
         sinks,
         admin,
         probes: None,
@@ -220,6 +238,21 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     }
 }
 
+/// The usual place of the management socket may not be there: then there is none, and the log says so.
+fn open_socket(place: &Place) -> Result<Option<Arc<Socket>>, String> {
+    match Socket::open(place) {
+        Ok(socket) => Ok(Some(Arc::new(socket))),
+        Err(error) if place.is_named => Err(format!("management socket {}: {error}", place.path.display())),
+        Err(error) => {
+            tracing::warn!(
+                "no management socket: {}: {error}; `--management-socket` names another",
+                place.path.display()
+            );
+            Ok(None)
+        }
+    }
+}
+
 /// One entry per core to start: the CPU to pin it to.
 fn cpus(threads: &Threads) -> Vec<Option<usize>> {
     match threads {
@@ -233,13 +266,12 @@ fn start_workers(
     cpus: &[Option<usize>],
     kind: driver::Kind,
     status: &Status,
-    ledger: &Arc<Ledger>,
-    clock: Clock,
+    common: &worker::Common,
 ) -> std::io::Result<Vec<Worker>> {
     let nothing = Arc::new(Snapshot::empty());
     let start = |(((id, cpu), heartbeat), hand_overs)| {
-        let (cores, snapshot, ledger) = (cpus.len(), nothing.clone(), ledger.clone());
-        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, hand_overs, ledger, clock })
+        let (cores, snapshot, common) = (cpus.len(), nothing.clone(), common.clone());
+        worker::start(worker::Start { id, cores, cpu, kind, snapshot, heartbeat, hand_overs, common })
     };
     let hand_overs = HandOvers::new(cpus.len())?;
     cpus.iter().copied().enumerate().zip(status.add_cores(cpus.len())).zip(hand_overs).map(start).collect()
@@ -292,6 +324,7 @@ struct Gateway {
     publisher: Publisher,
     stores: SharedStores,
     ledger: Arc<Ledger>,
+    cache: Store,
     sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
@@ -398,6 +431,7 @@ impl Gateway {
 
         let settings = &snapshot.settings;
         self.ledger.set_keys_max(settings.limits.rate_limit_keys);
+        self.cache.set_bytes_max(settings.cache.max_bytes);
         if let Some(log) = &settings.access_log {
             self.sinks.access_log.configure(log);
         }

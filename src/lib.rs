@@ -4,6 +4,7 @@
 //! import whom, and `tests/tidy.rs` checks it.
 
 pub mod app;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod document;

@@ -26,8 +26,8 @@ use ringway::{
 
 #[test]
 fn settings_have_the_documented_names_and_defaults() {
-    let Settings { limits, timeouts, connections, h2c, .. } = Settings::default();
-    let known = [limits.documented(), timeouts.documented(), connections.documented()].concat();
+    let Settings { limits, timeouts, connections, cache, h2c, .. } = Settings::default();
+    let known = [limits.documented(), timeouts.documented(), connections.documented(), cache.documented()].concat();
     let known: Vec<_> = known.into_iter().map(|(name, default)| (name, as_written(&default))).collect();
     let of = |is_of: &dyn Fn(&str) -> bool| -> BTreeMap<String, String> {
         known
@@ -42,6 +42,8 @@ fn settings_have_the_documented_names_and_defaults() {
     let others = defaults("### Others");
     let of_connections = others.clone().into_iter().filter(|(name, _)| name.starts_with("connections.")).collect();
     assert_eq!(of(&|name| name.starts_with("connections.")), of_connections);
+    let of_cache = others.clone().into_iter().filter(|(name, _)| name.starts_with("cache.")).collect();
+    assert_eq!(of(&|name| name.starts_with("cache.")), of_cache);
     assert_eq!(others["listeners.h2c"], h2c.to_string());
 }
 

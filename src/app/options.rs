@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use tracing::level_filters::LevelFilter;
 
-use crate::net::driver::Wanted;
+use crate::{management::socket::Place, net::driver::Wanted};
 
 /// What `ringway run` was asked to do: flags and environment, already checked.
 #[derive(Clone, Debug)]
@@ -14,6 +14,7 @@ pub struct RunOptions {
     pub threads: Threads,
     pub io_driver: Wanted,
     pub management: SocketAddr,
+    pub management_socket: Place,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
     /// What this gateway's replicas have in common, where no Configuration says.

@@ -3,6 +3,7 @@
 //! Results go to stdout, diagnostics to stderr. Exit codes: 0 done, 1 a check or a probe failed, 2 wrong usage, 78 the
 //! configuration cannot be used (so that systemd does not restart in a loop).
 
+pub mod cache;
 pub mod check;
 pub mod completions;
 pub mod dump;
@@ -42,6 +43,8 @@ enum Verb {
     Schema(schema::SchemaArgs),
     /// Ask a running gateway whether it is alive or ready
     Probe(probe::ProbeArgs),
+    /// Have a running gateway forget what it has stored
+    Cache(cache::CacheArgs),
     /// Print version, commit and the I/O driver that this host gives
     Version(version::VersionArgs),
     /// Print a completion script for a shell
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Verb::Policies(args) => policies::run(&args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Probe(args) => probe::run(&args),
+        Verb::Cache(args) => cache::run(args),
         Verb::Version(args) => version::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }

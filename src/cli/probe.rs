@@ -103,7 +103,7 @@ fn ask(address: SocketAddr, target: &str) -> io::Result<(u16, Vec<u8>)> {
 }
 
 /// Status and body. The gateway's own pages are short and never chunked.
-fn parse(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+pub(super) fn parse(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
     let head = memchr::memmem::find(answer, b"\r\n\r\n")?;
     let status = std::str::from_utf8(answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?).ok()?.parse().ok()?;
     Some((status, answer[head + 4..].to_vec()))

@@ -11,6 +11,7 @@ use tracing::level_filters::LevelFilter;
 use super::logging;
 use crate::{
     app::{self, LogFormat, RunOptions, Threads},
+    management::socket::Place,
     net::driver::Wanted,
 };
 
@@ -44,6 +45,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", env = "RINGWAY_GATEWAY_NAME")]
     gateway_name: Option<String>,
 
+    /// A Unix socket with the same pages, and with what changes something
+    ///
+    /// Without it: management.sock in RUNTIME_DIRECTORY, or /run/ringway/management.sock, if it can be there.
+    #[arg(long, value_name = "PATH", env = "RINGWAY_MANAGEMENT_SOCKET")]
+    management_socket: Option<PathBuf>,
+
     /// Least severe diagnostics to write
     #[arg(long, value_name = "LEVEL", env = "RINGWAY_LOG_LEVEL", default_value = "info", value_parser = log_level())]
     log_level: LevelFilter,
@@ -65,6 +72,7 @@ pub fn run(args: RunArgs) -> ExitCode {
         threads,
         io_driver: args.io_driver,
         management: args.management,
+        management_socket: Place::of_process(args.management_socket),
         log_level: args.log_level,
         log_format: args.log_format,
         gateway_name: args.gateway_name,

@@ -214,6 +214,7 @@ fn settings_json(settings: &Settings) -> Value {
         },
         "listeners": { "h2c": settings.h2c },
         "connections": settings.connections.to_json(),
+        "cache": settings.cache.to_json(),
         "proxyProtocol": { "enabled": settings.proxy_protocol.enabled, "from": networks(&settings.proxy_protocol.from) },
         "trustedProxies": networks(&settings.trusted_proxies),
         "serverHeader": match &settings.server_header {

@@ -163,6 +163,7 @@ fn ours(settings: &mut Settings, ringway: GatewayRingway, mut checked: Checked<'
         settings.proxy_protocol.from = networks("proxyProtocol.from", written, &mut checked);
     }
     ringway.connections.read(&mut settings.connections, &mut checked);
+    ringway.cache.read(&mut settings.cache, &mut checked);
     settings.forward_client_cert = ringway.forward_client_cert.unwrap_or(settings.forward_client_cert);
     if let Some(name) = ringway.server_header {
         if name.value.is_empty() {
@@ -387,6 +388,7 @@ mod tests {
     trustedProxies: [203.0.113.7, 10.0.0.0/8]
     proxyProtocol: {from: [192.0.2.0/24]}
     connections: {spread: false, maxRequests: 14, maxAgeSeconds: 15}
+    cache: {maxBytes: 16}
     serverHeader: edge
     forwardClientCert: sanitizeSet
     accessLog: {format: json, path: /var/log/access.log}\n",
@@ -439,6 +441,7 @@ mod tests {
                 from: TrustedProxies(vec!["192.0.2.0/24".parse().unwrap()]),
             },
             connections: settings::Connections { spread: false, max_requests: 14, max_age: seconds(15.0) },
+            cache: settings::Cache { max_bytes: 16 },
             server_header: ServerHeader::Name("edge".into()),
             forward_client_cert: ForwardClientCert::SanitizeSet,
             access_log: Some(settings::AccessLog { json: true, path: Some("/var/log/access.log".into()) }),

@@ -166,6 +166,14 @@ settings! {
         }
     }
 
+    /// What policies store of responses.
+    Cache {
+        Cache "cache." {
+            /// Of all policies of the replica.
+            max_bytes "maxBytes": usize = 256 << 20, 0..=1024 * GIB;
+        }
+    }
+
     /// Client connections: how they spread over the cores, and when they are to be made anew.
     Connections {
         Connections "connections." {
@@ -190,6 +198,7 @@ pub struct Settings {
     pub trusted_proxies: TrustedProxies,
     pub proxy_protocol: ProxyProtocol,
     pub connections: Connections,
+    pub cache: Cache,
     pub server_header: ServerHeader,
     /// The name for this gateway in `via`; without one there is no `via` of ours.
     pub via: Option<String>,
@@ -273,6 +282,7 @@ impl Default for Settings {
             trusted_proxies: TrustedProxies::private(),
             proxy_protocol: ProxyProtocol { enabled: false, from: TrustedProxies::everybody() },
             connections: Connections::default(),
+            cache: Cache::default(),
             server_header: ServerHeader::Default,
             via: None,
             forward_client_cert: ForwardClientCert::Sanitize,

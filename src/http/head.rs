@@ -186,6 +186,15 @@ impl Fields {
         self.names = KnownSet::default();
     }
 
+    /// Becomes what the other is, in the memory that is here.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.list.clear();
+        self.list.extend_from_slice(&other.list);
+        self.names = other.names;
+    }
+
     /// The known names that were added, those that are gone again among them: most that are asked for never were there.
     pub fn names(&self) -> KnownSet {
         self.names
@@ -379,6 +388,16 @@ fn field_of<'a>(bytes: &'a [u8], field: &Field) -> FieldRef<'a> {
     FieldRef { name: name_of(bytes, field), value, known: field.known }
 }
 
+/// The same lines in the same order.
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        let lines = |fields| Fields::iter(fields).map(|field| (field.name, field.value));
+        lines(self).eq(lines(other))
+    }
+}
+
+impl Eq for Fields {}
+
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -451,6 +470,8 @@ pub struct ResponseHead {
     pub content_length: Option<u64>,
     /// Where it strays from the grammar.
     pub quirks: Quirks,
+    /// The gateway's own answer, not an upstream's.
+    pub is_own: bool,
 }
 
 impl RequestHead {
@@ -481,5 +502,6 @@ impl ResponseHead {
         self.keep_alive = false;
         self.content_length = None;
         self.quirks = Quirks::default();
+        self.is_own = false;
     }
 }

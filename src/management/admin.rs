@@ -1,9 +1,10 @@
-//! The management pages: probes, metrics, the running configuration and what it makes of a request; read-only, over HTTP/1.
+//! The management pages: probes, metrics, the running configuration and what it makes of a request, over HTTP/1. What changes
+//! something is on the management socket alone.
 //!
 //! Whoever can reach the port must not be able to keep a probe out: a head has to come in time, a connection lives for a
 //! minute at most, and where there are too many connections the oldest gives way to the newest.
 
-use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -12,7 +13,7 @@ use axum::{
     http::{StatusCode, header},
     middleware::map_response,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -21,7 +22,8 @@ use hyper_util::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{Mutex, Semaphore},
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
@@ -30,6 +32,8 @@ use tokio::{
 use super::{
     exposition::CONTENT_TYPE,
     metrics::{Metrics, Outside, unix_seconds},
+    purge::{NotFound, Purge},
+    socket::Socket,
     status::{Reached, Status, Tolerate, View},
     storage::Standing,
     supervise,
@@ -60,6 +64,18 @@ Ringway management
 /explain            what would become of a request: ?method=GET&url=http://...
 ";
 
+const SOCKET_INDEX: &str = "\
+Ringway management
+
+/probes/liveness    every core answers (also /livez)
+/probes/readiness   ready for traffic (also /readyz); ?verbose
+                    ?allowAPIErrors=true&allowEnvoyErrors=true&allowPolicyErrors=true
+/metrics            Prometheus text
+/config             the configuration that serves, and why
+/explain            what would become of a request: ?method=GET&url=http://...
+/cache/purge        POST: forget stored responses; {\"api\": .., \"policy\": .., \"key\": ..}, each for all where it is absent
+";
+
 /// Where the pages get what only the cores and the log writer know.
 pub trait Source: Send + Sync + 'static {
     /// A copy from every core that answers in time.
@@ -87,15 +103,24 @@ impl Admin {
 
 /// Serves every page, on the management address. Returns never; aborting it closes its connections.
 pub async fn serve(listener: Arc<TcpListener>, admin: Arc<Admin>) {
-    let explain = get(explain_query).post(explain_json).layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX));
-    let pages = probes().route("/", get(INDEX)).route("/metrics", get(metrics)).route("/config", get(config));
-    let pages = pages.route("/explain", explain);
-    accept(&listener, pages.with_state(admin)).await;
+    accept(&*listener, pages(INDEX).with_state(admin)).await;
+}
+
+/// Serves every page on the management socket, and what changes something.
+pub async fn serve_socket(socket: Arc<Socket>, admin: Arc<Admin>) {
+    let purge = post(purge).layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX));
+    accept(&socket.listener, pages(SOCKET_INDEX).route("/cache/purge", purge).with_state(admin)).await;
 }
 
 /// Serves the probes only, on the port of `Configuration.probe`.
 pub async fn serve_probes(listener: Arc<TcpListener>, admin: Arc<Admin>) {
-    accept(&listener, probes().with_state(admin)).await;
+    accept(&*listener, probes().with_state(admin)).await;
+}
+
+fn pages(index: &'static str) -> Router<Arc<Admin>> {
+    let explain = get(explain_query).post(explain_json).layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX));
+    let pages = probes().route("/", get(index)).route("/metrics", get(metrics)).route("/config", get(config));
+    pages.route("/explain", explain)
 }
 
 fn probes() -> Router<Arc<Admin>> {
@@ -106,13 +131,36 @@ fn probes() -> Router<Arc<Admin>> {
         .route("/readyz", get(readiness))
 }
 
-async fn accept(listener: &TcpListener, pages: Router) {
+/// Something that connections come from.
+trait Accepts {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    async fn accepted(&self) -> io::Result<Self::Stream>;
+}
+
+impl Accepts for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accepted(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Accepts for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accepted(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+async fn accept(listener: &impl Accepts, pages: Router) {
     let pages = pages.layer(map_response(|page: Response| async { ([(header::CACHE_CONTROL, "no-store")], page) }));
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let stream = match listener.accepted().await {
+            Ok(stream) => stream,
             Err(error) => {
                 // Out of descriptors, as a rule: some will be free again.
                 tracing::warn!(%error, "a management connection cannot be accepted");
@@ -132,7 +180,7 @@ async fn accept(listener: &TcpListener, pages: Router) {
     }
 }
 
-async fn connection(stream: TcpStream, pages: Router) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, pages: Router) {
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
@@ -189,6 +237,25 @@ async fn explain_query(State(admin): State<Arc<Admin>>, Query(pairs): Query<Vec<
 
 async fn explain_json(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
     explained(&admin, Asked::from_json(&body)).await
+}
+
+/// Forgets stored responses, and says how many.
+async fn purge(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
+    let purge = match Purge::parse(&body) {
+        Ok(purge) => purge,
+        Err(why) => return (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
+    };
+    let View { running, cache, .. } = admin.status.view();
+    let Some(running) = running else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no configuration serves\n").into_response();
+    };
+    match purge.carry_out(&running.snapshot, &cache) {
+        Ok(entries) => {
+            tracing::info!(?purge, entries, "purged the cache");
+            (StatusCode::OK, format!("{}\n", json!({ "purged": entries }))).into_response()
+        }
+        Err(NotFound) => (StatusCode::NOT_FOUND, "no such API has such a cache\n").into_response(),
+    }
 }
 
 /// By the configuration that serves, and what has been fetched for it.

@@ -17,8 +17,10 @@ use super::{
     supervise,
 };
 use crate::{
+    cache,
     config::snapshot::Snapshot,
     http::method::Method,
+    policies::Compiled,
     quota::Counts,
     storage::State,
     telemetry::{
@@ -98,6 +100,7 @@ impl Metrics {
         key_sets(&mut page, view);
         limits(&mut page, rate_limits);
         shared_storage(&mut page, view);
+        caches(&mut page, view);
         process::render(&mut page, view.started_at);
         page.finish()
     }
@@ -366,6 +369,41 @@ fn shared_storage(page: &mut Page, view: &View) {
     }
     let help = "From sending a batch of commands to its last answer.";
     page.family(Kind::Histogram, "ringway_storage_duration_seconds", help).histogram(&[], &latency);
+}
+
+/// What each caching policy has stored and answered; nothing where there is none.
+fn caches(page: &mut Page, view: &View) {
+    let apis = view.running.iter().flat_map(|running| &running.snapshot.apis);
+    let bound = apis.flat_map(|api| api.policies.iter().map(move |bound| (api, bound)));
+    let of_cache = bound.filter(|(_, bound)| matches!(bound.policy, Compiled::HttpCaching(_)));
+    let counted: Vec<_> = of_cache
+        .filter_map(|(api, bound)| {
+            let labels = [("namespace", api.namespace.as_str()), ("api", &api.name), ("binding", &bound.name)];
+            Some((labels, view.cache.known(bound.identity)?.counted()))
+        })
+        .collect();
+    type Of = fn(&cache::partition::Counts) -> u64;
+    let families: [(Kind, &str, &str, Of); 6] = [
+        (Kind::Counter, "ringway_cache_hits_total", "Requests answered with what was stored.", |counts| counts.hits),
+        (
+            Kind::Counter,
+            "ringway_cache_misses_total",
+            "Requests that went on to the upstream, with what is stale or nothing stored.",
+            |counts| counts.misses,
+        ),
+        (Kind::Counter, "ringway_cache_stores_total", "Responses stored.", |counts| counts.stores),
+        (Kind::Counter, "ringway_cache_evictions_total", "Responses that gave way to newer ones.", |counts| {
+            counts.evictions
+        }),
+        (Kind::Gauge, "ringway_cache_entries", "Responses that are stored.", |counts| counts.entries),
+        (Kind::Gauge, "ringway_cache_bytes", "The memory that they take.", |counts| counts.bytes),
+    ];
+    for (kind, name, help, of) in families {
+        let mut family = page.family(kind, name, help);
+        for (labels, counts) in &counted {
+            family.sample(labels, of(counts));
+        }
+    }
 }
 
 fn key_sets(page: &mut Page, view: &View) {

@@ -4,6 +4,8 @@ pub mod status;
 
 pub mod admin;
 pub mod metrics;
+pub mod purge;
+pub mod socket;
 
 pub mod exposition;
 pub mod process;

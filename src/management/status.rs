@@ -14,6 +14,7 @@ use std::{
 
 use super::storage::Counts as StorageCounts;
 use crate::{
+    cache::Store,
     config::{
         endpoints::EndpointTable,
         snapshot::{Service, Snapshot},
@@ -46,6 +47,7 @@ struct State {
     endpoints: Arc<EndpointTable>,
     published: Arc<Published>,
     storage: Arc<StorageCounts>,
+    cache: Store,
     /// Every snapshot that some core or exchange may still hold.
     snapshots: Vec<Weak<Snapshot>>,
     settled: Settled,
@@ -113,6 +115,7 @@ pub struct View {
     pub endpoints: Arc<EndpointTable>,
     pub published: Arc<Published>,
     pub storage: Arc<StorageCounts>,
+    pub cache: Store,
     pub live_snapshots: usize,
     pub draining: bool,
 }
@@ -168,6 +171,11 @@ impl Status {
         self.lock().storage = storage;
     }
 
+    /// Where the cores store responses.
+    pub fn attach_cache(&self, cache: Store) {
+        self.lock().cache = cache;
+    }
+
     /// Readiness fails from now on.
     pub fn drain(&self) {
         self.lock().draining = true;
@@ -221,6 +229,7 @@ impl Status {
             endpoints: state.endpoints.clone(),
             published: state.published.clone(),
             storage: state.storage.clone(),
+            cache: state.cache.clone(),
             live_snapshots: state.snapshots.iter().filter(|snapshot| snapshot.strong_count() > 0).count(),
             draining: state.draining,
         }

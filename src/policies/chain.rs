@@ -51,8 +51,10 @@ pub struct Instances(HashMap<u64, Rc<Instance>>);
 impl Instances {
     /// Those of a chain, in its order.
     pub fn chain(&mut self, chain: &[BoundPolicy], core: &Core) -> Vec<Rc<Instance>> {
-        let instance =
-            |bound: &BoundPolicy| self.0.entry(bound.identity).or_insert_with(|| bound.policy.instance(core)).clone();
+        let instance = |bound: &BoundPolicy| {
+            let new = || bound.policy.instance(&Core { policy: bound.identity, ..core.clone() });
+            self.0.entry(bound.identity).or_insert_with(new).clone()
+        };
         chain.iter().map(instance).collect()
     }
 

@@ -156,6 +156,16 @@ impl<'a> Exchange<'a> {
         Headers { fields: &mut self.request.fields, shadow: self.shadow }
     }
 
+    /// Whether a connection of another protocol is asked for, which a request is no more then.
+    pub fn asks_for_upgrade(&self) -> bool {
+        self.request.websocket
+    }
+
+    /// Whether the answer that has come is the gateway's own: of a policy, or for want of an upstream's.
+    pub fn is_own_answer(&self) -> bool {
+        self.response.is_own
+    }
+
     /// Of the answer; 0 before there is one.
     pub fn status(&self) -> u16 {
         self.response.status
@@ -193,6 +203,11 @@ impl<'a> Exchange<'a> {
     /// For the chain: whether this much of a body is here, or there is no body.
     pub(super) fn has_read(&self, side: Side, wanted: Wanted) -> bool {
         !self.has_body(side) || self.body(side).is_some_and(|body| body.satisfies(wanted))
+    }
+
+    /// How long the response's body says it is.
+    pub fn response_length(&self) -> Option<u64> {
+        self.response.content_length
     }
 
     /// Lets a policy say who the client is.

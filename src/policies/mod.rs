@@ -28,6 +28,7 @@ pub mod credential_injection_basic_auth;
 pub mod header_injection;
 pub mod header_removal;
 pub mod health_check;
+pub mod http_caching;
 pub mod idle_timeout;
 pub mod ip_lists;
 pub mod json_threat_protection;
@@ -46,7 +47,7 @@ mod tests;
 pub use body::{Bodies, Body, Need, Needs, Piece, Side, Wanted};
 pub use exchange::{At, Authentication, Exchange, Headers, Peer, Refusal, Timeouts};
 pub use fields::{Category, Described, Field};
-pub use options::Options;
+pub use options::{AssumedLifetime, Options};
 pub use policy::{Answers, ConfigError, Core, End, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
 pub use scan::{Scan, Scans};
 
@@ -257,7 +258,7 @@ policies! {
     "header-transformation" Inbound;
     "health-check-flex" Inbound => health_check::HealthCheck;
     "http-basic-authentication-flex" Inbound => basic_authentication::BasicAuthentication;
-    "http-caching-flex" Inbound;
+    "http-caching-flex" Inbound => http_caching::HttpCaching;
     "idle-timeout-flex" Setting elsewhere Some(Described::of::<idle_timeout::IdleTimeout>());
     "injection-protection-flex" Inbound;
     "ip-allowlist-flex" Inbound => ip_lists::IpAllowlist;

@@ -1,5 +1,7 @@
 //! What stands beside a policy's `config`, in `ringway`: settings of our own that some policies have.
 
+use serde::Deserialize;
+
 use super::Field;
 use crate::quota::OnStorageFailure;
 
@@ -9,6 +11,20 @@ pub struct Options {
     pub on_storage_failure: Option<OnStorageFailure>,
     pub standard_headers: Option<bool>,
     pub retry_after: Option<bool>,
+    pub cache_status: Option<bool>,
+    pub assumed_lifetime: Option<AssumedLifetime>,
+}
+
+/// How long a cached response is fresh that does not say so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AssumedLifetime {
+    /// For the policy's `ttl`.
+    #[default]
+    Ttl,
+    /// A tenth of the time since it was modified.
+    Heuristic,
+    None,
 }
 
 pub const ON_STORAGE_FAILURE: Field = Field::new(
@@ -29,3 +45,18 @@ pub const STANDARD_HEADERS: Field = Field::new(
 pub const RETRY_AFTER: Field =
     Field::new("retryAfter", "Retry after", "A refusal says in `Retry-After` after how many seconds to come again.")
         .default("false");
+
+pub const CACHE_STATUS: Field = Field::new(
+    "cacheStatus",
+    "Cache status",
+    "Every response says in `Cache-Status` (RFC 9211) what the cache had to do with it.",
+)
+.default("false");
+
+pub const ASSUMED_LIFETIME: Field = Field::new(
+    "assumedLifetime",
+    "Assumed lifetime",
+    "How long a response is fresh that does not say so, with `useHttpCacheHeaders`: `ttl`; `heuristic`, a tenth of the time \
+     since `Last-Modified`, within `ttl`; `none`, so that it is asked after each time.",
+)
+.default("ttl");

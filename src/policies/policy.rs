@@ -1,6 +1,12 @@
 //! What a policy is, what it sees of an exchange, and what it may answer.
 
-use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    ops::{Deref, Range},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::de::DeserializeOwned;
 
@@ -10,9 +16,12 @@ use super::{
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
+    cache::Store,
     document::{Id, Resource, address::WebAddress, hash::Stable},
+    http::head::Fields,
     net::signal::{Signal, Signals},
     quota::{Balances, Clock, Ledger},
+    storage::Storage,
     telemetry::message_log::Messages,
 };
 
@@ -229,6 +238,12 @@ pub struct Core {
     pub messages: Rc<Messages>,
     /// What policies wait with for another thread, or for another request of any core.
     pub signals: Signals,
+    /// The replica's.
+    pub cache: Store,
+    /// What replicas share; `None` where nothing runs.
+    pub storage: Option<Arc<Storage>>,
+    /// What the policy is known by that a state is made for: the same on all cores, and over reloads that do not change it.
+    pub policy: u64,
     /// What it may spend of limits that all cores share.
     pub balances: Rc<Balances>,
     /// By which they are counted.
@@ -243,6 +258,9 @@ impl Default for Core {
             id: 0,
             messages: Rc::default(),
             signals: Signals::default(),
+            cache: Store::default(),
+            storage: None,
+            policy: 0,
             balances: Rc::new(Balances::new(Arc::new(ledger), 0)),
             clock: Clock::start(),
         }
@@ -288,15 +306,42 @@ impl Flow {
 // Each policy of a chain returns one.
 const _: () = assert!(size_of::<Flow>() <= 16);
 
-/// An answer of the gateway's own. The proxy adds `server`, `date`, `content-length` and `connection`.
+/// An answer of the gateway's own. The proxy adds `server`, `date` where there is none, `content-length` and `connection`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalResponse {
     pub status: u16,
+    /// Lines in front of the others, of an answer that was stored.
+    pub stored: Option<Arc<Fields>>,
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
-    pub body: Cow<'static, [u8]>,
+    pub body: Content,
     pub content_type: Option<&'static str>,
     /// The log's flag, the metric's label and the documentation's anchor.
     pub reason: &'static str,
+}
+
+/// The body of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    Own(Cow<'static, [u8]>),
+    /// A part of what others hold too.
+    Shared(Arc<Vec<u8>>, Range<usize>),
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes, part) => &bytes[part.clone()],
+        }
+    }
+}
+
+impl<T: Into<Cow<'static, [u8]>>> From<T> for Content {
+    fn from(bytes: T) -> Self {
+        Self::Own(bytes.into())
+    }
 }
 
 impl LocalResponse {
@@ -304,6 +349,7 @@ impl LocalResponse {
     pub fn error_json(status: u16, text: &str, reason: &'static str) -> Self {
         Self {
             status,
+            stored: None,
             headers: Vec::new(),
             body: serde_json::json!({ "error": text }).to_string().into_bytes().into(),
             content_type: Some("application/json; charset=UTF-8"),

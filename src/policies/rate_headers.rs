@@ -183,7 +183,13 @@ mod tests {
     use super::*;
     use crate::policies::testing::{self, Trial};
 
-    const ALL: Options = Options { on_storage_failure: None, standard_headers: Some(true), retry_after: Some(true) };
+    const ALL: Options = Options {
+        on_storage_failure: None,
+        standard_headers: Some(true),
+        retry_after: Some(true),
+        cache_status: None,
+        assumed_lifetime: None,
+    };
 
     const STOOD: Stood = Stood { limit: 10, remaining: 3, reset_ms: 1001, place: 0, refused: false };
 

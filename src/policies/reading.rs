@@ -50,15 +50,32 @@ pub struct Reading<'e, 'x> {
     exchange: &'e Exchange<'x>,
     side: Side,
     variables: &'e dyn Fn(&str) -> Value<'e>,
+    /// What the request is read as if it were for.
+    target: Option<&'e Target>,
     /// What the payload is read as.
     formats: &'e [Format],
     /// Parsed when the first expression asks for it, for all that share this.
     payload: OnceCell<Option<Payload>>,
 }
 
+/// What another request would be for.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub method: Cow<'static, str>,
+    /// Path and query, the latter without its `?`; `None`: the same as the request's.
+    pub place: Option<(String, String)>,
+}
+
 impl<'e, 'x> Reading<'e, 'x> {
     pub fn request(exchange: &'e Exchange<'x>) -> Self {
-        Self { exchange, side: Side::Request, variables: &|_| Value::Null, formats: &[], payload: OnceCell::new() }
+        Self {
+            exchange,
+            side: Side::Request,
+            variables: &|_| Value::Null,
+            target: None,
+            formats: &[],
+            payload: OnceCell::new(),
+        }
     }
 
     pub fn response(exchange: &'e Exchange<'x>) -> Self {
@@ -68,6 +85,15 @@ impl<'e, 'x> Reading<'e, 'x> {
     /// What stands behind `vars`.
     pub fn with_variables(self, variables: &'e dyn Fn(&str) -> Value<'e>) -> Self {
         Self { variables, ..self }
+    }
+
+    /// As if the request were for something else.
+    pub fn with_target(self, target: &'e Target) -> Self {
+        Self { target: Some(target), ..self }
+    }
+
+    fn place(&self) -> Option<&'e (String, String)> {
+        self.target.and_then(|target| target.place.as_ref())
     }
 
     /// What stands behind `payload`: the body, which the policy's needs have had read, as one of these formats.
@@ -124,19 +150,33 @@ impl Context for Reading<'_, '_> {
     }
 
     fn method(&self) -> Option<Cow<'_, str>> {
-        self.asked(|exchange| text(exchange.method()))
+        match self.target {
+            Some(target) => Some(Cow::Borrowed(&*target.method)),
+            None => self.asked(|exchange| text(exchange.method())),
+        }
     }
 
     fn query_string(&self) -> Option<&str> {
+        if let Some((_, query)) = self.place() {
+            return Some(query);
+        }
         let query = std::str::from_utf8(self.asked(Exchange::query)?).ok()?;
         Some(query.strip_prefix('?').unwrap_or(query))
     }
 
     fn request_path(&self) -> Option<Cow<'_, str>> {
+        if let Some((path, _)) = self.place() {
+            return Some(path.into());
+        }
         self.asked(|exchange| text(exchange.path()))
     }
 
     fn request_uri(&self) -> Option<Cow<'_, str>> {
+        match self.place() {
+            Some((path, query)) if query.is_empty() => return Some(path.into()),
+            Some((path, query)) => return Some(format!("{path}?{query}").into()),
+            None => {}
+        }
         self.asked(|exchange| match (text(exchange.path()), exchange.query()) {
             (path, []) => path,
             (path, query) => Cow::Owned(path.into_owned() + &text(query)),

@@ -17,11 +17,18 @@ use crate::{
 const TEXT: &str = "text/plain; charset=UTF-8";
 
 fn empty(status: u16, reason: &'static str) -> LocalResponse {
-    LocalResponse { status, headers: Vec::new(), body: b"".into(), content_type: None, reason }
+    LocalResponse { status, stored: None, headers: Vec::new(), body: b"".into(), content_type: None, reason }
 }
 
 fn text(status: u16, body: &'static str, reason: &'static str) -> LocalResponse {
-    LocalResponse { status, headers: Vec::new(), body: body.as_bytes().into(), content_type: Some(TEXT), reason }
+    LocalResponse {
+        status,
+        stored: None,
+        headers: Vec::new(),
+        body: body.as_bytes().into(),
+        content_type: Some(TEXT),
+        reason,
+    }
 }
 
 /// A head that could be read in two ways, or not at all.

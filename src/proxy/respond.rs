@@ -322,7 +322,9 @@ fn render(response: &mut ResponseHead, answer: &LocalResponse, client: &Client, 
         true => grpc::fill(response, answer),
         false => fill_response(response, answer),
     }
-    append_date(client, response);
+    if !response.fields.names().has(Known::Date) {
+        append_date(client, response);
+    }
 }
 
 /// Sends an answer of the gateway's own whose head lies in the workspace, as policies have left it.
@@ -357,24 +359,18 @@ pub async fn deliver(
         _ => ClientFraming::Length(answer.body.len() as u64),
     };
     let to = wire.outgoing();
-    let mut out = begin(&to, workspace, framing, keep_alive, &serving.snapshot.settings.server_header);
+    let out = begin(&to, workspace, framing, keep_alive, &serving.snapshot.settings.server_header);
     account.client_answered();
-    client.deadline.set(workspace.timeouts.stream_idle);
+    let body = if framing.has_body() { &*answer.body } else { b"" };
+    let idle = workspace.timeouts.stream_idle;
+    client.deadline.set(idle);
     let sent = client
         .deadline
         .guard(async {
-            match &to {
-                Outgoing::Http1(sender) => {
-                    if framing.has_body() {
-                        out.extend(&answer.body);
-                    }
-                    match keep_alive {
-                        true => sender.post(out).await,
-                        false => sender.send(out).await.0,
-                    }
-                }
-                Outgoing::Http2(stream) if framing.has_body() => stream.send(&answer.body, true).await,
-                Outgoing::Http2(_) => Ok(()),
+            match body.len() <= SLICE {
+                true => send_whole(&to, out, body, keep_alive).await,
+                // Boxed: few are so large, and the others are not to keep room for it.
+                false => Box::pin(send_slices(&to, out, body, &|| client.deadline.set(idle))).await,
             }
         })
         .await;
@@ -386,6 +382,47 @@ pub async fn deliver(
         (Ok(Ok(())), false) => After::Linger,
         _ => After::Close,
     }
+}
+
+/// What of a body is sent at a time, so that one that others hold too is never copied as a whole; with its head it fits into a
+/// large buffer.
+const SLICE: usize = 60 << 10;
+
+/// `out` is the head, where it has not left yet.
+async fn send_whole(to: &Outgoing, mut out: Buffer, body: &[u8], keep_alive: bool) -> io::Result<()> {
+    match to {
+        Outgoing::Http1(sender) => {
+            out.extend(body);
+            match keep_alive {
+                true => sender.post(out).await,
+                false => sender.send(out).await.0,
+            }
+        }
+        Outgoing::Http2(stream) if !body.is_empty() => stream.send(body, true).await,
+        Outgoing::Http2(_) => Ok(()),
+    }
+}
+
+/// The same, slice by slice: the client's time starts anew with each that it has taken.
+async fn send_slices(to: &Outgoing, mut out: Buffer, body: &[u8], progress: &dyn Fn()) -> io::Result<()> {
+    let slices = body.chunks(SLICE);
+    let last = slices.len() - 1;
+    for (index, slice) in slices.enumerate() {
+        match to {
+            Outgoing::Http1(sender) => {
+                if out.is_none() {
+                    out = Buffer::with_room(Buffer::LARGE);
+                }
+                out.extend(slice);
+                let (sent, room) = sender.send(out).await;
+                sent?;
+                out = room;
+            }
+            Outgoing::Http2(stream) => stream.send(slice, index == last).await?,
+        }
+        progress();
+    }
+    Ok(())
 }
 
 /// Ends a gRPC call whose time is over: with an answer, or with the end of the one that has begun.
@@ -512,7 +549,11 @@ pub fn minimal(answer: &LocalResponse, date: &str, server: &ServerHeader, reques
 
 fn fill_response(response: &mut ResponseHead, answer: &LocalResponse) {
     response.clear();
+    response.is_own = true;
     response.status = answer.status;
+    if let Some(stored) = &answer.stored {
+        response.fields.copy_from(stored);
+    }
     if let Some(content_type) = answer.content_type {
         response.fields.append(b"content-type", content_type.as_bytes());
     }

@@ -145,6 +145,12 @@ pub struct Storage {
     listeners: Mutex<Vec<Listener>>,
 }
 
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Storage").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
 /// An answer that may still be on its way. To drop it is to take no interest in it any more.
 #[derive(Debug)]
 pub struct Pending(Coming);

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use self::swap::{Prepared, prepare};
 use crate::{
+    cache::Store,
     config::{endpoints::EndpointTable, snapshot::Snapshot},
     net::{
         buffer,
@@ -27,6 +28,7 @@ use crate::{
         spread::{self, HandedOver, Neighbour},
     },
     quota::{Balances, Clock, Ledger},
+    storage::Storage,
     telemetry::{
         core::{CoreCopy, CoreTelemetry},
         heartbeat::Heartbeat,
@@ -107,7 +109,15 @@ pub struct Start {
     pub snapshot: Arc<Snapshot>,
     pub heartbeat: Heartbeat,
     pub hand_overs: HandOvers,
-    /// What all cores count limits in, and by which clock.
+    pub common: Common,
+}
+
+/// What all cores of a replica share.
+#[derive(Clone)]
+pub struct Common {
+    pub cache: Store,
+    pub storage: Arc<Storage>,
+    /// What they count limits in, and by which clock.
     pub ledger: Arc<Ledger>,
     pub clock: Clock,
 }
@@ -214,12 +224,16 @@ async fn serve(start: Start, unopened: Unopened<Command>) {
         Err(error) => return tracing::error!("core {} cannot hear: {error}", start.id),
     };
     let telemetry = CoreTelemetry::new(start.id);
+    let Common { cache, storage, ledger, clock } = start.common;
     let for_policies = policies::Core {
         id: start.id,
         messages: telemetry.messages.clone(),
         signals,
-        balances: Rc::new(Balances::new(start.ledger, start.id)),
-        clock: start.clock,
+        cache,
+        storage: Some(storage),
+        policy: 0,
+        balances: Rc::new(Balances::new(ledger, start.id)),
+        clock,
     };
     let core = Core::new(for_policies, start.cores, start.snapshot, telemetry, load, neighbours);
     task::spawn(rings.hear());

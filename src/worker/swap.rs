@@ -147,6 +147,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        cache::Store,
         config::snapshot::Snapshot,
         net::{
             driver::Kind,
@@ -154,6 +155,7 @@ mod tests {
             mailbox::mailbox,
         },
         quota::{Clock, Ledger},
+        storage::Storage,
         telemetry::heartbeat::Heartbeat,
         worker::{self, HandOvers},
     };
@@ -163,17 +165,15 @@ mod tests {
     /// Under epoll: a ring takes any descriptor at once, and so has nothing to refuse.
     fn workers() -> Vec<Worker> {
         let start = |(id, hand_overs)| {
-            let start = worker::Start {
-                id,
-                cores: CORES,
-                cpu: None,
-                kind: Kind::Epoll,
-                snapshot: Arc::new(Snapshot::empty()),
-                heartbeat: Heartbeat::default(),
-                hand_overs,
+            let common = worker::Common {
+                cache: Store::default(),
+                storage: Storage::new().0,
                 ledger: Arc::new(Ledger::new(CORES, 1, || {})),
                 clock: Clock::start(),
             };
+            let (snapshot, heartbeat) = (Arc::new(Snapshot::empty()), Heartbeat::default());
+            let (cores, kind) = (CORES, Kind::Epoll);
+            let start = worker::Start { id, cores, cpu: None, kind, snapshot, heartbeat, hand_overs, common };
             worker::start(start).expect("threads are free")
         };
         HandOvers::new(CORES).expect("descriptors are free").into_iter().enumerate().map(start).collect()

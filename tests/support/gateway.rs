@@ -121,6 +121,8 @@ impl Gateway {
             .arg("--management")
             .arg(format!("127.0.0.1:{}", launch.management))
             .args(launch.flags)
+            // Of its own: many gateways run at a time.
+            .env("RINGWAY_MANAGEMENT_SOCKET", "management.sock")
             .envs(launch.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(launch.directory)
             .stdin(Stdio::null())

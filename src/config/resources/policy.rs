@@ -7,7 +7,7 @@ use crate::{
         node::{Located, Node, shape_of},
         problem::Location,
     },
-    policies::{Category, Described, Field, Options},
+    policies::{AssumedLifetime, Category, Described, Field, Options},
     quota::OnStorageFailure,
 };
 
@@ -30,6 +30,8 @@ pub struct PolicyRingway {
     pub on_storage_failure: Option<Located<OnStorageFailure>>,
     pub standard_headers: Option<Located<bool>>,
     pub retry_after: Option<Located<bool>>,
+    pub cache_status: Option<Located<bool>>,
+    pub assumed_lifetime: Option<Located<AssumedLifetime>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -51,6 +53,8 @@ impl PolicyRingway {
             on_storage_failure: self.on_storage_failure.as_ref().map(|written| written.value),
             standard_headers: self.standard_headers.as_ref().map(|written| written.value),
             retry_after: self.retry_after.as_ref().map(|written| written.value),
+            cache_status: self.cache_status.as_ref().map(|written| written.value),
+            assumed_lifetime: self.assumed_lifetime.as_ref().map(|written| written.value),
         }
     }
 
@@ -59,10 +63,14 @@ impl PolicyRingway {
         let on_storage_failure = self.on_storage_failure.as_ref().map(|written| &written.location);
         let standard_headers = self.standard_headers.as_ref().map(|written| &written.location);
         let retry_after = self.retry_after.as_ref().map(|written| &written.location);
+        let cache_status = self.cache_status.as_ref().map(|written| &written.location);
+        let assumed_lifetime = self.assumed_lifetime.as_ref().map(|written| &written.location);
         let all = [
             ("onStorageFailure", on_storage_failure),
             ("standardHeaders", standard_headers),
             ("retryAfter", retry_after),
+            ("cacheStatus", cache_status),
+            ("assumedLifetime", assumed_lifetime),
         ];
         all.into_iter().filter_map(|(name, location)| Some((name, location?)))
     }

@@ -23,6 +23,7 @@ pub struct GatewayRingway {
     pub access_log: Option<AccessLog>,
     pub proxy_protocol: ProxyProtocolPeers,
     pub connections: written::Connections,
+    pub cache: written::Cache,
     pub tls: Tls,
     /// Of the gateway, which all its replicas share.
     pub name: Option<Located<String>>,

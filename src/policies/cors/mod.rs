@@ -323,7 +323,8 @@ impl Cors {
 
     fn answer(&self, answer: Answers) -> LocalResponse {
         let Answers { status, reason, .. } = answer;
-        let response = LocalResponse { status, headers: Vec::new(), body: b"".into(), content_type: None, reason };
+        let response =
+            LocalResponse { status, stored: None, headers: Vec::new(), body: b"".into(), content_type: None, reason };
         if self.varies() { response.with_header("vary", "Origin") } else { response }
     }
 

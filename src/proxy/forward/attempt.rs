@@ -178,6 +178,9 @@ impl Attempt<'_> {
             let answered = workspace.response.body;
             lease.give_back(answered == BodyLength::None, usual_room(answered));
         }
+        if let Some(answer) = delivered.refused {
+            return Err(Failure::Refused(answer));
+        }
         Ok(match delivered.keep_alive {
             true => After::KeepAlive,
             false => ending(&workspace.request, wire),

@@ -1,6 +1,6 @@
 //! The response direction of a try: the head, the policies, and the body as it comes.
 
-use std::cell::Cell;
+use std::{cell::Cell, rc::Rc};
 
 use super::{Failure, attempt::Attempt};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
         head::{BodyLength, RequestHead, ResponseHead, Version},
     },
     net::Buffer,
-    policies::{Scans, Side, Wanted, chain::Next},
+    policies::{LocalResponse, Scans, Side, Wanted, chain::Next},
     proxy::{
         account::Account,
         ahead::{Ahead, Reach, Unread},
@@ -32,6 +32,8 @@ pub(super) struct Delivered {
     pub(super) keep_alive: bool,
     /// The upstream switched protocols.
     pub(super) upgraded: bool,
+    /// A policy answers in the place of the upstream; its head lies in the workspace, and the client has seen nothing yet.
+    pub(super) refused: Option<Rc<LocalResponse>>,
 }
 
 /// The response direction of an attempt.
@@ -88,7 +90,9 @@ impl Download<'_> {
             seen => seen,
         };
         if let Next::Respond(answer) = seen {
-            return Err(Failure::Refused(answer));
+            // A body that nobody wants ends its connection.
+            let reusable = upstream_keeps && asked_whole && body.is_done() && from.is_quiet() && !upgraded;
+            return Ok(Delivered { reusable, keep_alive, upgraded: false, refused: Some(answer) });
         }
         let scanning = match workspace.take_scans(Side::Response).filter(|_| !upgraded) {
             None => None,
@@ -147,6 +151,7 @@ impl Download<'_> {
             reusable: upstream_keeps && asked_whole && from.is_quiet() && !upgraded && !unread,
             keep_alive,
             upgraded,
+            refused: None,
         })
     }
 

@@ -1,0 +1,165 @@
+//! What becomes of a response that was asked for: stored as it passes, or an entry in its place.
+
+use std::sync::Arc;
+
+use super::{
+    Asked, Flow, HttpCaching, Kept, State,
+    answer::{How, Whom},
+    millis,
+    share::Others,
+    stored_method,
+};
+use crate::{
+    cache::{
+        BODY_BYTES_MAX, Entry, Lead, Stamp,
+        entry::{self, Unfit},
+        freshness::Exchanged,
+        store::Reserved,
+    },
+    expression::Value,
+    policies::{Exchange, Piece, Side, Turn, reading::Reading},
+};
+
+/// A body of no known length begins with this much memory.
+const FIRST_BYTES: usize = 4096;
+
+/// A response that is stored as it passes.
+pub struct Filling {
+    key: Arc<[u8]>,
+    stamp: Stamp,
+    entry: Entry,
+    body: Vec<u8>,
+    /// How long it will be, where that is known.
+    length: Option<usize>,
+    reserved: Reserved,
+    lead: Option<Lead>,
+    others: Others,
+}
+
+impl HttpCaching {
+    pub(super) fn take_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, asked: Asked) -> Flow {
+        let now = millis(exchange);
+        let at = Exchanged { asked: asked.at, answered: now };
+        let (status, is_own) = (exchange.status(), exchange.is_own_answer());
+        let whom = Whom { method: exchange.method(), fields: &asked.fields, now };
+        if let Some(stale) = asked.old.as_ref().filter(|_| asked.validates && status == 304 && !is_own) {
+            let renewed = Arc::new(stale.renewed(exchange.response_fields(), at, self.rules));
+            store(turn.state, &asked.key, renewed.clone(), asked.stamp, asked.others);
+            return Flow::Respond(self.answer(&renewed, &whom, How::Validated));
+        }
+        if let Some(stale) = &asked.old
+            && matches!(status, 500 | 502 | 503 | 504)
+            && stale.stands_in(&asked.control, now)
+        {
+            return Flow::Respond(self.answer(stale, &whom, How::InsteadOf(status)));
+        }
+        let begun = match is_own || !asked.stores {
+            true => Err(Unfit),
+            false => self.begin(turn.state, exchange, &asked, at),
+        };
+        match begun {
+            Ok(filling) => {
+                self.tell(turn.state, exchange, asked.why, true);
+                if exchange.has_body(Side::Response) {
+                    *turn.kept = Kept::Filling(Box::new(Filling { lead: asked.lead, others: asked.others, ..filling }));
+                } else {
+                    Filling { others: asked.others, ..filling }.store(turn.state);
+                }
+            }
+            Err(Unfit) => {
+                self.tell(turn.state, exchange, asked.why, false);
+                if asked.lead.is_some() {
+                    turn.state.partition.set_fruitless(&asked.key, now);
+                }
+                // The origin has another answer now, and it is for nobody else (RFC 9111 section 4.3.3).
+                if asked.old.is_some() && !is_own && status < 500 {
+                    turn.state.partition.invalidate(&asked.key);
+                }
+            }
+        }
+        Flow::Continue
+    }
+
+    fn begin(&self, state: &State, exchange: &Exchange<'_>, asked: &Asked, at: Exchanged) -> Result<Filling, Unfit> {
+        let reading = Reading::response(exchange);
+        let is_wanted =
+            |holds: &crate::expression::Expression| matches!(holds.evaluate(&reading), Ok(Value::Boolean(true)));
+        if !self.response.as_ref().is_none_or(is_wanted) {
+            return Err(Unfit);
+        }
+        let length = exchange.response_length();
+        if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
+            return Err(Unfit);
+        }
+        let request = entry::Asked {
+            method: stored_method(exchange.method()),
+            fields: &asked.fields,
+            forwarded: exchange.request_fields(),
+            at,
+        };
+        let entry = Entry::begin(&request, exchange.status(), exchange.response_fields(), self.rules)?;
+        Ok(Filling {
+            key: asked.key.clone(),
+            stamp: asked.stamp,
+            entry,
+            body: Vec::new(),
+            length: length.map(|length| length as usize),
+            reserved: state.partition.reserve(),
+            lead: None,
+            others: Others::default(),
+        })
+    }
+}
+
+impl Filling {
+    /// True: it is done with, stored or given up.
+    pub(super) fn takes(&mut self, state: &State, piece: &Piece<'_>) -> bool {
+        if !self.has_room_for(piece.bytes.len()) {
+            state.partition.set_fruitless(&self.key, self.entry.life.answered);
+            return true;
+        }
+        self.body.extend_from_slice(piece.bytes);
+        if piece.is_last {
+            self.store(state);
+        }
+        piece.is_last
+    }
+
+    /// Grows by doubling, and not beyond what is known to come.
+    fn has_room_for(&mut self, more: usize) -> bool {
+        let needed = self.body.len() + more;
+        if needed > BODY_BYTES_MAX {
+            return false;
+        }
+        if needed <= self.body.capacity() {
+            return true;
+        }
+        let most = self.length.unwrap_or(BODY_BYTES_MAX).max(needed);
+        let room = (2 * self.body.capacity()).max(FIRST_BYTES).clamp(needed, most);
+        if !self.reserved.grow_to(room) {
+            return false;
+        }
+        self.body.reserve_exact(room - self.body.len());
+        true
+    }
+
+    fn store(&mut self, state: &State) {
+        let mut body = std::mem::take(&mut self.body);
+        body.shrink_to_fit();
+        let entry = Entry { body: Arc::new(body), ..self.entry.clone() };
+        store(state, &self.key, Arc::new(entry), self.stamp, std::mem::take(&mut self.others));
+        // Those that wait look now.
+        self.lead = None;
+    }
+}
+
+/// Here, and where other replicas look.
+fn store(state: &State, key: &Arc<[u8]>, entry: Arc<Entry>, stamp: Stamp, others: Others) {
+    let shared = state.partition.shared().zip(others.marks).filter(|_| entry.range.is_none());
+    if let Some((shared, marks)) = shared {
+        shared.put(key, &entry, marks);
+    }
+    state.partition.insert(state.core, key, entry, stamp);
+    // Who waits for the lock finds it by now.
+    drop(others.locked);
+}

@@ -1,0 +1,532 @@
+//! HTTP caching: answers from what was stored, and stores what passes (RFC 9111).
+//!
+//! The cores of a replica share what is stored. A response is looked at as it passes and never held up for it; of requests that
+//! miss the same entry at the same time one goes on, and the others wait for what it brings.
+
+mod answer;
+mod config;
+mod fill;
+mod keys;
+mod share;
+
+use std::{
+    cell::RefCell,
+    fmt,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use self::{
+    answer::{How, Whom},
+    config::Config,
+    fill::Filling,
+    share::{Fetching, Others},
+};
+use super::{
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Need, Needs, Piece, Policy,
+    Question, Reply, Side, Site, Turn,
+    headers::HeaderName,
+    options::{ASSUMED_LIFETIME, CACHE_STATUS},
+    reading::Reading,
+};
+use crate::{
+    cache::{
+        Entry, Lead, Leading, Millis, Partition, Stamp, Wake, condition,
+        control::Control,
+        entry::{Rules, Use},
+        shared::Shared,
+    },
+    expression::{Expression, Template, Value},
+    http::head::{Fields, Known},
+    net::signal::Signals,
+};
+
+/// So long a request waits for another one that asks for the same.
+const WAIT_MS_MAX: Millis = 5000;
+
+const ONLY_IF_CACHED: Answers = Answers {
+    status: 504,
+    reason: "cache_only",
+    when: "the request says `only-if-cached`, and nothing that is stored answers it",
+};
+
+/// Of an answer that was stored.
+const REASON_HIT: &str = "cache_hit";
+
+/// Where a request went that was not answered here, for `Cache-Status` (RFC 9211 section 2.2).
+const BYPASS: &str = "bypass";
+const METHOD: &str = "method";
+const MISS: &str = "miss";
+const REQUEST: &str = "request";
+const STALE: &str = "stale";
+
+pub struct HttpCaching {
+    entries_max: usize,
+    rules: Rules,
+    key: Template,
+    /// Of which requests and responses it takes notice; `None`: of all.
+    request: Option<Expression>,
+    response: Option<Expression>,
+    /// The header that says what is to be forgotten.
+    invalidation: Option<String>,
+    /// In `Cache-Status`.
+    tells: bool,
+    /// With other replicas and processes, who wait for each other if so.
+    shares: Option<bool>,
+}
+
+impl fmt::Debug for HttpCaching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpCaching").field("rules", &self.rules).field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// One core's hold on what all cores share.
+pub struct State {
+    partition: Arc<Partition>,
+    core: usize,
+    signals: Signals,
+    /// The key of the request at hand.
+    key: RefCell<Vec<u8>>,
+    not_stored: Rc<LocalResponse>,
+    names: Names,
+}
+
+/// Of the headers that it writes.
+struct Names {
+    if_none_match: HeaderName,
+    if_modified_since: HeaderName,
+    cache_status: HeaderName,
+}
+
+/// What it keeps of one exchange.
+#[derive(Default)]
+pub enum Kept {
+    /// Nothing: the exchange is none of its business, or is done with.
+    #[default]
+    Aside,
+    /// Why the request goes on without it.
+    Passed(&'static str),
+    /// What it succeeds in changing is stale.
+    Unsafe,
+    Waiting(Box<Waiting>),
+    Fetching(Box<Fetching>),
+    Asked(Box<Asked>),
+    Filling(Box<Filling>),
+}
+
+/// Another request asks for the same.
+pub struct Waiting {
+    key: Arc<[u8]>,
+    since: Millis,
+}
+
+/// The request goes on to the upstream.
+pub struct Asked {
+    key: Arc<[u8]>,
+    /// As the client sent them.
+    fields: Fields,
+    at: Millis,
+    stamp: Stamp,
+    control: Control,
+    /// What comes may be stored.
+    stores: bool,
+    /// What is stored, too old to be the answer.
+    old: Option<Arc<Entry>>,
+    /// The upstream is asked whether that is good still.
+    validates: bool,
+    lead: Option<Lead>,
+    others: Others,
+    /// For `Cache-Status`.
+    why: &'static str,
+}
+
+impl Policy for HttpCaching {
+    type Config = Config;
+    type State = State;
+    type PerExchange = Kept;
+
+    const CATEGORY: Option<Category> = Some(Category::QualityOfService);
+    const FIELDS: &'static [Field] = &[
+        Field::new("httpCachingKey", "Key", "What requests have one entry that share it.")
+            .default("#[attributes.requestPath]")
+            .expression(),
+        Field::new("maxCacheEntries", "Entries", "How many are kept; the oldest goes first.").default("10000"),
+        Field::new("ttl", "Time to live", "How long an entry is an answer.").unit("seconds").default("600"),
+        Field::new("useHttpCacheHeaders", "Use HTTP cache headers", "What messages say of caching counts (RFC 9111).")
+            .default("true"),
+        Field::new(
+            "invalidationHeader",
+            "Invalidation header",
+            "A request header that has entries forgotten: `invalidate` its own, `invalidate-all` all. Empty: none.",
+        )
+        .default(""),
+        Field::new("requestExpression", "Requests", "Of which requests it takes notice. Empty: of all.")
+            .default("#[attributes.method == 'GET' or attributes.method == 'HEAD']")
+            .expression(),
+        Field::new("responseExpression", "Responses", "Which responses are stored. Empty: all.")
+            .default("#[[200, 203, 204, 206, 300, 301, 404, 405, 410, 414, 501] contains attributes.statusCode]")
+            .expression(),
+        Field::new("distributed", "Distributed", "Replicas share what is stored, by the shared storage.")
+            .default("false"),
+        Field::new("persistCache", "Persist", "What is stored outlives the process, in the shared storage.")
+            .default("false"),
+    ];
+    const OPTIONS: &'static [Field] = &[CACHE_STATUS, ASSUMED_LIFETIME];
+    const ANSWERS: &'static [Answers] = &[ONLY_IF_CACHED];
+
+    fn remarks(config: &Config) -> Vec<Fault> {
+        config.remarks()
+    }
+
+    fn compile(config: Config, site: &mut Site<'_>) -> Result<Self, ConfigError> {
+        config.compile(site.options())
+    }
+
+    fn state(&self, core: &Core) -> State {
+        let Answers { status, reason, .. } = ONLY_IF_CACHED;
+        let partition = core.cache.partition(core.policy, self.entries_max);
+        if let (Some(locks), Some(storage)) = (self.shares, &core.storage) {
+            let ttl = Duration::from_millis(self.rules.ttl);
+            partition.share(|| Shared::new(storage.clone(), core.policy, ttl, locks));
+        }
+        State {
+            partition,
+            core: core.id,
+            signals: core.signals.clone(),
+            key: RefCell::default(),
+            not_stored: LocalResponse::error_json(status, "Not in the cache.", reason).into(),
+            names: Names::new(),
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { request: Need::None, response: Need::Scan }
+    }
+
+    fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        if exchange.asks_for_upgrade() || is_grpc(exchange.request_fields()) {
+            return Flow::Continue;
+        }
+        if !self.takes(exchange) {
+            *turn.kept = match self.rules.heeds && is_unsafe(exchange.method()) {
+                true => Kept::Unsafe,
+                false => Kept::Passed(METHOD),
+            };
+            return Flow::Continue;
+        }
+        let mut key = turn.state.key.borrow_mut();
+        if self.key(exchange, &mut key).is_err() {
+            *turn.kept = Kept::Passed(BYPASS);
+            return Flow::Continue;
+        }
+        let is_forgotten = self.forget(turn.state, exchange, &key);
+        let control = self.control(exchange.request_fields());
+        let now = millis(exchange);
+        let skips = is_forgotten
+            || control.no_cache
+            || self.rules.heeds && condition::is_for_the_origin(exchange.request_fields());
+        if !skips {
+            match self.look(turn.state, exchange, &key, &control, now, How::Hit) {
+                Found::Answer(answer) => return Flow::Respond(answer),
+                Found::Stale(stale) => {
+                    let ahead = Ahead::new(turn.state, &key, control, Some(stale), now);
+                    return self.ask(turn, exchange, ahead, now);
+                }
+                Found::Nothing => {
+                    let ahead = Ahead::new(turn.state, &key, control, None, now);
+                    return self.ask(turn, exchange, ahead, now);
+                }
+            }
+        }
+        let why = if control.no_cache || is_forgotten { REQUEST } else { BYPASS };
+        let ahead = Ahead { why, skips: true, ..Ahead::new(turn.state, &key, control, None, now) };
+        self.go_on(turn, exchange, ahead)
+    }
+
+    fn on_reply(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, _: Reply) -> Flow {
+        let Waiting { key, since } = match std::mem::take(turn.kept) {
+            Kept::Waiting(waiting) => *waiting,
+            Kept::Fetching(fetching) => return self.fetched(turn, exchange, *fetching),
+            _ => return Flow::Continue,
+        };
+        let control = self.control(exchange.request_fields());
+        let now = millis(exchange);
+        match self.look(turn.state, exchange, &key, &control, now, How::Collapsed) {
+            Found::Answer(answer) => Flow::Respond(answer),
+            Found::Stale(stale) => {
+                let ahead = Ahead::new(turn.state, &key, control, Some(stale), now);
+                self.ask(turn, exchange, ahead, since)
+            }
+            Found::Nothing => {
+                let ahead = Ahead::new(turn.state, &key, control, None, now);
+                self.ask(turn, exchange, ahead, since)
+            }
+        }
+    }
+
+    fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        match std::mem::take(turn.kept) {
+            Kept::Asked(asked) => self.take_response(turn, exchange, *asked),
+            Kept::Unsafe => {
+                if matches!(exchange.status(), 200..=399) && !exchange.is_own_answer() && !exchange.is_in_shadow() {
+                    self.changed(exchange).iter().for_each(|key| {
+                        turn.state.partition.invalidate(key);
+                    });
+                }
+                self.tell(turn.state, exchange, METHOD, false);
+                Flow::Continue
+            }
+            Kept::Passed(why) => {
+                self.tell(turn.state, exchange, why, false);
+                Flow::Continue
+            }
+            Kept::Aside | Kept::Waiting(_) | Kept::Fetching(_) | Kept::Filling(_) => Flow::Continue,
+        }
+    }
+
+    fn on_body(&self, turn: Turn<'_, Self>, piece: &Piece<'_>) -> Flow {
+        if piece.side == Side::Response
+            && let Kept::Filling(filling) = turn.kept
+            && filling.takes(turn.state, piece)
+        {
+            *turn.kept = Kept::Aside;
+        }
+        Flow::Continue
+    }
+}
+
+/// What is stored for a request.
+enum Found {
+    Answer(Rc<LocalResponse>),
+    /// It answers the request, and is too old to.
+    Stale(Arc<Entry>),
+    Nothing,
+}
+
+/// A request that goes on to the upstream.
+struct Ahead {
+    key: Arc<[u8]>,
+    control: Control,
+    stale: Option<Arc<Entry>>,
+    lead: Option<Lead>,
+    why: &'static str,
+    now: Millis,
+    stamp: Stamp,
+    /// What is stored is not looked at.
+    skips: bool,
+    others: Others,
+}
+
+impl Ahead {
+    fn new(state: &State, key: &[u8], control: Control, stale: Option<Arc<Entry>>, now: Millis) -> Self {
+        Self {
+            stamp: state.partition.stamp(key),
+            key: key.into(),
+            control,
+            why: if stale.is_some() { STALE } else { MISS },
+            stale,
+            lead: None,
+            now,
+            skips: false,
+            others: Others::default(),
+        }
+    }
+}
+
+impl HttpCaching {
+    /// What has no value, or one that is no truth, does not hold.
+    fn takes(&self, exchange: &Exchange<'_>) -> bool {
+        let reading = Reading::request(exchange);
+        self.request.as_ref().is_none_or(|holds| matches!(holds.evaluate(&reading), Ok(Value::Boolean(true))))
+    }
+
+    fn control(&self, request: &Fields) -> Control {
+        match self.rules.heeds {
+            true => Control::parse(request.values(b"cache-control")),
+            false => Control::default(),
+        }
+    }
+
+    /// Does what the invalidation header says. True: it has said something.
+    fn forget(&self, state: &State, exchange: &Exchange<'_>, key: &[u8]) -> bool {
+        let Some(header) = &self.invalidation else { return false };
+        let says = |what: &str| {
+            let mut values = exchange.request_fields().values(header.as_bytes());
+            values.any(|value| value.eq_ignore_ascii_case(what.as_bytes()))
+        };
+        if exchange.is_in_shadow() {
+            return false;
+        }
+        if says("invalidate-all") {
+            state.partition.clear();
+            return true;
+        }
+        let forgets = says("invalidate");
+        if forgets {
+            state.partition.invalidate(key);
+        }
+        forgets
+    }
+
+    fn look(
+        &self,
+        state: &State,
+        exchange: &Exchange<'_>,
+        key: &[u8],
+        control: &Control,
+        now: Millis,
+        how: How,
+    ) -> Found {
+        let request = exchange.request_fields();
+        let method = stored_method(exchange.method());
+        let found = state.partition.find(key, |entry| entry.answers(method, request, self.rules.heeds));
+        let Some(entry) = found else { return Found::Nothing };
+        match entry.use_for(control, now) {
+            Use::Fresh | Use::Stale => {
+                state.partition.counts(state.core).hit();
+                let whom = Whom { method: exchange.method(), fields: request, now };
+                Found::Answer(self.answer(&entry, &whom, how))
+            }
+            Use::WhileRevalidated | Use::Revalidate => Found::Stale(entry),
+        }
+    }
+
+    /// The first that wants an entry asks for it; the others wait, or do with what is stale where that will do.
+    fn ask(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, mut ahead: Ahead, since: Millis) -> Flow {
+        let Ahead { key, control, stale, now, .. } = &ahead;
+        if control.only_if_cached {
+            return Flow::Respond(turn.state.not_stored.clone());
+        }
+        let left = WAIT_MS_MAX.saturating_sub(now.saturating_sub(since));
+        let mut lead = None;
+        if may_lead(exchange, control) && left > 0 {
+            let mut signal = None;
+            let wake = || -> Option<Wake> {
+                let (waits, bell) = turn.state.signals.new_signal()?;
+                signal = Some(waits);
+                Some(Box::new(move || bell.ring()))
+            };
+            match turn.state.partition.lead(key, *now, wake) {
+                Leading::Leads(leads) => lead = Some(leads),
+                Leading::Follows => {
+                    let will_do = |stale: &&Arc<Entry>| stale.use_for(control, *now) == Use::WhileRevalidated;
+                    if let Some(stale) = stale.as_ref().filter(will_do) {
+                        turn.state.partition.counts(turn.state.core).hit();
+                        let whom = Whom { method: exchange.method(), fields: exchange.request_fields(), now: *now };
+                        return Flow::Respond(self.answer(stale, &whom, How::Hit));
+                    }
+                    if let Some(signal) = signal {
+                        *turn.kept = Kept::Waiting(Box::new(Waiting { key: key.clone(), since }));
+                        let at_most = std::time::Duration::from_millis(left);
+                        return Flow::Wait(Box::new(Question::Signal { signal, at_most }));
+                    }
+                }
+                Leading::Alone => {}
+            }
+        }
+        ahead.lead = lead;
+        self.go_on(turn, exchange, ahead)
+    }
+
+    fn go_on(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, ahead: Ahead) -> Flow {
+        if !ahead.others.asked && self.shared(turn.state, exchange).is_some() {
+            return self.fetch(turn, exchange, ahead);
+        }
+        let Ahead { key, control, stale, lead, why, now, stamp, others, .. } = ahead;
+        let State { partition, core, names, .. } = turn.state;
+        partition.counts(*core).missed();
+        let fields = exchange.request_fields().clone();
+        // In shadow the upstream is not asked what it would be asked.
+        let asks = !exchange.is_in_shadow() && exchange.method() != b"HEAD";
+        let validates = asks && stale.as_ref().is_some_and(|stale| stale.has_validator());
+        if let Some(stale) = stale.as_ref().filter(|_| validates) {
+            let (etag, modified) = (stale.fields.get(b"etag"), stale.fields.get(b"last-modified"));
+            let headers = &mut exchange.request_headers();
+            for (name, value) in [(&names.if_none_match, etag), (&names.if_modified_since, modified)] {
+                let written = match value {
+                    Some(value) => headers.set(name, value),
+                    None => {
+                        headers.remove_if(|known| known.eq_ignore_ascii_case(name.as_bytes()));
+                        Ok(())
+                    }
+                };
+                // It has come as a field's value.
+                debug_assert!(written.is_ok());
+            }
+        }
+        let stores = exchange.method() != b"HEAD" && !control.no_store;
+        *turn.kept = Kept::Asked(Box::new(Asked {
+            key,
+            fields,
+            at: now,
+            stamp,
+            control,
+            stores,
+            old: stale,
+            validates,
+            lead,
+            others,
+            why,
+        }));
+        Flow::Continue
+    }
+
+    /// Says in `Cache-Status` that a request went on, and why.
+    fn tell(&self, state: &State, exchange: &mut Exchange<'_>, why: &str, stored: bool) {
+        if !self.tells {
+            return;
+        }
+        let status = exchange.status();
+        let stored = if stored { "; stored" } else { "" };
+        let text = format!("ringway; fwd={why}; fwd-status={status}{stored}");
+        let written = exchange.response_headers().append(&state.names.cache_status, text.as_bytes());
+        debug_assert!(written.is_ok());
+    }
+}
+
+impl Names {
+    fn new() -> Self {
+        let name = |name| HeaderName::new(name).expect("a token, and not one of the gateway's");
+        Self {
+            if_none_match: name("if-none-match"),
+            if_modified_since: name("if-modified-since"),
+            cache_status: name("cache-status"),
+        }
+    }
+}
+
+/// What it brings can be an answer to others: a whole response that may be stored.
+fn may_lead(exchange: &Exchange<'_>, control: &Control) -> bool {
+    let request = exchange.request_fields();
+    let is_partial = |name: &[u8]| request.get(name).is_some();
+    !exchange.is_in_shadow()
+        && exchange.method() != b"HEAD"
+        && !control.no_store
+        && request.known(Known::Authorization).is_none()
+        && ![&b"range"[..], b"if-none-match", b"if-modified-since"].into_iter().any(is_partial)
+}
+
+/// HEAD is answered with what a GET has brought.
+fn stored_method(method: &[u8]) -> &[u8] {
+    if method == b"HEAD" { b"GET" } else { method }
+}
+
+/// RFC 9110 section 9.2.1.
+fn is_unsafe(method: &[u8]) -> bool {
+    !matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE")
+}
+
+/// The end of a call is told in trailers, which are not stored.
+fn is_grpc(request: &Fields) -> bool {
+    const TYPE: &[u8] = b"application/grpc";
+    request.get(b"content-type").and_then(|value| value.get(..TYPE.len())).is_some_and(|t| t.eq_ignore_ascii_case(TYPE))
+}
+
+fn millis(exchange: &Exchange<'_>) -> Millis {
+    exchange.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as Millis
+}
+
+#[cfg(test)]
+mod tests;
