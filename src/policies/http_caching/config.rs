@@ -13,9 +13,9 @@ const KEY: &str = "#[attributes.requestPath]";
 const REQUEST: &str = "#[attributes.method == 'GET' or attributes.method == 'HEAD']";
 const RESPONSE: &str = "#[[200, 203, 204, 206, 300, 301, 404, 405, 410, 414, 501] contains attributes.statusCode]";
 
-const ENTRIES_MAX: u64 = 10_000_000;
+pub(super) const ENTRIES_MAX: u64 = 10_000_000;
 /// Ten years.
-const TTL_MAX: u64 = 315_360_000;
+pub(super) const TTL_MAX: u64 = 315_360_000;
 
 /// As the operator writes it.
 #[derive(Deserialize)]

@@ -19,7 +19,7 @@ use std::{
 
 use self::{
     answer::{How, Whom},
-    config::Config,
+    config::{Config, ENTRIES_MAX, TTL_MAX},
     fill::Filling,
     share::{Fetching, Others},
 };
@@ -152,8 +152,17 @@ impl Policy for HttpCaching {
         Field::new("httpCachingKey", "Key", "What requests have one entry that share it.")
             .default("#[attributes.requestPath]")
             .expression(),
-        Field::new("maxCacheEntries", "Entries", "How many are kept; the oldest goes first.").default("10000"),
-        Field::new("ttl", "Time to live", "How long an entry is an answer.").unit("seconds").default("600"),
+        Field::new(
+            "maxCacheEntries",
+            "Entries",
+            "How many are kept; the oldest goes first. Each variant of a response (`Vary`) is one.",
+        )
+        .default("10000")
+        .range(1, ENTRIES_MAX as i64),
+        Field::new("ttl", "Time to live", "How long an entry is an answer.")
+            .unit("seconds")
+            .default("600")
+            .range(0, TTL_MAX as i64),
         Field::new("useHttpCacheHeaders", "Use HTTP cache headers", "What messages say of caching counts (RFC 9111).")
             .default("true"),
         Field::new(

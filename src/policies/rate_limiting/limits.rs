@@ -7,9 +7,9 @@ use crate::{policies::Fault, quota};
 /// So many at the most of one policy or tier: each takes part in every decision.
 pub const LIMITS_MAX: usize = 16;
 /// Redis counts in 64-bit floating-point numbers, and is far from their end with this.
-const REQUESTS_MAX: u64 = 1_000_000_000_000;
+pub const REQUESTS_MAX: u64 = 1_000_000_000_000;
 /// A year.
-const PERIOD_MS_MAX: u64 = 366 * DAY_MS;
+pub const PERIOD_MS_MAX: u64 = 366 * DAY_MS;
 const DAY_MS: u64 = 86_400_000;
 /// A shorter window may be over before a storage has answered.
 const PERIOD_MS_FEW: u64 = 10;
