@@ -33,7 +33,7 @@ const QUESTIONS_MAX: usize = 1024;
 /// Whole numbers up to here are exact in a script.
 const WHOLE_MAX: u64 = 1 << 53;
 
-/// The rule of [`Authority`](crate::quota::Authority), as Redis runs it.
+/// The rule of [`Authority`](crate::quota::authority::Authority), as Redis runs it.
 pub static QUOTA: Script = script!("quota");
 
 /// A replica's ledger, and what its cores tell it by.
