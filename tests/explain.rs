@@ -10,6 +10,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -21,6 +22,7 @@ use ringway::{
         Question, Secrets, explain,
         report::{Explanation, Outcome, Turn},
     },
+    policies::Compiled,
     telemetry::series::SeriesId,
 };
 use support::{
@@ -175,6 +177,8 @@ impl Setting {
         };
         let mut gateway = Gateway::launch(&launch).map_err(|error| error.to_string())?;
         gateway.wait_live(true, LIMIT)?;
+        let mut bound = snapshot.apis.iter().flat_map(|api| &api.policies);
+        let caches = bound.any(|bound| matches!(bound.policy, Compiled::HttpCaching(_)));
         let mut compared = 0;
         for listener in &snapshot.listeners {
             let port = listener.address.port();
@@ -183,6 +187,10 @@ impl Setting {
                 let body = matches!(&*method, "POST" | "PUT").then_some(5);
                 let question = Question::new(&method, &url, Some(&target), &headers, body, CLIENT)?;
                 let told = explain(snapshot.clone(), &question, Secrets::Shown)?;
+                if caches {
+                    // What requests before have left there is not explained.
+                    purge(&self.directory).map_err(|error| format!("purge: {error}"))?;
+                }
                 let seen = ask(port, &question).map_err(|error| format!("{method} {target}: {error}"))?;
                 if let Err(difference) = agree(&told, &seen, &method) {
                     let head = String::from_utf8_lossy(&question.head()).into_owned();
@@ -265,6 +273,16 @@ fn heads(script: &[Command], names: &Names) -> Vec<(String, String, Vec<String>)
         }
     }
     found
+}
+
+/// Has the gateway forget every response that it has stored.
+fn purge(directory: &Path) -> std::io::Result<()> {
+    let mut stream = UnixStream::connect(directory.join("management.sock"))?;
+    stream.write_all(b"POST /cache/purge HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    Ok(())
 }
 
 /// The status and the body of what a new connection is answered.

@@ -137,7 +137,7 @@ impl Turns {
         match flow {
             Flow::Continue => None,
             Flow::Respond(answer) if !shadow => {
-                self.refused = Some((next - 1, answer.status));
+                self.refused = answer.stored.is_none().then_some((next - 1, answer.status));
                 Some(Next::Respond(answer))
             }
             Flow::Respond(_) => None,
@@ -332,8 +332,10 @@ pub fn run_response<'x>(
             }
             Flow::Respond(answer) if !bound.shadow => {
                 render(exchange.response_head(), &answer);
-                turns.refused = Some((index, answer.status));
-                exchange.set_refusal(refused((index, answer.status)));
+                if answer.stored.is_none() {
+                    turns.refused = Some((index, answer.status));
+                    exchange.set_refusal(refused((index, answer.status)));
+                }
                 turns.answered = Some(answer);
             }
             Flow::Continue | Flow::Respond(_) | Flow::Wait(_) => {}
@@ -361,6 +363,9 @@ fn take_turn(
     let decision = match &flow {
         Flow::Continue => goes_on,
         Flow::Wait(_) => Some(Decision::Wait),
+        // What was an upstream's answer before is no failure of the policy that has kept it.
+        Flow::Respond(answer) if answer.stored.is_some() && bound.shadow => goes_on,
+        Flow::Respond(answer) if answer.stored.is_some() => Some(Decision::Respond(answer.reason)),
         Flow::Respond(answer) => match (answer.status, bound.shadow) {
             // One that would have answered and refused nothing, such as a preflight.
             (..400, true) => goes_on,

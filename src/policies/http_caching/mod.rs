@@ -400,6 +400,10 @@ impl HttpCaching {
             return Flow::Respond(turn.state.not_stored.clone());
         }
         let left = WAIT_MS_MAX.saturating_sub(now.saturating_sub(since));
+        if left == 0 {
+            // Whoever asks takes too long for others to wait for.
+            turn.state.partition.set_fruitless(key, *now);
+        }
         let mut lead = None;
         if may_lead(exchange, control) && left > 0 {
             let mut signal = None;
