@@ -251,6 +251,19 @@ fn what_is_stale_is_asked_after_and_lives_on() {
 }
 
 #[test]
+fn who_heeds_nothing_asks_after_nothing() {
+    let cache = Cache::new("{useHttpCacheHeaders: false, ttl: 10}");
+    let old = (200, &[("etag", "\"1\""), ("cache-control", "max-age=1, stale-if-error=60")][..], "one");
+    cache.exchange(0, "GET /a", &[], old);
+    assert_eq!(
+        cache.exchange(9, "GET /a", &[("if-none-match", "\"1\""), ("cache-control", "no-cache")], NEW),
+        "200 one age 9"
+    );
+    assert_eq!(cache.exchange(10, "GET /a", &[], (503, &[], "bad")), "-> 503 bad");
+    assert_eq!(cache.exchange(11, "GET /a", &[], NEW), "-> 200 two");
+}
+
+#[test]
 fn an_error_is_stood_in_for_where_that_is_said() {
     let old = (200, &[("cache-control", "max-age=10, stale-if-error=60")][..], "one");
     let cache = Cache::telling("{}");
