@@ -68,6 +68,13 @@ bench-callgrind: build ## Instructions per request, in total and by function (AP
 	@scripts/need.sh valgrind:valgrind nginx:nginx h2load:nghttp2-client curl:curl
 	@scripts/callgrind.sh
 
+# About three thousand a second and CPU.
+HISTORIES ?= 1000000
+
+.PHONY: simulate-quota
+simulate-quota: tools ## Play that many histories of replicas, an authority and faults (HISTORIES=1000000; RINGWAY_QUOTA_SEED=N plays one)
+	RINGWAY_QUOTA_HISTORIES=$(HISTORIES) $(CARGO) test --profile quick --locked --lib quota::simulation
+
 LOADTEST = $(TARGET)/release/ringway-loadtest
 # More for the command of a bench target, such as BENCH="--rounds 9 --only ringway,nginx,relay" for bench-peers.
 BENCH =

@@ -138,7 +138,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         supervise::spawn("rate limits", move || sweep(ledger.clone(), clock));
     }
     let sinks = LogSinks::start();
-    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped(), ledger };
+    let scrapes = Scrapes { workers: workers.clone(), log_dropped: sinks.dropped(), ledger: ledger.clone() };
     let admin = Admin::new(status.clone(), Arc::new(scrapes));
     status.attach_cache(cache.clone());
     if let Some(socket) = socket {
@@ -185,6 +185,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         publisher,
         stores,
         cache,
+        ledger,
         sinks,
         admin,
         probes: None,
@@ -321,6 +322,7 @@ struct Gateway {
     publisher: Publisher,
     stores: SharedStores,
     cache: Store,
+    ledger: Arc<Ledger>,
     sinks: LogSinks,
     admin: Arc<Admin>,
     /// The port of `Configuration.probe`, and what serves it.
@@ -427,6 +429,7 @@ impl Gateway {
 
         let settings = &snapshot.settings;
         self.cache.set_bytes_max(settings.cache.max_bytes);
+        self.ledger.set_keys_max(settings.limits.rate_limit_keys);
         if let Some(log) = &settings.access_log {
             self.sinks.access_log.configure(log);
         }

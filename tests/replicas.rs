@@ -34,6 +34,8 @@ struct Replica {
 
 struct Bench {
     redis: Redis,
+    /// Servers besides it.
+    others: Vec<Redis>,
     replicas: Vec<Replica>,
     upstream: Counting,
 }
@@ -93,9 +95,16 @@ impl Load {
 
 impl Bench {
     fn start(name: &str, driver: &str, policy: &str) -> Self {
-        let (redis, upstream) = (Redis::start(&[]), Counting::start());
-        let replicas = (0..REPLICAS).map(|at| replica(name, driver, at, policy, &redis, &upstream)).collect();
-        let bench = Self { redis, replicas, upstream };
+        let redis = Redis::start(&[]);
+        let storage = format!("address: '{}'", redis.address());
+        Self::start_with(name, driver, policy, redis, Vec::new(), &storage)
+    }
+
+    /// `storage` is what stands below `sharedStorage.redis`.
+    fn start_with(name: &str, driver: &str, policy: &str, redis: Redis, others: Vec<Redis>, storage: &str) -> Self {
+        let upstream = Counting::start();
+        let replicas = (0..REPLICAS).map(|at| replica(name, driver, at, policy, storage, &upstream)).collect();
+        let bench = Self { redis, others, replicas, upstream };
         for replica in &bench.replicas {
             let all = || replica.gateway.metric("ringway_storage_replicas").is_ok_and(|seen| seen == REPLICAS as f64);
             wait("all replicas to be seen", all);
@@ -137,7 +146,7 @@ impl Bench {
     }
 }
 
-fn replica(name: &str, driver: &str, at: usize, policy: &str, redis: &Redis, upstream: &Counting) -> Replica {
+fn replica(name: &str, driver: &str, at: usize, policy: &str, storage: &str, upstream: &Counting) -> Replica {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("replicas-{name}-{driver}-{at}"));
     fs::remove_dir_all(&directory).ok();
     fs::create_dir_all(&directory).expect("the target directory is writable");
@@ -146,9 +155,8 @@ fn replica(name: &str, driver: &str, at: usize, policy: &str, redis: &Redis, ups
         "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: ApiInstance\nmetadata: {{name: a}}\nspec:\n  \
          address: http://127.0.0.1:{port}\n  services: {{s: {{address: 'http://{}'}}}}\n  policies: [{policy}]\n---\n\
          apiVersion: gateway.mulesoft.com/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec:\n  \
-         sharedStorage: {{redis: {{address: '{}'}}}}\n  ringway: {{name: {name}}}\n",
-        upstream.address,
-        redis.address()
+         sharedStorage: {{redis: {{{storage}}}}}\n  ringway: {{name: {name}}}\n",
+        upstream.address
     );
     fs::write(directory.join("gateway.yaml"), text).expect("the directory is writable");
     let flags = ["--threads".to_owned(), "2".to_owned()];
@@ -253,6 +261,48 @@ fn a_replica_that_was_stopped_spends_nothing_of_a_window_that_is_over() {
     assert_eq!([unavailable, others], [0, 0]);
 }
 
+/// When the window began that Redis has of the only key, and what is granted of it.
+fn window(redis: &Redis, period_ms: u64) -> (u64, u64) {
+    let found = redis.say(&format!(
+        "EVAL \"for _, k in ipairs(redis.call('KEYS', '*')) do \
+         local w = redis.call('TYPE', k).ok == 'hash' and redis.call('HGET', k, 'w{period_ms}.0') \
+         if w then return w end end return '0:0'\" 0"
+    ));
+    let (start, used) = found.split_once(':').unwrap_or_else(|| panic!("no window: {found}"));
+    (start.parse().expect("a time"), used.parse().expect("a number"))
+}
+
+#[test]
+fn a_lease_that_outlived_a_stop_is_worth_nothing() {
+    const PERIOD_MS: u64 = 1500;
+    const MAXIMUM: u64 = 300;
+    let driver = &drivers()[0];
+    let bench = Bench::start("lease", driver, &limit(MAXIMUM, PERIOD_MS, ""));
+    let mut askers: Vec<_> =
+        bench.replicas.iter().map(|replica| Asker::connect(replica.port, LIMIT).expect("it listens")).collect();
+    let stopped = &bench.replicas[0].gateway;
+    let mut seen = 0;
+    // A window may end while one looks: then it is tried again.
+    while seen < 2 {
+        let mut ask = |at: usize| askers[at].ask("/", &[]).and_then(|head| head.status()).expect("an answer");
+        wait("it to get a lease", || (0..60).all(|_| ask(0) == 200));
+        let (first, _) = window(&bench.redis, PERIOD_MS);
+        signal(stopped, libc::SIGSTOP);
+        let mut later = (0, 0);
+        wait("the others to use up a later window", || {
+            (1..REPLICAS).for_each(|at| while ask(at) == 200 {});
+            later = window(&bench.redis, PERIOD_MS);
+            later.0 != first && later.1 == MAXIMUM
+        });
+        signal(stopped, libc::SIGCONT);
+        let answers: Vec<u16> = (0..20).map(|_| ask(0)).collect();
+        if window(&bench.redis, PERIOD_MS) == later {
+            assert_eq!(answers, [429; 20]);
+            seen += 1;
+        }
+    }
+}
+
 #[test]
 fn without_redis_each_replica_admits_its_part_and_no_request_fails() {
     let driver = &drivers()[0];
@@ -276,6 +326,39 @@ fn without_redis_each_replica_admits_its_part_and_no_request_fails() {
     assert_eq!([unavailable, others], [0, 0]);
     // The window of before, the parts while it was away, and one that Redis begins anew, since it has forgotten.
     assert!(bench.upstream.asked().len() <= 900, "{}", bench.upstream.asked().len());
+}
+
+#[test]
+fn a_fail_over_begins_no_window_anew_that_the_follower_knows() {
+    const MAXIMUM: usize = 300;
+    let master = Redis::start(&[]);
+    let follower = Redis::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+    wait("a follower", || follower.say("INFO replication").contains("master_link_status:up"));
+    let sentinel = Redis::start_sentinel(&master, "");
+    wait("the follower to be known", || sentinel.say("SENTINEL REPLICAS main").starts_with("*1"));
+    let storage = format!("sentinel: {{addresses: ['{}'], masterName: main}}", sentinel.address());
+    let policy = limit(MAXIMUM as u64, DAY_MS, "");
+    let mut bench = Bench::start_with("sentinel", &drivers()[0], &policy, master, vec![follower, sentinel], &storage);
+    let load = bench.under_load(|bench, load| {
+        let refuses =
+            |than: [u64; REPLICAS]| (0..REPLICAS).all(|replica| load.of(replica).refused > than[replica] + 100);
+        wait("all to refuse", || refuses([0; REPLICAS]));
+        assert_eq!(bench.redis.say("WAIT 1 10000"), ":1", "the follower has all of it");
+        let connects = |replica: &Replica| replica.gateway.metric("ringway_storage_connects_total").expect("a number");
+        let before: Vec<f64> = bench.replicas.iter().map(connects).collect();
+        bench.redis.kill();
+        wait("the follower to be followed", || {
+            bench.replicas.iter().zip(&before).all(|(replica, before)| connects(replica) > *before)
+        });
+        bench.wait_storage(true);
+        let refused = [0, 1, 2].map(|replica| load.of(replica).refused);
+        wait("all to refuse again", || refuses(refused));
+    });
+    assert!(bench.others[0].say("INFO replication").contains("role:master"));
+    let Answers { unavailable, others, .. } = load.sum();
+    assert_eq!([unavailable, others], [0, 0]);
+    // The parts of the replicas, while there was no master.
+    assert!(bench.upstream.asked().len() <= 2 * MAXIMUM, "{}", bench.upstream.asked().len());
 }
 
 #[test]

@@ -4,7 +4,15 @@
 #[allow(dead_code, reason = "the rest of the runner serves cases.rs")]
 mod support;
 
-use std::{fs, path::Path, sync::mpsc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use ringway::storage::{Answer, Marks, Operation, Purged, State, Unavailable};
@@ -12,7 +20,7 @@ use support::{
     gateway::{Gateway, drivers},
     ports,
     redis::{self, Redis, wait},
-    replica::{LIMIT, LONG, Replica, key, launch},
+    replica::{LIMIT, LONG, Replica, ask, key, launch},
     tls,
 };
 
@@ -110,16 +118,11 @@ fn a_user_needs_the_commands_that_are_documented_and_no_others() {
 #[test]
 fn a_cluster_passes_from_any_node_and_follows_a_key_that_moves() {
     let nodes = redis::start_cluster();
-    // The first address leads nowhere.
-    let nobody = ports::reserve();
-    let text = format!(
-        "redis: {{address: '127.0.0.1:{nobody}'}}\n  ringway: {{name: shop, redis: {{addresses: ['{}']}}}}",
-        nodes[2].address()
-    );
-    let replica = Replica::start(&text.replace("\n  ringway", "\n    #")).expect(State::Away, "");
-    assert_eq!(replica.reason(), "connect_refused");
-    let section = format!("redis: {{address: '{}'}}", nodes[1].address());
-    let replica = Replica::start(&section).expect(State::Here, "cluster");
+    let nobody = format!("redis: {{address: '127.0.0.1:{}'}}", ports::reserve());
+    assert_eq!(Replica::start(&nobody).expect(State::Away, "").reason(), "connect_refused");
+    Replica::start(&format!("{nobody} further '{}'", nodes[2].address())).expect(State::Here, "cluster");
+    let replica = Replica::start(&format!("redis: {{address: '{}'}}", nodes[1].address()));
+    let replica = replica.expect(State::Here, "cluster");
     suite(&replica);
 
     let name = String::from_utf8([b"shop:v:".as_slice(), key("moves").as_bytes()].concat()).expect("text");
@@ -243,11 +246,10 @@ fn sentinels_say_where_the_data_is_and_are_followed() {
     wait("a follower", || follower.say_after("AUTH data", "INFO replication").contains("master_link_status:up"));
     let sentinel = Redis::start_sentinel(&master, "sentinel auth-pass main data\nrequirepass watch");
     let nobody = ports::reserve();
+    let addresses = format!("['127.0.0.1:{nobody}', '{}']", sentinel.address());
     let section = |name: &str, password: &str| {
-        format!(
-            "redis: {{password: data, sentinel: {{addresses: ['127.0.0.1:{nobody}', '{}'], masterName: {name}, password: {password}}}}}",
-            sentinel.address()
-        )
+        let sentinel = format!("{{addresses: {addresses}, masterName: {name}, password: {password}}}");
+        format!("redis: {{password: data, sentinel: {sentinel}}}")
     };
     assert_eq!(Replica::start(&section("main", "wrong")).expect(State::Away, "").reason(), "authentication");
     assert_eq!(Replica::start(&section("other", "watch")).expect(State::Away, "").reason(), "unknown_master");
@@ -334,15 +336,32 @@ fn another_storage_takes_over_without_a_gap() {
     let section = |server: &Redis| format!("redis: {{address: '{}'}}", server.address());
     let replica = Replica::start(&section(&one)).expect(State::Here, "redis");
     replica.put("where", "one", LONG, Marks::default());
+    let (storage, is_over, asked) = (&replica.storage, AtomicBool::new(false), AtomicUsize::new(0));
     let connects = || replica.counts.totals().connects;
-    for round in 0..4 {
-        let (server, found) = if round % 2 == 0 { (&other, None) } else { (&one, Some(Bytes::from("one"))) };
-        let before = connects();
-        replica.reload(&section(server));
-        wait("the other one", || connects() > before);
-        assert_eq!(replica.state(), State::Here);
-        assert_eq!(replica.get("where", &[]).0, found);
-    }
+    std::thread::scope(|scope| {
+        // Somebody who asks all the time is always answered.
+        scope.spawn(|| {
+            let began = Instant::now();
+            while !is_over.load(Ordering::Relaxed) && began.elapsed() < LIMIT {
+                let get = Operation::Get { key: key("nothing"), scopes: Vec::new() };
+                match ask(storage, get) {
+                    Ok(_) => asked.fetch_add(1, Ordering::Relaxed),
+                    Err(why) => panic!("after {asked:?}: {why:?}"),
+                };
+            }
+        });
+        for round in 0..10 {
+            let (server, found) = if round % 2 == 0 { (&other, None) } else { (&one, Some(Bytes::from("one"))) };
+            let before = connects();
+            let known = asked.load(Ordering::Relaxed);
+            wait("questions", || asked.load(Ordering::Relaxed) > known + 5);
+            replica.reload(&section(server));
+            wait("the other one", || connects() > before);
+            assert_eq!(replica.state(), State::Here);
+            assert_eq!(replica.get("where", &[]).0, found);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
     assert!(replica.counts.totals().errors.is_empty(), "{:?}", replica.counts.totals().errors);
     replica.reload("local: {enabled: true}");
     wait("memory", || replica.state() == State::Memory);
@@ -378,14 +397,22 @@ fn a_gateway_tells_how_its_storage_stands_and_no_secret() {
     }
 }
 
+const WITH_PASSWORD: &str = "
+apiVersion: gateway.mulesoft.com/v1alpha1
+kind: ApiInstance
+metadata: {name: api}
+spec: {address: 'http://127.0.0.1:PORT'}
+---
+apiVersion: gateway.mulesoft.com/v1alpha1
+kind: Configuration
+metadata: {name: c}
+spec:
+  sharedStorage:
+    redis: {address: 'REDIS', password: hidden-password}
+";
+
 fn start_gateway(folder: &Path, driver: &str, server: &Redis) -> Gateway {
-    let text = format!(
-        "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: ApiInstance\nmetadata: {{name: api}}\nspec: {{address: 'http://127.0.0.1:{}'}}\n---\n\
-         apiVersion: gateway.mulesoft.com/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec:\n  sharedStorage:\n    \
-         redis: {{address: '{}', password: hidden-password}}\n",
-        ports::reserve(),
-        server.address()
-    );
+    let text = WITH_PASSWORD.replace("PORT", &ports::reserve().to_string()).replace("REDIS", &server.address());
     fs::write(folder.join("gateway.yaml"), text).expect("a file");
     launch(folder, driver, &["--gateway-name", "shop"])
 }

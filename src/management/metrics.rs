@@ -445,6 +445,7 @@ mod tests {
         management::{
             exposition::tests::{Samples, parse},
             status::{Driver, Status, tests::snapshot},
+            storage::Counts as StorageCounts,
         },
         telemetry::{
             core::{CoreTelemetry, ExchangeRecord},
@@ -470,6 +471,14 @@ mod tests {
         let driver = Driver { name: "epoll".to_owned(), reason: "io_uring is \"forbidden\"".to_owned() };
         let status = Status::new(driver);
         status.applied(snapshot(1, Some("bad field")), Vec::new(), serde_json::Value::Null);
+        let storage = StorageCounts::default();
+        storage.stands(State::Here, "redis", None);
+        storage.saw_replicas(3);
+        storage.sent(7);
+        storage.connected();
+        storage.failed("read_only");
+        storage.answered(Duration::from_millis(1));
+        status.attach_storage(Arc::new(storage));
         status.view()
     }
 
@@ -542,6 +551,12 @@ mod tests {
             ("ringway_rate_limit_keys", &[], 3.0),
             ("ringway_rate_limit_keys_without_room_total", &[], 4.0),
             ("ringway_rate_limit_keys_forgotten_total", &[], 5.0),
+            ("ringway_storage_up", &[("kind", "redis")], 1.0),
+            ("ringway_storage_replicas", &[], 3.0),
+            ("ringway_storage_commands_total", &[], 7.0),
+            ("ringway_storage_connects_total", &[], 1.0),
+            ("ringway_storage_errors_total", &[("reason", "read_only")], 1.0),
+            ("ringway_storage_duration_seconds_count", &[], 1.0),
         ] {
             assert_eq!(value(&page, name, labels), expected, "{name} {labels:?}");
         }

@@ -358,7 +358,7 @@ impl State {
         let held = self.held();
         let lease = self.lease.as_mut()?;
         errands.ask = is_here && lease.is_to_ask(now);
-        let due = lease.due(held, period).filter(|_| !self.forgotten);
+        let due = lease.due(held, period, now).filter(|_| !self.forgotten);
         lease.watched = due.is_some();
         due
     }

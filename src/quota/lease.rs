@@ -364,11 +364,14 @@ impl Lease {
     }
 
     /// When to look again, with so much held; none where there is nothing to look after.
-    pub fn due(&self, held: u64, period: u64) -> Option<Tick> {
+    pub fn due(&self, held: u64, period: u64, now: Tick) -> Option<Tick> {
         let idle = (held > 0).then(|| self.looked.0.after(idle_us(period)).min(self.until()));
         let again = (!self.waiting.is_empty()).then_some(self.again_at);
-        let other = (self.asking != Asking::Nothing || self.unsent.is_some()).then_some(Tick(u64::MAX));
-        [idle, again, other].into_iter().flatten().min()
+        // An answer may bring something that is to be looked after.
+        let soon = now.after(idle_us(period));
+        let other = (self.asking != Asking::Nothing || self.unsent.is_some()).then_some(soon);
+        let due = [idle, again.map(|again| again.max(soon)), other].into_iter().flatten().min();
+        due.map(|due| due.max(now.after(1000)))
     }
 
     /// Whether somebody waits, or an answer is expected that may bring something.

@@ -113,21 +113,28 @@ struct Counters {
 
 pub struct Ledger {
     cores: u64,
-    keys_max: usize,
+    keys_max: AtomicUsize,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
     margin: Margin,
     ring: Box<dyn Fn() + Send + Sync>,
-    /// [`Known`], packed. Cores compare it with each request, and it seldom changes.
-    storage: AtomicU64,
+    /// [`Known`], packed.
+    storage: Alone,
     counters: Counters,
     /// The number of the last question.
     sequence: AtomicU64,
     /// Keys that have questions.
     queue: Mutex<VecDeque<Arc<Entry>>>,
-    /// Keys that have leases, or that somebody waits for.
-    watched: Mutex<Vec<Arc<Entry>>>,
+    /// Keys that have leases, or that somebody waits for, and when to look after each.
+    watched: Mutex<Vec<(Tick, Arc<Entry>)>>,
+    /// When keys were last looked at that may be forgotten.
+    forgot_at: AtomicU64,
 }
+
+/// In a cache line of its own: cores look at it with each request, and it seldom changes.
+#[derive(Default)]
+#[repr(align(64))]
+struct Alone(AtomicU64);
 
 /// Keys by name, and in a ring that a hand goes round.
 #[derive(Default)]
@@ -158,17 +165,23 @@ impl Ledger {
     ) -> Self {
         Self {
             cores: cores.max(1) as u64,
-            keys_max,
+            keys_max: AtomicUsize::new(keys_max),
             hasher: RandomState::new(),
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             margin,
             ring: Box::new(ring),
-            storage: AtomicU64::new(0),
+            storage: Alone::default(),
+            forgot_at: AtomicU64::new(0),
             counters: Counters::default(),
             sequence: AtomicU64::new(0),
             queue: Mutex::default(),
             watched: Mutex::default(),
         }
+    }
+
+    /// Keys that have been taken up stay, however few there may be from now on.
+    pub fn set_keys_max(&self, keys_max: usize) {
+        self.keys_max.store(keys_max, Ordering::Relaxed);
     }
 
     /// Takes up to `max` questions, to be sent to the authority. Each ticket comes back by [`Ledger::answered`]; one that has not
@@ -208,38 +221,45 @@ impl Ledger {
             let goes = matches!(state, Storage::Away { .. }) && !matches!(known.state, Storage::Away { .. });
             Some(Known { state, switches: known.switches + u64::from(goes) }.pack())
         };
-        let before = self.storage.fetch_update(Ordering::AcqRel, Ordering::Acquire, changed);
+        let before = self.storage.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, changed);
         if before.is_ok_and(|before| Known::unpack(before).state != state) {
-            self.tend(now);
+            self.tend(now, true);
         }
     }
 
     /// Every 50 ms: returns leases that nobody needs, and forgets keys that nobody would miss. Returns when it is worth to do
     /// so again, which for short windows may be earlier.
     pub fn sweep(&self, now: Tick) -> Tick {
-        let due = self.tend(now);
-        for shard in &self.shards {
-            let mut shard = lock(shard);
-            for _ in 0..LOOKED_AT_BY_SWEEP.min(shard.ring.len()) {
-                self.forget_next_if(&mut shard, now, |state| state.is_idle(now));
-            }
+        let due = self.tend(now, false);
+        if now.since(Tick(self.forgot_at.load(Ordering::Relaxed))) >= SWEEP_US {
+            self.forgot_at.store(now.0, Ordering::Relaxed);
+            self.shards.iter().for_each(|shard| self.forget_idle(&mut lock(shard), now));
         }
         due.clamp(now.after(SWEEP_US_MIN), now.after(SWEEP_US))
     }
 
-    /// Looks after leases and those who wait. Returns when to do so again.
-    fn tend(&self, now: Tick) -> Tick {
+    fn forget_idle(&self, shard: &mut Shard, now: Tick) {
+        for _ in 0..LOOKED_AT_BY_SWEEP.min(shard.ring.len()) {
+            self.forget_next_if(shard, now, |state| state.is_idle(now));
+        }
+    }
+
+    /// Looks after leases and those who wait, where it is time to do so, or after `all`. Returns when to do so again.
+    fn tend(&self, now: Tick, all: bool) -> Tick {
         let watched = std::mem::take(&mut *lock(&self.watched));
-        let mut next = Tick(u64::MAX);
-        for entry in watched {
+        let mut kept = Vec::with_capacity(watched.len());
+        for (due, entry) in watched {
+            if due > now && !all {
+                kept.push((due, entry));
+                continue;
+            }
             let mut errands = Errands::default();
             let due = entry.lock().tend(self.known(), now, &mut errands);
             self.run(&entry, errands);
-            if let Some(due) = due {
-                next = next.min(due);
-                lock(&self.watched).push(entry);
-            }
+            kept.extend(due.map(|due| (due, entry)));
         }
+        let next = kept.iter().map(|(due, _)| *due).min().unwrap_or(Tick(u64::MAX));
+        lock(&self.watched).append(&mut kept);
         next
     }
 
@@ -263,7 +283,7 @@ impl Ledger {
 
     /// How the storage does. When that changes, what cores know is of no use.
     pub(super) fn known(&self) -> Known {
-        Known::unpack(self.storage.load(Ordering::Acquire))
+        Known::unpack(self.storage.0.load(Ordering::Acquire))
     }
 
     /// Spends from a key what the core has no balance for.
@@ -285,7 +305,7 @@ impl Ledger {
     /// Does what a key has to have done, when it is out of hand.
     fn run(&self, entry: &Arc<Entry>, errands: Errands) {
         if errands.watch {
-            lock(&self.watched).push(entry.clone());
+            lock(&self.watched).push((Tick(0), entry.clone()));
         }
         if errands.ask {
             lock(&self.queue).push_back(entry.clone());
@@ -352,7 +372,7 @@ impl Ledger {
     }
 
     fn make_room(&self, shard: &mut Shard, now: Tick, may_go: impl Fn(&State) -> bool) -> bool {
-        let is_full = || self.counters.keys.load(Ordering::Relaxed) >= self.keys_max;
+        let is_full = || self.counters.keys.load(Ordering::Relaxed) >= self.keys_max.load(Ordering::Relaxed);
         let mut looked_at = 0;
         while is_full() && looked_at < LOOKED_AT_FOR_ROOM.min(shard.ring.len()) {
             looked_at += 1;

@@ -5,12 +5,29 @@
 //! balance it spends by one compare-and-swap in memory that only it writes. What it has not spent the ledger takes back before
 //! it says no. So within a replica nobody waits for a thread, and nothing is refused that could have been admitted.
 //!
-//! What holds, and where it ends:
+//! What holds:
 //!
-//! - A window begins with the first request that all limits admit, has the configured length, and admits at most its limit.
+//! - A window begins with the first request that all limits admit (its start may be rounded down to 1 ms), has the configured
+//!   length, and admits at most its limit: over cores and replicas, whatever is lost, late, doubled or reordered between them
+//!   and the authority, whoever crashes, and whatever clocks say, as long as none runs faster than another by a thousandth.
+//! - Nothing opens a window ahead of a request, and nobody waits for longer than [`WAIT_MAX_US`].
 //! - Windows survive a reload: counters belong to the limiter's identity, the key, the period and its ordinal among equal ones.
 //!   A changed maximum keeps the count.
-//! - No open window is forgotten to make room for a key: keys without room share one window of their limiter.
+//! - No window that is open is forgotten to make room for a key (`Ledger::find`).
+//!
+//! What it costs: a lease that its replica does not need is returned after an eighth of the window, and of the window in which
+//! that happens it may go unused. Leases end up to 1 ms and a thousandth of their length before their window does.
+//!
+//! Where it ends:
+//!
+//! - *The authority is away*, and the limiter counts [`OnStorageFailure::Local`]ly: leases are spent to their end, then each
+//!   replica has windows of its own with `max(1, limit / replicas)`. A window that the storage left, or that began when it was
+//!   back for all replicas, admits at most twice its limit. While some replicas have the authority and others do not, the
+//!   others' windows are not its windows: up to two of each may meet in one of its own. A replica that is started anew does not
+//!   know its windows. With [`OnStorageFailure::Deny`] none of this happens.
+//! - *The authority forgets* what it has acknowledged: each time may begin a key's window anew once. A clock of the authority's
+//!   that is set forward is such a time; one that is set back stretches windows.
+//! - *A changed maximum*: of a window the larger one may be admitted that held while it was open.
 //!
 //! This is pure computation: no I/O, no thread, and no clock; every function is told what time it is. [`Clock`] is for who
 //! calls them.

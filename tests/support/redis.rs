@@ -11,7 +11,8 @@ use std::{
 
 use super::ports;
 
-const LIMIT: Duration = Duration::from_secs(20);
+/// A sentinel that the machine has left alone for two seconds trusts nothing for thirty.
+const LIMIT: Duration = Duration::from_secs(60);
 /// How often a condition that nobody announces is looked at again.
 const POLL: Duration = Duration::from_millis(10);
 

@@ -28,6 +28,16 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub const LIMIT: Duration = Duration::from_secs(30);
 const KEYS_MAX: usize = 10_000;
 
+const CONFIGURATION: &str = "
+apiVersion: gateway.mulesoft.com/v1alpha1
+kind: Configuration
+metadata: {name: c}
+spec:
+  ringway: {name: shop, redis: {addresses: [FURTHER]}}
+  sharedStorage:
+    SECTION
+";
+
 /// A storage as a replica has it.
 pub struct Replica {
     pub storage: Arc<Storage>,
@@ -45,7 +55,7 @@ impl Replica {
         Self::start("local: {enabled: true}")
     }
 
-    /// With `spec.sharedStorage`; it is known how it stands.
+    /// With `spec.sharedStorage`, and behind ` further ` more nodes of a Cluster; it is known how it stands.
     pub fn start(section: &str) -> Self {
         let (storage, queue) = Storage::new();
         let (reload, mut sections) = tokio::sync::mpsc::unbounded_channel::<String>();
@@ -79,13 +89,7 @@ impl Replica {
     }
 
     pub fn ask(&self, operation: Operation) -> Result<Answer, Unavailable> {
-        let (wake, woken) = mpsc::channel();
-        let mut pending = self.storage.ask(operation, move || wake.send(()).expect("the test waits"));
-        if let Some(answer) = pending.take() {
-            return answer;
-        }
-        woken.recv_timeout(LIMIT).expect("a wake");
-        pending.take().expect("an answer when woken")
+        ask(&self.storage, operation)
     }
 
     pub fn get(&self, name: &str, scopes: &[&str]) -> (Option<Bytes>, Marks) {
@@ -136,13 +140,22 @@ impl Replica {
 }
 
 fn snapshot(section: &str) -> ringway::config::snapshot::Snapshot {
-    let text = format!(
-        "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec:\n  ringway: {{name: shop}}\n  \
-         sharedStorage:\n    {section}\n"
-    );
+    let (section, further) = section.split_once(" further ").unwrap_or((section, ""));
+    let text = CONFIGURATION.replace("SECTION", section).replace("FURTHER", further);
     let loaded = Loaded::from_texts(&[("c.yaml", &text)], Environment::default());
     let accepted = loaded.compile(1, &mut |_| SeriesId::default()).accept(false);
     accepted.unwrap_or_else(|problems| panic!("{text}{problems:?}"))
+}
+
+/// Waits for the answer.
+pub fn ask(storage: &Storage, operation: Operation) -> Result<Answer, Unavailable> {
+    let (wake, woken) = mpsc::channel();
+    let mut pending = storage.ask(operation, move || wake.send(()).expect("the test waits"));
+    if let Some(answer) = pending.take() {
+        return answer;
+    }
+    woken.recv_timeout(LIMIT).expect("a wake");
+    pending.take().expect("an answer when woken")
 }
 
 pub fn key(name: &str) -> Key {

@@ -425,7 +425,7 @@ fn published_defects_are_tolerated() {
     check(
         &text,
         &[
-            "warning: redis.spec.sharedStorage: not implemented yet",
+            "warning: redis.spec.sharedStorage.redis: the gateway has no name (`spec.ringway.name`, `--gateway-name`): it shares its keys with every other gateway on this Redis that has none",
             "warning: redis.spec.sharedStorage.redis.user: unknown key, ignored",
             "warning: a.spec.services.s.routes[0].rules[0].headers.x-yes: `yes` without quotes is a boolean in YAML, and reads as `true`",
             "warning: a.spec.policies[0].policyRef.config: belongs beside `policyRef`, not within it",

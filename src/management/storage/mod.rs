@@ -1,8 +1,9 @@
 //! The shared storage as the management thread speaks with it: connected, asked, lost, and connected again.
 //!
-//! One task. While it is connected it takes what the cores ask, in batches, and beats: the beat counts replicas and is how a loss is
-//! noticed where nobody asks. Whatever says that the storage as a whole cannot be relied on ends the connection: a time that is
-//! over, a closed socket, a master that is none any more. Then cores are told, so that none of them asks, and it is tried again.
+//! One task. While it is connected it takes what the cores ask, in batches, and beats: the beat counts replicas, and is how a
+//! loss is noticed where nobody asks. Whatever says that the storage as a whole cannot be relied on ends the connection: a time
+//! that is over, a closed socket, a master that is none any more. Then cores are told, so that none of them asks, and it is
+//! tried again.
 
 mod beat;
 mod cluster;
@@ -56,7 +57,7 @@ const BEAT: Duration = Duration::from_millis(400);
 const BEAT_ANSWER_MAX: Duration = Duration::from_millis(400);
 /// Between attempts to connect, which take up to 400 ms where nobody answers: what is there again is found within a second.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
-const PAUSE_MAX: Duration = Duration::from_millis(400);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// A connection that was kept for as long starts the pauses anew.
 const STEADY: Duration = Duration::from_secs(2);
 /// Operations that are sent together, and batches under way.
@@ -342,7 +343,12 @@ impl<R: Resolve> Task<R> {
             tokio::select! {
                 fault = &mut beating => return Ended::Lost(fault),
                 fault = &mut moved_on => return Ended::Lost(fault),
-                ended = &mut changed => return ended,
+                ended = &mut changed => {
+                    // What is under way has its answer first, which takes no longer than one may.
+                    questions.join_all().await;
+                    under_way.join_all().await;
+                    return ended;
+                }
                 Some(fault) = lost.recv() => return Ended::Lost(fault),
                 Some(faults) = under_way.join_next() => self.refused(faults.unwrap_or_default(), &mut told, &lose),
                 Some(faults) = questions.join_next() => self.refused(faults.unwrap_or_default(), &mut told, &lose),

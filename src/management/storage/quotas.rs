@@ -1,7 +1,7 @@
 //! What ledgers ask the authority, as one script for many accounts; and what becomes of it.
 //!
-//! A question is sent once. Whatever hinders its answer, a time that is over, a connection that is lost, this task's own end, is told
-//! as such: the ledger counts what may have been granted as spent.
+//! A question is sent once. Whatever hinders its answer, a time that is over, a connection that is lost, this task's own end,
+//! is told as such: the ledger counts what may have been granted as spent.
 
 use std::{iter, sync::Arc};
 
@@ -33,7 +33,7 @@ const QUESTIONS_MAX: usize = 1024;
 /// Whole numbers up to here are exact in a script.
 const WHOLE_MAX: u64 = 1 << 53;
 
-/// The rule of [`Authority`](crate::quota::Authority), as Redis runs it.
+/// The rule of [`Authority`](crate::quota::authority::Authority), as Redis runs it.
 pub static QUOTA: Script = script!("quota");
 
 /// A replica's ledger, and what its cores tell it by.

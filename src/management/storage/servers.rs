@@ -1,7 +1,7 @@
 //! Where the data is, connected: one server, or all masters of a Cluster.
 //!
-//! Nothing is sent twice that may have been done. What a server says it did not do, since the key is elsewhere (`MOVED`, `ASK`) or
-//! it does not know the script (`NOSCRIPT`), is sent on to where it will be.
+//! Nothing is sent twice that may have been done. What a server says it did not do, since the key is elsewhere (`MOVED`, `ASK`)
+//! or it does not know the script (`NOSCRIPT`), is sent on to where it will be.
 
 use std::sync::Arc;
 

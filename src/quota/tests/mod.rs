@@ -80,6 +80,15 @@ fn what_a_shorter_window_leaves_unspent_the_longer_one_keeps() {
 }
 
 #[test]
+fn what_a_core_has_left_of_a_window_is_none_of_the_next() {
+    let (limiter, (_, cores)) = (limiter(&[(100, 100)], false), replica(2));
+    // The first core has a part of the first window, and comes again when the second one is nearly used up.
+    assert_eq!(admitted(&cores[0], &limiter, 0, 1), 1);
+    assert_eq!(admitted(&cores[1], &limiter, 100, 90), 90);
+    assert_eq!(cores.iter().map(|core| admitted(core, &limiter, 101, 100)).sum::<usize>(), 10);
+}
+
+#[test]
 fn only_an_admitted_request_opens_windows() {
     let (limiter, (_, cores)) = (limiter(&[(1, 1000), (5, 100)], true), replica(1));
     assert_eq!(admitted(&cores[0], &limiter, 0, 1), 1);
@@ -153,20 +162,20 @@ fn a_core_that_has_not_heard_of_a_reload_obeys_it_all_the_same() {
 
 #[test]
 fn keys_that_nobody_would_miss_make_room() {
-    let (limiter, ledger) = (limiter(&[(1, 100)], false), Arc::new(Ledger::new(1, 10, || {})));
+    let (limiter, ledger) = (limiter(&[(1, 100 * MS)], false), Arc::new(Ledger::new(1, 10, || {})));
     let core = Balances::new(ledger.clone(), 0);
     for window in 0..50 {
         let admitted =
-            (0..5).filter(|key| is_admitted(spend(&core, &limiter, &format!("{window}-{key}"), window * 100)));
+            (0..5).filter(|key| is_admitted(spend(&core, &limiter, &format!("{window}-{key}"), window * 100 * MS)));
         assert!(admitted.count() > 0);
-        ledger.sweep(Tick(window * 100 + 100));
+        ledger.sweep(Tick((window + 1) * 100 * MS));
         assert_eq!(ledger.counts().keys, 0);
     }
 }
 
 #[test]
 fn keys_without_room_share_one_window_and_no_window_is_forgotten() {
-    let (limiter, ledger) = (limiter(&[(2, 100)], false), Arc::new(Ledger::new(1, 10, || {})));
+    let (limiter, ledger) = (limiter(&[(2, 100 * MS)], false), Arc::new(Ledger::new(1, 10, || {})));
     let core = Balances::new(ledger.clone(), 0);
     let admitted_of = |keys: std::ops::Range<u32>, now| {
         keys.filter(|key| is_admitted(spend(&core, &limiter, &key.to_string(), now))).count()
@@ -176,8 +185,20 @@ fn keys_without_room_share_one_window_and_no_window_is_forgotten() {
     assert_eq!(admitted_of(0..10, 2), 10);
     assert_eq!(admitted_of(0..10, 3), 0, "each key has had its two");
     assert_eq!(ledger.counts(), Counts { keys: 11, without_room: 90, ..Counts::default() });
-    ledger.sweep(Tick(101));
-    assert_eq!(admitted_of(200..210, 101), 10);
+    ledger.sweep(Tick(101 * MS));
+    assert_eq!(admitted_of(200..210, 101 * MS), 10);
+}
+
+#[test]
+fn a_key_that_has_spent_from_the_shared_window_gets_none_of_its_own_while_that_is_open() {
+    let limiter = limiter(&[(2, 100)], false);
+    let ledger = Arc::new(Ledger::with(1, 2, 1, lease::Margin::STATED, || {}));
+    let core = Balances::new(ledger, 0);
+    let spends = |key: &str, now| is_admitted(spend(&core, &limiter, key, now));
+    assert!(spends("a", 0) && spends("c", 0));
+    assert_eq!([50, 50, 50].map(|now| spends("b", now)), [true, true, false]);
+    // There is room now, and the window that it has spent from goes on.
+    assert_eq!([100, 149, 150, 150, 150].map(|now| spends("b", now)), [false, false, true, true, false]);
 }
 
 #[test]
