@@ -72,8 +72,8 @@ bench-callgrind: build ## Instructions per request, in total and by function (AP
 HISTORIES ?= 1000000
 
 .PHONY: simulate-quota
-simulate-quota: tools ## Play that many histories of replicas, an authority and faults (HISTORIES=1000000; RINGWAY_QUOTA_SEED=N plays one)
-	RINGWAY_QUOTA_HISTORIES=$(HISTORIES) $(CARGO) test --profile quick --locked --lib quota::simulation
+simulate-quota: tools ## Play that many histories of replicas, an authority and faults (HISTORIES=1000000; QUOTA_SEED=N plays one)
+	QUOTA_HISTORIES=$(HISTORIES) $(CARGO) test --profile quick --locked --lib quota::simulation
 
 LOADTEST = $(TARGET)/release/ringway-loadtest
 # More for the command of a bench target, such as BENCH="--rounds 9 --only ringway,nginx,relay" for bench-peers.

@@ -346,6 +346,14 @@ fn limits(page: &mut Page, counts: Counts) {
     page.single(Kind::Counter, "ringway_rate_limit_keys_without_room_total", help, counts.without_room);
     let help = "Keys that made room for others while the shared storage went on counting them.";
     page.single(Kind::Counter, "ringway_rate_limit_keys_forgotten_total", help, counts.forgotten_early);
+    let help = "Questions to the shared storage, each about one key.";
+    page.single(Kind::Counter, "ringway_rate_limit_questions_total", help, counts.questions);
+    let help = "Questions without an answer, or with one that came too late.";
+    page.family(Kind::Counter, "ringway_rate_limit_questions_failed_total", help)
+        .sample(&[("reason", "lost")], counts.lost)
+        .sample(&[("reason", "late")], counts.late);
+    let help = "Requests that were decided without the shared storage, as no answer came in time.";
+    page.single(Kind::Counter, "ringway_rate_limit_unanswered_total", help, counts.unanswered);
 }
 
 fn shared_storage(page: &mut Page, view: &View) {
@@ -516,7 +524,15 @@ mod tests {
         cores[1].messages.failed.increment();
         let metrics = Metrics::default();
         let outside = Outside {
-            rate_limits: Counts { keys: 3, without_room: 4, forgotten_early: 5, ..Counts::default() },
+            rate_limits: Counts {
+                keys: 3,
+                without_room: 4,
+                forgotten_early: 5,
+                questions: 6,
+                lost: 7,
+                late: 8,
+                unanswered: 9,
+            },
             ..Outside::default()
         };
         let copies = cores.iter().map(CoreTelemetry::copy).collect();
@@ -551,6 +567,10 @@ mod tests {
             ("ringway_rate_limit_keys", &[], 3.0),
             ("ringway_rate_limit_keys_without_room_total", &[], 4.0),
             ("ringway_rate_limit_keys_forgotten_total", &[], 5.0),
+            ("ringway_rate_limit_questions_total", &[], 6.0),
+            ("ringway_rate_limit_questions_failed_total", &[("reason", "lost")], 7.0),
+            ("ringway_rate_limit_questions_failed_total", &[("reason", "late")], 8.0),
+            ("ringway_rate_limit_unanswered_total", &[], 9.0),
             ("ringway_storage_up", &[("kind", "redis")], 1.0),
             ("ringway_storage_replicas", &[], 3.0),
             ("ringway_storage_commands_total", &[], 7.0),

@@ -285,6 +285,8 @@ impl Lease {
     /// Takes an answer in, of the same windows or after the lease of others has ended. `held` is what the lease has left.
     pub fn answered(&mut self, sent: &Sent, answer: &Answer, at: (Tick, Tick), margin: Margin, held: u64) {
         let (sent_at, now) = at;
+        // No authority grants more than it was asked for; what says so is none.
+        let granted = answer.granted.min(sent.need.saturating_add(sent.want));
         let known = |stands: &Stands| Known {
             window: stands.window,
             used: stands.used,
@@ -293,7 +295,7 @@ impl Lease {
         };
         let fresh: Box<[Known]> = answer.limits.iter().map(known).collect();
         self.exhausted = exhausted(&sent.limits, answer, &fresh, now);
-        self.dry = sent.want > 0 && answer.granted <= sent.need;
+        self.dry = sent.want > 0 && granted <= sent.need;
         if self.is_of(answer) {
             // Both are right, so the better one is.
             self.windows.iter_mut().zip(fresh).for_each(|(known, fresh)| {
@@ -301,18 +303,18 @@ impl Lease {
                 known.surely_open = known.surely_open.max(fresh.surely_open);
                 known.over = known.over.min(fresh.over);
             });
-        } else if answer.granted > 0 {
+        } else if granted > 0 {
             self.windows = fresh;
         }
         if held == 0 {
             self.looked = (now, self.granted);
         }
-        self.granted += answer.granted;
-        self.pool += answer.granted;
-        if answer.granted == 0 && sent.need > 0 && self.exhausted.until <= now {
+        self.granted += granted;
+        self.pool += granted;
+        if granted == 0 && sent.need > 0 && self.exhausted.until <= now {
             self.again_at = now.after(AGAIN_US);
         }
-        if answer.granted > 0 && self.until() <= now {
+        if granted > 0 && self.until() <= now {
             self.arrived_dead(&sent.limits, answer, now);
         }
     }

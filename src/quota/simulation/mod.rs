@@ -6,8 +6,8 @@
 //! each request was admitted, and nothing of leases. A failure prints its seed, and the same seed plays it again:
 //!
 //! ```text
-//! RINGWAY_QUOTA_SEED=4711 cargo test --lib quota::simulation
-//! RINGWAY_QUOTA_HISTORIES=1000000 cargo test --profile quick --lib quota::simulation
+//! QUOTA_SEED=4711 cargo test --lib quota::simulation
+//! QUOTA_HISTORIES=1000000 cargo test --profile quick --lib quota::simulation
 //! ```
 
 mod journal;
@@ -47,15 +47,15 @@ fn first_wrong(histories: u64, change: impl Fn(&mut Plan)) -> Option<(u64, Strin
 
 #[test]
 fn no_window_ever_admits_more_than_its_limit() {
-    if let Some(seed) = number("RINGWAY_QUOTA_SEED") {
+    if let Some(seed) = number("QUOTA_SEED") {
         let (wrongs, seen) = wrongs(seed, |_| {});
         assert!(wrongs.is_empty(), "{:#?}\n{seen:?}\n{}", Plan::new(seed), wrongs.join("\n"));
         return;
     }
     let mut seen = Seen::default();
-    for seed in 0..number("RINGWAY_QUOTA_HISTORIES").unwrap_or(HISTORIES) {
+    for seed in 0..number("QUOTA_HISTORIES").unwrap_or(HISTORIES) {
         let (wrongs, one) = wrongs(seed, |_| {});
-        assert!(wrongs.is_empty(), "RINGWAY_QUOTA_SEED={seed}: {}", wrongs.join("\n"));
+        assert!(wrongs.is_empty(), "QUOTA_SEED={seed}: {}", wrongs.join("\n"));
         seen.admitted += one.admitted;
         seen.refused += one.refused;
         seen.unavailable += one.unavailable;

@@ -250,6 +250,18 @@ fn an_answer_that_nobody_waits_for_any_more_is_left() {
 }
 
 #[test]
+fn an_answer_grants_no_more_than_was_asked_for() {
+    let (gateway, limiter) = (Gateway::new(1), shared(&[(9, SECOND)], OnStorageFailure::Deny));
+    gateway.try_to(0, &limiter, 0, None);
+    let ledger = &gateway.replicas[0].0;
+    let (ticket, _) = ledger.questions(Tick(0), 9).pop().expect("a question");
+    let stands = Stands { window: u64::MAX, used: u64::MAX, left_ms: u64::MAX };
+    ledger.answered(ticket, Tick(0), Ok(Answer { granted: u64::MAX, limits: [stands].into() }), Tick(1));
+    assert!(is_admitted(gateway.try_to(0, &limiter, 1, Some(0))));
+    assert!(!is_admitted(gateway.try_to(0, &limiter, 2, None)));
+}
+
+#[test]
 fn an_answer_that_its_window_does_not_outlive_is_none() {
     let (mut gateway, limiter) = (Gateway::new(1), shared(&[(9, 50_000)], OnStorageFailure::Local));
     gateway.try_to(0, &limiter, 0, None);
