@@ -1,5 +1,5 @@
-//! Caches of several gateways and processes, by what their upstream is asked: replicas that share what is stored through Redis, and
-//! what outlives a process.
+//! Caches of several gateways and processes, by what their upstream is asked: replicas that share what is stored through Redis,
+//! and what outlives a process.
 
 #[allow(dead_code, reason = "the rest of the runner serves cases.rs")]
 mod support;

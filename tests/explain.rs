@@ -8,6 +8,8 @@ mod compare;
 
 use std::{
     fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,6 +18,7 @@ use compare::{CLIENT, LIMIT, agree, ask, echo};
 use ringway::{
     config::{Loader, environment::Environment, snapshot::Snapshot},
     explain::{Question, Secrets, explain},
+    policies::Compiled,
     telemetry::series::SeriesId,
 };
 use support::{
@@ -155,6 +158,8 @@ impl Setting {
         };
         let mut gateway = Gateway::launch(&launch).map_err(|error| error.to_string())?;
         gateway.wait_live(true, LIMIT)?;
+        let mut bound = snapshot.apis.iter().flat_map(|api| &api.policies);
+        let caches = bound.any(|bound| matches!(bound.policy, Compiled::HttpCaching(_)));
         let mut compared = 0;
         for listener in &snapshot.listeners {
             let port = listener.address.port();
@@ -163,6 +168,10 @@ impl Setting {
                 let body = matches!(&*method, "POST" | "PUT").then(|| b"xxxxx".to_vec());
                 let question = Question::new(&method, &url, Some(&target), &headers, body, CLIENT)?;
                 let told = explain(snapshot.clone(), &question, Secrets::Shown)?;
+                if caches {
+                    // What requests before have left there is not explained.
+                    purge(&self.directory).map_err(|error| format!("purge: {error}"))?;
+                }
                 let seen = ask(port, &question).map_err(|error| format!("{method} {target}: {error}"))?;
                 if let Err(difference) = agree(&told, &seen, &method) {
                     let head = String::from_utf8_lossy(&question.head()).into_owned();
@@ -245,6 +254,16 @@ fn heads(script: &[Command], names: &Names) -> Vec<(String, String, Vec<String>)
         }
     }
     found
+}
+
+/// Has the gateway forget every response that it has stored.
+fn purge(directory: &Path) -> std::io::Result<()> {
+    let mut stream = UnixStream::connect(directory.join("management.sock"))?;
+    stream.write_all(b"POST /cache/purge HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    Ok(())
 }
 
 fn cases(folder: &Path) -> Vec<PathBuf> {

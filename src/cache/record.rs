@@ -4,8 +4,8 @@
 //! 1 | status u16 | answered u64 | initial age u64 | lifetime u64, MAX: none | ttl u64
 //!   | method | selection: count; name, 1 or 0, value | fields: count; name, value | body
 //! ```
-//! Numbers are big-endian; counts and the lengths that stand ahead of texts have 32 bits. A field that a request did not have has 0 and
-//! no value.
+//! Numbers are big-endian; counts and the lengths that stand ahead of texts have 32 bits. A field that a request did not have has
+//! 0 and no value.
 
 use std::sync::Arc;
 

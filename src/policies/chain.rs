@@ -142,7 +142,7 @@ impl Turns {
         match flow {
             Flow::Continue => None,
             Flow::Respond(answer) if !shadow => {
-                self.refused = Some((next - 1, answer.status));
+                self.refused = answer.stored.is_none().then_some((next - 1, answer.status));
                 Some(Next::Respond(answer))
             }
             Flow::Respond(_) => None,
@@ -340,8 +340,10 @@ pub fn run_response<'x>(
             }
             Flow::Respond(answer) if !bound.shadow => {
                 render(exchange.response_head(), &answer);
-                turns.refused = Some((index, answer.status));
-                exchange.set_refusal(refused((index, answer.status)));
+                if answer.stored.is_none() {
+                    turns.refused = Some((index, answer.status));
+                    exchange.set_refusal(refused((index, answer.status)));
+                }
                 turns.answered = Some(answer);
             }
             Flow::Continue | Flow::Respond(_) | Flow::Wait(_) => {}
@@ -373,6 +375,14 @@ fn take_turn(
 /// What it is called that a policy gives this answer, or would if it were not in shadow.
 pub(super) fn refusal(answer: &LocalResponse, shadow: bool, goes_on: Option<Decision>) -> Option<Decision> {
     match (answer.status, shadow) {
+        // What was an upstream's answer before is no failure of the policy that has kept it.
+        _ if answer.stored.is_some() => {
+            if shadow {
+                goes_on
+            } else {
+                Some(Decision::Respond(answer.reason))
+            }
+        }
         // One that would have answered and refused nothing, such as a preflight.
         (..400, true) => goes_on,
         (_, true) => Some(Decision::ShadowDeny(answer.reason)),

@@ -81,9 +81,9 @@ impl How {
         let ttl = left.div_euclid(1000);
         match self {
             Self::Hit => format!("ringway; hit; ttl={ttl}"),
-            Self::Collapsed => format!("ringway; hit; ttl={ttl}; collapsed"),
+            Self::Collapsed => format!("ringway; fwd=miss; collapsed; ttl={ttl}"),
             Self::Validated => format!("ringway; fwd=stale; fwd-status=304; ttl={ttl}; stored"),
-            Self::InsteadOf(status) => format!("ringway; hit; ttl={ttl}; fwd=stale; fwd-status={status}"),
+            Self::InsteadOf(status) => format!("ringway; fwd=stale; fwd-status={status}; ttl={ttl}"),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         store::Reserved,
     },
     expression::Value,
+    http::head::Fields,
     policies::{Exchange, Piece, Side, Turn, reading::Reading},
 };
 
@@ -87,6 +88,9 @@ impl HttpCaching {
         if !self.response.as_ref().is_none_or(is_wanted) {
             return Err(Unfit);
         }
+        if is_endless(exchange.response_fields()) {
+            return Err(Unfit);
+        }
         let length = exchange.response_length();
         if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
             return Err(Unfit);
@@ -151,6 +155,15 @@ impl Filling {
         // Those that wait look now.
         self.lead = None;
     }
+}
+
+/// A stream of events ends when nobody listens any more, and is of no use to others.
+fn is_endless(response: &Fields) -> bool {
+    const TYPE: &[u8] = b"text/event-stream";
+    response
+        .get(b"content-type")
+        .and_then(|value| value.get(..TYPE.len()))
+        .is_some_and(|t| t.eq_ignore_ascii_case(TYPE))
 }
 
 /// Here, and where other replicas look.

@@ -409,6 +409,10 @@ impl HttpCaching {
             return Flow::Respond(turn.state.not_stored.clone());
         }
         let left = WAIT_MS_MAX.saturating_sub(now.saturating_sub(since));
+        if left == 0 {
+            // Whoever asks takes too long for others to wait for.
+            turn.state.partition.set_fruitless(key, *now);
+        }
         let mut lead = None;
         if may_lead(exchange, control) && left > 0 {
             let mut signal = None;
@@ -449,7 +453,7 @@ impl HttpCaching {
         let fields = exchange.request_fields().clone();
         // In shadow the upstream is not asked what it would be asked.
         let asks = !exchange.is_in_shadow() && exchange.method() != b"HEAD";
-        let validates = asks && stale.as_ref().is_some_and(|stale| stale.has_validator());
+        let validates = asks && self.rules.heeds && stale.as_ref().is_some_and(|stale| stale.has_validator());
         if let Some(stale) = stale.as_ref().filter(|_| validates) {
             let (etag, modified) = (stale.fields.get(b"etag"), stale.fields.get(b"last-modified"));
             let headers = &mut exchange.request_headers();

@@ -251,11 +251,24 @@ fn what_is_stale_is_asked_after_and_lives_on() {
 }
 
 #[test]
+fn who_heeds_nothing_asks_after_nothing() {
+    let cache = Cache::new("{useHttpCacheHeaders: false, ttl: 10}");
+    let old = (200, &[("etag", "\"1\""), ("cache-control", "max-age=1, stale-if-error=60")][..], "one");
+    cache.exchange(0, "GET /a", &[], old);
+    assert_eq!(
+        cache.exchange(9, "GET /a", &[("if-none-match", "\"1\""), ("cache-control", "no-cache")], NEW),
+        "200 one age 9"
+    );
+    assert_eq!(cache.exchange(10, "GET /a", &[], (503, &[], "bad")), "-> 503 bad");
+    assert_eq!(cache.exchange(11, "GET /a", &[], NEW), "-> 200 two");
+}
+
+#[test]
 fn an_error_is_stood_in_for_where_that_is_said() {
     let old = (200, &[("cache-control", "max-age=10, stale-if-error=60")][..], "one");
     let cache = Cache::telling("{}");
     cache.exchange(0, "GET /a", &[], old);
-    let stands_in = "-> 200 one age 20 [ringway; hit; ttl=-10; fwd=stale; fwd-status=503]";
+    let stands_in = "-> 200 one age 20 [ringway; fwd=stale; fwd-status=503; ttl=-10]";
     assert_eq!(cache.exchange(20, "GET /a", &[], (503, &[], "bad")), stands_in);
     assert_eq!(cache.exchange(20, "GET /a", &[], (404, &[], "none")).get(..6), Some("-> 404"));
     let cache = Cache::new("{}");
@@ -365,6 +378,13 @@ impl Cache {
     fn bytes(&self) -> usize {
         self.state.partition.find(b"/a", |_| true).map_or(0, |entry| entry.bytes() + 2)
     }
+}
+
+#[test]
+fn a_stream_of_events_is_for_one() {
+    let cache = Cache::new("{}");
+    cache.exchange(0, "GET /a", &[], (200, &[("content-type", "text/event-stream; charset=utf-8")], "one"));
+    assert_eq!(cache.exchange(1, "GET /a", &[], NEW), "-> 200 two");
 }
 
 #[test]

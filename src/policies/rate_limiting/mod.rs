@@ -12,7 +12,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use self::{
-    limits::remarks,
+    limits::{PERIOD_MS_MAX, REQUESTS_MAX, remarks},
     spending::{Kept, OPTIONS, REFUSED, Rate, Spending, Terms, UNAVAILABLE},
 };
 pub use self::{
@@ -81,17 +81,23 @@ impl Policy for RateLimiting {
         Field::new(
             "rateLimits",
             "Limits",
-            "A request passes where all of them have room, and counts for each of them.",
+            "A request passes where all of them have room, and counts for each of them. 1 to 16 limits.",
         ),
-        Field::new("rateLimits[].maximumRequests", "Requests", "So many pass in a window."),
+        Field::new("rateLimits[].maximumRequests", "Requests", "So many pass in a window.")
+            .range(1, REQUESTS_MAX as i64),
         Field::new(
             "rateLimits[].timePeriodInMilliseconds",
             "Period",
             "The length of a window, which begins with the first request in it.",
         )
-        .unit("milliseconds"),
-        Field::new("keySelector", "Key", "What requests are told apart by: each value has windows of its own.")
-            .expression(),
+        .unit("milliseconds")
+        .range(1, PERIOD_MS_MAX as i64),
+        Field::new(
+            "keySelector",
+            "Key",
+            "What requests are told apart by: each value has windows of its own. Left out: all requests are one group.",
+        )
+        .expression(),
         EXPOSE_HEADERS,
         CLUSTERIZABLE,
     ];
