@@ -11,13 +11,13 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use self::{
-    limits::{PERIOD_MS_MAX, REQUESTS_MAX, remarks},
-    spending::{Kept, OPTIONS, REFUSED, Rate, Spending, Terms, UNAVAILABLE},
-};
 pub use self::{
     limits::{Limit, faults},
     sla::SlaRateLimiting,
+};
+use self::{
+    limits::{PERIOD_MS_MAX, REQUESTS_MAX, remarks},
+    spending::{Kept, OPTIONS, REFUSED, Rate, Spending, Terms, UNAVAILABLE},
 };
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, Needs, Policy, Reply, Site, Turn,
@@ -54,8 +54,13 @@ const CLUSTERIZABLE: Field = Field::new(
     "Replicas count together, where they have a storage to share. `false`: each for itself.",
 )
 .default("true");
-const EXPOSE_HEADERS: Field =
-    Field::new("exposeHeaders", "Expose headers", "Every response says how the limits stood.").default("false");
+const EXPOSE_HEADERS: Field = Field::new(
+    "exposeHeaders",
+    "Expose headers",
+    "Every response says how the limits stood, refusals too: `x-ratelimit-limit`, `x-ratelimit-remaining`, and in \
+     `x-ratelimit-reset` the milliseconds until the window ends, rounded up.",
+)
+.default("false");
 
 pub struct RateLimiting {
     rate: Rate,

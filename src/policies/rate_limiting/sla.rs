@@ -73,13 +73,18 @@ impl Policy for SlaRateLimiting {
 
     const CATEGORY: Option<Category> = Some(Category::QualityOfService);
     const FIELDS: &'static [Field] = &[
-        Field::new("clientIdExpression", "Client id expression", "The client's id.")
-            .default("#[attributes.headers['client_id']]")
-            .expression(),
+        Field::new(
+            "clientIdExpression",
+            "Client id expression",
+            "The client's id. `#[authentication.clientId]` where a policy before has found it out.",
+        )
+        .default("#[attributes.headers['client_id']]")
+        .expression(),
         Field::new(
             "clientSecretExpression",
             "Client secret expression",
-            "The client's secret, often `#[attributes.headers['client_secret']]`.",
+            "The client's secret, often `#[attributes.headers['client_secret']]`. Left out, no secret is compared, and \
+             `check` says so.",
         )
         .expression(),
         EXPOSE_HEADERS,
