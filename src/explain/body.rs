@@ -17,6 +17,14 @@ pub(super) struct Passing<'q> {
     most: usize,
 }
 
+/// Why a body is not read to where a policy wants it.
+pub(super) enum Stop {
+    /// It is too large for that policy, and has this answer.
+    TooLarge(LocalResponse),
+    /// Another policy does not let it pass.
+    Refused(Rc<LocalResponse>),
+}
+
 impl<'q> Passing<'q> {
     pub fn new(given: Option<&'q [u8]>, length: Option<u64>, most: usize) -> Self {
         let sent = |given: &'q [u8]| {
@@ -30,27 +38,27 @@ impl<'q> Passing<'q> {
         self.given.is_some()
     }
 
-    /// The answer to a request whose body is too large for a policy that has to have all of it; `length` is what its head says.
-    pub fn too_large(&self, wanted: Wanted, length: Option<u64>) -> Option<LocalResponse> {
-        let length = length.or_else(|| self.given.map(|given| given.len() as u64));
-        let is_too_large = wanted == Wanted::Whole && length.is_some_and(|length| length > self.most as u64);
-        is_too_large.then(reject::body_too_large)
-    }
-
-    /// Reads as much as a policy wants; one that was not given is empty.
+    /// Reads as much as a policy wants; what was not given is empty. `length` is what the request's head says.
     ///
     /// # Errors
-    /// The answer of a policy that does not let it pass.
-    pub fn read_ahead(&mut self, wanted: Wanted, workspace: &mut Workspace) -> Result<(), Rc<LocalResponse>> {
-        let given = self.given.unwrap_or_default();
+    /// The request goes no further.
+    pub fn read_ahead(&mut self, wanted: Wanted, length: Option<u64>, workspace: &mut Workspace) -> Result<(), Stop> {
+        let (given, most) = (self.given.unwrap_or_default(), self.most);
+        let is_whole = wanted == Wanted::Whole;
+        if is_whole && length.is_some_and(|length| length > most as u64) {
+            return Err(Stop::TooLarge(reject::body_too_large()));
+        }
         let end = match wanted {
-            Wanted::Whole => given.len(),
-            Wanted::First(bytes) => bytes.min(self.most).min(given.len()),
+            Wanted::Whole => given.len().min(most),
+            Wanted::First(bytes) => bytes.min(most).min(given.len()),
             // One byte more than may be read, so that it is seen to be too large.
-            Wanted::WholeOrNothing => given.len().min(self.most.saturating_add(1)),
+            Wanted::WholeOrNothing => given.len().min(most.saturating_add(1)),
         };
         let end = end.max(self.read);
-        self.pass(end, workspace)?;
+        self.pass(end, workspace).map_err(Stop::Refused)?;
+        if is_whole && given.len() > most {
+            return Err(Stop::TooLarge(reject::body_too_large()));
+        }
         workspace.bodies.request = Body::new(Body::whole(&given[..end]).into_pieces(), end == given.len());
         Ok(())
     }
@@ -58,7 +66,7 @@ impl<'q> Passing<'q> {
     /// What nobody has read passes those who look on.
     ///
     /// # Errors
-    /// As of [`Passing::read_ahead`].
+    /// The answer of one who does not let it pass.
     pub fn pass_rest(&mut self, workspace: &mut Workspace) -> Result<(), Rc<LocalResponse>> {
         self.given.map_or(Ok(()), |given| self.pass(given.len(), workspace))
     }

@@ -19,7 +19,7 @@ pub use question::Question;
 pub use secrets::Secrets;
 
 use self::{
-    body::Passing,
+    body::{Passing, Stop},
     report::{Answer, Explanation, Line, ListenerFound, Outcome, Place, Request, Sent, ServiceFound},
     secrets::{Credentials, hide_tokens},
     watch::Watch,
@@ -170,12 +170,19 @@ fn decide(
                 policies::Question::Time(_) | policies::Question::Signal { .. } => Reply::Time,
             }),
             Next::Body(wanted) => {
-                if let Some(answer) = body.too_large(wanted, workspace.request.content_length) {
-                    watch.refuses_body(&answer);
-                    return Err(answer.into());
+                let length = workspace.request.content_length;
+                let read = body.read_ahead(wanted, length, workspace);
+                match read {
+                    Ok(()) => watch.reads_body(body.is_given()),
+                    Err(Stop::TooLarge(answer)) => {
+                        watch.refuses_body(&answer);
+                        return Err(answer.into());
+                    }
+                    Err(Stop::Refused(answer)) => {
+                        watch.misses_turn();
+                        return Err(answer);
+                    }
                 }
-                watch.reads_body(body.is_given());
-                body.read_ahead(wanted, workspace).inspect_err(|_| watch.misses_turn())?;
                 None
             }
         };

@@ -132,12 +132,15 @@ impl Ahead<'_> {
     }
 
     fn take(&self, payload: &[u8], reach: Reach) -> Result<(), Unread> {
-        let bytes = self.held.bytes() + payload.len() as u64;
-        if reach == Reach::Wanted(Wanted::Whole) && bytes > self.bytes_max as u64 {
-            return Err(Unread::TooLarge);
-        }
+        let left = (self.bytes_max as u64).saturating_sub(self.held.bytes());
+        let is_too_large = reach == Reach::Wanted(Wanted::Whole) && payload.len() as u64 > left;
+        // Those who look on see all that may be read, in however many pieces it comes: so the same body has the same answer.
+        let seen = if is_too_large { &payload[..left as usize] } else { payload };
         if let Some(scanning) = self.scanning {
-            scanning.see(payload).map_err(PumpError::Refused)?;
+            scanning.see(seen).map_err(PumpError::Refused)?;
+        }
+        if is_too_large {
+            return Err(Unread::TooLarge);
         }
         self.held.store(payload).then_some(()).ok_or(Unread::NoMemory)
     }
