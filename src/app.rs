@@ -481,8 +481,16 @@ impl Gateway {
         let asked: Vec<_> = self.workers.iter().filter_map(ask).collect();
         let until = Instant::now() + COPY_TIMEOUT;
         let mut most = 0;
-        for lines in asked {
-            if let Ok(Ok(lines)) = timeout_at(until, lines).await {
+        for mut lines in asked {
+            // One that comes at the last moment has left the core: nobody else will have it.
+            let fetched = match timeout_at(until, &mut lines).await {
+                Ok(fetched) => fetched.ok(),
+                Err(_) => {
+                    lines.close();
+                    lines.try_recv().ok()
+                }
+            };
+            if let Some(lines) = fetched {
                 most = most.max(lines.access_log.len()).max(lines.messages.len());
                 self.sinks.access_log.write(lines.access_log);
                 self.sinks.messages.write(lines.messages);

@@ -198,9 +198,10 @@ fn what_is_persisted_outlives_a_process_that_is_killed() {
         let (upstream, redis) = (Upstream::start("cache-control: max-age=600\r\n"), Redis::start(&[]));
         let mut replica = Replica::start(&driver, &upstream, &redis, "{persistCache: true}");
         assert_eq!(replica.ask("/a"), "answer 1");
-        redis.wait_until("it is stored", "KEYS *cache*", |keys| keys.starts_with('*') && keys != "*0");
+        redis.wait_until("it is stored", "KEYS *5:cache*", |keys| keys.starts_with('*') && keys != "*0");
         replica.kill();
         replica.launch();
+        wait("its storage is there", || replica.gateway().metric(UP) == Ok(1.0));
         assert_eq!((replica.ask("/a"), upstream.asked()), ("answer 1".into(), 1));
     }
 }

@@ -42,6 +42,13 @@ impl Lines {
         std::mem::replace(&mut bytes, next)
     }
 
+    /// Takes back what was drained just now, since nobody was there to have it.
+    pub fn put_back(&self, mut untaken: Vec<u8>) {
+        let mut bytes = self.bytes.borrow_mut();
+        untaken.append(&mut bytes);
+        *bytes = untaken;
+    }
+
     pub fn len(&self) -> usize {
         self.bytes.borrow().len()
     }
@@ -81,6 +88,16 @@ mod tests {
         assert!(lines.is_empty());
         push(&lines, b"four\n");
         assert_eq!((lines.len(), lines.dropped()), (5, 3));
+    }
+
+    #[test]
+    fn what_nobody_took_is_taken_back_ahead_of_what_came_since() {
+        let lines = Lines::default();
+        push(&lines, b"one\n");
+        let untaken = lines.drain();
+        push(&lines, b"two\n");
+        lines.put_back(untaken);
+        assert_eq!(lines.drain(), b"one\ntwo\n");
     }
 
     #[test]

@@ -292,7 +292,11 @@ async fn obey(core: &Rc<Core>, mailbox: &mut Mailbox<Command>) {
             Command::TakeLines(reply) => {
                 let telemetry = &core.telemetry;
                 let (access_log, messages) = (telemetry.access_log.drain(), telemetry.messages.lines.drain());
-                let _ = reply.send(Taken { access_log, messages });
+                // Who asked may have given up since: then the lines are for who asks next.
+                if let Err(untaken) = reply.send(Taken { access_log, messages }) {
+                    telemetry.access_log.put_back(untaken.access_log);
+                    telemetry.messages.lines.put_back(untaken.messages);
+                }
             }
             Command::Drain(drain) => begin_drain(core, drain),
             Command::Stop => return,
