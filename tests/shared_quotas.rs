@@ -85,7 +85,7 @@ fn redis_answers_questions_of_quotas_as_the_rule_says() {
                 .map(|question| {
                     let authority = authorities.entry(question.key.clone()).or_default();
                     authority.expire(now_ms);
-                    let answer = authority.answer(replica, question, now_ms).ok_or(Lost);
+                    let answer = authority.answer(replica, question, now_ms).ok_or(Lost::Unanswered);
                     authority.expire(now_ms);
                     answer
                 })

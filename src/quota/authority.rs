@@ -99,7 +99,12 @@ pub struct Stands {
 
 /// No answer has come, and none will: what was asked may have happened or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost;
+pub enum Lost {
+    /// None has come, and none will.
+    Unanswered,
+    /// The storage says that it cannot do it. It would say so again.
+    Refused,
+}
 
 /// The accounts of all keys.
 #[derive(Clone, Debug, Default)]

@@ -13,6 +13,10 @@ use super::{
 /// A core's balance at most: what it takes at a time matters little once it comes for more so rarely.
 const LENT_MAX: u64 = 4096;
 
+/// After an answer was missed a key is counted here for so long, or for its shortest window: a request that finds a slow storage
+/// waits for it, and the next ones do not.
+const ALONE_US: u64 = 1_000_000;
+
 pub struct Entry {
     pub name: Arc<[u8]>,
     state: Mutex<State>,
@@ -30,6 +34,8 @@ pub struct State {
     cells: Vec<Arc<Cell>>,
     /// Where what is in the cells comes from, all of it.
     lent_by: Lender,
+    /// An answer of the authority was missed: until then this replica counts for itself, as if the storage were away.
+    alone_until: Tick,
     /// The ledger does not know it any more: whoever still holds it looks for another.
     forgotten: bool,
 }
@@ -92,6 +98,7 @@ impl Entry {
             lease: None,
             cells: Vec::new(),
             lent_by: Lender::Windows,
+            alone_until: Tick(0),
             forgotten: false,
         };
         Self { name, state: Mutex::new(state) }
@@ -130,11 +137,18 @@ impl State {
                 let spent = has_lease.then(|| self.spend_leased(spending)).flatten();
                 spent.unwrap_or_else(|| self.spend_without(spending, replicas, true))
             }
+            Storage::Here { replicas } if spending.now < self.alone_until => {
+                errands.unanswered = true;
+                self.spend_without(spending, replicas, false)
+            }
             Storage::Here { replicas } => {
                 let spent = self.spend_leased(spending);
                 let spent = spent.or_else(|| self.wait(spending, errands, bell));
                 errands.unanswered = spent.is_none();
-                let spent = spent.unwrap_or_else(|| self.spend_without(spending, replicas, false));
+                let spent = spent.unwrap_or_else(|| {
+                    self.leave_alone(spending.now);
+                    self.spend_without(spending, replicas, false)
+                });
                 self.refill(spending, errands);
                 spent
             }
@@ -217,12 +231,9 @@ impl State {
 
     /// Decides without the authority.
     fn spend_without(&mut self, spending: &Spending<'_>, replicas: u64, lasts: bool) -> Spent {
-        let limit = self.limiter.limits[0].maximum;
         match self.limiter.on_storage_failure {
             OnStorageFailure::Deny => Spent::Unavailable,
-            OnStorageFailure::Allow => {
-                Spent::Admitted { standing: Standing { limit, remaining: 0, reset_ms: 0 }, until: Tick(0) }
-            }
+            OnStorageFailure::Allow => Spent::Admitted { standing: Standing::default(), until: Tick(0) },
             OnStorageFailure::Local => {
                 // Of an authority's window no more than one local one may see, however often the storage comes and goes.
                 if self.switches != spending.storage.switches {
@@ -231,6 +242,18 @@ impl State {
                 }
                 self.spend_counted(spending, Share(replicas), lasts)
             }
+        }
+    }
+
+    /// An answer that is late is a short switch to being away, for this key alone. What was granted since the last one may have
+    /// been spent in the windows that are open here, which so last longer.
+    fn leave_alone(&mut self, now: Tick) {
+        if self.limiter.on_storage_failure != OnStorageFailure::Local {
+            return;
+        }
+        self.alone_until = now.after(self.limiter.shortest_period().min(ALONE_US));
+        if self.lease.as_mut().is_some_and(|lease| std::mem::take(&mut lease.fresh)) {
+            self.windows.prolong(&self.limiter.limits, now);
         }
     }
 
@@ -311,6 +334,7 @@ impl State {
             return false;
         }
         let is_of_these = sent.limits == self.limiter.asked;
+        let is_refused = answer == Err(Lost::Refused);
         let answer = answer.ok().filter(|answer| answer.limits.len() == sent.limits.len());
         if let Some(answer) = answer.as_ref().filter(|_| is_of_these) {
             self.take_in(sent, answer, (sent_at, now), margin);
@@ -319,6 +343,7 @@ impl State {
         match answer {
             Some(answer) if !is_of_these => lease.outdated(sent, &answer, now),
             Some(_) => {}
+            None if is_refused => lease.refused(now),
             None => lease.lost(now),
         }
         errands.wakes = lease.wake();
@@ -379,9 +404,10 @@ impl State {
         self.windows.are_over(now) && !self.lease.as_ref().is_some_and(|lease| leaves(lease))
     }
 
-    /// Whether it can be forgotten without admitting anything twice, at the price of what is unspent and of asking again.
+    /// Whether it can be forgotten without admitting anything twice or losing anything, at the price of asking again.
     pub fn is_counted_elsewhere(&self, now: Tick) -> bool {
-        self.windows.are_over(now) && !self.lease.as_ref().is_some_and(|lease| lease.is_busy(now))
+        let has_some = || self.held() > 0 && self.lease.as_ref().is_some_and(|lease| now < lease.until());
+        self.windows.are_over(now) && !self.lease.as_ref().is_some_and(|lease| lease.is_busy(now)) && !has_some()
     }
 
     pub fn forget(&mut self) {

@@ -71,6 +71,8 @@ pub struct Lease {
     /// What had been spent when somebody last looked whether the lease is needed.
     looked: (Tick, u64),
     pub watched: bool,
+    /// Something was granted since somebody last looked.
+    pub fresh: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -264,6 +266,12 @@ impl Lease {
         self.again_at = now.after(AGAIN_US);
     }
 
+    /// The storage will not answer this: whoever waits is decided without.
+    pub fn refused(&mut self, now: Tick) {
+        self.too_late = Some(now);
+        self.lost(now);
+    }
+
     /// What was granted of limits that do not hold any more.
     pub fn outdated(&mut self, sent: &Sent, answer: &Answer, now: Tick) {
         let windows = sent.limits.iter().zip(&answer.limits);
@@ -309,6 +317,7 @@ impl Lease {
         if held == 0 {
             self.looked = (now, self.granted);
         }
+        self.fresh |= granted > 0;
         self.granted += granted;
         self.pool += granted;
         if granted == 0 && sent.need > 0 && self.exhausted.until <= now {

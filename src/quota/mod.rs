@@ -160,7 +160,7 @@ pub enum Decision {
 /// A quarter of a second: then it is decided without the authority.
 pub const WAIT_MAX_US: u64 = 250_000;
 
-/// How the most restrictive limit stands: the one with least remaining, then the latest reset.
+/// How the most restrictive limit stands: the one with least remaining, then the latest reset. The default: nothing is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     pub limit: u64,

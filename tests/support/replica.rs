@@ -92,9 +92,22 @@ impl Replica {
         ask(&self.storage, operation)
     }
 
+    /// Asks again where a machine that has much to do did not answer in time. For what may be done twice.
+    fn insist(&self, operation: Operation) -> Result<Answer, Unavailable> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match self.ask(operation.clone()) {
+                Err(Unavailable::Late | Unavailable::Away) if Instant::now() < deadline => {
+                    std::thread::park_timeout(Duration::from_millis(10));
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     pub fn get(&self, name: &str, scopes: &[&str]) -> (Option<Bytes>, Marks) {
         let scopes = scopes.iter().map(|scope| key(scope)).collect();
-        match self.ask(Operation::Get { key: key(name), scopes }) {
+        match self.insist(Operation::Get { key: key(name), scopes }) {
             Ok(Answer::Found { value, marks }) => (value, marks),
             other => panic!("{name}: {other:?}"),
         }
@@ -102,7 +115,7 @@ impl Replica {
 
     pub fn put(&self, name: &str, value: impl Into<Bytes>, time_to_live: Duration, marks: Marks) {
         let put = Operation::Put { key: key(name), value: value.into(), time_to_live, marks };
-        assert_eq!(self.ask(put), Ok(Answer::Done), "{name}");
+        assert_eq!(self.insist(put), Ok(Answer::Done), "{name}");
     }
 
     pub fn add(&self, name: &str, value: &'static str, time_to_live: Duration) -> bool {

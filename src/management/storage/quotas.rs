@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     super::resolver::Resolve,
     command::{Command, Script, script},
-    connection::unexpected,
+    connection::{is_loss, unexpected},
     counts::Counts,
     names::Names,
     servers::{Lane, Servers},
@@ -106,11 +106,18 @@ impl Batch {
         let questions = std::mem::take(&mut self.questions);
         let mut tickets = std::mem::take(&mut self.tickets).into_iter();
         for (some, answer) in questions.chunks(accounts_max).zip(answers) {
+            let mut why = Lost::Unanswered;
             let answers = answer.and_then(|answer| read(some, &answer)).unwrap_or_else(|fault| {
+                if !is_loss(&fault) {
+                    why = Lost::Refused;
+                }
                 faults.push(fault);
                 Vec::new()
             });
-            let answers = answers.into_iter().chain(iter::repeat(Err(Lost)));
+            if answers.contains(&Err(Lost::Refused)) {
+                faults.push(Fault::new("refused", "the account of a key cannot be read or written"));
+            }
+            let answers = answers.into_iter().chain(iter::repeat(Err(why)));
             for (ticket, answer) in tickets.by_ref().take(some.len()).zip(answers) {
                 self.quotas.ledger.answered(ticket, self.sent_at, answer, (self.quotas.now)());
             }
@@ -122,7 +129,7 @@ impl Batch {
 impl Drop for Batch {
     fn drop(&mut self) {
         for ticket in self.tickets.drain(..) {
-            self.quotas.ledger.answered(ticket, self.sent_at, Err(Lost), (self.quotas.now)());
+            self.quotas.ledger.answered(ticket, self.sent_at, Err(Lost::Unanswered), (self.quotas.now)());
         }
     }
 }
@@ -161,6 +168,9 @@ pub fn read(questions: &[Question], answer: &Value) -> Result<Vec<Result<Answer,
         return Err(unexpected(&Value::Nil));
     }
     let one = |(question, answer): (&Question, &Value)| {
+        if matches!(answer, Value::BulkString(_)) {
+            return Ok(Err(Lost::Refused));
+        }
         let Value::Array(numbers) = answer else { return Err(unexpected(answer)) };
         let whole = |number: &Value| match number {
             Value::Int(number) => u64::try_from(*number).map_err(|_| unexpected(&Value::Nil)),
@@ -169,7 +179,7 @@ pub fn read(questions: &[Question], answer: &Value) -> Result<Vec<Result<Answer,
         let numbers = numbers.iter().map(whole).collect::<Result<Vec<u64>, Fault>>()?;
         match numbers.split_first() {
             // Stale.
-            None => Ok(Err(Lost)),
+            None => Ok(Err(Lost::Unanswered)),
             Some((granted, limits)) if limits.len() == 3 * question.limits.len() => {
                 let stands = |limit: &[u64]| Stands { window: limit[0], used: limit[1], left_ms: limit[2] };
                 Ok(Ok(Answer { granted: *granted, limits: limits.chunks(3).map(stands).collect() }))

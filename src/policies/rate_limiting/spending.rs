@@ -137,7 +137,8 @@ impl Spending {
             Some(Box::new(move || bell.ring()) as Wake)
         };
         let mut keep = |standing, refused| {
-            if !headers.are_none() {
+            // Nothing is known of a request that passes uncounted.
+            if !headers.are_none() && standing != Standing::default() {
                 kept.stood = Some(rate.stood(standing, refused));
             }
         };

@@ -33,7 +33,7 @@ impl Gateway {
         let count = questions.len();
         for (ticket, question) in questions {
             let answer = self.authority.answer(replica as u64, &question, 3_600_000 + now / 1000);
-            ledger.answered(ticket, Tick(now), answer.ok_or(Lost), Tick(now + takes));
+            ledger.answered(ticket, Tick(now), answer.ok_or(Lost::Unanswered), Tick(now + takes));
             self.questions.push(question);
         }
         count
@@ -208,9 +208,40 @@ fn nobody_waits_longer_than_for_a_quarter_of_a_second() {
     assert_eq!(gateway.try_to(0, &limiter, 100_000, Some(0)), Decision::Wait { at_most_us: 150_000 });
     let decided = [0; 3].map(|since| is_admitted(gateway.try_to(0, &limiter, WAIT_MAX_US, Some(since))));
     assert_eq!(decided, [true, true, false], "its share");
-    // That is not remembered: the next one asks.
-    assert!(matches!(gateway.try_to(0, &limiter, WAIT_MAX_US, None), Decision::Wait { .. }));
-    assert_eq!(gateway.replicas[0].0.counts().unanswered, 3);
+    // For a moment the next ones do not wait for it again.
+    let again = WAIT_MAX_US + SECOND;
+    assert!(matches!(gateway.try_to(0, &limiter, again - 1, None), Decision::Refused(_)));
+    assert_eq!(gateway.replicas[0].0.counts().unanswered, 4);
+    assert!(matches!(gateway.try_to(0, &limiter, again, None), Decision::Wait { .. }));
+}
+
+#[test]
+fn a_storage_that_is_slow_now_and_then_adds_one_share_to_what_it_grants() {
+    let (mut gateway, limiter) = (Gateway::new(1), shared(&[(50, SECOND)], OnStorageFailure::Local));
+    let mut admitted = 0;
+    for turn in 0..40 {
+        let now = turn * SECOND / 4;
+        // Half of a window is granted, then an answer is missed, then the other half.
+        let is_missed = turn % 4 == 1;
+        for _ in 0..if is_missed { 60 } else { 25 } {
+            let decision = match is_missed {
+                true => gateway.try_to(0, &limiter, now, Some(now - WAIT_MAX_US)),
+                false => gateway.spend(0, &limiter, now),
+            };
+            admitted += u64::from(is_admitted(decision));
+        }
+    }
+    assert!(admitted <= 50 * 11, "{admitted} in 10 s");
+}
+
+#[test]
+fn what_the_storage_refuses_is_decided_at_once() {
+    let (gateway, limiter) = (Gateway::new(1), shared(&[(4, SECOND)], OnStorageFailure::Deny));
+    let ledger = &gateway.replicas[0].0;
+    assert!(matches!(gateway.try_to(0, &limiter, 0, None), Decision::Wait { .. }));
+    let (ticket, _) = ledger.questions(Tick(0), 9).pop().expect("it asks");
+    ledger.answered(ticket, Tick(0), Err(Lost::Refused), Tick(500));
+    assert_eq!(gateway.try_to(0, &limiter, 500, Some(0)), Decision::Unavailable);
 }
 
 #[test]
@@ -225,7 +256,7 @@ fn a_lost_question_is_asked_again() {
     let (mut gateway, limiter) = (Gateway::new(1), shared(&[(1, SECOND)], OnStorageFailure::Deny));
     gateway.try_to(0, &limiter, 0, None);
     let (ticket, lost) = gateway.replicas[0].0.questions(Tick(0), 9).pop().expect("a question");
-    gateway.replicas[0].0.answered(ticket, Tick(0), Err(Lost), Tick(500));
+    gateway.replicas[0].0.answered(ticket, Tick(0), Err(Lost::Unanswered), Tick(500));
     assert_eq!(gateway.try_to(0, &limiter, 500, Some(0)), Decision::Wait { at_most_us: 20_000 });
     assert_eq!(gateway.pump(0, 20_499, 0), 0);
     assert!(matches!(gateway.try_to(0, &limiter, 20_500, Some(0)), Decision::Wait { .. }));
@@ -309,7 +340,7 @@ fn keys_that_the_authority_counts_make_room() {
         core.spend(&limiter, &key, Tick(0), None, || Some(Box::new(|| {})));
         for (ticket, question) in ledger.questions(Tick(0), 9) {
             let answer = authority.answer(1, &question, 5);
-            ledger.answered(ticket, Tick(0), answer.ok_or(Lost), Tick(0));
+            ledger.answered(ticket, Tick(0), answer.ok_or(Lost::Unanswered), Tick(0));
         }
         admitted += usize::from(is_admitted(core.spend(&limiter, &key, Tick(0), Some(Tick(0)), || None)));
     }

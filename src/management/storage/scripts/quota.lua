@@ -3,8 +3,9 @@
 -- KEYS: accounts. ARGV[1]: the replica. Then of each account in turn:
 --   sequence, need, want, share, number of limits, and of each limit its field and maximum,
 --   number of returned windows, and of each its field and when it began, and how much is returned
--- A field is a period in ms, a dot and an ordinal. The answer of each account is empty where the question is stale, else
---   granted, and of each limit: when its window began, what is used of it, the ms until it ends
+-- A field is a period in ms, a dot and an ordinal. The answer of each account is empty where the question is stale, a text
+--   where the account cannot be read or written, else granted, and of each limit: when its window began, what is used of it, the
+--   ms until it ends
 --
 -- Redis keeps whole numbers below 2^53 exactly here; printed in full, since Lua would round them.
 if redis.replicate_commands then redis.replicate_commands() end
@@ -112,10 +113,8 @@ local function write(account, open, ended, sequence)
   redis.call('PEXPIRE', account, whole(left))
 end
 
-local answers = {}
-for i, account in ipairs(KEYS) do
+local function answer_to(account, asked)
   local open, ended, last = read(account)
-  local asked = question()
   local answer = {}
   if asked.sequence > last then
     take_back(open, asked)
@@ -130,6 +129,14 @@ for i, account in ipairs(KEYS) do
       answer[#answer + 1] = window and window.start + window.period - now or 0
     end
   end
-  answers[i] = answer
+  return answer
+end
+
+local answers = {}
+for i, account in ipairs(KEYS) do
+  -- One account that is none, or is not ours, is no reason to refuse the others.
+  local asked = question()
+  local fine, answer = pcall(answer_to, account, asked)
+  answers[i] = fine and answer or 'refused'
 end
 return answers
