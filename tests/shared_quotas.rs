@@ -118,6 +118,34 @@ fn redis_answers_questions_of_quotas_as_the_rule_says() {
     }
 }
 
+#[test]
+fn an_account_that_is_none_costs_no_other_its_answer() {
+    let server = Redis::start(&[]);
+    let client = ::redis::Client::open(format!("redis://{}/", server.address())).expect("an address");
+    let mut connection = client.get_connection().expect("a connection");
+    ::redis::cmd("SET").arg("q:text").arg("no hash").exec(&mut connection).expect("it is set");
+    ::redis::cmd("HSET").arg("q:nonsense").arg("w60000.0").arg("yesterday").exec(&mut connection).expect("it is set");
+    let limits = [Asked { field: Field { period_ms: 60_000, ordinal: 0 }, maximum: 3 }];
+    let names: [Arc<[u8]>; 3] = [Arc::from(*b"text"), Arc::from(*b"nonsense"), Arc::from(*b"fine")];
+    let questions = names.map(|key| Question {
+        key,
+        sequence: 1,
+        limits: limits.into(),
+        returns: None,
+        need: 2,
+        want: 0,
+        share: 1,
+    });
+    let mut call = ::redis::cmd("EVAL");
+    call.arg(include_str!("../src/management/storage/scripts/quota.lua")).arg(questions.len());
+    questions.iter().for_each(|question| _ = call.arg([b"q:", &question.key[..]].concat()));
+    quotas::arguments("1", &questions).iter().for_each(|argument| _ = call.arg(&argument[..]));
+    let answer = call.query::<::redis::Value>(&mut connection).expect("one bad account is no error");
+    let answers = quotas::read(&questions, &answer).expect("answers to them");
+    let granted = answers.into_iter().map(|answer| answer.map(|answer| answer.granted)).collect::<Vec<_>>();
+    assert_eq!(granted, [Err(Lost::Refused), Err(Lost::Refused), Ok(2)]);
+}
+
 /// Spends at one core of a replica until the key is exhausted. Returns how many were admitted.
 fn spend(balances: &Balances, limiter: &Arc<Limiter>, key: &[u8], clock: &dyn Fn() -> Tick) -> u64 {
     let (mut admitted, mut waits_since) = (0, None);
