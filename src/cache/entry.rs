@@ -92,24 +92,7 @@ impl Entry {
         if status == 304 || status == 206 && (range.is_none() || asked.fields.get(b"if-range").is_some()) {
             return Err(Unfit);
         }
-        if !may_be_shared(asked.fields, response) {
-            return Err(Unfit);
-        }
-        if rules.heeds && (control.no_store || control.no_cache || control.private) {
-            return Err(Unfit);
-        }
-        if control.must_understand && !is_understood(status) {
-            return Err(Unfit);
-        }
-        let selection = match rules.heeds {
-            true => Selection::of(response, asked.fields).ok_or(Unfit)?,
-            false => Selection::default(),
-        };
-        // What a policy behind the cache has put in the place of the client's own chooses the response too, and is not known when
-        // the next request looks.
-        if !selection.matches(asked.forwarded) {
-            return Err(Unfit);
-        }
+        let selection = selection(asked, status, response, &control, rules)?;
         let life = life(response, &control, asked.at, rules);
         let entry = Self {
             method: asked.method.into(),
@@ -192,8 +175,8 @@ impl Entry {
         !self.control.forbids_stale() && most.is_some_and(|most| stale <= most.saturating_mul(1000) as i64)
     }
 
-    /// As the origin says with 304 that it is now.
-    pub fn renewed(&self, update: &Fields, at: Exchanged, rules: Rules) -> Self {
+    /// As the origin says with 304 that it is now. It is an answer to who asked; the error: and to nobody else.
+    pub fn renewed(&self, asked: &Asked<'_>, update: &Fields, rules: Rules) -> (Self, Result<(), Unfit>) {
         let mut fields = Fields::default();
         let updates = |name: &[u8]| !stays(name) && update.iter().any(|new| new.name.eq_ignore_ascii_case(name));
         self.fields.iter().filter(|old| !updates(old.name)).for_each(|old| fields.append(old.name, old.value));
@@ -203,16 +186,26 @@ impl Entry {
         // Its age is what the 304 says of it.
         let mut aged = fields.clone();
         update.values(b"age").for_each(|age| aged.append(b"age", age));
-        Self {
+        let selection = selection(asked, self.status, &fields, &control, rules);
+        let fits = selection.as_ref().map(|_| ()).map_err(|unfit| *unfit);
+        let entry = Self {
             method: self.method.clone(),
             status: self.status,
             fields: Arc::new(fields),
             body: self.body.clone(),
-            selection: self.selection.clone(),
+            selection: selection.unwrap_or_default(),
             range: self.range.clone(),
             control,
-            life: life(&aged, &control, at, rules),
-        }
+            life: life(&aged, &control, asked.at, rules),
+        };
+        (entry, fits)
+    }
+
+    /// Whether a 304 is not of this response: a strong validator of it names another (RFC 9111 section 4.3.4). Where the one here
+    /// is weak it may be the same, weakened on its way.
+    pub fn is_other_than(&self, update: &Fields) -> bool {
+        let (Some(own), Some(new)) = (self.fields.get(b"etag"), update.get(b"etag")) else { return false };
+        !new.starts_with(b"W/") && own.strip_prefix(b"W/").unwrap_or(own) != new
     }
 
     /// Whether the client, who says so, has it already.
@@ -227,6 +220,35 @@ impl Entry {
             + self.fields.capacity()
             + self.selection.bytes()
             + self.range.as_ref().map_or(0, |range| range.len())
+    }
+}
+
+/// Which requests a response answers, if it may answer any but the one it was made for.
+fn selection(
+    asked: &Asked<'_>,
+    status: u16,
+    response: &Fields,
+    control: &Control,
+    rules: Rules,
+) -> Result<Selection, Unfit> {
+    if !may_be_shared(asked.fields, response) {
+        return Err(Unfit);
+    }
+    if rules.heeds && (control.no_store || control.no_cache || control.private) {
+        return Err(Unfit);
+    }
+    if control.must_understand && !is_understood(status) {
+        return Err(Unfit);
+    }
+    let selection = match rules.heeds {
+        true => Selection::of(response, asked.fields).ok_or(Unfit)?,
+        false => Selection::default(),
+    };
+    // What a policy behind the cache has put in the place of the client's own chooses the response too, and is not known when
+    // the next request looks.
+    match selection.matches(asked.forwarded) {
+        true => Ok(selection),
+        false => Err(Unfit),
     }
 }
 

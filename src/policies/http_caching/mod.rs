@@ -51,6 +51,12 @@ const ONLY_IF_CACHED: Answers = Answers {
     when: "the request says `only-if-cached`, and nothing that is stored answers it",
 };
 
+const NOT_VALIDATED: Answers = Answers {
+    status: 502,
+    reason: "cache_validation",
+    when: "what is stored is stale, and the upstream says with 304 that another response (`ETag`) is good still",
+};
+
 /// Of an answer that was stored.
 const REASON_HIT: &str = "cache_hit";
 
@@ -90,6 +96,7 @@ pub struct State {
     /// The key of the request at hand.
     key: RefCell<Vec<u8>>,
     not_stored: Rc<LocalResponse>,
+    not_validated: Rc<LocalResponse>,
     names: Names,
 }
 
@@ -183,7 +190,7 @@ impl Policy for HttpCaching {
             .default("false"),
     ];
     const OPTIONS: &'static [Field] = &[CACHE_STATUS, ASSUMED_LIFETIME];
-    const ANSWERS: &'static [Answers] = &[ONLY_IF_CACHED];
+    const ANSWERS: &'static [Answers] = &[ONLY_IF_CACHED, NOT_VALIDATED];
 
     fn remarks(config: &Config) -> Vec<Fault> {
         config.remarks()
@@ -194,7 +201,7 @@ impl Policy for HttpCaching {
     }
 
     fn state(&self, core: &Core) -> State {
-        let Answers { status, reason, .. } = ONLY_IF_CACHED;
+        let answer = |Answers { status, reason, .. }, text| LocalResponse::error_json(status, text, reason).into();
         let partition = core.cache.partition(core.policy, self.entries_max);
         if let (Some(locks), Some(storage)) = (self.shares, &core.storage) {
             let ttl = Duration::from_millis(self.rules.ttl);
@@ -205,7 +212,8 @@ impl Policy for HttpCaching {
             core: core.id,
             signals: core.signals.clone(),
             key: RefCell::default(),
-            not_stored: LocalResponse::error_json(status, "Not in the cache.", reason).into(),
+            not_stored: answer(ONLY_IF_CACHED, "Not in the cache."),
+            not_validated: answer(NOT_VALIDATED, "The upstream's answer does not fit what it was asked."),
             names: Names::new(),
         }
     }

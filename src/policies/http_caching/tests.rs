@@ -251,6 +251,46 @@ fn what_is_stale_is_asked_after_and_lives_on() {
 }
 
 #[test]
+fn a_304_that_is_for_one_client_is_given_to_that_one_alone() {
+    let old = (200, &[("cache-control", "max-age=10"), ("etag", "\"1\"")][..], "one");
+    for update in [("cache-control", "private"), ("cache-control", "no-store"), ("vary", "*")] {
+        let cache = Cache::telling("{}");
+        cache.exchange(0, "GET /a", &[], old);
+        let own = (304, &[update, ("set-cookie", "ada")][..], "");
+        let given = cache.exchange(15, "GET /a", &[], own);
+        assert_eq!(given, "\"1\" -> 200 one age 0 [ringway; fwd=stale; fwd-status=304]", "{update:?}");
+        assert_eq!(cache.exchange(16, "GET /a", &[], (404, &[], "none")).get(..12), Some("-> 404 none "), "{update:?}");
+    }
+    let cache = Cache::new("{}");
+    cache.exchange(0, "GET /a", &[], old);
+    let same = (304, &[("cache-control", "max-age=60")][..], "");
+    assert_eq!(cache.exchange(15, "GET /a", &[("cache-control", "no-store")], same), "\"1\" -> 200 one age 0");
+    assert_eq!(cache.exchange(16, "GET /a", &[], same), "\"1\" -> 200 one age 0", "it was not stored, nor lost");
+    assert_eq!(cache.exchange(17, "GET /a", &[], NEW), "200 one age 1");
+}
+
+#[test]
+fn a_304_of_another_response_renews_nothing() {
+    let cache = Cache::new("{}");
+    cache.exchange(0, "GET /a", &[], (200, &[("cache-control", "max-age=10"), ("etag", "\"1\"")], "one"));
+    let given = cache.exchange(15, "GET /a", &[], (304, &[("etag", "\"2\"")], ""));
+    let expected = "\"1\" -> 502 {\"error\":\"The upstream's answer does not fit what it was asked.\"}";
+    assert_eq!(given, expected);
+    assert_eq!(cache.exchange(16, "GET /a", &[], NEW), "-> 200 two");
+}
+
+#[test]
+fn what_answers_head_says_nothing_of_what_others_get() {
+    let old = (200, &[("cache-control", "max-age=10"), ("etag", "\"1\"")][..], "one");
+    for (line, lines) in [("HEAD /a", &[][..]), ("GET /a", &[("cache-control", "no-store")])] {
+        let cache = Cache::new("{}");
+        cache.exchange(0, "GET /a", &[], old);
+        cache.exchange(15, line, lines, (200, &[], ""));
+        assert_eq!(cache.exchange(16, "GET /a", &[], (304, &[], "")), "\"1\" -> 200 one age 0", "{line}");
+    }
+}
+
+#[test]
 fn who_heeds_nothing_asks_after_nothing() {
     let cache = Cache::new("{useHttpCacheHeaders: false, ttl: 10}");
     let old = (200, &[("etag", "\"1\""), ("cache-control", "max-age=1, stale-if-error=60")][..], "one");
