@@ -129,9 +129,10 @@ impl Entry {
 
     /// How long it stays fresh; negative: so long it has been stale.
     pub fn left(&self, now: Millis) -> i64 {
-        let lies = now.saturating_sub(self.life.answered) as i64;
-        let here = (self.life.ttl as i64).saturating_sub(lies);
-        let of_age = self.life.lifetime.map_or(i64::MAX, |lifetime| lifetime as i64 - self.age(now) as i64);
+        let lies = signed(now.saturating_sub(self.life.answered));
+        let here = signed(self.life.ttl).saturating_sub(lies);
+        let age = signed(self.age(now));
+        let of_age = self.life.lifetime.map_or(i64::MAX, |lifetime| signed(lifetime).saturating_sub(age));
         here.min(of_age)
     }
 
@@ -151,14 +152,14 @@ impl Entry {
     /// What it is good for, by what the request says (RFC 9111 section 5.2.1).
     pub fn use_for(&self, request: &Control, now: Millis) -> Use {
         let left = self.left(now);
-        let age = self.age(now) as i64;
-        let ms = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+        let age = signed(self.age(now));
+        let ms = |seconds: u64| signed(seconds).saturating_mul(1000);
         let too_old = request.max_age.is_some_and(|most| age > ms(most)) && request.max_stale.is_none();
         let too_near = request.min_fresh.is_some_and(|least| left < ms(least));
         if left > 0 {
             return if too_old || too_near { Use::Revalidate } else { Use::Fresh };
         }
-        let stale = -left;
+        let stale = left.saturating_neg();
         match () {
             () if self.control.forbids_stale() || request.min_fresh.is_some() => Use::Revalidate,
             () if request.max_stale.is_some_and(|most| stale <= ms(most)) => Use::Stale,
@@ -170,9 +171,9 @@ impl Entry {
 
     /// Whether it stands in for an answer that is an error (RFC 5861 section 4).
     pub fn stands_in(&self, request: &Control, now: Millis) -> bool {
-        let stale = -self.left(now);
+        let stale = self.left(now).saturating_neg();
         let most = self.control.stale_if_error.max(request.stale_if_error);
-        !self.control.forbids_stale() && most.is_some_and(|most| stale <= most.saturating_mul(1000) as i64)
+        !self.control.forbids_stale() && most.is_some_and(|most| stale <= signed(most.saturating_mul(1000)))
     }
 
     /// As the origin says with 304 that it is now. It is an answer to who asked; the error: and to nobody else.
@@ -221,6 +222,11 @@ impl Entry {
             + self.selection.bytes()
             + self.range.as_ref().map_or(0, |range| range.len())
     }
+}
+
+/// Negative times are of what has been stale for so long.
+fn signed(time: Millis) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
 }
 
 /// Which requests a response answers, if it may answer any but the one it was made for.

@@ -85,6 +85,20 @@ fn a_lifetime_only_shortens_the_ttl() {
 }
 
 #[test]
+fn no_age_is_too_large_to_be_reckoned_with() {
+    for age in ["9223372036854775", "9223372036854776", "9223372036854775807", "99999999999999999999"] {
+        let lines = [("age", age), ("cache-control", "max-age=2147483648, stale-if-error=1"), ("etag", "\"a\"")];
+        let entry = stored(&[], 200, &lines, RULES).expect("it can be asked after");
+        for later in [0, 1, 60_000, Millis::MAX - NOW] {
+            assert!(entry.left(NOW + later) <= 0, "{age}");
+            assert_eq!(entry.use_for(&control("max-age=1"), NOW + later), Use::Revalidate, "{age}");
+            assert_eq!(entry.stands_in(&control(""), NOW + later), later <= 1000, "{age}, {later} later");
+        }
+        assert_eq!(entry.use_for(&control("max-stale"), Millis::MAX), Use::Stale);
+    }
+}
+
+#[test]
 fn requests_say_what_will_do() {
     let fresh = "max-age=60";
     for (response, later, request, expected) in [
