@@ -249,11 +249,11 @@ impl Policy for HttpCaching {
                 Found::Answer(answer) => return Flow::Respond(answer),
                 Found::Stale(stale) => {
                     let ahead = Ahead::new(turn.state, &key, control, Some(stale), now);
-                    return self.ask(turn, exchange, ahead, now);
+                    return self.ask(turn, exchange, ahead);
                 }
                 Found::Nothing => {
                     let ahead = Ahead::new(turn.state, &key, control, None, now);
-                    return self.ask(turn, exchange, ahead, now);
+                    return self.ask(turn, exchange, ahead);
                 }
             }
         }
@@ -270,17 +270,21 @@ impl Policy for HttpCaching {
         };
         let control = self.control(exchange.request_fields());
         let now = millis(exchange);
-        match self.look(turn.state, exchange, &key, &control, now, How::Collapsed) {
-            Found::Answer(answer) => Flow::Respond(answer),
-            Found::Stale(stale) => {
-                let ahead = Ahead::new(turn.state, &key, control, Some(stale), now);
-                self.ask(turn, exchange, ahead, since)
+        let stale = match self.look(turn.state, exchange, &key, &control, now, How::Collapsed) {
+            Found::Answer(answer) => return Flow::Respond(answer),
+            Found::Stale(stale) if stale.use_for(&control, now) == Use::WhileRevalidated => {
+                return Flow::Respond(self.stale(turn.state, exchange, &stale, now, How::Collapsed));
             }
-            Found::Nothing => {
-                let ahead = Ahead::new(turn.state, &key, control, None, now);
-                self.ask(turn, exchange, ahead, since)
-            }
+            Found::Stale(stale) => Some(stale),
+            Found::Nothing => None,
+        };
+        if now.saturating_sub(since) >= WAIT_MS_MAX {
+            // Whoever asks takes too long for others to wait for.
+            turn.state.partition.set_fruitless(&key, now);
         }
+        // It has waited once, and for nothing: were it to wait for the next that asks, those that wait would be served one by one.
+        let ahead = Ahead::new(turn.state, &key, control, stale, now);
+        self.go_on(turn, exchange, ahead)
     }
 
     fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
@@ -411,18 +415,13 @@ impl HttpCaching {
     }
 
     /// The first that wants an entry asks for it; the others wait, or do with what is stale where that will do.
-    fn ask(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, mut ahead: Ahead, since: Millis) -> Flow {
+    fn ask(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, mut ahead: Ahead) -> Flow {
         let Ahead { key, control, stale, now, .. } = &ahead;
         if control.only_if_cached {
             return Flow::Respond(turn.state.not_stored.clone());
         }
-        let left = WAIT_MS_MAX.saturating_sub(now.saturating_sub(since));
-        if left == 0 {
-            // Whoever asks takes too long for others to wait for.
-            turn.state.partition.set_fruitless(key, *now);
-        }
         let mut lead = None;
-        if may_lead(exchange, control) && left > 0 {
+        if may_lead(exchange, control) {
             let mut signal = None;
             let wake = || -> Option<Wake> {
                 let (waits, bell) = turn.state.signals.new_signal()?;
@@ -434,13 +433,11 @@ impl HttpCaching {
                 Leading::Follows => {
                     let will_do = |stale: &&Arc<Entry>| stale.use_for(control, *now) == Use::WhileRevalidated;
                     if let Some(stale) = stale.as_ref().filter(will_do) {
-                        turn.state.partition.counts(turn.state.core).hit();
-                        let whom = Whom { method: exchange.method(), fields: exchange.request_fields(), now: *now };
-                        return Flow::Respond(self.answer(stale, &whom, How::Hit));
+                        return Flow::Respond(self.stale(turn.state, exchange, stale, *now, How::Hit));
                     }
                     if let Some(signal) = signal {
-                        *turn.kept = Kept::Waiting(Box::new(Waiting { key: key.clone(), since }));
-                        let at_most = std::time::Duration::from_millis(left);
+                        *turn.kept = Kept::Waiting(Box::new(Waiting { key: key.clone(), since: *now }));
+                        let at_most = Duration::from_millis(WAIT_MS_MAX);
                         return Flow::Wait(Box::new(Question::Signal { signal, at_most }));
                     }
                 }
@@ -449,6 +446,13 @@ impl HttpCaching {
         }
         ahead.lead = lead;
         self.go_on(turn, exchange, ahead)
+    }
+
+    /// What is stale is the answer while another asks.
+    fn stale(&self, state: &State, exchange: &Exchange<'_>, stale: &Entry, now: Millis, how: How) -> Rc<LocalResponse> {
+        state.partition.counts(state.core).hit();
+        let whom = Whom { method: exchange.method(), fields: exchange.request_fields(), now };
+        self.answer(stale, &whom, how)
     }
 
     fn go_on(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, ahead: Ahead) -> Flow {
@@ -477,7 +481,7 @@ impl HttpCaching {
                 debug_assert!(written.is_ok());
             }
         }
-        let stores = exchange.method() != b"HEAD" && !control.no_store;
+        let stores = may_store(exchange, &control);
         *turn.kept = Kept::Asked(Box::new(Asked {
             key,
             fields,
@@ -523,10 +527,14 @@ fn may_lead(exchange: &Exchange<'_>, control: &Control) -> bool {
     let request = exchange.request_fields();
     let is_partial = |name: &[u8]| request.get(name).is_some();
     !exchange.is_in_shadow()
-        && exchange.method() != b"HEAD"
-        && !control.no_store
+        && may_store(exchange, control)
         && request.known(Known::Authorization).is_none()
         && ![&b"range"[..], b"if-none-match", b"if-modified-since"].into_iter().any(is_partial)
+}
+
+/// What comes is for others too. What answers a request with a body may be of that body, which no key tells apart.
+fn may_store(exchange: &Exchange<'_>, control: &Control) -> bool {
+    exchange.method() != b"HEAD" && !control.no_store && !exchange.has_body(Side::Request)
 }
 
 /// HEAD is answered with what a GET has brought.

@@ -167,6 +167,52 @@ fn without_a_key_it_steps_aside() {
 }
 
 #[test]
+fn a_key_of_bytes_that_cannot_be_told_apart_is_none() {
+    let cache = Cache::new("{httpCachingKey: '#[attributes.headers.k]'}");
+    for (value, expected) in [("caf\u{e9}", "200 one age 1"), ("\u{fffd}", "-> 200 two")] {
+        cache.exchange(0, "GET /a", &[("k", value)], OK);
+        assert_eq!(cache.exchange(1, "GET /a", &[("k", value)], NEW), expected, "{value}");
+    }
+    for byte in [0xfe, 0xff] {
+        let mut trial = Trial::new("GET", "/a", &[]);
+        trial.request.fields.append(b"k", &[byte]);
+        let mut kept = Kept::default();
+        trial.with(0, |exchange| cache.policy.on_request(Turn { state: &cache.state, kept: &mut kept }, exchange));
+        assert!(matches!(kept, Kept::Passed(BYPASS)));
+    }
+}
+
+#[test]
+fn what_answers_a_body_is_for_nobody_else() {
+    let cache = Cache::new("{requestExpression: ''}");
+    for body in [BodyLength::Length(1), BodyLength::Chunked] {
+        let mut trial = Trial::new("GET", "/a", &[]);
+        trial.request.body = body;
+        let mut asking = Asking { cache: &cache, trial, kept: Kept::default(), flow: Flow::Continue };
+        let flow = asking.turn(0, |policy, turn, exchange| policy.on_request(turn, exchange));
+        assert!(matches!(flow, Flow::Continue));
+        // Nobody waits for it.
+        assert_eq!(cache.exchange(0, "GET /a", &[], (404, &[("cache-control", "no-cache")], "none")), "-> 404 none");
+        assert_eq!(asking.answered(0, OK), "200 one");
+        assert_eq!(cache.state.partition.counted().entries, 0);
+    }
+}
+
+#[test]
+fn who_has_waited_for_nothing_goes_on_alone() {
+    let cache = Cache::new("{}");
+    let waiting = || Kept::Waiting(Box::new(Waiting { key: b"/a"[..].into(), since: START.as_millis() as Millis }));
+    for _ in 0..3 {
+        let trial = Trial::new("GET", "/a", &[]);
+        let mut asking = Asking { cache: &cache, trial, kept: waiting(), flow: Flow::Continue };
+        let flow = asking.turn(1, |policy, turn, exchange| policy.on_reply(turn, exchange, Reply::Signal));
+        assert!(matches!(flow, Flow::Continue));
+        assert!(matches!(&asking.kept, Kept::Asked(asked) if asked.lead.is_none()));
+    }
+    assert_eq!(cache.exchange(1, "GET /a", &[], OK), "-> 200 one", "none of them is waited for");
+}
+
+#[test]
 fn expressions_choose_requests_and_responses() {
     let cache = Cache::new("{}");
     cache.exchange(0, "POST /a", &[], OK);
@@ -485,5 +531,10 @@ fn what_the_documented_key_leaves_out_is_remarked_on() {
     assert_eq!(
         remarks("{httpCachingKey: all}"),
         ["config.httpCachingKey: all requests have one entry: the key is no expression"]
+    );
+    assert_eq!(
+        remarks("{httpCachingKey: '#[attributes.requestUri]', requestExpression: ' '}"),
+        ["config.requestExpression: requests of every method are answered from the cache, POST and DELETE too: it is \
+             empty"]
     );
 }
