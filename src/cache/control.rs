@@ -46,6 +46,11 @@ impl Control {
         self.must_revalidate || self.proxy_revalidate || self.s_maxage.is_some()
     }
 
+    /// Whether a response is nothing for a shared cache, or not before the origin was asked each time.
+    pub fn keeps_out(&self) -> bool {
+        self.no_store || self.no_cache || self.private
+    }
+
     fn add(&mut self, member: &[u8]) {
         let (name, value) = match member.iter().position(|&byte| byte == b'=') {
             Some(at) => (trim(&member[..at]), Some(trim(&member[at + 1..]))),

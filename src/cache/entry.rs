@@ -240,7 +240,7 @@ fn selection(
     if !may_be_shared(asked.fields, response) {
         return Err(Unfit);
     }
-    if rules.heeds && (control.no_store || control.no_cache || control.private) {
+    if rules.heeds && control.keeps_out() {
         return Err(Unfit);
     }
     if control.must_understand && !is_understood(status) {
@@ -315,7 +315,7 @@ fn kept(response: &Fields) -> Fields {
     fields
 }
 
-fn is_kept(field: &FieldRef<'_>) -> bool {
+pub(super) fn is_kept(field: &FieldRef<'_>) -> bool {
     !matches!(
         field.known,
         Known::ContentLength

@@ -9,7 +9,7 @@ use crate::http::{
 };
 
 /// A response that varies by more is not stored.
-const NAMES_MAX: usize = 16;
+pub(super) const NAMES_MAX: usize = 16;
 /// It is the request's authority, which HTTP/2 says otherwise: no field is there to compare.
 const HOST: &[u8] = b"host";
 
@@ -30,12 +30,8 @@ impl Selection {
     pub fn of(response: &Fields, request: &Fields) -> Option<Self> {
         let mut parts: Vec<Said> = Vec::new();
         for name in response.values(b"vary").flat_map(list) {
-            // `*` is a token too.
-            if name == b"*" || !is_token(name) || parts.len() == NAMES_MAX {
-                return None;
-            }
             let name: Box<[u8]> = name.to_ascii_lowercase().into();
-            if *name == *HOST {
+            if !is_name(&name) || parts.len() == NAMES_MAX {
                 return None;
             }
             if !parts.iter().any(|known| known.name == name) {
@@ -45,8 +41,10 @@ impl Selection {
         Some(Self(parts.into()))
     }
 
-    pub fn from_parts(parts: impl Iterator<Item = (Box<[u8]>, Option<Box<[u8]>>)>) -> Self {
-        Self(parts.map(|(name, value)| Said { name, value }).collect())
+    /// `None`: they are none that it has.
+    pub fn from_parts(parts: impl Iterator<Item = (Box<[u8]>, Option<Box<[u8]>>)>) -> Option<Self> {
+        let parts: Box<[Said]> = parts.map(|(name, value)| Said { name, value }).collect();
+        are_names(parts.iter().map(|said| &*said.name)).then_some(Self(parts))
     }
 
     pub fn parts(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
@@ -77,6 +75,16 @@ impl Selection {
             .map(|said| said.name.len() + said.value.as_ref().map_or(0, |value| value.len()) + size_of::<Said>())
             .sum()
     }
+}
+
+/// Whether what is stored may vary by them.
+pub fn are_names<'n>(names: impl Iterator<Item = &'n [u8]> + Clone) -> bool {
+    names.clone().count() <= NAMES_MAX && names.clone().all(is_name)
+}
+
+/// In lower case. `*` is a token too.
+fn is_name(name: &[u8]) -> bool {
+    name != b"*" && name != HOST && is_token(name) && !name.iter().any(u8::is_ascii_uppercase)
 }
 
 /// What a request says in a field, its lists in one spelling; `None`: it has none.
