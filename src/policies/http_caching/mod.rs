@@ -282,7 +282,7 @@ impl Policy for HttpCaching {
             // Whoever asks takes too long for others to wait for.
             turn.state.partition.set_fruitless(&key, now);
         }
-        // It has waited once, and for nothing: were it to wait for the next that asks, those that wait would be served one by one.
+        // It has waited once, and for nothing. Were it to wait for the next that asks, all would be served one by one.
         let ahead = Ahead::new(turn.state, &key, control, stale, now);
         self.go_on(turn, exchange, ahead)
     }
