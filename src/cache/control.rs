@@ -6,7 +6,7 @@
 use crate::http::bytes::trim;
 
 /// No delta of seconds counts for more (RFC 9111 section 1.2.2).
-const SECONDS_MAX: u64 = 1 << 31;
+pub(super) const SECONDS_MAX: u64 = 1 << 31;
 
 /// The directives of one message, of a request or of a response. Times are in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,13 +33,22 @@ impl Control {
     /// Of all lines of the field.
     pub fn parse<'v>(values: impl Iterator<Item = &'v [u8]>) -> Self {
         let mut control = Self::default();
-        values.flat_map(Members).for_each(|member| control.add(member));
+        for value in values {
+            // What its origin had to say behind the quote is not known.
+            control.no_store |= is_unterminated(value);
+            Members(value).for_each(|member| control.add(member));
+        }
         control
     }
 
     /// Whether a stale response is no answer, whoever would take it (section 4.2.4).
     pub fn forbids_stale(&self) -> bool {
         self.must_revalidate || self.proxy_revalidate || self.s_maxage.is_some()
+    }
+
+    /// Whether a response is nothing for a shared cache, or not before the origin was asked each time.
+    pub fn keeps_out(&self) -> bool {
+        self.no_store || self.no_cache || self.private
     }
 
     fn add(&mut self, member: &[u8]) {
@@ -110,18 +119,38 @@ impl<'v> Iterator for Members<'v> {
     }
 }
 
-fn end_of_member(list: &[u8]) -> usize {
-    let (mut quoted, mut escaped) = (false, false);
-    for (at, &byte) in list.iter().enumerate() {
+/// Where its first comma is that stands in no quoted string, or its end.
+pub(super) fn end_of_member(list: &[u8]) -> usize {
+    let mut quotes = Quotes::default();
+    list.iter().position(|&byte| !quotes.hold(byte) && byte == b',').unwrap_or(list.len())
+}
+
+/// A quoted string begins in it and does not end.
+fn is_unterminated(value: &[u8]) -> bool {
+    let mut quotes = Quotes::default();
+    value.iter().for_each(|&byte| {
+        quotes.hold(byte);
+    });
+    quotes.quoted
+}
+
+#[derive(Default)]
+struct Quotes {
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    /// Whether the next byte is of a quoted string.
+    fn hold(&mut self, byte: u8) -> bool {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b',' if !quoted => return at,
-            _ => {}
+            _ if self.escaped => self.escaped = false,
+            b'\\' if self.quoted => self.escaped = true,
+            b'"' => self.quoted = !self.quoted,
+            _ => return self.quoted,
         }
+        true
     }
-    list.len()
 }
 
 #[cfg(test)]
@@ -147,6 +176,8 @@ mod tests {
             (",, max-age=1 ,", fresh(1)),
             ("extension=\"max-age=3600\", max-age=1", fresh(1)),
             ("extension=\"a, no-store, \\\", max-age=3600\", max-age=1", fresh(1)),
+            ("a=\", max-age=1", Control { no_store: true, ..Control::default() }),
+            ("max-age=1, a=\"\\\"", Control { no_store: true, ..fresh(1) }),
             ("No-StOrE", Control { no_store: true, ..Control::default() }),
             ("no-cache=\"set-cookie, a\"", Control { no_cache: true, ..Control::default() }),
             ("private=\"a\"", Control { private: true, ..Control::default() }),

@@ -92,24 +92,7 @@ impl Entry {
         if status == 304 || status == 206 && (range.is_none() || asked.fields.get(b"if-range").is_some()) {
             return Err(Unfit);
         }
-        if !may_be_shared(asked.fields, response) {
-            return Err(Unfit);
-        }
-        if rules.heeds && (control.no_store || control.no_cache || control.private) {
-            return Err(Unfit);
-        }
-        if control.must_understand && !is_understood(status) {
-            return Err(Unfit);
-        }
-        let selection = match rules.heeds {
-            true => Selection::of(response, asked.fields).ok_or(Unfit)?,
-            false => Selection::default(),
-        };
-        // What a policy behind the cache has put in the place of the client's own chooses the response too, and is not known when
-        // the next request looks.
-        if !selection.matches(asked.forwarded) {
-            return Err(Unfit);
-        }
+        let selection = selection(asked, status, response, &control, rules)?;
         let life = life(response, &control, asked.at, rules);
         let entry = Self {
             method: asked.method.into(),
@@ -146,9 +129,10 @@ impl Entry {
 
     /// How long it stays fresh; negative: so long it has been stale.
     pub fn left(&self, now: Millis) -> i64 {
-        let lies = now.saturating_sub(self.life.answered) as i64;
-        let here = (self.life.ttl as i64).saturating_sub(lies);
-        let of_age = self.life.lifetime.map_or(i64::MAX, |lifetime| lifetime as i64 - self.age(now) as i64);
+        let lies = signed(now.saturating_sub(self.life.answered));
+        let here = signed(self.life.ttl).saturating_sub(lies);
+        let age = signed(self.age(now));
+        let of_age = self.life.lifetime.map_or(i64::MAX, |lifetime| signed(lifetime).saturating_sub(age));
         here.min(of_age)
     }
 
@@ -168,14 +152,14 @@ impl Entry {
     /// What it is good for, by what the request says (RFC 9111 section 5.2.1).
     pub fn use_for(&self, request: &Control, now: Millis) -> Use {
         let left = self.left(now);
-        let age = self.age(now) as i64;
-        let ms = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+        let age = signed(self.age(now));
+        let ms = |seconds: u64| signed(seconds).saturating_mul(1000);
         let too_old = request.max_age.is_some_and(|most| age > ms(most)) && request.max_stale.is_none();
         let too_near = request.min_fresh.is_some_and(|least| left < ms(least));
         if left > 0 {
             return if too_old || too_near { Use::Revalidate } else { Use::Fresh };
         }
-        let stale = -left;
+        let stale = left.saturating_neg();
         match () {
             () if self.control.forbids_stale() || request.min_fresh.is_some() => Use::Revalidate,
             () if request.max_stale.is_some_and(|most| stale <= ms(most)) => Use::Stale,
@@ -187,13 +171,13 @@ impl Entry {
 
     /// Whether it stands in for an answer that is an error (RFC 5861 section 4).
     pub fn stands_in(&self, request: &Control, now: Millis) -> bool {
-        let stale = -self.left(now);
+        let stale = self.left(now).saturating_neg();
         let most = self.control.stale_if_error.max(request.stale_if_error);
-        !self.control.forbids_stale() && most.is_some_and(|most| stale <= most.saturating_mul(1000) as i64)
+        !self.control.forbids_stale() && most.is_some_and(|most| stale <= signed(most.saturating_mul(1000)))
     }
 
-    /// As the origin says with 304 that it is now.
-    pub fn renewed(&self, update: &Fields, at: Exchanged, rules: Rules) -> Self {
+    /// As the origin says with 304 that it is now. It is an answer to who asked; the error: and to nobody else.
+    pub fn renewed(&self, asked: &Asked<'_>, update: &Fields, rules: Rules) -> (Self, Result<(), Unfit>) {
         let mut fields = Fields::default();
         let updates = |name: &[u8]| !stays(name) && update.iter().any(|new| new.name.eq_ignore_ascii_case(name));
         self.fields.iter().filter(|old| !updates(old.name)).for_each(|old| fields.append(old.name, old.value));
@@ -203,16 +187,26 @@ impl Entry {
         // Its age is what the 304 says of it.
         let mut aged = fields.clone();
         update.values(b"age").for_each(|age| aged.append(b"age", age));
-        Self {
+        let selection = selection(asked, self.status, &fields, &control, rules);
+        let fits = selection.as_ref().map(|_| ()).map_err(|unfit| *unfit);
+        let entry = Self {
             method: self.method.clone(),
             status: self.status,
             fields: Arc::new(fields),
             body: self.body.clone(),
-            selection: self.selection.clone(),
+            selection: selection.unwrap_or_default(),
             range: self.range.clone(),
             control,
-            life: life(&aged, &control, at, rules),
-        }
+            life: life(&aged, &control, asked.at, rules),
+        };
+        (entry, fits)
+    }
+
+    /// Whether a 304 is not of this response: a strong validator of it names another (RFC 9111 section 4.3.4). Where the one here
+    /// is weak it may be the same, weakened on its way.
+    pub fn is_other_than(&self, update: &Fields) -> bool {
+        let (Some(own), Some(new)) = (self.fields.get(b"etag"), update.get(b"etag")) else { return false };
+        !new.starts_with(b"W/") && own.strip_prefix(b"W/").unwrap_or(own) != new
     }
 
     /// Whether the client, who says so, has it already.
@@ -227,6 +221,40 @@ impl Entry {
             + self.fields.capacity()
             + self.selection.bytes()
             + self.range.as_ref().map_or(0, |range| range.len())
+    }
+}
+
+/// Negative times are of what has been stale for so long.
+fn signed(time: Millis) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
+}
+
+/// Which requests a response answers, if it may answer any but the one it was made for.
+fn selection(
+    asked: &Asked<'_>,
+    status: u16,
+    response: &Fields,
+    control: &Control,
+    rules: Rules,
+) -> Result<Selection, Unfit> {
+    if !may_be_shared(asked.fields, response) {
+        return Err(Unfit);
+    }
+    if rules.heeds && control.keeps_out() {
+        return Err(Unfit);
+    }
+    if control.must_understand && !is_understood(status) {
+        return Err(Unfit);
+    }
+    let selection = match rules.heeds {
+        true => Selection::of(response, asked.fields).ok_or(Unfit)?,
+        false => Selection::default(),
+    };
+    // What a policy behind the cache has put in the place of the client's own chooses the response too, and is not known when
+    // the next request looks.
+    match selection.matches(asked.forwarded) {
+        true => Ok(selection),
+        false => Err(Unfit),
     }
 }
 
@@ -287,7 +315,7 @@ fn kept(response: &Fields) -> Fields {
     fields
 }
 
-fn is_kept(field: &FieldRef<'_>) -> bool {
+pub(super) fn is_kept(field: &FieldRef<'_>) -> bool {
     !matches!(
         field.known,
         Known::ContentLength

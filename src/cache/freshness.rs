@@ -1,10 +1,17 @@
 //! How old a response is and how long it is fresh (RFC 9111 section 4.2).
 
-use super::{Millis, control::Control, date};
+use super::{
+    Millis,
+    control::{Control, SECONDS_MAX},
+    date,
+};
 use crate::http::{
     bytes::decimal,
     head::{Fields, Known},
 };
+
+/// No age and no lifetime counts for more: what is reckoned with them fits, whoever says them.
+pub const TIME_MAX: Millis = SECONDS_MAX * 1000;
 
 /// When the request went out, and when its response's head had come.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +36,14 @@ pub enum Unsaid {
 pub fn initial_age(fields: &Fields, exchanged: Exchanged) -> Millis {
     let said = match says_age(fields) {
         Ok(seconds) => seconds.unwrap_or(0).saturating_mul(1000),
-        Err(Unreadable) => return Millis::MAX / 4,
+        Err(Unreadable) => return TIME_MAX,
     };
     let apparent = match date_of(fields, exchanged.answered) {
-        Some(date) => exchanged.answered.saturating_sub(date * 1000 + 999),
+        Some(date) => exchanged.answered.saturating_sub(date.saturating_mul(1000).saturating_add(999)),
         None => 0,
     };
     let delay = exchanged.answered.saturating_sub(exchanged.asked);
-    apparent.max(said.saturating_add(delay))
+    apparent.max(said.saturating_add(delay)).min(TIME_MAX)
 }
 
 struct Unreadable;
@@ -46,7 +53,7 @@ fn says_age(fields: &Fields) -> Result<Option<u64>, Unreadable> {
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) if value.iter().all(u8::is_ascii_digit) && !value.is_empty() => {
-            Ok(Some(decimal(value).unwrap_or(u64::MAX / 1_000_000)))
+            Ok(Some(decimal(value).unwrap_or(SECONDS_MAX)))
         }
         (Some(_), _) => Err(Unreadable),
     }
@@ -56,14 +63,14 @@ fn says_age(fields: &Fields) -> Result<Option<u64>, Unreadable> {
 /// it does not say.
 pub fn said_lifetime(fields: &Fields, control: &Control, answered: Millis) -> Option<Millis> {
     if let Some(seconds) = control.s_maxage.or(control.max_age) {
-        return Some(seconds * 1000);
+        return Some(at_most(seconds, 1000));
     }
     let mut values = fields.values(b"expires");
     let expires = values.next()?;
     // One that cannot be read is past (section 5.3), as are several.
     let expires = date::parse(expires, answered / 1000).filter(|_| values.next().is_none());
     let made = date_of(fields, answered).unwrap_or(answered / 1000);
-    Some(expires.map_or(0, |expires| expires.saturating_sub(made) * 1000))
+    Some(expires.map_or(0, |expires| at_most(expires.saturating_sub(made), 1000)))
 }
 
 /// What is assumed where it does not say; `None`: no limit of its own.
@@ -74,9 +81,13 @@ pub fn assumed_lifetime(fields: &Fields, unsaid: Unsaid, answered: Millis) -> Op
         Unsaid::Heuristic => {
             let modified = fields.get(b"last-modified").and_then(|value| date::parse(value, answered / 1000));
             let made = date_of(fields, answered).unwrap_or(answered / 1000);
-            Some(modified.map_or(0, |modified| made.saturating_sub(modified) * 100))
+            Some(modified.map_or(0, |modified| at_most(made.saturating_sub(modified), 100)))
         }
     }
+}
+
+fn at_most(seconds: u64, millis: Millis) -> Millis {
+    seconds.saturating_mul(millis).min(TIME_MAX)
 }
 
 fn date_of(fields: &Fields, now: Millis) -> Option<u64> {
@@ -107,16 +118,18 @@ mod tests {
             (&[("date", "Sun, 06 Nov 1994 08:49:27 GMT"), ("age", "20")], 22_000),
             (&[("date", "Sun, 06 Nov 1994 09:00:00 GMT")], 2000),
             (&[("date", "foo")], 2000),
-            (&[("age", "abc")], Millis::MAX / 4),
-            (&[("age", "-7200")], Millis::MAX / 4),
-            (&[("age", "7200.0")], Millis::MAX / 4),
-            (&[("age", "7200;foo=bar")], Millis::MAX / 4),
-            (&[("age", "0"), ("age", "0")], Millis::MAX / 4),
-            (&[("age", "")], Millis::MAX / 4),
+            (&[("age", "abc")], TIME_MAX),
+            (&[("age", "-7200")], TIME_MAX),
+            (&[("age", "7200.0")], TIME_MAX),
+            (&[("age", "7200;foo=bar")], TIME_MAX),
+            (&[("age", "0"), ("age", "0")], TIME_MAX),
+            (&[("age", "")], TIME_MAX),
         ] {
             assert_eq!(initial_age(&fields(lines), exchanged), expected, "{lines:?}");
         }
-        assert!(initial_age(&fields(&[("age", "99999999999999999999")]), exchanged) > 1_000_000_000_000);
+        for age in ["9223372036854775", "9223372036854776", "9223372036854775807", "99999999999999999999"] {
+            assert_eq!(initial_age(&fields(&[("age", age)]), exchanged), TIME_MAX, "{age}");
+        }
     }
 
     #[test]

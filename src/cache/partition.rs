@@ -192,8 +192,9 @@ impl Partition {
 
     /// The first to ask for a key asks the upstream; `wake` makes what ends the wait of any other, if it may wait.
     pub fn lead(self: &Arc<Self>, key: &Arc<[u8]>, now: Millis, wake: impl FnOnce() -> Option<Wake>) -> Leading {
-        let mut shard = self.shard(key);
-        if shard.is_fruitless(key, now) {
+        let hash = self.hasher.hash_one(&**key);
+        let mut shard = self.shard_of(hash);
+        if shard.is_fruitless(hash, now) {
             return Leading::Alone;
         }
         match shard.ask(key) {
@@ -210,7 +211,8 @@ impl Partition {
 
     /// Nothing that comes for the key can be stored: for a while nobody waits for it.
     pub fn set_fruitless(&self, key: &Arc<[u8]>, now: Millis) {
-        self.shard(key).set_fruitless(key, now + FRUITLESS_MS);
+        let hash = self.hasher.hash_one(&**key);
+        self.shard_of(hash).set_fruitless(hash, now, now + FRUITLESS_MS);
     }
 
     /// Memory for a body that is still coming.

@@ -22,8 +22,8 @@ pub(super) struct Shard {
     entries: HashMap<Arc<[u8]>, Vec<Slot>>,
     /// Keys that somebody asks the upstream for, and who waits for that.
     asked: HashMap<Arc<[u8]>, Vec<Wake>>,
-    /// Keys whose last response could not be stored, until when they are not waited for.
-    fruitless: HashMap<Arc<[u8]>, Millis>,
+    /// Keys whose last response could not be stored, by their hashes, until when they are not waited for.
+    fruitless: HashMap<u64, Millis>,
     /// Counts what was invalidated: what was asked for before is not stored afterwards.
     invalidations: u64,
     /// Of the last invalidations of single keys which it was, by the key's hash; all others were before `known_since`.
@@ -146,18 +146,38 @@ impl Shard {
         self.asked.remove(key).unwrap_or_default()
     }
 
-    pub(super) fn is_fruitless(&self, key: &[u8], now: Millis) -> bool {
-        self.fruitless.get(key).is_some_and(|until| *until > now)
+    pub(super) fn is_fruitless(&self, hash: u64, now: Millis) -> bool {
+        self.fruitless.get(&hash).is_some_and(|until| *until > now)
     }
 
-    pub(super) fn set_fruitless(&mut self, key: &Arc<[u8]>, until: Millis) {
+    pub(super) fn set_fruitless(&mut self, hash: u64, now: Millis, until: Millis) {
+        self.fruitless.retain(|_, until| *until > now);
         if self.fruitless.len() >= FRUITLESS_MAX {
             self.fruitless.clear();
         }
-        self.fruitless.insert(key.clone(), until);
+        self.fruitless.insert(hash, until);
     }
 }
 
 fn is_for_the_same(one: &Entry, other: &Entry) -> bool {
     one.method == other.method && one.selection == other.selection && one.range == other.range
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fruitless_is_forgotten_in_time_and_never_more_than_so_many() {
+        let mut shard = Shard::default();
+        shard.set_fruitless(1, 0, 10);
+        assert_eq!(
+            [shard.is_fruitless(1, 9), shard.is_fruitless(1, 10), shard.is_fruitless(2, 0)],
+            [true, false, false]
+        );
+        shard.set_fruitless(2, 10, 20);
+        assert_eq!(shard.fruitless.len(), 1);
+        (0..5000).for_each(|hash| shard.set_fruitless(hash, 10, 20));
+        assert!(shard.fruitless.len() <= FRUITLESS_MAX && shard.is_fruitless(4999, 10));
+    }
 }

@@ -1,12 +1,17 @@
 //! Which requests a stored response answers (RFC 9111 section 4.1): those that say the same in the fields that `Vary` names.
 
+use std::iter;
+
+use super::control::end_of_member;
 use crate::http::{
-    bytes::{is_token, list},
+    bytes::{is_token, list, trim},
     head::Fields,
 };
 
 /// A response that varies by more is not stored.
-const NAMES_MAX: usize = 16;
+pub(super) const NAMES_MAX: usize = 16;
+/// It is the request's authority, which HTTP/2 says otherwise: no field is there to compare.
+const HOST: &[u8] = b"host";
 
 /// What one request said in the fields that its response varies by; empty for a response that answers all requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +21,7 @@ pub struct Selection(Box<[Said]>);
 struct Said {
     /// In lower case.
     name: Box<[u8]>,
-    /// The members of all its lines, with a comma between them; `None`: it has none.
+    /// The members of all its lines, as [`said`] spells them; `None`: it has none.
     value: Option<Box<[u8]>>,
 }
 
@@ -25,11 +30,10 @@ impl Selection {
     pub fn of(response: &Fields, request: &Fields) -> Option<Self> {
         let mut parts: Vec<Said> = Vec::new();
         for name in response.values(b"vary").flat_map(list) {
-            // `*` is a token too.
-            if name == b"*" || !is_token(name) || parts.len() == NAMES_MAX {
+            let name: Box<[u8]> = name.to_ascii_lowercase().into();
+            if !is_name(&name) || parts.len() == NAMES_MAX {
                 return None;
             }
-            let name: Box<[u8]> = name.to_ascii_lowercase().into();
             if !parts.iter().any(|known| known.name == name) {
                 parts.push(Said { value: said(request, &name), name });
             }
@@ -37,8 +41,10 @@ impl Selection {
         Some(Self(parts.into()))
     }
 
-    pub fn from_parts(parts: impl Iterator<Item = (Box<[u8]>, Option<Box<[u8]>>)>) -> Self {
-        Self(parts.map(|(name, value)| Said { name, value }).collect())
+    /// `None`: they are none that it has.
+    pub fn from_parts(parts: impl Iterator<Item = (Box<[u8]>, Option<Box<[u8]>>)>) -> Option<Self> {
+        let parts: Box<[Said]> = parts.map(|(name, value)| Said { name, value }).collect();
+        are_names(parts.iter().map(|said| &*said.name)).then_some(Self(parts))
     }
 
     pub fn parts(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
@@ -47,11 +53,17 @@ impl Selection {
 
     /// Whether a request says the same. How lists are spaced, and over how many lines they go, is no difference.
     pub fn matches(&self, request: &Fields) -> bool {
-        self.0.iter().all(|said| {
-            let mut sent = request.values(&said.name).peekable();
-            match &said.value {
-                None => sent.peek().is_none(),
-                Some(value) => sent.peek().is_some() && sent.flat_map(list).eq(list(value)),
+        self.0.iter().all(|said| match &said.value {
+            None => request.get(&said.name).is_none(),
+            Some(value) => {
+                let mut rest = Some(&**value);
+                let mut members = members(request, &said.name).peekable();
+                let is_there = members.peek().is_some();
+                for (index, member) in members.enumerate() {
+                    let separator: &[u8] = if index == 0 { b"" } else { b"," };
+                    rest = rest.and_then(|rest| rest.strip_prefix(separator)?.strip_prefix(member));
+                }
+                is_there && rest == Some(b"")
             }
         })
     }
@@ -65,11 +77,37 @@ impl Selection {
     }
 }
 
+/// Whether what is stored may vary by them.
+pub fn are_names<'n>(names: impl Iterator<Item = &'n [u8]> + Clone) -> bool {
+    names.clone().count() <= NAMES_MAX && names.clone().all(is_name)
+}
+
+/// In lower case. `*` is a token too.
+fn is_name(name: &[u8]) -> bool {
+    name != b"*" && name != HOST && is_token(name) && !name.iter().any(u8::is_ascii_uppercase)
+}
+
 /// What a request says in a field, its lists in one spelling; `None`: it has none.
 pub fn said(request: &Fields, name: &[u8]) -> Option<Box<[u8]>> {
-    let mut values = request.values(name).peekable();
-    values.peek()?;
-    Some(values.flat_map(list).collect::<Vec<_>>().join(&b',').into())
+    let mut members = members(request, name).peekable();
+    members.peek()?;
+    Some(members.collect::<Vec<_>>().join(&b',').into())
+}
+
+/// The members of all lines of a field, those that are empty among them. A comma in a quoted string parts nothing, and none does
+/// in fields that are no lists.
+fn members<'f, 'n>(request: &'f Fields, name: &'n [u8]) -> impl Iterator<Item = &'f [u8]> + use<'f, 'n> {
+    const NO_LISTS: [&[u8]; 4] = [b"cookie", b"user-agent", b"authorization", b"referer"];
+    let is_list = !NO_LISTS.iter().any(|known| name.eq_ignore_ascii_case(known));
+    request.values(name).flat_map(move |line| {
+        let mut rest = Some(line);
+        iter::from_fn(move || {
+            let line = rest?;
+            let end = if is_list { end_of_member(line) } else { line.len() };
+            rest = line.get(end + 1..);
+            Some(trim(&line[..end]))
+        })
+    })
 }
 
 #[cfg(test)]
@@ -98,6 +136,19 @@ mod tests {
             ("Foo", &[("foo", "1,2")], &[("foo", " 1 ,  2 ")], true),
             ("Foo", &[("foo", "1 2")], &[("foo", "12")], false),
             ("Foo", &[("foo", "A")], &[("foo", "a")], false),
+            ("Foo", &[("foo", "")], &[("foo", " ")], true),
+            ("Foo", &[("foo", "")], &[("foo", "")], true),
+            ("Foo", &[("foo", "1,,2")], &[("foo", "1, , 2")], true),
+            ("Foo", &[("foo", "1,,2")], &[("foo", "1,2")], false),
+            ("Foo", &[("foo", "1,")], &[("foo", "1")], false),
+            ("Foo", &[("foo", "\"a, b\"")], &[("foo", "\"a,b\"")], false),
+            ("Foo", &[("foo", "\"a, b\" , c")], &[("foo", "\"a, b\""), ("foo", "c")], true),
+            ("Foo", &[("foo", "\"a, b")], &[("foo", "\"a,b")], false),
+            ("Foo", &[("foo", "1")], &[("foo", "12")], false),
+            ("Foo", &[("foo", "12")], &[("foo", "1")], false),
+            ("Cookie", &[("cookie", "a=1, 2")], &[("cookie", "a=1,2")], false),
+            ("User-Agent", &[("user-agent", "a (b, c)")], &[("user-agent", "a (b,c)")], false),
+            ("User-Agent", &[("user-agent", "a (b, c)")], &[("user-agent", "a (b, c)")], true),
         ] {
             let selection = Selection::of(&fields(&[("vary", vary)]), &fields(first)).expect("it may be stored");
             assert_eq!(selection.matches(&fields(second)), expected, "{vary}: {first:?} {second:?}");
@@ -113,6 +164,7 @@ mod tests {
             &[("vary", "Foo, *")],
             &[("vary", ""), ("Vary", "*")],
             &[("vary", "a b")],
+            &[("vary", "accept, Host")],
             &[("vary", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q")],
         ] {
             assert_eq!(Selection::of(&fields(lines), &Fields::default()), None, "{lines:?}");

@@ -85,6 +85,20 @@ fn a_lifetime_only_shortens_the_ttl() {
 }
 
 #[test]
+fn no_age_is_too_large_to_be_reckoned_with() {
+    for age in ["9223372036854775", "9223372036854776", "9223372036854775807", "99999999999999999999"] {
+        let lines = [("age", age), ("cache-control", "max-age=2147483648, stale-if-error=1"), ("etag", "\"a\"")];
+        let entry = stored(&[], 200, &lines, RULES).expect("it can be asked after");
+        for later in [0, 1, 60_000, Millis::MAX - NOW] {
+            assert!(entry.left(NOW + later) <= 0, "{age}");
+            assert_eq!(entry.use_for(&control("max-age=1"), NOW + later), Use::Revalidate, "{age}");
+            assert_eq!(entry.stands_in(&control(""), NOW + later), later <= 1000, "{age}, {later} later");
+        }
+        assert_eq!(entry.use_for(&control("max-stale"), Millis::MAX), Use::Stale);
+    }
+}
+
+#[test]
 fn requests_say_what_will_do() {
     let fresh = "max-age=60";
     for (response, later, request, expected) in [
@@ -171,7 +185,7 @@ fn a_304_renews_what_it_names() {
     ];
     let entry = stored(&[], 200, &old, RULES).expect("it is stored");
     let update = fields(&[
-        ("ETag", "\"b\""),
+        ("ETag", "W/\"b\""),
         ("Cache-Control", "max-age=100"),
         ("X", "3"),
         ("content-encoding", "br"),
@@ -179,7 +193,10 @@ fn a_304_renews_what_it_names() {
         ("age", "40"),
     ]);
     let later = Exchanged { asked: NOW + 5000, answered: NOW + 5000 };
-    let renewed = entry.renewed(&update, later, RULES);
+    let request = Fields::default();
+    let asked = Asked { method: b"GET", fields: &request, forwarded: &request, at: later };
+    let (renewed, fits) = entry.renewed(&asked, &update, RULES);
+    assert_eq!(fits, Ok(()));
     let lines: Vec<_> = renewed
         .fields
         .iter()
@@ -188,4 +205,41 @@ fn a_304_renews_what_it_names() {
     assert_eq!(lines, ["etag: \"a\"", "y: 1", "content-encoding: gzip", "Cache-Control: max-age=100", "X: 3"]);
     assert_eq!(renewed.left(NOW + 5000), 60_000);
     assert!(Arc::ptr_eq(&renewed.body, &entry.body));
+}
+
+#[test]
+fn a_304_is_judged_as_a_response_is() {
+    let (request, basic) = (fields(&[("a", "1")]), fields(&[("authorization", "Basic eDp5"), ("a", "1")]));
+    let entry = stored(&[("a", "1")], 200, &[("etag", "\"a\""), ("vary", "a")], RULES).expect("it is stored");
+    for (sent, update, expected) in [
+        (&request, ("x", "1"), true),
+        (&request, ("cache-control", "private"), false),
+        (&request, ("cache-control", "no-store"), false),
+        (&request, ("cache-control", "no-cache=\"x\""), false),
+        (&request, ("vary", "*"), false),
+        (&request, ("vary", "b"), true),
+        (&basic, ("x", "1"), false),
+        (&basic, ("cache-control", "public"), true),
+    ] {
+        let asked = Asked { method: b"GET", fields: sent, forwarded: sent, at: AT };
+        let (renewed, fits) = entry.renewed(&asked, &fields(&[update]), RULES);
+        assert_eq!(fits.is_ok(), expected, "{update:?}");
+        let is_for_others = renewed.answers(b"GET", &fields(&[("a", "2")]), true);
+        assert_eq!(is_for_others && fits.is_ok(), update == ("vary", "b"), "{update:?}");
+    }
+}
+
+#[test]
+fn a_304_with_another_strong_validator_is_of_something_else() {
+    for (own, new, expected) in [
+        ("\"a\"", "\"a\"", false),
+        ("\"a\"", "\"b\"", true),
+        ("\"a\"", "W/\"b\"", false),
+        ("W/\"a\"", "\"a\"", false),
+        ("W/\"a\"", "\"b\"", true),
+    ] {
+        let entry = stored(&[], 200, &[("etag", own)], RULES).expect("it is stored");
+        assert_eq!(entry.is_other_than(&fields(&[("etag", new)])), expected, "{own} {new}");
+        assert!(!entry.is_other_than(&Fields::default()));
+    }
 }

@@ -71,7 +71,9 @@ pub(super) enum How {
     /// Somebody else's request has brought it.
     Collapsed,
     /// The origin said that it is the same still.
-    Validated,
+    Validated {
+        stored: bool,
+    },
     /// In the place of an error of this status.
     InsteadOf(u16),
 }
@@ -82,7 +84,8 @@ impl How {
         match self {
             Self::Hit => format!("ringway; hit; ttl={ttl}"),
             Self::Collapsed => format!("ringway; fwd=miss; collapsed; ttl={ttl}"),
-            Self::Validated => format!("ringway; fwd=stale; fwd-status=304; ttl={ttl}; stored"),
+            Self::Validated { stored: true } => format!("ringway; fwd=stale; fwd-status=304; ttl={ttl}; stored"),
+            Self::Validated { stored: false } => "ringway; fwd=stale; fwd-status=304".to_owned(),
             Self::InsteadOf(status) => format!("ringway; fwd=stale; fwd-status={status}; ttl={ttl}"),
         }
     }

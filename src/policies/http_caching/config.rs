@@ -59,6 +59,10 @@ impl Config {
         } else if !self.http_caching_key.trim().is_empty() && !self.http_caching_key.trim().starts_with("#[") {
             remarks.push(Fault::at("httpCachingKey", "all requests have one entry: the key is no expression"));
         }
+        if self.request_expression.trim().is_empty() {
+            let text = "requests of every method are answered from the cache, POST and DELETE too: it is empty";
+            remarks.push(Fault::at("requestExpression", text));
+        }
         remarks
     }
 

@@ -43,10 +43,8 @@ impl HttpCaching {
         let at = Exchanged { asked: asked.at, answered: now };
         let (status, is_own) = (exchange.status(), exchange.is_own_answer());
         let whom = Whom { method: exchange.method(), fields: &asked.fields, now };
-        if let Some(stale) = asked.old.as_ref().filter(|_| asked.validates && status == 304 && !is_own) {
-            let renewed = Arc::new(stale.renewed(exchange.response_fields(), at, self.rules));
-            store(turn.state, &asked.key, renewed.clone(), asked.stamp, asked.others);
-            return Flow::Respond(self.answer(&renewed, &whom, How::Validated));
+        if let Some(stale) = asked.old.clone().filter(|_| asked.validates && status == 304 && !is_own) {
+            return self.take_validation(turn.state, exchange, asked, &stale, at);
         }
         if let Some(stale) = &asked.old
             && matches!(status, 500 | 502 | 503 | 504)
@@ -72,13 +70,47 @@ impl HttpCaching {
                 if asked.lead.is_some() {
                     turn.state.partition.set_fruitless(&asked.key, now);
                 }
-                // The origin has another answer now, and it is for nobody else (RFC 9111 section 4.3.3).
-                if asked.old.is_some() && !is_own && status < 500 {
+                // The origin has another answer now, and it is for nobody else (RFC 9111 section 4.3.3). What answers HEAD, or a
+                // request that lets nothing be stored, says nothing of what others get.
+                if asked.stores && asked.old.is_some() && !is_own && status < 500 {
                     turn.state.partition.invalidate(&asked.key);
                 }
             }
         }
         Flow::Continue
+    }
+
+    /// The upstream says that what is here is good still.
+    fn take_validation(
+        &self,
+        state: &State,
+        exchange: &Exchange<'_>,
+        asked: Asked,
+        stale: &Entry,
+        at: Exchanged,
+    ) -> Flow {
+        let update = exchange.response_fields();
+        if stale.is_other_than(update) {
+            // The client has not asked with conditions, and nobody has sent what this 304 is of.
+            state.partition.invalidate(&asked.key);
+            return Flow::Respond(state.not_validated.clone());
+        }
+        let (renewed, fits) = stale.renewed(&request(exchange, &asked, at), update, self.rules);
+        let renewed = Arc::new(renewed);
+        let stored = asked.stores && fits.is_ok();
+        let whom = Whom { method: exchange.method(), fields: &asked.fields, now: at.answered };
+        let answer = self.answer(&renewed, &whom, How::Validated { stored });
+        if stored {
+            store(state, &asked.key, renewed, asked.stamp, asked.others);
+        } else {
+            if asked.lead.is_some() {
+                state.partition.set_fruitless(&asked.key, at.answered);
+            }
+            if fits.is_err() {
+                state.partition.invalidate(&asked.key);
+            }
+        }
+        Flow::Respond(answer)
     }
 
     fn begin(&self, state: &State, exchange: &Exchange<'_>, asked: &Asked, at: Exchanged) -> Result<Filling, Unfit> {
@@ -95,12 +127,7 @@ impl HttpCaching {
         if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
             return Err(Unfit);
         }
-        let request = entry::Asked {
-            method: stored_method(exchange.method()),
-            fields: &asked.fields,
-            forwarded: exchange.request_fields(),
-            at,
-        };
+        let request = request(exchange, asked, at);
         let entry = Entry::begin(&request, exchange.status(), exchange.response_fields(), self.rules)?;
         Ok(Filling {
             key: asked.key.clone(),
@@ -112,6 +139,16 @@ impl HttpCaching {
             lead: None,
             others: Others::default(),
         })
+    }
+}
+
+/// What the response is the answer to.
+fn request<'a>(exchange: &'a Exchange<'_>, asked: &'a Asked, at: Exchanged) -> entry::Asked<'a> {
+    entry::Asked {
+        method: stored_method(exchange.method()),
+        fields: &asked.fields,
+        forwarded: exchange.request_fields(),
+        at,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// The expression has no value for this request.
+/// The expression has no value for this request, or one that does not tell it from others.
 pub(super) struct NoKey;
 
 /// A longer key is none: it is kept with each entry.
@@ -52,7 +52,8 @@ impl HttpCaching {
                 expression.evaluate(reading).and_then(Value::into_text).map_err(|_| NoKey)?
             }
         };
-        if text.len() > KEY_BYTES_MAX {
+        // Bytes that are no UTF-8 read as one and the same character: requests that differ in them would have one entry.
+        if text.len() > KEY_BYTES_MAX || text.contains(char::REPLACEMENT_CHARACTER) {
             return Err(NoKey);
         }
         key.extend_from_slice(text.as_bytes());

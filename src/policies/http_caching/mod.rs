@@ -51,6 +51,12 @@ const ONLY_IF_CACHED: Answers = Answers {
     when: "the request says `only-if-cached`, and nothing that is stored answers it",
 };
 
+const NOT_VALIDATED: Answers = Answers {
+    status: 502,
+    reason: "cache_validation",
+    when: "what is stored is stale, and the upstream says with 304 that another response (`ETag`) is good still",
+};
+
 /// Of an answer that was stored.
 const REASON_HIT: &str = "cache_hit";
 
@@ -90,6 +96,7 @@ pub struct State {
     /// The key of the request at hand.
     key: RefCell<Vec<u8>>,
     not_stored: Rc<LocalResponse>,
+    not_validated: Rc<LocalResponse>,
     names: Names,
 }
 
@@ -183,7 +190,7 @@ impl Policy for HttpCaching {
             .default("false"),
     ];
     const OPTIONS: &'static [Field] = &[CACHE_STATUS, ASSUMED_LIFETIME];
-    const ANSWERS: &'static [Answers] = &[ONLY_IF_CACHED];
+    const ANSWERS: &'static [Answers] = &[ONLY_IF_CACHED, NOT_VALIDATED];
 
     fn remarks(config: &Config) -> Vec<Fault> {
         config.remarks()
@@ -194,7 +201,7 @@ impl Policy for HttpCaching {
     }
 
     fn state(&self, core: &Core) -> State {
-        let Answers { status, reason, .. } = ONLY_IF_CACHED;
+        let answer = |Answers { status, reason, .. }, text| LocalResponse::error_json(status, text, reason).into();
         let partition = core.cache.partition(core.policy, self.entries_max);
         if let (Some(locks), Some(storage)) = (self.shares, &core.storage) {
             let ttl = Duration::from_millis(self.rules.ttl);
@@ -205,7 +212,8 @@ impl Policy for HttpCaching {
             core: core.id,
             signals: core.signals.clone(),
             key: RefCell::default(),
-            not_stored: LocalResponse::error_json(status, "Not in the cache.", reason).into(),
+            not_stored: answer(ONLY_IF_CACHED, "Not in the cache."),
+            not_validated: answer(NOT_VALIDATED, "The upstream's answer does not fit what it was asked."),
             names: Names::new(),
         }
     }
@@ -241,11 +249,11 @@ impl Policy for HttpCaching {
                 Found::Answer(answer) => return Flow::Respond(answer),
                 Found::Stale(stale) => {
                     let ahead = Ahead::new(turn.state, &key, control, Some(stale), now);
-                    return self.ask(turn, exchange, ahead, now);
+                    return self.ask(turn, exchange, ahead);
                 }
                 Found::Nothing => {
                     let ahead = Ahead::new(turn.state, &key, control, None, now);
-                    return self.ask(turn, exchange, ahead, now);
+                    return self.ask(turn, exchange, ahead);
                 }
             }
         }
@@ -262,17 +270,21 @@ impl Policy for HttpCaching {
         };
         let control = self.control(exchange.request_fields());
         let now = millis(exchange);
-        match self.look(turn.state, exchange, &key, &control, now, How::Collapsed) {
-            Found::Answer(answer) => Flow::Respond(answer),
-            Found::Stale(stale) => {
-                let ahead = Ahead::new(turn.state, &key, control, Some(stale), now);
-                self.ask(turn, exchange, ahead, since)
+        let stale = match self.look(turn.state, exchange, &key, &control, now, How::Collapsed) {
+            Found::Answer(answer) => return Flow::Respond(answer),
+            Found::Stale(stale) if stale.use_for(&control, now) == Use::WhileRevalidated => {
+                return Flow::Respond(self.stale(turn.state, exchange, &stale, now, How::Collapsed));
             }
-            Found::Nothing => {
-                let ahead = Ahead::new(turn.state, &key, control, None, now);
-                self.ask(turn, exchange, ahead, since)
-            }
+            Found::Stale(stale) => Some(stale),
+            Found::Nothing => None,
+        };
+        if now.saturating_sub(since) >= WAIT_MS_MAX {
+            // Whoever asks takes too long for others to wait for.
+            turn.state.partition.set_fruitless(&key, now);
         }
+        // It has waited once, and for nothing. Were it to wait for the next that asks, all would be served one by one.
+        let ahead = Ahead::new(turn.state, &key, control, stale, now);
+        self.go_on(turn, exchange, ahead)
     }
 
     fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
@@ -403,18 +415,13 @@ impl HttpCaching {
     }
 
     /// The first that wants an entry asks for it; the others wait, or do with what is stale where that will do.
-    fn ask(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, mut ahead: Ahead, since: Millis) -> Flow {
+    fn ask(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, mut ahead: Ahead) -> Flow {
         let Ahead { key, control, stale, now, .. } = &ahead;
         if control.only_if_cached {
             return Flow::Respond(turn.state.not_stored.clone());
         }
-        let left = WAIT_MS_MAX.saturating_sub(now.saturating_sub(since));
-        if left == 0 {
-            // Whoever asks takes too long for others to wait for.
-            turn.state.partition.set_fruitless(key, *now);
-        }
         let mut lead = None;
-        if may_lead(exchange, control) && left > 0 {
+        if may_lead(exchange, control) {
             let mut signal = None;
             let wake = || -> Option<Wake> {
                 let (waits, bell) = turn.state.signals.new_signal()?;
@@ -426,13 +433,11 @@ impl HttpCaching {
                 Leading::Follows => {
                     let will_do = |stale: &&Arc<Entry>| stale.use_for(control, *now) == Use::WhileRevalidated;
                     if let Some(stale) = stale.as_ref().filter(will_do) {
-                        turn.state.partition.counts(turn.state.core).hit();
-                        let whom = Whom { method: exchange.method(), fields: exchange.request_fields(), now: *now };
-                        return Flow::Respond(self.answer(stale, &whom, How::Hit));
+                        return Flow::Respond(self.stale(turn.state, exchange, stale, *now, How::Hit));
                     }
                     if let Some(signal) = signal {
-                        *turn.kept = Kept::Waiting(Box::new(Waiting { key: key.clone(), since }));
-                        let at_most = std::time::Duration::from_millis(left);
+                        *turn.kept = Kept::Waiting(Box::new(Waiting { key: key.clone(), since: *now }));
+                        let at_most = Duration::from_millis(WAIT_MS_MAX);
                         return Flow::Wait(Box::new(Question::Signal { signal, at_most }));
                     }
                 }
@@ -441,6 +446,13 @@ impl HttpCaching {
         }
         ahead.lead = lead;
         self.go_on(turn, exchange, ahead)
+    }
+
+    /// What is stale is the answer while another asks.
+    fn stale(&self, state: &State, exchange: &Exchange<'_>, stale: &Entry, now: Millis, how: How) -> Rc<LocalResponse> {
+        state.partition.counts(state.core).hit();
+        let whom = Whom { method: exchange.method(), fields: exchange.request_fields(), now };
+        self.answer(stale, &whom, how)
     }
 
     fn go_on(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, ahead: Ahead) -> Flow {
@@ -469,7 +481,7 @@ impl HttpCaching {
                 debug_assert!(written.is_ok());
             }
         }
-        let stores = exchange.method() != b"HEAD" && !control.no_store;
+        let stores = may_store(exchange, &control);
         *turn.kept = Kept::Asked(Box::new(Asked {
             key,
             fields,
@@ -515,10 +527,14 @@ fn may_lead(exchange: &Exchange<'_>, control: &Control) -> bool {
     let request = exchange.request_fields();
     let is_partial = |name: &[u8]| request.get(name).is_some();
     !exchange.is_in_shadow()
-        && exchange.method() != b"HEAD"
-        && !control.no_store
+        && may_store(exchange, control)
         && request.known(Known::Authorization).is_none()
         && ![&b"range"[..], b"if-none-match", b"if-modified-since"].into_iter().any(is_partial)
+}
+
+/// What comes is for others too. What answers a request with a body may be of that body, which no key tells apart.
+fn may_store(exchange: &Exchange<'_>, control: &Control) -> bool {
+    exchange.method() != b"HEAD" && !control.no_store && !exchange.has_body(Side::Request)
 }
 
 /// HEAD is answered with what a GET has brought.

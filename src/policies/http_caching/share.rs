@@ -95,7 +95,7 @@ impl HttpCaching {
             Step::Get(mut pending) => match pending.take() {
                 Some(Ok(Answer::Found { value, marks })) => {
                     ahead.others.marks = Some(marks);
-                    match value.and_then(|value| record::decode(&value, self.rules.heeds)) {
+                    match value.and_then(|value| record::decode(&value, self.rules, ahead.now)) {
                         Some(Record::Entry(entry)) => self.take(turn, exchange, ahead, since, Arc::new(*entry)),
                         Some(Record::Index(names)) => {
                             let (key, fields) = (ahead.key.clone(), exchange.request_fields().clone());
@@ -111,7 +111,7 @@ impl HttpCaching {
             },
             Step::Variant(mut pending) => match pending.take() {
                 Some(Ok(Answer::Found { value, .. })) => {
-                    match value.and_then(|value| record::decode(&value, self.rules.heeds)) {
+                    match value.and_then(|value| record::decode(&value, self.rules, ahead.now)) {
                         Some(Record::Entry(entry)) => self.take(turn, exchange, ahead, since, Arc::new(*entry)),
                         _ => self.lock(turn, exchange, ahead, since),
                     }

@@ -167,6 +167,52 @@ fn without_a_key_it_steps_aside() {
 }
 
 #[test]
+fn a_key_of_bytes_that_cannot_be_told_apart_is_none() {
+    let cache = Cache::new("{httpCachingKey: '#[attributes.headers.k]'}");
+    for (value, expected) in [("caf\u{e9}", "200 one age 1"), ("\u{fffd}", "-> 200 two")] {
+        cache.exchange(0, "GET /a", &[("k", value)], OK);
+        assert_eq!(cache.exchange(1, "GET /a", &[("k", value)], NEW), expected, "{value}");
+    }
+    for byte in [0xfe, 0xff] {
+        let mut trial = Trial::new("GET", "/a", &[]);
+        trial.request.fields.append(b"k", &[byte]);
+        let mut kept = Kept::default();
+        trial.with(0, |exchange| cache.policy.on_request(Turn { state: &cache.state, kept: &mut kept }, exchange));
+        assert!(matches!(kept, Kept::Passed(BYPASS)));
+    }
+}
+
+#[test]
+fn what_answers_a_body_is_for_nobody_else() {
+    let cache = Cache::new("{requestExpression: ''}");
+    for body in [BodyLength::Length(1), BodyLength::Chunked] {
+        let mut trial = Trial::new("GET", "/a", &[]);
+        trial.request.body = body;
+        let mut asking = Asking { cache: &cache, trial, kept: Kept::default(), flow: Flow::Continue };
+        let flow = asking.turn(0, |policy, turn, exchange| policy.on_request(turn, exchange));
+        assert!(matches!(flow, Flow::Continue));
+        // Nobody waits for it.
+        assert_eq!(cache.exchange(0, "GET /a", &[], (404, &[("cache-control", "no-cache")], "none")), "-> 404 none");
+        assert_eq!(asking.answered(0, OK), "200 one");
+        assert_eq!(cache.state.partition.counted().entries, 0);
+    }
+}
+
+#[test]
+fn who_has_waited_for_nothing_goes_on_alone() {
+    let cache = Cache::new("{}");
+    let waiting = || Kept::Waiting(Box::new(Waiting { key: b"/a"[..].into(), since: START.as_millis() as Millis }));
+    for _ in 0..3 {
+        let trial = Trial::new("GET", "/a", &[]);
+        let mut asking = Asking { cache: &cache, trial, kept: waiting(), flow: Flow::Continue };
+        let flow = asking.turn(1, |policy, turn, exchange| policy.on_reply(turn, exchange, Reply::Signal));
+        assert!(matches!(flow, Flow::Continue));
+        assert!(matches!(&asking.kept, Kept::Asked(asked) if asked.lead.is_none()));
+    }
+    assert_eq!(cache.exchange(1, "GET /a", &[], OK), "-> 200 one", "none of them is waited for");
+}
+
+#[test]
 fn expressions_choose_requests_and_responses() {
     let cache = Cache::new("{}");
     cache.exchange(0, "POST /a", &[], OK);
@@ -248,6 +294,46 @@ fn what_is_stale_is_asked_after_and_lives_on() {
     assert_eq!(cache.exchange(50, "GET /a", &had, same), format!("\"1\" -> {validated}"));
     assert_eq!(cache.exchange(80, "GET /a", &[], NEW), "\"1\" -> 200 two [ringway; fwd=stale; fwd-status=200; stored]");
     assert_eq!(cache.exchange(81, "GET /a", &[], OK), "200 two age 1 [ringway; hit; ttl=599]");
+}
+
+#[test]
+fn a_304_that_is_for_one_client_is_given_to_that_one_alone() {
+    let old = (200, &[("cache-control", "max-age=10"), ("etag", "\"1\"")][..], "one");
+    for update in [("cache-control", "private"), ("cache-control", "no-store"), ("vary", "*")] {
+        let cache = Cache::telling("{}");
+        cache.exchange(0, "GET /a", &[], old);
+        let own = (304, &[update, ("set-cookie", "ada")][..], "");
+        let given = cache.exchange(15, "GET /a", &[], own);
+        assert_eq!(given, "\"1\" -> 200 one age 0 [ringway; fwd=stale; fwd-status=304]", "{update:?}");
+        assert_eq!(cache.exchange(16, "GET /a", &[], (404, &[], "none")).get(..12), Some("-> 404 none "), "{update:?}");
+    }
+    let cache = Cache::new("{}");
+    cache.exchange(0, "GET /a", &[], old);
+    let same = (304, &[("cache-control", "max-age=60")][..], "");
+    assert_eq!(cache.exchange(15, "GET /a", &[("cache-control", "no-store")], same), "\"1\" -> 200 one age 0");
+    assert_eq!(cache.exchange(16, "GET /a", &[], same), "\"1\" -> 200 one age 0", "it was not stored, nor lost");
+    assert_eq!(cache.exchange(17, "GET /a", &[], NEW), "200 one age 1");
+}
+
+#[test]
+fn a_304_of_another_response_renews_nothing() {
+    let cache = Cache::new("{}");
+    cache.exchange(0, "GET /a", &[], (200, &[("cache-control", "max-age=10"), ("etag", "\"1\"")], "one"));
+    let given = cache.exchange(15, "GET /a", &[], (304, &[("etag", "\"2\"")], ""));
+    let expected = "\"1\" -> 502 {\"error\":\"The upstream's answer does not fit what it was asked.\"}";
+    assert_eq!(given, expected);
+    assert_eq!(cache.exchange(16, "GET /a", &[], NEW), "-> 200 two");
+}
+
+#[test]
+fn what_answers_head_says_nothing_of_what_others_get() {
+    let old = (200, &[("cache-control", "max-age=10"), ("etag", "\"1\"")][..], "one");
+    for (line, lines) in [("HEAD /a", &[][..]), ("GET /a", &[("cache-control", "no-store")])] {
+        let cache = Cache::new("{}");
+        cache.exchange(0, "GET /a", &[], old);
+        cache.exchange(15, line, lines, (200, &[], ""));
+        assert_eq!(cache.exchange(16, "GET /a", &[], (304, &[], "")), "\"1\" -> 200 one age 0", "{line}");
+    }
 }
 
 #[test]
@@ -445,5 +531,10 @@ fn what_the_documented_key_leaves_out_is_remarked_on() {
     assert_eq!(
         remarks("{httpCachingKey: all}"),
         ["config.httpCachingKey: all requests have one entry: the key is no expression"]
+    );
+    assert_eq!(
+        remarks("{httpCachingKey: '#[attributes.requestUri]', requestExpression: ' '}"),
+        ["config.requestExpression: requests of every method are answered from the cache, POST and DELETE too: it is \
+             empty"]
     );
 }
