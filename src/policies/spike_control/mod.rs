@@ -141,7 +141,8 @@ impl Policy for SpikeControl {
     fn remarks(config: &Config) -> Vec<Fault> {
         let idle = |field: &str, other: &str| Fault::at(field, format!("no effect: `{other}` is 0, and none is held"));
         match (config.delay_attempts, config.queuing_limit) {
-            (1.., 0) => vec![idle("delayAttempts", "queuingLimit")],
+            // One attempt and no queue is how the control plane fills its form in: nobody has asked for anything.
+            (2.., 0) => vec![idle("delayAttempts", "queuingLimit")],
             (0, 1..) => vec![idle("queuingLimit", "delayAttempts")],
             _ => Vec::new(),
         }
