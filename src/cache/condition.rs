@@ -39,12 +39,7 @@ fn is_tag(opaque: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn fields(lines: &[(&str, &str)]) -> Fields {
-        let mut fields = Fields::default();
-        lines.iter().for_each(|(name, value)| fields.append(name.as_bytes(), value.as_bytes()));
-        fields
-    }
+    use crate::cache::testing::fields;
 
     #[test]
     fn the_client_has_it_by_tag_or_else_by_date() {

@@ -97,15 +97,10 @@ fn date_of(fields: &Fields, now: Millis) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::testing::fields;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT.
     const NOW: Millis = 784_111_777_000;
-
-    fn fields(lines: &[(&str, &str)]) -> Fields {
-        let mut fields = Fields::default();
-        lines.iter().for_each(|(name, value)| fields.append(name.as_bytes(), value.as_bytes()));
-        fields
-    }
 
     #[test]
     fn age_is_the_larger_of_what_is_said_and_what_appears() {

@@ -14,6 +14,8 @@ pub mod record;
 mod shard;
 pub mod shared;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod vary;
 
 pub use entry::{Body, Entry};

@@ -113,12 +113,7 @@ fn members<'f, 'n>(request: &'f Fields, name: &'n [u8]) -> impl Iterator<Item = 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn fields(lines: &[(&str, &str)]) -> Fields {
-        let mut fields = Fields::default();
-        lines.iter().for_each(|(name, value)| fields.append(name.as_bytes(), value.as_bytes()));
-        fields
-    }
+    use crate::cache::testing::fields;
 
     #[test]
     fn requests_match_that_say_the_same() {

@@ -64,15 +64,8 @@ Ringway management
 /explain            what would become of a request: ?method=GET&url=http://...
 ";
 
+/// Behind the index, on the socket.
 const SOCKET_INDEX: &str = "\
-Ringway management
-
-/probes/liveness    every core answers (also /livez)
-/probes/readiness   ready for traffic (also /readyz); ?verbose
-                    ?allowAPIErrors=true&allowEnvoyErrors=true&allowPolicyErrors=true
-/metrics            Prometheus text
-/config             the configuration that serves, and why
-/explain            what would become of a request: ?method=GET&url=http://...
 /cache/purge        POST: forget stored responses; {\"api\": .., \"policy\": .., \"key\": ..}, each for all where it is absent
 ";
 
@@ -103,13 +96,14 @@ impl Admin {
 
 /// Serves every page, on the management address. Returns never; aborting it closes its connections.
 pub async fn serve(listener: Arc<TcpListener>, admin: Arc<Admin>) {
-    accept(&*listener, pages(INDEX).with_state(admin)).await;
+    accept(&*listener, pages(INDEX.to_owned()).with_state(admin)).await;
 }
 
 /// Serves every page on the management socket, and what changes something.
 pub async fn serve_socket(socket: Arc<Socket>, admin: Arc<Admin>) {
     let purge = post(purge).layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX));
-    accept(&socket.listener, pages(SOCKET_INDEX).route("/cache/purge", purge).with_state(admin)).await;
+    accept(&socket.listener, pages([INDEX, SOCKET_INDEX].concat()).route("/cache/purge", purge).with_state(admin))
+        .await;
 }
 
 /// Serves the probes only, on the port of `Configuration.probe`.
@@ -117,7 +111,7 @@ pub async fn serve_probes(listener: Arc<TcpListener>, admin: Arc<Admin>) {
     accept(&*listener, probes().with_state(admin)).await;
 }
 
-fn pages(index: &'static str) -> Router<Arc<Admin>> {
+fn pages(index: String) -> Router<Arc<Admin>> {
     let explain = get(explain_query).post(explain_json).layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX));
     let pages = probes().route("/", get(index)).route("/metrics", get(metrics)).route("/config", get(config));
     pages.route("/explain", explain)

@@ -25,6 +25,9 @@
 //!   back for all replicas, admits at most twice its limit. While some replicas have the authority and others do not, the
 //!   others' windows are not its windows: up to two of each may meet in one of its own. A replica that is started anew does not
 //!   know its windows. With [`OnStorageFailure::Deny`] none of this happens.
+//! - *An answer is missed* or refused while the authority is there, and the limiter counts locally: the key is counted here for a
+//!   second, or for its shortest window, as if the authority were away. What is granted between two such times prolongs the
+//!   windows that are open here, so all of them together admit what one does.
 //! - *The authority forgets* what it has acknowledged: each time may begin a key's window anew once. A clock of the authority's
 //!   that is set forward is such a time; one that is set back stretches windows.
 //! - *A changed maximum*: of a window the larger one may be admitted that held while it was open.

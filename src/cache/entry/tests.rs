@@ -1,15 +1,10 @@
 use super::*;
+use crate::cache::testing::fields;
 
 /// Sun, 06 Nov 1994 08:49:37 GMT.
 const NOW: Millis = 784_111_777_000;
 const AT: Exchanged = Exchanged { asked: NOW, answered: NOW };
 const RULES: Rules = Rules { ttl: 600_000, heeds: true, unsaid: Unsaid::Ttl };
-
-fn fields(lines: &[(&str, &str)]) -> Fields {
-    let mut fields = Fields::default();
-    lines.iter().for_each(|(name, value)| fields.append(name.as_bytes(), value.as_bytes()));
-    fields
-}
 
 fn stored(request: &[(&str, &str)], status: u16, response: &[(&str, &str)], rules: Rules) -> Result<Entry, Unfit> {
     let request = fields(request);

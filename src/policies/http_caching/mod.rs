@@ -465,7 +465,7 @@ impl HttpCaching {
         let fields = exchange.request_fields().clone();
         // In shadow the upstream is not asked what it would be asked.
         let asks = !exchange.is_in_shadow() && exchange.method() != b"HEAD";
-        let validates = asks && self.rules.heeds && stale.as_ref().is_some_and(|stale| stale.has_validator());
+        let mut validates = asks && self.rules.heeds && stale.as_ref().is_some_and(|stale| stale.has_validator());
         if let Some(stale) = stale.as_ref().filter(|_| validates) {
             let (etag, modified) = (stale.fields.get(b"etag"), stale.fields.get(b"last-modified"));
             let headers = &mut exchange.request_headers();
@@ -477,8 +477,7 @@ impl HttpCaching {
                         Ok(())
                     }
                 };
-                // It has come as a field's value.
-                debug_assert!(written.is_ok());
+                validates &= written.is_ok();
             }
         }
         let stores = may_store(exchange, &control);
