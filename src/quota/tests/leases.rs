@@ -350,6 +350,21 @@ fn keys_that_the_authority_counts_make_room() {
 }
 
 #[test]
+fn a_key_that_has_a_lease_in_hand_makes_no_room() {
+    let ledger = Arc::new(Ledger::with(1, 1, 1, Margin::STATED, || {}));
+    let limiter = shared(&[(1, SECOND)], OnStorageFailure::Deny);
+    let (core, mut authority) = (Balances::new(ledger.clone(), 0), Authority::default());
+    ledger.storage(HERE, Tick(0));
+    core.spend(&limiter, b"a", Tick(0), None, || Some(Box::new(|| {})));
+    let (ticket, question) = ledger.questions(Tick(0), 9).pop().expect("it asks");
+    ledger.answered(ticket, Tick(0), authority.answer(1, &question, 5).ok_or(Lost::Unanswered), Tick(0));
+    // Another key comes before the one that has been woken.
+    core.spend(&limiter, b"b", Tick(0), None, || Some(Box::new(|| {})));
+    assert!(is_admitted(core.spend(&limiter, b"a", Tick(0), Some(Tick(0)), || None)));
+    assert_eq!(ledger.counts().forgotten_early, 0);
+}
+
+#[test]
 fn the_standing_counts_what_all_replicas_had_at_the_last_answer() {
     let limits = [Limit { maximum: 5, period: SECOND }];
     let limiter = Arc::new(Limiter::new(7, limits, true, OnStorageFailure::Deny, true));
