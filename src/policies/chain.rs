@@ -376,13 +376,8 @@ fn take_turn(
 pub(super) fn refusal(answer: &LocalResponse, shadow: bool, goes_on: Option<Decision>) -> Option<Decision> {
     match (answer.status, shadow) {
         // What was an upstream's answer before is no failure of the policy that has kept it.
-        _ if answer.stored.is_some() => {
-            if shadow {
-                goes_on
-            } else {
-                Some(Decision::Respond(answer.reason))
-            }
-        }
+        (_, true) if answer.stored.is_some() => goes_on,
+        (_, false) if answer.stored.is_some() => Some(Decision::Respond(answer.reason)),
         // One that would have answered and refused nothing, such as a preflight.
         (..400, true) => goes_on,
         (_, true) => Some(Decision::ShadowDeny(answer.reason)),

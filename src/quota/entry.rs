@@ -146,7 +146,7 @@ impl State {
                 let spent = spent.or_else(|| self.wait(spending, errands, bell));
                 errands.unanswered = spent.is_none();
                 let spent = spent.unwrap_or_else(|| {
-                    self.leave_alone(spending.now);
+                    self.count_alone(spending.now);
                     self.spend_without(spending, replicas, false)
                 });
                 self.refill(spending, errands);
@@ -247,7 +247,7 @@ impl State {
 
     /// An answer that is late is a short switch to being away, for this key alone. What was granted since the last one may have
     /// been spent in the windows that are open here, which so last longer.
-    fn leave_alone(&mut self, now: Tick) {
+    fn count_alone(&mut self, now: Tick) {
         if self.limiter.on_storage_failure != OnStorageFailure::Local {
             return;
         }
