@@ -23,3 +23,4 @@ pub mod watch;
 
 pub mod service_manager;
 pub mod supervise;
+pub mod within;

@@ -38,7 +38,7 @@ pub use self::{
     counts::{Counts, Standing, Totals},
     quotas::Quotas,
 };
-use super::{resolver::Resolve, supervise};
+use super::{resolver::Resolve, supervise, within::within};
 use crate::{
     config::{
         shared_storage::{Redis, SharedStorage},
@@ -286,9 +286,9 @@ impl<R: Resolve> Task<R> {
         let Connected { servers, names, replica } = connected;
         let mut seen = self.seen.lock().await;
         let began = Instant::now();
-        let late = |_| Fault::new("timeout", format!("no answer in {BEAT_ANSWER_MAX:?}"));
+        let late = || Fault::new("timeout", format!("no answer in {BEAT_ANSWER_MAX:?}"));
         let beat = beat::beat(servers, names, replica, &self.storage, &mut seen);
-        let replicas = timeout(BEAT_ANSWER_MAX, beat).await.map_err(late)??;
+        let replicas = within(BEAT_ANSWER_MAX, beat).await.ok_or_else(late)??;
         self.counts.answered(began.elapsed());
         self.counts.saw_replicas(replicas);
         Ok(())

@@ -7,13 +7,10 @@ use std::{iter, sync::Arc};
 
 use bytes::Bytes;
 use redis::Value;
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout},
-};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    super::resolver::Resolve,
+    super::{resolver::Resolve, within::within},
     command::{Command, Script, script},
     connection::{is_loss, unexpected},
     counts::Counts,
@@ -97,7 +94,7 @@ impl Batch {
         let commands = self.questions.chunks(accounts_max).map(|some| command(names, replica, some)).collect();
         self.sent_at = (self.quotas.now)();
         let began = Instant::now();
-        let Ok(answers) = timeout(WAIT_MAX, servers.send(Lane::Questions, commands)).await else {
+        let Some(answers) = within(WAIT_MAX, servers.send(Lane::Questions, commands)).await else {
             counts.failed("timeout");
             return Vec::new();
         };

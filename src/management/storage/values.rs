@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use redis::Value;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{
-    super::resolver::Resolve,
+    super::{resolver::Resolve, within::within},
     command::{Command, Script, script},
     connection::unexpected,
     counts::Counts,
@@ -43,7 +43,7 @@ pub async fn answer<R: Resolve>(servers: &Servers<R>, names: &Names, counts: &Co
         sizes.push(commands.len() - before);
     }
     let began = Instant::now();
-    let Ok(answers) = timeout(WAIT_MAX, servers.send(Lane::Values, commands)).await else {
+    let Some(answers) = within(WAIT_MAX, servers.send(Lane::Values, commands)).await else {
         counts.failed("timeout");
         batch.into_iter().for_each(|asked| asked.reply.send(Err(Unavailable::Late)));
         return Vec::new();

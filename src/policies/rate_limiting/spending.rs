@@ -14,6 +14,9 @@ use crate::{
 
 pub const OPTIONS: &[Field] = &[options::ON_STORAGE_FAILURE, options::STANDARD_HEADERS, options::RETRY_AFTER];
 
+/// A wait that ends so much too late says that this process has been stopped, or starved.
+const OVERSLEPT_US: u64 = 100_000;
+
 pub const REFUSED: Answers =
     Answers { status: 429, reason: "rate_limit", when: "one of the limits is exhausted in its window" };
 pub const UNAVAILABLE: Answers = Answers {
@@ -95,10 +98,24 @@ impl Rate {
 /// What is kept of one exchange.
 #[derive(Default)]
 pub struct Kept {
-    /// When the request began to wait for the storage, if it has.
-    waits_since: Option<Tick>,
+    /// Where the request has waited for the storage.
+    waits: Option<Waits>,
     /// Where a response is to say how the limits stood when it was decided.
     stood: Option<Stood>,
+}
+
+#[derive(Clone, Copy)]
+struct Waits {
+    since: Tick,
+    until: Tick,
+}
+
+impl Waits {
+    /// When it began to wait. A wait that took much longer than it was to do so begins anew: this process cannot have run, the
+    /// answer may lie there unread, and the storage is not to be taken for slow.
+    fn since(self, now: Tick) -> Tick {
+        if now.since(self.until) >= OVERSLEPT_US { now } else { self.since }
+    }
 }
 
 /// One core's: what it spends from, and the answers, made once.
@@ -142,7 +159,8 @@ impl Spending {
                 kept.stood = Some(rate.stood(standing, refused));
             }
         };
-        match self.balances.spend(&rate.limiter, key, now, kept.waits_since, bell) {
+        let waits_since = kept.waits.map(|waits| waits.since(now));
+        match self.balances.spend(&rate.limiter, key, now, waits_since, bell) {
             Decision::Admitted(standing) => {
                 keep(standing, false);
                 Flow::Continue
@@ -153,7 +171,7 @@ impl Spending {
             }
             Decision::Unavailable => Flow::Respond(self.unavailable.clone()),
             Decision::Wait { at_most_us } => {
-                kept.waits_since.get_or_insert(now);
+                kept.waits = Some(Waits { since: waits_since.unwrap_or(now), until: now.after(at_most_us) });
                 let at_most = Duration::from_micros(at_most_us);
                 Flow::Wait(Box::new(match signal {
                     Some(signal) => Question::Signal { signal, at_most },
@@ -161,5 +179,19 @@ impl Spending {
                 }))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_begins_anew_where_this_process_could_not_run() {
+        let waits = Waits { since: Tick(1000), until: Tick(251_000) };
+        for now in [1000, 20_000, 251_000, 350_999] {
+            assert_eq!(waits.since(Tick(now)), Tick(1000), "{now}");
+        }
+        assert_eq!(waits.since(Tick(351_000)), Tick(351_000));
     }
 }
