@@ -168,10 +168,11 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         })
     };
     let client = Arc::new(Client::new(SystemResolver::default()));
+    status.attach_calls(client.counts());
     management::calls::start(calls_asked, client.clone());
     let publisher = {
         let (workers, status) = (workers.clone(), status.clone());
-        Publisher::start(SystemResolver::default(), move |published| {
+        Publisher::start(client.clone(), move |published| {
             for worker in workers.iter() {
                 if !worker.send(Command::Published(published.clone())) {
                     tracing::error!("core {} does not take new key sets: it is gone", worker.id);

@@ -36,7 +36,7 @@ pub struct Destination {
     pub address: WebAddress,
     /// Without it nothing is sent over https.
     pub tls: Option<Arc<ClientContext>>,
-    /// Why there is none where one is needed.
+    /// Why there is none, where that is this destination's own fault.
     pub insecure: Option<String>,
     pub proxy: Option<Arc<ForwardProxy>>,
     /// The address came from outside: private addresses are not called.
@@ -48,10 +48,10 @@ impl Destination {
     pub fn new(address: WebAddress, ways: &Arc<Ways>) -> Self {
         let (mut tls, mut insecure) = (None, None);
         if address.secure {
-            let secure = ways.secure.as_ref().ok_or_else(|| "there is no way to secure it".to_owned());
-            match secure.and_then(|secure| secure(&address.endpoint.host)) {
-                Ok(context) => tls = Some(Arc::new(context)),
-                Err(why) => insecure = Some(why),
+            match ways.secure.as_ref().map(|secure| secure(&address.endpoint.host)) {
+                Some(Ok(context)) => tls = Some(Arc::new(context)),
+                Some(Err(why)) => insecure = Some(why),
+                None => {}
             }
         }
         let proxy = ways.proxy.as_ref().filter(|proxy| proxy.carries(&address.endpoint.host)).cloned();
@@ -225,7 +225,8 @@ mod tests {
         assert_ne!(plain.identity(), plain.named_by_it(web("http://a.test/")).identity());
         let shown = format!("{plain:?} {}", plain.origin());
         assert_eq!(shown, "Destination(http://a.test/x?***) http://a.test");
-        let unsecured = Destination::new(web("https://a.test/"), &Arc::default());
-        assert_eq!(unsecured.insecure.as_deref(), Some("there is no way to secure it"));
+        let refusing = Ways { secure: Some(Box::new(|_| Err("no".to_owned()))), proxy: None };
+        let of = |ways: Ways| Destination::new(web("https://a.test/"), &Arc::new(ways));
+        assert_eq!((of(refusing).insecure.as_deref(), of(Ways::default()).insecure), (Some("no"), None));
     }
 }

@@ -213,9 +213,9 @@ impl<'s> Site<'s> {
     /// Has the management thread fetch something and keep it fresh; see [`Policy::publish`]. A policy that wants something else
     /// is another one.
     pub fn want(&mut self, want: Want) {
-        let Want::KeySet(KeySetWant { address: WebAddress { secure, authority, target, .. }, .. }) = &want;
-        let scheme = if *secure { "https" } else { "http" };
-        self.identity = std::mem::take(&mut self.identity).text("key set").text(scheme).text(authority).text(target);
+        let Want::KeySet(KeySetWant { destination, .. }) = &want;
+        let identity = std::mem::take(&mut self.identity).text("key set").text(&destination.origin());
+        self.identity = identity.text(&destination.address.target);
         self.wants.push(want);
     }
 

@@ -8,6 +8,9 @@ mod patience;
 mod place;
 mod tunnel;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use tokio::{sync::Mutex, task::JoinSet};
