@@ -18,12 +18,15 @@ use tokio::{
 
 use crate::{
     cache::Store,
+    calls::Calls,
     config::{
         GATEWAY_NAME, dump::dump_json, environment::Environment, load::Loader, settings::Settings, snapshot::Snapshot,
     },
     document::problem::{Problem, Severity},
     management::{
+        self,
         admin::{self, Admin, Source},
+        calls::Client,
         endpoints::Endpoints,
         log_sink::{DroppedCounts, LogSinks},
         metrics::Outside,
@@ -126,11 +129,13 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
     let ledger = quotas.ledger.clone();
     let cache = Store::default();
     let (storage, queue) = Storage::new();
+    let (calls, calls_asked) = Calls::new();
     storage.on_purge({
         let cache = cache.clone();
         move |purged| cache.hear(purged)
     });
-    let common = worker::Common { cache: cache.clone(), storage: storage.clone(), ledger: ledger.clone(), clock };
+    let common =
+        worker::Common { cache: cache.clone(), storage: storage.clone(), calls, ledger: ledger.clone(), clock };
     let workers = match start_workers(&cpus, driver.kind, &status, &common) {
         Ok(workers) => Arc::new(workers),
         Err(error) => return fail(&format!("cores could not be started: {error}")),
@@ -162,9 +167,12 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
             }
         })
     };
+    let client = Arc::new(Client::new(SystemResolver::default()));
+    status.attach_calls(client.counts());
+    management::calls::start(calls_asked, client.clone());
     let publisher = {
         let (workers, status) = (workers.clone(), status.clone());
-        Publisher::start(SystemResolver::default(), move |published| {
+        Publisher::start(client.clone(), move |published| {
             for worker in workers.iter() {
                 if !worker.send(Command::Published(published.clone())) {
                     tracing::error!("core {} does not take new key sets: it is gone", worker.id);

@@ -55,6 +55,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         "matching",
         &["app", "cli", "config", "explain", "management", "net", "policies", "proxy", "telemetry", "tls", "worker"],
     ),
+    ("calls", &["app", "cli", "config", "explain", "management", "policies", "proxy", "quota", "worker"]),
     ("cache", &["app", "cli", "config", "explain", "management", "policies", "proxy", "telemetry", "worker"]),
     ("config", &["app", "cli", "explain", "management", "net", "proxy", "worker"]),
     ("policies", &["app", "cli", "config", "explain", "management", "proxy", "worker"]),

@@ -31,6 +31,7 @@ use super::{
     tls::{Inbound, Outbound, Port, Reading, demands_certificates},
 };
 use crate::{
+    calls::Ways,
     document::{
         Id, Resource,
         address::{ListenAddress, Scheme, ServiceAddress, host_pattern},
@@ -61,8 +62,8 @@ pub struct Context<'c> {
     pub contracts: &'c [Resource<Contract>],
     /// `None`: no session is taken up again.
     pub tickets: Option<&'c Arc<TicketKeys>>,
-    /// How policies' own calls over https are secured; `None`: in no way that works.
-    pub calls: Option<&'c Outbound>,
+    /// How policies' own calls are secured and carried.
+    pub ways: &'c Arc<Ways>,
     pub storage: &'c SharedStorage,
     /// Files that were read for the settings.
     pub files: &'c [PathBuf],
@@ -143,7 +144,7 @@ pub fn compile(
         apis,
         services,
         patterns: compiler.patterns,
-        wants: wants::shared(&compiler.wants, context.calls, compiler.problems),
+        wants: wants::shared(&compiler.wants, compiler.problems),
         storage: context.storage.clone(),
         problems: Vec::new(),
         files: compiler.files,
@@ -548,6 +549,7 @@ impl Compiler<'_> {
         let rules = written.rules.as_ref().map(|rules| rules.to_json().to_string()).unwrap_or_default();
         let mut site = Site::new(owner_id, &attachment.id, self.context.contracts)
             .with_options(attachment.ringway.options())
+            .with_ways(self.context.ways)
             .with_limiters(rules, std::mem::take(limiters));
         let config = substitute::variables(&config, &path, self.context.environment, self.problems);
         let mut policy = match (self.misfit(attachment, owner), &config) {

@@ -495,7 +495,6 @@ mod tests {
             "c0.spec.ringway.timeouts.keepAliveSeconds: expected a number",
             "c0.spec.ringwya: unknown key, did you mean `ringway`?",
             "c1.spec.probe: set by an earlier Configuration as well; this one counts",
-            "c1.spec.forwardProxy: not implemented yet",
             "c1.spec.forwardProxy.https.address: required, but missing",
             "FLEX_SERVICE_ENVOY_DRAIN_TIME: not a number of seconds",
         ] {

@@ -16,14 +16,16 @@ use super::{
     effective::{self, Sections},
     environment::Environment,
     expand::expand,
+    forward_proxy,
     model::Model,
     resources::{GatewayRingway, Resources},
     settings::Settings,
     shared_storage::{self, SharedStorage},
     snapshot::Snapshot,
-    tls::{Outbound, calls, tickets},
+    tls::tickets,
 };
 use crate::{
+    calls::Ways,
     document::{
         hash::Stable,
         node::{BYTES_MAX, documents},
@@ -66,7 +68,7 @@ pub struct SourceFile {
 /// What is read of sections beside the settings.
 struct Beside {
     tickets: Option<Arc<TicketKeys>>,
-    calls: Option<Outbound>,
+    ways: Arc<Ways>,
     storage: SharedStorage,
 }
 
@@ -190,7 +192,7 @@ impl Loaded {
         let (sections, secrets) = (&self.sections, &self.resources.secrets);
         Beside {
             tickets: tickets::keys(sections, &self.tickets, files, problems),
-            calls: calls::read(sections, secrets, files, problems),
+            ways: forward_proxy::ways(sections, secrets, files, problems),
             storage: shared_storage::read(sections, self.settings.name.is_given, secrets, files, problems),
         }
     }
@@ -203,7 +205,7 @@ impl Loaded {
             secrets: &self.resources.secrets,
             contracts: &self.resources.contracts,
             tickets: beside.tickets.as_ref(),
-            calls: beside.calls.as_ref(),
+            ways: &beside.ways,
             storage: &beside.storage,
             files,
         }

@@ -3,6 +3,7 @@
 //! `text -> Node tree with positions -> raw resources (serde) -> expanded model -> Snapshot`. Each section compiles itself;
 //! after compilation nothing asks whether a value is legal. Every problem is reported, not only the first.
 
+pub mod forward_proxy;
 pub mod load;
 
 pub mod discovery;

@@ -196,7 +196,7 @@ fn published(snapshot: &Snapshot, question: &Question) -> Published {
     }
     let key_set = |Want::KeySet(want): &Want| {
         let set = PublishedKeySet { set: question.key_set.clone(), ..PublishedKeySet::new(|| {}) };
-        (want.address.clone(), set)
+        (want.address().clone(), set)
     };
     Published { key_sets: snapshot.wants.iter().map(key_set).collect() }
 }

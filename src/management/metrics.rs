@@ -100,6 +100,7 @@ impl Metrics {
         key_sets(&mut page, view);
         limits(&mut page, rate_limits);
         shared_storage(&mut page, view);
+        calls(&mut page, view);
         caches(&mut page, view);
         process::render(&mut page, view.started_at);
         page.finish()
@@ -377,6 +378,27 @@ fn shared_storage(page: &mut Page, view: &View) {
     }
     let help = "From sending a batch of commands to its last answer.";
     page.family(Kind::Histogram, "ringway_storage_duration_seconds", help).histogram(&[], &latency);
+}
+
+/// What policies have asked others; nothing where none has.
+fn calls(page: &mut Page, view: &View) {
+    let totals = view.calls.totals();
+    if totals.is_empty() {
+        return;
+    }
+    let help =
+        "Calls of policies, by destination and by what became of them: a class of statuses, or the reason of a fault.";
+    let mut family = page.family(Kind::Counter, "ringway_calls_total", help);
+    for ((policy, destination), total) in &totals {
+        for (outcome, count) in &total.outcomes {
+            family.sample(&[("policy", policy), ("destination", destination), ("outcome", outcome)], *count);
+        }
+    }
+    let help = "The time that calls of policies took together, waiting for their turn included.";
+    let mut family = page.family(Kind::Counter, "ringway_calls_duration_seconds_total", help);
+    for ((policy, destination), total) in &totals {
+        family.sample(&[("policy", policy), ("destination", destination)], total.duration.as_secs_f64());
+    }
 }
 
 /// What each caching policy has stored and answered; nothing where there is none.

@@ -10,6 +10,7 @@ pub mod socket;
 pub mod exposition;
 pub mod process;
 
+pub mod calls;
 pub mod endpoints;
 pub mod fetch;
 pub mod health;

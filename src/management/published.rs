@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use self::key_sets::{Come, KeySets};
-use super::{fetch::Fetch, resolver::Resolve, supervise};
+use super::{calls::Client, fetch::Fetch, resolver::Resolve, supervise};
 use crate::{
     policies::{
         jwt::key_set::KEY_SET_BYTES_MAX,
@@ -60,18 +60,18 @@ struct Wanted {
 impl Publisher {
     /// Starts the task on the current runtime. `publish` is called with everything whenever something of it is another, from
     /// that task: it must not block.
-    pub fn start<R: Resolve>(resolver: R, publish: impl Fn(Arc<Published>) + Send + Sync + 'static) -> Self {
+    pub fn start<R: Resolve>(client: Arc<Client<R>>, publish: impl Fn(Arc<Published>) + Send + Sync + 'static) -> Self {
         let (wanted, wanted_by) = watch::channel(Wanted::default());
         let (report, progress) = watch::channel(Progress::default());
-        let (resolver, publish, report) = (Arc::new(resolver), Arc::new(publish), Arc::new(report));
+        let (publish, report) = (Arc::new(publish), Arc::new(report));
         supervise::spawn("what policies want", move || {
             let asked = Arc::new(Notify::new());
             let wake = {
                 let asked = asked.clone();
                 Arc::new(move || asked.notify_one())
             };
-            let (resolver, publish) = (resolver.clone(), publish.clone());
-            let task = Task { resolver, publish, asked, key_sets: KeySets::new(chance, wake) };
+            let (client, publish) = (client.clone(), publish.clone());
+            let task = Task { client, publish, asked, key_sets: KeySets::new(chance, wake) };
             task.run(wanted_by.clone(), report.clone())
         });
         Self { wanted, progress }
@@ -123,13 +123,13 @@ impl Wanted {
     /// The set of each address. Where the snapshots secure it in two ways it is that of the one that runs.
     fn in_use(&self) -> impl Iterator<Item = KeySetId> {
         let all = self.prepared.iter().chain(self.committed.iter());
-        let by_address: HashMap<_, _> = all.map(|Want::KeySet(want)| (&want.address, want)).collect();
+        let by_address: HashMap<_, _> = all.map(|Want::KeySet(want)| (want.address(), want)).collect();
         by_address.into_values().map(KeySetWant::id)
     }
 }
 
 struct Task<R, P> {
-    resolver: Arc<R>,
+    client: Arc<Client<R>>,
     publish: Arc<P>,
     /// Some core asks for a fetch.
     asked: Arc<Notify>,
@@ -180,11 +180,11 @@ impl<R: Resolve, P: Fn(Arc<Published>) + Send + Sync + 'static> Task<R, P> {
     fn fetch(&mut self, under_way: &mut JoinSet<Fetched>) {
         let room = UNDER_WAY_MAX.saturating_sub(under_way.len());
         for want in self.key_sets.take_due(Instant::now(), room) {
-            let (id, resolver) = (want.id(), self.resolver.clone());
-            let KeySetWant { address, tls, timeout, .. } = want;
-            let fetch = Fetch { address, tls, time_max: timeout, body_bytes_max: KEY_SET_BYTES_MAX };
+            let (id, client) = (want.id(), self.client.clone());
+            let fetch =
+                Fetch { destination: want.destination, time_max: want.timeout, body_bytes_max: KEY_SET_BYTES_MAX };
             under_way.spawn(async move {
-                let fetching = async move { fetch.run(&*resolver).await.and_then(Come::read) };
+                let fetching = async move { fetch.run(&client).await.and_then(Come::read) };
                 let come = supervise::catch("fetch", fetching).await;
                 (id, come.unwrap_or_else(|| Err(Fault::new("failed", "the fetch itself failed"))))
             });
@@ -203,9 +203,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        calls::{Destination, ForwardProxy, Ways},
         document::address::WebAddress,
         management::resolver::Answer,
-        tls::{ClientContext, ClientSettings, Trust, suites::Version},
     };
 
     /// `silent` never answers, `broken` makes the resolver panic, and nobody knows the others.
@@ -222,15 +222,16 @@ mod tests {
     }
 
     fn want(host: &str) -> Want {
-        let address = WebAddress::parse(&format!("https://{host}/keys")).expect("an address");
+        let address = WebAddress::parse(&format!("http://{host}/keys")).expect("an address");
+        let destination = Arc::new(Destination::new(address, &Arc::default()));
         let (timeout, time_to_live) = (Duration::from_secs(10), Duration::from_secs(3600));
-        Want::KeySet(KeySetWant { address, tls: None, timeout, time_to_live, cool_down: Duration::from_secs(30) })
+        Want::KeySet(KeySetWant { destination, timeout, time_to_live, cool_down: Duration::from_secs(30) })
     }
 
     fn start() -> (Publisher, mpsc::UnboundedReceiver<Arc<Published>>) {
         let (sender, published) = mpsc::unbounded_channel();
         let publish = move |published| sender.send(published).expect("the test listens");
-        (Publisher::start(Fake, publish), published)
+        (Publisher::start(Arc::new(Client::new(Fake)), publish), published)
     }
 
     /// What is published next: each host, and the reason of its fault.
@@ -290,15 +291,10 @@ mod tests {
     fn until_the_commit_keys_come_the_way_that_the_running_configuration_wants() {
         let old = want("a");
         let Want::KeySet(mut new) = old.clone();
-        let settings = ClientSettings {
-            trust: Trust::Nobody,
-            certificate: None,
-            alpn: Vec::new(),
-            min: Version::Tls12,
-            max: Version::Tls13,
-            suites_12: None,
-        };
-        new.tls = Some(Arc::new(ClientContext::new("a", settings, 1).expect("a context")));
+        let address = WebAddress::parse("http://proxy:3128").expect("an address");
+        let proxy = ForwardProxy { address, tls: None, authorization: None, no_proxy: Vec::new() };
+        let ways = Arc::new(Ways { secure: None, proxy: Some(Arc::new(proxy)) });
+        new.destination = Arc::new(Destination::new(new.address().clone(), &ways));
         let Want::KeySet(running) = &old;
         let mut wanted =
             Wanted { version: 1, committed: [old.clone()].into(), prepared: [Want::KeySet(new.clone())].into() };

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::storage::Counts as StorageCounts;
+use super::{calls::Counts as CallCounts, storage::Counts as StorageCounts};
 use crate::{
     cache::Store,
     config::{
@@ -47,6 +47,7 @@ struct State {
     endpoints: Arc<EndpointTable>,
     published: Arc<Published>,
     storage: Arc<StorageCounts>,
+    calls: Arc<CallCounts>,
     cache: Store,
     /// Every snapshot that some core or exchange may still hold.
     snapshots: Vec<Weak<Snapshot>>,
@@ -115,6 +116,7 @@ pub struct View {
     pub endpoints: Arc<EndpointTable>,
     pub published: Arc<Published>,
     pub storage: Arc<StorageCounts>,
+    pub calls: Arc<CallCounts>,
     pub cache: Store,
     pub live_snapshots: usize,
     pub draining: bool,
@@ -164,6 +166,11 @@ impl Status {
 
     pub fn publish(&self, published: Arc<Published>) {
         self.lock().published = published;
+    }
+
+    /// What counts the calls of policies.
+    pub fn attach_calls(&self, calls: Arc<CallCounts>) {
+        self.lock().calls = calls;
     }
 
     /// What counts how the shared storage stands.
@@ -229,6 +236,7 @@ impl Status {
             endpoints: state.endpoints.clone(),
             published: state.published.clone(),
             storage: state.storage.clone(),
+            calls: state.calls.clone(),
             cache: state.cache.clone(),
             live_snapshots: state.snapshots.iter().filter(|snapshot| snapshot.strong_count() > 0).count(),
             draining: state.draining,

@@ -14,9 +14,13 @@ use super::{
 use crate::http::bytes::is_field_value;
 
 /// Whether the gateway's takes the place of what the client sent. The manual's default.
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Overwrite(bool);
+
+impl Overwrite {
+    pub const NO: Self = Self(false);
+}
 
 impl Default for Overwrite {
     fn default() -> Self {
@@ -39,6 +43,11 @@ impl Credential {
     pub fn new(parts: impl IntoIterator<Item = (HeaderName, String)>, overwrite: Overwrite) -> Self {
         let part = |(name, value): (HeaderName, String)| Part { name, value: value.into_bytes().into() };
         Self { parts: parts.into_iter().map(part).collect(), overwrites: overwrite.0 }
+    }
+
+    /// None of ours, where the client's stays: the first of its lines.
+    pub fn kept(name: &HeaderName) -> Self {
+        Self::new([(name.clone(), String::new())], Overwrite::NO)
     }
 
     pub fn inject(&self, exchange: &mut Exchange<'_>) -> Flow {

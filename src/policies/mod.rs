@@ -25,6 +25,7 @@ pub mod client_id_enforcement;
 pub mod cors;
 pub mod credential_injection_api_key;
 pub mod credential_injection_basic_auth;
+pub mod credential_injection_oauth2;
 pub mod header_injection;
 pub mod header_removal;
 pub mod health_check;
@@ -244,7 +245,7 @@ policies! {
     "cors-flex" Inbound => cors::Cors;
     "credential-injection-api-key-flex" Outbound => credential_injection_api_key::CredentialInjectionApiKey;
     "credential-injection-basic-auth-flex" Outbound => credential_injection_basic_auth::CredentialInjectionBasicAuth;
-    "credential-injection-oauth2-flex" Outbound;
+    "credential-injection-oauth2-flex" Outbound => credential_injection_oauth2::CredentialInjectionOauth2;
     "credential-injection-oauth2-obo" Outbound;
     "dataweave-body-transformation-flex" Inbound;
     "dataweave-headers-transformation-flex" Inbound;

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     cache::Store,
+    calls::{Calls, Destination, Ways},
     document::{Id, Resource, address::WebAddress, hash::Stable},
     http::head::Fields,
     net::signal::{Signal, Signals},
@@ -125,6 +126,7 @@ pub struct Site<'s> {
     policy: &'s Id,
     contracts: &'s [Resource<Contract>],
     options: Options,
+    ways: Arc<Ways>,
     /// As they are written; empty where there are none.
     rules: String,
     /// Those of the policies ahead of this one in its chain.
@@ -141,6 +143,7 @@ impl<'s> Site<'s> {
             policy,
             contracts,
             options: Options::default(),
+            ways: Arc::default(),
             rules: String::new(),
             limiters: Vec::new(),
             identity: Stable::new(),
@@ -151,6 +154,11 @@ impl<'s> Site<'s> {
 
     pub fn with_options(self, options: Options) -> Self {
         Self { options, ..self }
+    }
+
+    /// How calls leave the replica.
+    pub fn with_ways(self, ways: &Arc<Ways>) -> Self {
+        Self { ways: ways.clone(), ..self }
     }
 
     /// What limits count by besides the policy itself: its rules, and the limiters of the policies ahead of it.
@@ -205,10 +213,19 @@ impl<'s> Site<'s> {
     /// Has the management thread fetch something and keep it fresh; see [`Policy::publish`]. A policy that wants something else
     /// is another one.
     pub fn want(&mut self, want: Want) {
-        let Want::KeySet(KeySetWant { address: WebAddress { secure, authority, target, .. }, .. }) = &want;
-        let scheme = if *secure { "https" } else { "http" };
-        self.identity = std::mem::take(&mut self.identity).text("key set").text(scheme).text(authority).text(target);
+        let Want::KeySet(KeySetWant { destination, .. }) = &want;
+        let identity = std::mem::take(&mut self.identity).text("key set").text(&destination.origin());
+        self.identity = identity.text(&destination.address.target);
         self.wants.push(want);
+    }
+
+    /// How calls of an address are made: secured and carried as the Configuration says. A policy that calls in another way is
+    /// another one.
+    pub fn destination(&mut self, address: WebAddress) -> Arc<Destination> {
+        let destination = Destination::new(address, &self.ways);
+        let identity = std::mem::take(&mut self.identity).text("destination").text(&destination.address.target);
+        self.identity = identity.number(destination.identity());
+        Arc::new(destination)
     }
 
     /// As [`Policy::remarks`], where only the rest of the configuration tells.
@@ -242,6 +259,8 @@ pub struct Core {
     pub cache: Store,
     /// What replicas share; `None` where nothing runs.
     pub storage: Option<Arc<Storage>>,
+    /// Who asks others outside; `None` where nothing runs.
+    pub calls: Option<Arc<Calls>>,
     /// What the policy is known by that a state is made for: the same on all cores, and over reloads that do not change it.
     pub policy: u64,
     /// What it may spend of limits that all cores share.
@@ -260,6 +279,7 @@ impl Default for Core {
             signals: Signals::default(),
             cache: Store::default(),
             storage: None,
+            calls: None,
             policy: 0,
             balances: Rc::new(Balances::new(Arc::new(ledger), 0)),
             clock: Clock::start(),

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::jwt::key_set::KeySet;
-use crate::{document::address::WebAddress, telemetry::fault::Fault, tls::ClientContext};
+use crate::{calls::Destination, document::address::WebAddress, telemetry::fault::Fault};
 
 /// One thing to fetch, and to fetch again.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,9 +25,8 @@ pub enum Want {
 /// The keys that an issuer of tokens publishes. Whoever wants those of one address shares them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeySetWant {
-    pub address: WebAddress,
-    /// How https is secured, which is the replica's say and not the policy's. Without it nothing is fetched over https.
-    pub tls: Option<Arc<ClientContext>>,
+    /// How it is reached, which is the replica's say and not the policy's.
+    pub destination: Arc<Destination>,
     /// Of one fetch, from its name to the last byte.
     pub timeout: Duration,
     /// It is fetched anew before it is so old.
@@ -40,13 +39,17 @@ pub struct KeySetWant {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeySetId {
     pub address: WebAddress,
-    /// The identity of its `tls`.
-    secured: Option<u64>,
+    /// The identity of its destination.
+    reached: u64,
 }
 
 impl KeySetWant {
     pub fn id(&self) -> KeySetId {
-        KeySetId { address: self.address.clone(), secured: self.tls.as_ref().map(|tls| tls.identity) }
+        KeySetId { address: self.address().clone(), reached: self.destination.identity() }
+    }
+
+    pub fn address(&self) -> &WebAddress {
+        &self.destination.address
     }
 }
 

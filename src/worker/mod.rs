@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use self::swap::{Prepared, prepare};
 use crate::{
     cache::Store,
+    calls::Calls,
     config::{endpoints::EndpointTable, snapshot::Snapshot},
     net::{
         buffer,
@@ -117,6 +118,7 @@ pub struct Start {
 pub struct Common {
     pub cache: Store,
     pub storage: Arc<Storage>,
+    pub calls: Arc<Calls>,
     /// What they count limits in, and by which clock.
     pub ledger: Arc<Ledger>,
     pub clock: Clock,
@@ -224,13 +226,14 @@ async fn serve(start: Start, unopened: Unopened<Command>) {
         Err(error) => return tracing::error!("core {} cannot hear: {error}", start.id),
     };
     let telemetry = CoreTelemetry::new(start.id);
-    let Common { cache, storage, ledger, clock } = start.common;
+    let Common { cache, storage, calls, ledger, clock } = start.common;
     let for_policies = policies::Core {
         id: start.id,
         messages: telemetry.messages.clone(),
         signals,
         cache,
         storage: Some(storage),
+        calls: Some(calls),
         policy: 0,
         balances: Rc::new(Balances::new(ledger, start.id)),
         clock,

@@ -148,6 +148,7 @@ mod tests {
     use super::*;
     use crate::{
         cache::Store,
+        calls::Calls,
         config::snapshot::Snapshot,
         net::{
             driver::Kind,
@@ -168,6 +169,7 @@ mod tests {
             let common = worker::Common {
                 cache: Store::default(),
                 storage: Storage::new().0,
+                calls: Calls::new().0,
                 ledger: Arc::new(Ledger::new(CORES, 1, || {})),
                 clock: Clock::start(),
             };

@@ -1,15 +1,11 @@
 //! What several policies want alike is fetched once, as often as the one needs it that needs it most.
 
-use std::sync::Arc;
-
 use crate::{
-    config::tls::Outbound,
     document::{
         node::Node,
         problem::{Location, Problem, Severity},
     },
     policies::wants::{KeySetWant, Want},
-    tls::ClientContext,
 };
 
 /// A want, and the policy that has it.
@@ -34,23 +30,20 @@ impl Wanted {
         let times = [TIME_TO_LIVE, TIMEOUT, COOL_DOWN].map(place);
         Self { want, path: path.to_owned(), address: place("jwksUrl"), times }
     }
-
-    fn secured(&self, want: &KeySetWant, calls: &Outbound, problems: &mut Vec<Problem>) -> Option<Arc<ClientContext>> {
-        let made = calls.clone().context(&want.address.endpoint.host).map(Arc::new);
-        let (path, location) = (format!("{}.jwksUrl", self.path), self.address.clone());
-        made.map_err(|text| problems.push(Problem { severity: Severity::Warning, location, path, text })).ok()
-    }
 }
 
 /// One want for each address. Of what policies say differently the shortest time to live counts, and the longest of the others:
 /// none is asked for more often, or given up sooner, than somebody has said.
-pub(super) fn shared(wanted: &[Wanted], calls: Option<&Outbound>, problems: &mut Vec<Problem>) -> Vec<Want> {
+pub(super) fn shared(wanted: &[Wanted], problems: &mut Vec<Problem>) -> Vec<Want> {
     let mut found: Vec<(KeySetWant, &Wanted)> = Vec::new();
     for one in wanted {
         let Want::KeySet(want) = &one.want;
-        let Some((known, first)) = found.iter_mut().find(|(known, _)| known.address == want.address) else {
-            let tls = calls.filter(|_| want.address.secure).and_then(|calls| one.secured(want, calls, problems));
-            found.push((KeySetWant { tls, ..want.clone() }, one));
+        let Some((known, first)) = found.iter_mut().find(|(known, _)| known.address() == want.address()) else {
+            if let Some(text) = want.destination.insecure.clone() {
+                let (path, location) = (format!("{}.jwksUrl", one.path), one.address.clone());
+                problems.push(Problem { severity: Severity::Warning, location, path, text });
+            }
+            found.push((want.clone(), one));
             continue;
         };
         let differing = [

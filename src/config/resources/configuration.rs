@@ -8,7 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{
     ringway::GatewayRingway,
     shared_storage::SharedStorage,
-    to_come::{ConnectionBufferLimits, ForwardProxy, Logging, ResourceLimits, Sampling, Tracing, TracingLabel},
+    to_come::{ConnectionBufferLimits, Logging, ResourceLimits, Sampling, Tracing, TracingLabel},
 };
 use crate::policies::circuit_breaker::WrittenThresholds;
 use crate::{
@@ -55,7 +55,7 @@ impl Section {
         works::<ProxyProtocol>("proxyProtocol"),
         to_come::<Logging>("logging"),
         works::<SharedStorage>("sharedStorage"),
-        to_come::<ForwardProxy>("forwardProxy"),
+        works::<ForwardProxy>("forwardProxy"),
         to_come::<Tracing>("tracing"),
         to_come::<Sampling>("sampling"),
         to_come::<Vec<TracingLabel>>("labels"),
@@ -104,6 +104,27 @@ pub struct Routing {
 pub struct DefaultTls {
     #[expect(dead_code, reason = "it is read again as a tree, with its places")]
     outbound_policy_calls: Option<outbound::Written>,
+}
+
+/// Who carries the calls of policies outside; read by `config/forward_proxy.rs`.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ForwardProxy {
+    pub https: Option<HttpsProxy>,
+    pub no_proxy: Vec<Located<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpsProxy {
+    pub address: Located<String>,
+    pub basic_auth: Option<ProxyUser>,
+}
+
+#[derive(Deserialize)]
+pub struct ProxyUser {
+    pub username: String,
+    pub password: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -18,7 +18,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use serde::{Deserialize, de::DeserializeOwned};
 
 pub use api_instance::{ApiInstance, InlineRoute, InlineService};
-pub use configuration::{CircuitBreaker, Configuration, Probe, ProxyProtocol, Routing, Section};
+pub use configuration::{
+    CircuitBreaker, Configuration, ForwardProxy, HttpsProxy, Probe, ProxyProtocol, Routing, Section,
+};
 pub use extension::Extension;
 pub use policy::{
     DestinationRef, InlinePolicy, PolicyRef, PolicyRingway, ROUTE, ROUTE_WEIGHTED, RoutePolicy, WeightedRoutePolicy,

@@ -75,27 +75,6 @@ struct Certificate {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ForwardProxy {
-    https: Option<HttpsProxy>,
-    #[serde(default)]
-    no_proxy: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct HttpsProxy {
-    address: String,
-    basic_auth: Option<BasicAuth>,
-}
-
-#[derive(Deserialize)]
-struct BasicAuth {
-    username: String,
-    password: String,
-}
-
-#[derive(Deserialize)]
 pub struct Tracing {
     provider: Option<TracingProvider>,
     sampling: Option<Sampling>,

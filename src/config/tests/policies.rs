@@ -211,7 +211,7 @@ fn what_policies_want_is_shared_and_only_wanted_where_it_serves() {
     let (snapshot, problems) = load(&text);
     let wants = snapshot.wants.iter().map(|Want::KeySet(want)| {
         let seconds = want.time_to_live.as_secs();
-        (want.address.to_string(), seconds, want.timeout.as_millis(), want.tls.is_some())
+        (want.address().to_string(), seconds, want.timeout.as_millis(), want.destination.tls.is_some())
     });
     let shared = ("http://127.0.0.1/keys".to_owned(), 300, 500, false);
     assert_eq!(wants.collect::<Vec<_>>(), [shared, ("https://b/keys".to_owned(), 3600, 500, true)], "{problems:#?}");

@@ -173,7 +173,7 @@ impl State {
             self.replace(come);
         }
         if self.published.fault.take().is_some() {
-            tracing::info!(url = %self.want.address, "the key set can be fetched again");
+            tracing::info!(url = %self.want.address(), "the key set can be fetched again");
         }
         self.published.fetched_at = Some(SystemTime::now());
         (self.came, self.failures) = (Some(now), 0);
@@ -181,7 +181,7 @@ impl State {
     }
 
     fn replace(&mut self, Come { set, unusable, body }: Come) {
-        let (url, keys) = (self.want.address.to_string(), set.len());
+        let (url, keys) = (self.want.address().to_string(), set.len());
         tracing::info!(url, keys, "a key set has come");
         if !unusable.is_empty() {
             let (count, first) = (unusable.len(), unusable[..unusable.len().min(TOLD_MAX)].join("; "));
@@ -195,7 +195,7 @@ impl State {
         if self.published.fault.as_ref() != Some(&fault) {
             let Fault { reason, text } = &fault;
             let goes_on = if self.came.is_some() { "the one before stays in use" } else { "there is none yet" };
-            tracing::warn!(url = %self.want.address, reason, text, "a key set cannot be fetched; {goes_on}");
+            tracing::warn!(url = %self.want.address(), reason, text, "a key set cannot be fetched; {goes_on}");
         }
         self.published.fault = Some(fault);
         let pause = PAUSE_MIN.saturating_mul(1 << self.failures.min(16)).min(PAUSE_MAX);
@@ -213,13 +213,19 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::calls::{Destination, Ways};
     use crate::tls::{ClientContext, ClientSettings, Trust, suites::Version};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn want(url: &str, time_to_live: Duration) -> KeySetWant {
         let address = WebAddress::parse(url).expect("an address");
-        KeySetWant { address, tls: None, timeout: MINUTE, time_to_live, cool_down: Duration::from_secs(30) }
+        KeySetWant {
+            destination: Arc::new(Destination::new(address, &Arc::default())),
+            timeout: MINUTE,
+            time_to_live,
+            cool_down: Duration::from_secs(30),
+        }
     }
 
     fn wanted(wants: &[KeySetWant]) -> HashMap<KeySetId, KeySetWant> {
@@ -278,7 +284,7 @@ mod tests {
         }
 
         fn seen(&self) -> PublishedKeySet {
-            self.sets.published([self.want.id()].into_iter()).remove(&self.want.address).expect("it is wanted")
+            self.sets.published([self.want.id()].into_iter()).remove(self.want.address()).expect("it is wanted")
         }
     }
 
@@ -364,7 +370,7 @@ mod tests {
         trying.fetch(keys("a"));
         let before = trying.want.clone();
         for identity in 1..=2 {
-            trying.want.tls = Some(secured(identity));
+            trying.want.destination = secured(&trying.want, identity);
             assert!(trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now));
             assert!(trying.seen().set.is_none() && !trying.sets.settled());
             assert_eq!(trying.wait(), Duration::ZERO, "it is fetched at once");
@@ -376,21 +382,25 @@ mod tests {
             trying.fetch(keys("b"));
         }
         // The same settings read again are the same way.
-        trying.want.tls = Some(secured(2));
+        trying.want.destination = secured(&trying.want, 2);
         assert!(!trying.sets.keep(&wanted(std::slice::from_ref(&trying.want)), trying.now));
         assert!(trying.seen().set.is_some());
     }
 
-    fn secured(identity: u64) -> Arc<ClientContext> {
-        let settings = ClientSettings {
-            trust: Trust::Nobody,
-            certificate: None,
-            alpn: Vec::new(),
-            min: Version::Tls12,
-            max: Version::Tls13,
-            suites_12: None,
+    fn secured(want: &KeySetWant, identity: u64) -> Arc<Destination> {
+        let secure = move |host: &str| {
+            let settings = ClientSettings {
+                trust: Trust::Nobody,
+                certificate: None,
+                alpn: Vec::new(),
+                min: Version::Tls12,
+                max: Version::Tls13,
+                suites_12: None,
+            };
+            ClientContext::new(host, settings, identity)
         };
-        Arc::new(ClientContext::new("a", settings, identity).expect("a context"))
+        let ways = Arc::new(Ways { secure: Some(Box::new(secure)), proxy: None });
+        Arc::new(Destination::new(want.address().clone(), &ways))
     }
 
     #[test]

@@ -523,9 +523,9 @@ fn issuers(
         return None;
     }
     for address in &found {
+        let destination = site.destination(address.clone());
         site.want(Want::KeySet(KeySetWant {
-            address: address.clone(),
-            tls: None,
+            destination,
             timeout: Duration::from_millis((*jwks_service_connection_timeout).into()),
             time_to_live: Duration::from_secs(60 * u64::from(*jwks_service_time_to_live)),
             cool_down: Duration::from_secs(ringway.jwks_cool_down_seconds.into()),

@@ -10,7 +10,7 @@ use super::{
     super::key_set::{KEY_SET_BYTES_MAX, KeySet},
     *,
 };
-use crate::policies::wants::PublishedKeySet;
+use crate::{calls::Destination, policies::wants::PublishedKeySet};
 
 const KID_MISSING: &str = "Invalid token. Missing 'kid' header.";
 const UNKNOWN: &str = "Invalid token. JWT Policy validation error: unknown key.";
@@ -411,10 +411,11 @@ fn what_is_wanted_is_part_of_what_the_policy_is() {
         "{{jwtKeyOrigin: jwks, jwksUrl: '{A}, {A}', jwksServiceTimeToLive: 5, jwksServiceConnectionTimeout: 700}}"
     ));
     let address = WebAddress::parse(A).expect("an address");
+    let destination = Arc::new(Destination::new(address, &Arc::default()));
     let (timeout, time_to_live) = (Duration::from_millis(700), Duration::from_secs(300));
     assert_eq!(
         wants,
-        [Want::KeySet(KeySetWant { address, tls: None, timeout, time_to_live, cool_down: Duration::from_secs(30) })]
+        [Want::KeySet(KeySetWant { destination, timeout, time_to_live, cool_down: Duration::from_secs(30) })]
     );
     assert_ne!(identity, want(&format!("{{jwtKeyOrigin: jwks, jwksUrl: '{B}'}}")).1);
     // Where no signature is looked at, no key is wanted.

@@ -1,0 +1,266 @@
+//! The client of all calls: HTTP/1.1 over connections that are kept, within a time and a size.
+//!
+//! Nothing is followed: a redirect would have somebody else say what counts. What went wrong on a connection that had served
+//! before is tried once more on a new one, where nothing was sent or asking twice is no harm.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    error::Error,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use hyper::{
+    Request, Response,
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
+    header,
+};
+use tokio::time::Instant;
+
+use super::{
+    Counts,
+    patience::within,
+    place::{Place, Sender},
+};
+use crate::{
+    calls::{Answer, Call},
+    http::head::Fields,
+    management::{health::lost, resolver::Resolve},
+    telemetry::fault::Fault,
+};
+
+/// Destinations that are remembered; the one that was used longest ago goes.
+const PLACES_MAX: usize = 512;
+const USER_AGENT: &str = concat!("ringway/", env!("CARGO_PKG_VERSION"));
+
+pub struct Client<R> {
+    resolver: R,
+    places: Mutex<HashMap<u64, Arc<Place>>>,
+    counts: Arc<Counts>,
+}
+
+/// Why there is no answer, and whether it may be asked for again.
+struct Failure {
+    fault: Fault,
+    nothing_sent: bool,
+}
+
+impl<R: Resolve> Client<R> {
+    pub fn new(resolver: R) -> Self {
+        Self { resolver, places: Mutex::default(), counts: Arc::default() }
+    }
+
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
+    }
+
+    /// Counted, and told to the destination's circuit.
+    pub async fn call(&self, call: Call) -> Result<Answer, Fault> {
+        let (place, began) = (self.place(&call), Instant::now());
+        let answer = self.ruled(&place, &call).await;
+        let outcome = match &answer {
+            Ok(answer) => class(answer.status),
+            Err(fault) => fault.reason,
+        };
+        if let Err(fault) = &answer {
+            let Fault { reason, text } = fault;
+            tracing::debug!(reason, policy = call.policy, binding = call.binding, "{call}: {text}");
+        }
+        self.counts.count(call.policy, call.destination.origin(), outcome, began.elapsed());
+        answer
+    }
+
+    async fn ruled(&self, place: &Arc<Place>, call: &Call) -> Result<Answer, Fault> {
+        if !place.circuit().admits(Instant::now()) {
+            return Err(Fault::new("circuit_open", "it has failed too often; it is tried again after a pause"));
+        }
+        let mut learning = Learning { place, learned: false };
+        let late = || Fault::new("timeout", format!("not done in {:?}", call.time_max));
+        let asking = async {
+            let turn = place.turn().await.map_err(|fault| (fault, false))?;
+            let answer = self.steps(place, call).await.map_err(|fault| (fault, true));
+            drop(turn);
+            answer
+        };
+        match within(call.time_max, asking).await {
+            Some(Ok(answer)) => {
+                // What a proxy or a server says that does not do its work.
+                learning.learn(!matches!(answer.status, 502..=504));
+                Ok(answer)
+            }
+            Some(Err((fault, is_its))) => {
+                if is_its && fault.reason != "too_large" {
+                    learning.learn(false);
+                }
+                Err(fault)
+            }
+            None => {
+                learning.learn(false);
+                Err(late())
+            }
+        }
+    }
+
+    async fn steps(&self, place: &Place, call: &Call) -> Result<Answer, Fault> {
+        if let Some(kept) = place.take_idle() {
+            match ask(place, kept, call).await {
+                Err(Failure { fault, nothing_sent })
+                    if nothing_sent || (call.idempotent && fault.reason == "closed") => {}
+                answered => return answered.map_err(|failure| failure.fault),
+            }
+        }
+        let fresh = place.connect(&self.resolver).await?;
+        ask(place, fresh, call).await.map_err(|failure| failure.fault)
+    }
+
+    fn place(&self, call: &Call) -> Arc<Place> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let identity = call.destination.identity();
+        if places.len() >= PLACES_MAX && !places.contains_key(&identity) {
+            let oldest = places.iter().min_by_key(|(_, place)| place.last_used()).map(|(identity, _)| *identity);
+            oldest.and_then(|oldest| places.remove(&oldest));
+        }
+        let place = places.entry(identity).or_insert_with(|| Arc::new(Place::new(call.destination.clone())));
+        place.use_now();
+        place.clone()
+    }
+}
+
+/// Tells the circuit what came of a call, also of one that was given up.
+struct Learning<'p> {
+    place: &'p Place,
+    learned: bool,
+}
+
+impl Learning<'_> {
+    fn learn(&mut self, is_well: bool) {
+        self.learned = true;
+        match is_well {
+            true => self.place.circuit().succeeded(),
+            false => self.place.circuit().failed(Instant::now()),
+        }
+    }
+}
+
+impl Drop for Learning<'_> {
+    fn drop(&mut self) {
+        if !self.learned {
+            self.place.circuit().given_up();
+        }
+    }
+}
+
+/// One request and its whole answer; the connection is kept afterwards where it may be.
+async fn ask(place: &Place, mut sender: Sender, call: &Call) -> Result<Answer, Failure> {
+    let own = |fault| Failure { fault, nothing_sent: false };
+    let request = request(call).map_err(own)?;
+    let response = sender.try_send_request(request).await.map_err(|mut error| {
+        let nothing_sent = error.take_message().is_some();
+        Failure { fault: said(error.error()), nothing_sent }
+    })?;
+    let (head, body) = response.into_parts();
+    // Nobody knows what has become of a body that broke off: only what has not begun is asked for again.
+    let body = read(body, call.answer_bytes_max).await.map_err(|fault| match fault.reason {
+        "closed" => own(Fault { reason: "truncated", ..fault }),
+        _ => own(fault),
+    })?;
+    let answer = answer(&Response::from_parts(head, ()), body);
+    place.keep(sender);
+    Ok(answer)
+}
+
+fn request(call: &Call) -> Result<Request<Full>, Fault> {
+    let destination = &call.destination;
+    let proxy = destination.proxy.as_ref().filter(|_| !destination.address.secure);
+    // In absolute form for a proxy (RFC 9112 section 3.2.2).
+    let target = match proxy {
+        Some(_) => format!("{}{}", destination.origin(), call.target),
+        None => call.target.clone(),
+    };
+    let mut builder = Request::builder()
+        .method(call.method)
+        .uri(target)
+        .header(header::HOST, &*destination.address.authority)
+        .header(header::USER_AGENT, USER_AGENT);
+    if let Some(authorization) = proxy.and_then(|proxy| proxy.authorization.as_deref()) {
+        builder = builder.header(header::PROXY_AUTHORIZATION, authorization);
+    }
+    for field in call.headers.iter() {
+        builder = builder.header(field.name, field.value);
+    }
+    let body = Full(Some(Bytes::copy_from_slice(&call.body)).filter(|body| !body.is_empty()));
+    builder.body(body).map_err(|error| Fault::new("cannot_be_sent", error.to_string()))
+}
+
+fn answer(head: &Response<()>, body: Vec<u8>) -> Answer {
+    let mut headers = Fields::default();
+    head.headers().iter().for_each(|(name, value)| headers.append(name.as_str().as_bytes(), value.as_bytes()));
+    Answer { status: head.status().as_u16(), headers, body }
+}
+
+async fn read(mut body: Incoming, bytes_max: usize) -> Result<Vec<u8>, Fault> {
+    let too_large = || Fault::new("too_large", format!("more than {bytes_max} bytes"));
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|error| said(&error))?;
+        let Some(data) = frame.data_ref() else { continue };
+        if bytes.len() + data.len() > bytes_max {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(data);
+    }
+    Ok(bytes)
+}
+
+/// What the library says of an answer that did not come.
+fn said(error: &hyper::Error) -> Fault {
+    if error.is_parse() {
+        return Fault::new("malformed_answer", error.to_string());
+    }
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(error) = inner.downcast_ref::<io::Error>() {
+            return lost(io::Error::new(error.kind(), error.to_string()));
+        }
+        cause = inner.source();
+    }
+    Fault::new("closed", error.to_string())
+}
+
+/// A metric's label.
+fn class(status: u16) -> &'static str {
+    match status {
+        ..200 => "1xx",
+        ..300 => "2xx",
+        ..400 => "3xx",
+        ..500 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// A body in one piece, or none.
+pub struct Full(Option<Bytes>);
+
+impl Body for Full {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, Bytes::len) as u64)
+    }
+}
