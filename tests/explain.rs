@@ -148,6 +148,11 @@ impl Setting {
         if snapshot.listeners.iter().any(|listener| listener.tls.is_some() || listener.proxy_protocol) {
             return Ok(0);
         }
+        // What their endpoints say is not known here.
+        let mut bound = snapshot.services.iter().flat_map(|service| &service.policies);
+        if bound.any(|bound| matches!(bound.policy, Compiled::CredentialInjectionOauth2(_))) {
+            return Ok(0);
+        }
         let driver = drivers().pop().expect("epoll at least");
         let launch = Launch {
             directory: &self.directory,

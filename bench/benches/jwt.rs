@@ -53,7 +53,7 @@ fn message(algorithm: &str, kid: &str, number: usize) -> String {
 fn published(snapshot: &Snapshot, set: &str) -> Published {
     let set = Arc::new(KeySet::parse(set.as_bytes()).expect("a set").0);
     let one = |Want::KeySet(want): &Want| {
-        (want.address.clone(), PublishedKeySet { set: Some(set.clone()), ..PublishedKeySet::new(|| {}) })
+        (want.address().clone(), PublishedKeySet { set: Some(set.clone()), ..PublishedKeySet::new(|| {}) })
     };
     Published { key_sets: snapshot.wants.iter().map(one).collect() }
 }

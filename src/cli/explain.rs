@@ -49,9 +49,10 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "TARGET")]
     request_target: Option<String>,
 
-    /// What the gateway would have fetched: `jwks=FILE`, the keys of every key set
-    #[arg(long, value_name = "KIND=FILE")]
-    answer: Option<String>,
+    /// What the gateway would have fetched: `jwks=FILE`, the keys of every key set; or the body of what the calls of a policy
+    /// bring, by its name or its binding's; may be given several times
+    #[arg(long, value_name = "NAME=FILE")]
+    answer: Vec<String>,
 
     /// The client's address
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
@@ -91,8 +92,8 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
         Question::new(&args.method, &args.url, target, &args.headers, body, args.client)
     });
     let question = question.and_then(|question| {
-        let key_set = key_set(args.answer.as_deref())?;
-        Ok(Question { at: args.at, key_set, ..question })
+        let (key_set, answers) = answers(&args.answer)?;
+        Ok(Question { at: args.at, key_set, answers: Arc::new(answers), ..question })
     });
     let question = match question {
         Ok(question) => question,
@@ -128,17 +129,34 @@ fn wrong(text: &str) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-fn key_set(answer: Option<&str>) -> Result<Option<Arc<KeySet>>, String> {
-    let Some(answer) = answer else { return Ok(None) };
-    let file = answer.strip_prefix("jwks=").ok_or_else(|| format!("`{answer}` is no answer: expected `jwks=FILE`"))?;
+type Answers = (Option<Arc<KeySet>>, Vec<(String, Vec<u8>)>);
+
+/// The set of keys among them, and what calls would bring.
+fn answers(given: &[String]) -> Result<Answers, String> {
+    let (mut key_set, mut others) = (None, Vec::new());
+    for answer in given {
+        let (name, file) = answer
+            .split_once('=')
+            .ok_or_else(|| format!("`{answer}` is no answer: expected `jwks=FILE` or `POLICY=FILE`"))?;
+        let body = read(file)?;
+        if name == "jwks" {
+            let (set, unusable) = KeySet::parse(&body).map_err(|why| format!("{file} is no set of keys: {why}"))?;
+            unusable.iter().for_each(|why| eprintln!("{file}: {why}"));
+            key_set = Some(Arc::new(set));
+        } else {
+            others.push((name.to_owned(), body));
+        }
+    }
+    Ok((key_set, others))
+}
+
+fn read(file: &str) -> Result<Vec<u8>, String> {
     // One byte more than may be there, so that it is missed.
     let most = KEY_SET_BYTES_MAX as u64 + 1;
     let mut body = Vec::new();
     let read = fs::File::open(file).and_then(|opened| opened.take(most).read_to_end(&mut body));
     read.map_err(|error| format!("{file}: {error}"))?;
-    let (set, unusable) = KeySet::parse(&body).map_err(|why| format!("{file} is no set of keys: {why}"))?;
-    unusable.iter().for_each(|why| eprintln!("{file}: {why}"));
-    Ok(Some(Arc::new(set)))
+    Ok(body)
 }
 
 fn body(data: Option<&str>) -> Result<Option<Vec<u8>>, String> {

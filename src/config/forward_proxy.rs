@@ -63,6 +63,8 @@ fn proxy(sections: &Sections, outbound: Option<&Outbound>, problems: &mut Vec<Pr
         },
         _ => None,
     };
+    let text = "calls of policies go through it; upstream services do not".to_owned();
+    checked.warn("https.address", location, text);
     let authorization = basic_auth.map(|user| {
         let pair = format!("{}:{}", user.username, user.password);
         format!("Basic {}", BASE64.encode(pair))

@@ -13,7 +13,11 @@ pub mod text;
 pub mod time;
 mod watch;
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{Arc, PoisonError},
+};
 
 pub use question::Question;
 pub use secrets::Secrets;
@@ -22,9 +26,10 @@ use self::{
     body::{Passing, Stop},
     report::{Answer, Explanation, Line, ListenerFound, Outcome, Place, Request, Sent, ServiceFound},
     secrets::{Credentials, hide_tokens},
-    watch::Watch,
+    watch::{Asks, Watch},
 };
 use crate::{
+    calls::{self, Calls},
     config::snapshot::{Listener, Service, Snapshot},
     http::{
         authority::host,
@@ -32,6 +37,7 @@ use crate::{
         head::{Fields, RequestHead},
         target::Scheme,
     },
+    net::signal::Signals,
     policies::{
         self, LocalResponse, Peer, Reply,
         chain::Next,
@@ -44,6 +50,7 @@ use crate::{
         headers, reject,
         workspace::Workspace,
     },
+    telemetry::fault::Fault,
 };
 
 /// Where a client's port would be.
@@ -114,7 +121,9 @@ fn decided(
         random.set(random.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f));
         random.get()
     };
-    let core = policies::Core::default();
+    let asks = Asks::default();
+    let calls = Some(calls(question.answers.clone(), asks.clone()));
+    let core = policies::Core { calls, signals: Signals::apart(), ..policies::Core::default() };
     let serving = Serving::apart(snapshot.clone(), &core, &published(&snapshot, question));
     let asked = Asked {
         peer: Peer {
@@ -130,7 +139,7 @@ fn decided(
         }),
         now: question.at,
     };
-    let mut watch = Watch::new(&snapshot, secrets, credentials, core.messages);
+    let mut watch = Watch::new(&snapshot, secrets, credentials, core.messages, asks);
     let most = snapshot.settings.limits.buffered_body_bytes;
     let mut body = Passing::new(question.body.as_deref(), workspace.request.content_length, most);
     let decided = decide(&asked, &mut workspace, &serving, random, &mut body, &mut watch);
@@ -187,6 +196,17 @@ fn decide(
             }
         };
     }
+}
+
+/// Calls that nobody makes: what they would ask is written down, and the question may bring their answers along.
+fn calls(answers: Arc<Vec<(String, Vec<u8>)>>, asked: Asks) -> Arc<Calls> {
+    Calls::told(move |call| {
+        let known = answers.iter().find(|(name, _)| *name == call.binding || *name == call.policy);
+        let brought = if known.is_some() { "" } else { " (`--answer NAME=FILE` gives an answer)" };
+        asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("would ask {call}{brought}"));
+        let (_, body) = known.ok_or_else(|| Fault::new("not_asked", "nothing is asked here"))?;
+        Ok(calls::Answer { status: 200, headers: Fields::default(), body: body.clone() })
+    })
 }
 
 /// What would have been fetched: nothing is, and the question may bring it along.

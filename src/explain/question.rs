@@ -26,6 +26,8 @@ pub struct Question {
     pub published: Option<Arc<Published>>,
     /// What it would have fetched otherwise, for every policy that takes tokens by key sets.
     pub key_set: Option<Arc<KeySet>>,
+    /// What calls would bring, each with the policy or the binding that makes them.
+    pub answers: Arc<Vec<(String, Vec<u8>)>>,
 }
 
 impl Question {
@@ -65,8 +67,8 @@ impl Question {
         let target = target.map(str::to_owned);
         let target = target.unwrap_or_else(|| if own.starts_with('/') { own.to_owned() } else { format!("/{own}") });
         let (method, authority, headers) = (method.to_owned(), authority.to_owned(), headers.to_vec());
-        let (at, published, key_set) = (None, None, None);
-        Ok(Self { method, scheme, authority, port, target, headers, body, client, at, published, key_set })
+        let (at, published, key_set, answers) = (None, None, None, Arc::default());
+        Ok(Self { method, scheme, authority, port, target, headers, body, client, at, published, key_set, answers })
     }
 
     /// The bytes of its head.

@@ -1,6 +1,9 @@
 //! Watches a decision being made, and asks of each rule why it did not hold.
 
-use std::rc::Rc;
+use std::{
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{
     Secrets, lines,
@@ -21,6 +24,9 @@ use crate::{
     telemetry::message_log::Messages,
 };
 
+/// What calls would have asked, since somebody looked.
+pub(super) type Asks = Arc<Mutex<Vec<String>>>;
+
 pub(super) struct Watch<'s> {
     snapshot: &'s Snapshot,
     secrets: Secrets,
@@ -28,6 +34,7 @@ pub(super) struct Watch<'s> {
     credentials: &'s mut Credentials,
     /// What policies would log.
     messages: Rc<Messages>,
+    asked: Asks,
     /// Room of its own: watching does not disturb what is watched.
     scratch: Scratch,
     api: Option<(usize, usize)>,
@@ -46,12 +53,14 @@ impl<'s> Watch<'s> {
         secrets: Secrets,
         credentials: &'s mut Credentials,
         messages: Rc<Messages>,
+        asked: Asks,
     ) -> Self {
         Self {
             snapshot,
             secrets,
             credentials,
             messages,
+            asked,
             scratch: Scratch::new(snapshot.patterns),
             api: None,
             route: None,
@@ -272,8 +281,10 @@ impl chain::Watcher for Watch<'_> {
         let now = lines(exchange.request_fields());
         self.credentials.learn(now.iter().filter(|(name, _)| Secrets::Hidden.hides_name(name) || is_injected(name)));
         let logs = self.logged();
+        let asked = std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
         let bound = self.bound(index);
         let Some(turn) = self.turns().last_mut() else { return };
+        asked.iter().for_each(|text| turn.why = format!("{}; {text}", turn.why));
         (turn.changes, turn.client) = (changed, client);
         turn.logs.extend(logs);
         match flow {

@@ -23,13 +23,12 @@ use tokio::time::Instant;
 
 use super::{
     Counts,
-    patience::within,
     place::{Place, Sender},
 };
 use crate::{
     calls::{Answer, Call},
     http::head::Fields,
-    management::{health::lost, resolver::Resolve},
+    management::{health::lost, resolver::Resolve, within::within},
     telemetry::fault::Fault,
 };
 
@@ -237,10 +236,10 @@ fn said(error: &hyper::Error) -> Fault {
 /// A metric's label.
 fn class(status: u16) -> &'static str {
     match status {
-        ..200 => "1xx",
-        ..300 => "2xx",
-        ..400 => "3xx",
-        ..500 => "4xx",
+        0..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
         _ => "5xx",
     }
 }

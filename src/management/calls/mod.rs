@@ -4,7 +4,6 @@
 mod circuit;
 mod client;
 mod counts;
-mod patience;
 mod place;
 mod tunnel;
 

@@ -20,13 +20,14 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{circuit::Circuit, client::Full, patience::within, tunnel};
+use super::{circuit::Circuit, client::Full, tunnel};
 use crate::{
     calls::{Destination, is_private},
     document::address::Endpoint,
     management::{
         health::{connect, insecure},
         resolver::Resolve,
+        within::within,
     },
     telemetry::fault::Fault,
     tls::ClientContext,
