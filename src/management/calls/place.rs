@@ -123,6 +123,9 @@ impl Place {
         }
         let mut stream: Box<dyn Stream> = match proxy {
             None => Box::new(self.dial(&address.endpoint, self.destination.is_foreign, resolver).await?),
+            Some(proxy) if proxy.address.secure && proxy.tls.is_none() => {
+                return Err(Fault::new("tls", "there is no way to secure the forward proxy"));
+            }
             Some(proxy) => {
                 // The proxy looks names up itself; an address needs no looking up.
                 if self.destination.is_foreign && address.endpoint.host.parse().is_ok_and(is_private) {

@@ -195,6 +195,19 @@ async fn what_a_peer_has_named_is_no_way_into_our_network() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_is_to_be_secured_is_told_nothing_in_the_clear() {
+    let (port, mut requests) = server(vec![vec![OK]]).await;
+    let authorization = Some("Basic dTpw".to_owned());
+    let address = web(&format!("https://127.0.0.1:{port}"));
+    let proxy = ForwardProxy { address, tls: None, authorization, no_proxy: Vec::new() };
+    let ways = Arc::new(Ways { secure: None, proxy: Some(Arc::new(proxy)) });
+    let answer =
+        Client::new(Names::default()).call(call_of(Destination::new(web("http://far.test/"), &ways), LONG)).await;
+    assert_eq!(told(answer), Err("tls"));
+    assert!(requests.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_proxy_carries_what_is_not_excepted() {
     let (port, mut requests) = server(vec![vec![OK], vec!["HTTP/1.1 407 Who are you\r\n\r\n"]]).await;
     let ways = Arc::new(Ways {
