@@ -20,7 +20,7 @@ use crate::{
 const NO_PROXY_MAX: usize = 256;
 
 /// How the calls of policies leave this replica: through the proxy, secured by `defaultTLS`. Where the proxy cannot be used as
-/// it is written, that is an error, and nothing is called.
+/// it is written, that is an error.
 pub fn ways(
     sections: &Sections,
     secrets: &[Resource<Secret>],

@@ -473,6 +473,7 @@ mod tests {
     use super::*;
     use crate::{
         management::{
+            calls::Counts as CallCounts,
             exposition::tests::{Samples, parse},
             status::{Driver, Status, tests::snapshot},
             storage::Counts as StorageCounts,
@@ -509,6 +510,9 @@ mod tests {
         storage.failed("read_only");
         storage.answered(Duration::from_millis(1));
         status.attach_storage(Arc::new(storage));
+        let calls = CallCounts::default();
+        calls.count("p", "http://a.test".to_owned(), "2xx", Duration::from_secs(2));
+        status.attach_calls(Arc::new(calls));
         status.view()
     }
 
@@ -599,6 +603,8 @@ mod tests {
             ("ringway_storage_connects_total", &[], 1.0),
             ("ringway_storage_errors_total", &[("reason", "read_only")], 1.0),
             ("ringway_storage_duration_seconds_count", &[], 1.0),
+            ("ringway_calls_total", &[("policy", "p"), ("destination", "http://a.test"), ("outcome", "2xx")], 1.0),
+            ("ringway_calls_duration_seconds_total", &[("policy", "p"), ("destination", "http://a.test")], 2.0),
         ] {
             assert_eq!(value(&page, name, labels), expected, "{name} {labels:?}");
         }

@@ -6,12 +6,7 @@
 
 mod key_sets;
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, watch},
@@ -20,7 +15,7 @@ use tokio::{
 };
 
 use self::key_sets::{Come, KeySets};
-use super::{calls::Client, fetch::Fetch, resolver::Resolve, supervise};
+use super::{calls::Client, chance::chance, fetch::Fetch, resolver::Resolve, supervise};
 use crate::{
     policies::{
         jwt::key_set::KEY_SET_BYTES_MAX,
@@ -190,11 +185,6 @@ impl<R: Resolve, P: Fn(Arc<Published>) + Send + Sync + 'static> Task<R, P> {
             });
         }
     }
-}
-
-/// Need not be secret: it only spreads fetches over time.
-fn chance() -> f64 {
-    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
 }
 
 #[cfg(test)]

@@ -1,15 +1,11 @@
 //! A limit of time for what others do, which does not count when this process could not run.
 
-use std::{
-    future::Future,
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::{future::Future, pin::pin, time::Duration};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// A time-out that comes so much too late says that this process has been stopped, or starved.
-pub const OVERSLEPT: Duration = Duration::from_millis(100);
+const OVERSLEPT: Duration = Duration::from_millis(100);
 
 /// What the future comes to in the time; none where it does not. Where the time has passed unseen, what came meanwhile has not
 /// been looked at: then the future is given as much again.
@@ -27,42 +23,42 @@ pub async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, thread, time::Duration};
+    use std::future::pending;
 
-    use tokio::{net::UdpSocket, spawn, sync::oneshot};
+    use tokio::{
+        spawn,
+        sync::oneshot,
+        time::{advance, sleep},
+    };
 
     use super::*;
 
-    const TIME: Duration = Duration::from_millis(20);
+    const TIME: Duration = Duration::from_millis(250);
 
-    /// Who stops the whole process stops its only thread.
-    fn stop() {
-        thread::sleep(TIME + 2 * OVERSLEPT);
+    /// To whoever is stopped it is later all of a sudden.
+    async fn stop() {
+        advance(TIME + OVERSLEPT).await;
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_came_while_nobody_could_look_has_come() {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
-        let peer = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
-        let to = socket.local_addr().expect("bound");
         let (tell, told) = oneshot::channel();
-        // As with a client library, what reads the socket is a task of its own.
+        // As with a client library, what reads the answer is a task of its own, and has its turn later.
         spawn(async move {
-            let mut bytes = [0; 1];
-            socket.recv(&mut bytes).await.expect("a message");
-            tell.send(bytes[0]).expect("it is waited for");
+            stop().await;
+            sleep(TIME / 2).await;
+            tell.send(()).expect("it is waited for");
         });
-        spawn(async move {
-            peer.send_to(b"!", to).await.expect("room");
-            stop();
-        });
-        assert_eq!(within(TIME, told).await, Some(Ok(b'!')));
+        assert_eq!(within(TIME, told).await, Some(Ok(())));
     }
 
-    #[tokio::test]
-    async fn what_does_not_come_is_not_waited_for() {
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_come_is_given_its_time_and_no_more() {
+        let began = Instant::now();
         assert_eq!(within(TIME, pending::<()>()).await, None);
-        spawn(async { stop() });
+        assert!(began.elapsed() < TIME + OVERSLEPT);
+        spawn(stop());
         assert_eq!(within(TIME, pending::<()>()).await, None);
+        assert!(began.elapsed() < 3 * TIME + 2 * OVERSLEPT);
     }
 }

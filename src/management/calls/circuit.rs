@@ -1,11 +1,10 @@
 //! A destination that has failed often enough in a row is left alone for a while, and then tried with one call. Does no I/O.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::management::chance::jittered;
 
 /// In a row.
 const FAILURES_MAX: u32 = 5;
@@ -51,12 +50,6 @@ impl Circuit {
     pub fn given_up(&mut self) {
         self.is_probed = false;
     }
-}
-
-/// Half of it to all of it: replicas do not come back together.
-fn jittered(pause: Duration) -> Duration {
-    let chance = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
-    pause.mul_f64(0.5 + chance / 2.0)
 }
 
 #[cfg(test)]

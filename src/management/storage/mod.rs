@@ -38,7 +38,7 @@ pub use self::{
     counts::{Counts, Standing, Totals},
     quotas::Quotas,
 };
-use super::{resolver::Resolve, supervise, within::within};
+use super::{chance::jittered, resolver::Resolve, supervise, within::within};
 use crate::{
     config::{
         shared_storage::{Redis, SharedStorage},
@@ -422,23 +422,5 @@ impl<R: Resolve> Task<R> {
 impl<R> Ended<R> {
     fn after(is_changed: bool) -> Self {
         if is_changed { Self::Changed(None) } else { Self::Over }
-    }
-}
-
-/// Half of it to all of it: replicas that lost their storage together do not come back together.
-fn jittered(pause: Duration) -> Duration {
-    let chance = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
-    pause.mul_f64(0.5 + chance / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_are_between_half_and_all() {
-        let pauses: Vec<Duration> = (0..100).map(|_| jittered(PAUSE_MAX)).collect();
-        assert!(pauses.iter().all(|pause| (PAUSE_MAX / 2..=PAUSE_MAX).contains(pause)));
-        assert!(pauses.iter().collect::<HashSet<_>>().len() > 50);
     }
 }

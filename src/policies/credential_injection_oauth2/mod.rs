@@ -114,9 +114,8 @@ fn default_timeout() -> u64 {
 
 pub struct CredentialInjectionOauth2 {
     source: Arc<Source>,
-    /// Where the token goes.
-    header: HeaderName,
-    overwrite: Overwrite,
+    /// Where nothing is overwritten: what the client has sent, which then stays.
+    kept: Option<Credential>,
     allows_without: bool,
 }
 
@@ -289,7 +288,7 @@ impl Policy for CredentialInjectionOauth2 {
                 _ => Duration::from_secs(timeout),
             },
             caching_ttl: Duration::from_secs(config.caching_ttl.min(u32::MAX.into())),
-            header: header.clone(),
+            header,
             prefix,
             overwrite: config.overwrite,
             flights: Flights::new(1, 1),
@@ -299,9 +298,8 @@ impl Policy for CredentialInjectionOauth2 {
             site.remark(Fault::at("oauthService", format!("it cannot be called: {why}")));
         }
         error.or(Self {
+            kept: (config.overwrite == Overwrite::NO).then(|| Credential::kept(&source.header)),
             source: Arc::new(source),
-            header,
-            overwrite: config.overwrite,
             allows_without: config.allow_request_without_credential,
         })
     }
@@ -316,9 +314,11 @@ impl Policy for CredentialInjectionOauth2 {
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
-        let sent = |name: &[u8]| is_like(self.header.as_bytes(), name);
-        if self.overwrite == Overwrite::NO && exchange.request_fields().iter().any(|field| sent(field.name)) {
-            return Credential::kept(&self.header).inject(exchange);
+        let sent = |name: &[u8]| is_like(self.source.header.as_bytes(), name);
+        if let Some(kept) = &self.kept
+            && exchange.request_fields().iter().any(|field| sent(field.name))
+        {
+            return kept.inject(exchange);
         }
         let now = Instant::now();
         if let Some((credential, until)) = &*turn.state.token.borrow()
@@ -387,7 +387,7 @@ impl CredentialInjectionOauth2 {
         if !self.allows_without {
             return Flow::Respond(state.refusals[refusal as usize].clone());
         }
-        exchange.request_headers().remove_if(|name| is_like(self.header.as_bytes(), name));
+        exchange.request_headers().remove_if(|name| is_like(self.source.header.as_bytes(), name));
         Flow::Continue
     }
 }
