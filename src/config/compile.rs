@@ -41,7 +41,7 @@ use crate::{
     },
     matching::rule::Scratch,
     policies::{
-        self, Compiled, Needs, Role, Site, chain::BoundPolicy, circuit_breaker::CircuitBreaker, contract::Contract,
+        self, Compiled, Needs, Role, Site, chain::BoundPolicy, circuit_breaker::CircuitBreaker, clients::Contracts,
         idle_timeout::IdleTimeout,
     },
     telemetry::series::{Series, SeriesId},
@@ -59,7 +59,7 @@ pub struct Context<'c> {
     pub extensions: &'c [Resource<Extension>],
     pub secrets: &'c [Resource<Secret>],
     /// What clients may use which API.
-    pub contracts: &'c [Resource<Contract>],
+    pub contracts: &'c Contracts,
     /// `None`: no session is taken up again.
     pub tickets: Option<&'c Arc<TicketKeys>>,
     /// How policies' own calls are secured and carried.
@@ -145,6 +145,7 @@ pub fn compile(
         services,
         patterns: compiler.patterns,
         wants: wants::shared(&compiler.wants, compiler.problems),
+        contracts: context.contracts.clone(),
         storage: context.storage.clone(),
         problems: Vec::new(),
         files: compiler.files,

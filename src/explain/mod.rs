@@ -218,7 +218,7 @@ fn published(snapshot: &Snapshot, question: &Question) -> Published {
         let set = PublishedKeySet { set: question.key_set.clone(), ..PublishedKeySet::new(|| {}) };
         (want.address().clone(), set)
     };
-    Published { key_sets: snapshot.wants.iter().map(key_set).collect() }
+    Published { key_sets: snapshot.wants.iter().map(key_set).collect(), contracts: snapshot.contracts.clone() }
 }
 
 /// The listener of a port: the one of that address first, then one of all addresses.

@@ -12,13 +12,13 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Category, Exchange, Field, Needs, Options, Piece,
-    contract::{ClientSecret, Contract},
+    clients::Contracts,
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
     cache::Store,
     calls::{Calls, Destination, Ways},
-    document::{Id, Resource, address::WebAddress, hash::Stable},
+    document::{Id, address::WebAddress, hash::Stable},
     http::head::Fields,
     net::signal::{Signal, Signals},
     quota::{Balances, Clock, Ledger},
@@ -124,7 +124,7 @@ pub struct Site<'s> {
     /// The ApiInstance or the Service.
     pub owner: &'s Id,
     policy: &'s Id,
-    contracts: &'s [Resource<Contract>],
+    contracts: &'s Contracts,
     options: Options,
     ways: Arc<Ways>,
     /// As they are written; empty where there are none.
@@ -137,7 +137,7 @@ pub struct Site<'s> {
 }
 
 impl<'s> Site<'s> {
-    pub fn new(owner: &'s Id, policy: &'s Id, contracts: &'s [Resource<Contract>]) -> Self {
+    pub fn new(owner: &'s Id, policy: &'s Id, contracts: &'s Contracts) -> Self {
         Self {
             owner,
             policy,
@@ -172,20 +172,9 @@ impl<'s> Site<'s> {
         self.policy
     }
 
-    /// The clients that this API has. A policy that reads them is another one when they change.
-    pub fn contracts(&mut self) -> impl Iterator<Item = &'s Contract> + use<'s> {
-        let owner = self.owner;
-        let is_ours = move |contract: &&Resource<Contract>| {
-            contract.spec.api_id.value == owner.name && contract.id.namespace == owner.namespace
-        };
-        for Contract { client, sla, .. } in self.contracts.iter().filter(is_ours).map(|contract| &contract.spec) {
-            // The client shows its id alone; what else counts is hashed beside it, and kept nowhere.
-            let secret = client.secret.as_ref().map(ClientSecret::identity).unwrap_or_default();
-            let name = client.name.as_deref().unwrap_or_default();
-            let identity = std::mem::take(&mut self.identity);
-            self.identity = identity.text(&client.id).text(&secret).text(name).text(&format!("{sla:?}"));
-        }
-        self.contracts.iter().filter(is_ours).map(|contract| &contract.spec)
+    /// Who may come now, to remark on. A policy keeps nothing of it: what it goes by is published.
+    pub fn contracts(&self) -> &'s Contracts {
+        self.contracts
     }
 
     /// What was written beside `config`. A policy that reads it is another one when it changes.

@@ -12,8 +12,10 @@ use serde::Deserialize;
 use super::{
     At, Authentication, Bodies, Body, ConfigError, Core, Exchange, Flow, LocalResponse, Need, Needs, Options, Peer,
     Piece, Policy, Question, Reply, Side, Site, Timeouts, Turn,
+    clients::Contracts,
     contract::{Client, ClientSecret, Contract},
     headers::HeaderName,
+    wants::Published,
 };
 use crate::{
     document::{
@@ -54,7 +56,7 @@ pub fn compile_with_contracts<P: Policy>(
     config: &str,
     contracts: Vec<Contract>,
 ) -> Result<(P, Vec<String>), Vec<String>> {
-    let (owner, contracts) = (Id::new("default", "api"), resources(contracts));
+    let (owner, contracts) = (Id::new("default", "api"), published(contracts).contracts);
     let mut problems = Vec::new();
     let policy = super::build(&node(config), "config", &mut Site::new(&owner, &owner, &contracts), &mut problems);
     policy.map(|policy| (policy, texts(&problems))).map_err(|_| texts(&problems))
@@ -79,20 +81,21 @@ fn texts(problems: &[Problem]) -> Vec<String> {
 pub fn site() -> Site<'static> {
     static OWNER: LazyLock<Id> = LazyLock::new(|| Id::new("default", "api"));
     static POLICY: LazyLock<Id> = LazyLock::new(|| Id::new("default", "binding"));
-    static CONTRACTS: LazyLock<Vec<Resource<Contract>>> = LazyLock::new(|| {
+    static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| {
         let secret = Some(ClientSecret::Plain("secret".into()));
         let limits = "{limits: [{maximumRequests: 1, timePeriodInMilliseconds: 1000}]}";
         let sla = node(limits).deserialize("sla", &mut Vec::new());
-        resources(vec![Contract { sla, ..contract(Client { id: "client".into(), secret, name: None }) }])
+        published(vec![Contract { sla, ..contract(Client { id: "client".into(), secret, name: None }) }]).contracts
     });
     Site::new(&OWNER, &POLICY, &CONTRACTS)
 }
 
-fn contract(client: Client) -> Contract {
+pub fn contract(client: Client) -> Contract {
     Contract { api_id: Located { value: "api".into(), location: Location::default() }, client, sla: None }
 }
 
-fn resources(contracts: Vec<Contract>) -> Vec<Resource<Contract>> {
+/// What a core is told where these are the contracts.
+pub fn published(contracts: Vec<Contract>) -> Published {
     let resource = |spec: Contract| Resource {
         id: Id::new("default", &spec.client.id),
         labels: BTreeMap::new(),
@@ -100,7 +103,8 @@ fn resources(contracts: Vec<Contract>) -> Vec<Resource<Contract>> {
         position: 0,
         spec,
     };
-    contracts.into_iter().map(resource).collect()
+    let written: Vec<_> = contracts.into_iter().map(resource).collect();
+    Published { contracts: Contracts::of(&written, &Contracts::default()), ..Published::default() }
 }
 
 /// One exchange, to try policies on.
