@@ -157,14 +157,26 @@ const ODD: &[(&str, &str)] = &[
     ("uid=j\u{fc}rgen", "j\u{fc}rgen"),
     ("uid=k & (|", "k & (|"),
     ("uid={0}", "{0}"),
-    ("uid=#[1]", "#[1]"),
+    ("uid=\\#[1]", "#[1]"),
 ];
 
 #[test]
 fn whoever_the_directory_knows_is_let_in_and_nobody_else() {
     let mut entries: Vec<Entry> =
         ODD.iter().map(|(name, uid)| Entry::person(name, uid.as_bytes(), Some("right"))).collect();
-    let long = "l".repeat(2000);
+    let long = "l".repeat(200);
+    // The name of an entry that is some 4 KiB long.
+    let (mut below, mut deepest) = (Vec::new(), String::new());
+    for _ in 0..20 {
+        deepest = format!("ou={long},{deepest}");
+        let name = format!("{deepest}{BASE}");
+        below.push(Entry(
+            name,
+            vec![("objectClass", b"organizationalUnit".to_vec()), ("ou", long.clone().into_bytes())],
+        ));
+    }
+    entries.extend(below);
+    let deepest = deepest.trim_end_matches(',').to_owned();
     entries.extend([
         Entry::person("cn=x+sn=x", b"twin", Some("right")),
         Entry::person("cn=x+mail=y", b"twin", Some("right")).with("mail", "y"),
@@ -184,6 +196,8 @@ fn whoever_the_directory_knows_is_let_in_and_nobody_else() {
             vec![("objectClass", b"organizationalUnit".to_vec()), ("ou", b"below".to_vec())],
         ),
         Entry::person("uid=deep,ou=below", b"deep", Some("right")),
+        Entry::person(&format!("uid=deepest,{deepest}"), b"deepest", Some("right")),
+        Entry::person("uid=nul\\00", b"nul\0", Some("right")),
     ]);
     let slapd = Slapd::start(&entries, "");
     let setting = Setting::start(&format!("ldap://127.0.0.1:{}", slapd.port), "", "", "");
@@ -194,6 +208,10 @@ fn whoever_the_directory_knows_is_let_in_and_nobody_else() {
         assert_eq!(setting.ask(uid, b"right "), refused(), "{uid:?}");
     }
     assert_eq!(setting.ask(long.as_bytes(), b"right"), let_in(long.as_bytes()));
+    assert_eq!(setting.ask(b"nul\0", b"wrong"), refused());
+    assert_eq!(setting.ask(b"nul", b"right"), refused());
+    // He is let in; it is the policy behind that has no header to tell of him.
+    assert_eq!(setting.ask(b"nul\0", b"right").0, 500);
     let passed = setting.upstream.asked.load(Ordering::SeqCst);
     for user in [
         "*",
@@ -224,7 +242,7 @@ fn whoever_the_directory_knows_is_let_in_and_nobody_else() {
     assert_eq!(setting.ask(b"open", b"right"), refused());
     assert_eq!(setting.upstream.asked.load(Ordering::SeqCst), passed);
     assert_eq!(setting.calls("ambiguous_user"), 1.0);
-    assert_eq!(setting.calls("accepted"), (ODD.len() + 1) as f64);
+    assert_eq!(setting.calls("accepted"), (ODD.len() + 2) as f64);
     setting.wrote_nothing_of(&["right", "hunter2", "d3Jvbmc", &long]);
 
     let everywhere = Setting::start(
@@ -235,7 +253,64 @@ fn whoever_the_directory_knows_is_let_in_and_nobody_else() {
         "",
     );
     assert_eq!(everywhere.ask(b"deep", b"right"), let_in(b"deep"));
+    assert_eq!(everywhere.ask(b"deepest", b"right"), let_in(b"deepest"));
     assert_eq!(everywhere.ask(b"y", b"right"), let_in(b"y"));
     assert_eq!(everywhere.ask(b"elsewhere", b"right"), refused());
     assert_eq!(everywhere.ask(b"twin", b"right"), refused());
+}
+
+/// How calls of policies are secured, with this authority.
+fn trusting(name: &str) -> String {
+    let made = tls::made().iter().find(|made| made.name == name).expect("a certificate");
+    format!(
+        "---\napiVersion: gateway.mulesoft.com/v1alpha1\nkind: Configuration\nmetadata: {{name: outside}}\nspec:\n  \
+         defaultTLS: {{outboundPolicyCalls: {{trustedCA: {}}}}}\n",
+        tls::quoted(&made.crt)
+    )
+}
+
+#[test]
+fn a_directory_is_spoken_with_in_secret_or_not_at_all() {
+    let slapd = Slapd::start(&[Entry::person("uid=ada", b"ada", Some("right"))], "security simple_bind=128");
+    let unavailable = (503, "{\"error\":\"Service Unavailable\"}".to_owned());
+    let (plain, secure) =
+        (format!("ldap://127.0.0.1:{}", slapd.port), format!("ldaps://127.0.0.1:{}", slapd.secure_port));
+    for (url, ringway) in [(&secure, ""), (&plain, "startTls: true")] {
+        let setting = Setting::start(url, "", ringway, &trusting("ca"));
+        for _ in 0..2 {
+            assert_eq!(setting.ask(b"ada", b"right"), let_in(b"ada"), "{url}");
+            assert_eq!(setting.ask(b"ada", b"wrong"), refused(), "{url}");
+        }
+        let stranger = Setting::start(url, "", ringway, &trusting("other-ca"));
+        assert_eq!(stranger.ask(b"ada", b"right"), unavailable, "{url}");
+        assert_eq!(stranger.calls("tls"), 1.0, "{url}");
+        stranger.wrote_nothing_of(&["right", "hunter2"]);
+    }
+    // This directory takes no password in the clear.
+    let clear = Setting::start(&plain, "", "", "");
+    assert_eq!(clear.ask(b"ada", b"right").0, 502);
+    assert_eq!(clear.calls("directory_refused"), 1.0);
+    // And plain LDAP is no TLS.
+    let confused = Setting::start(&format!("ldaps://127.0.0.1:{}", slapd.port), "", "", &trusting("ca"));
+    assert_eq!(confused.ask(b"ada", b"right"), unavailable);
+}
+
+#[test]
+fn what_is_remembered_outlives_the_directory_and_connections_do_not() {
+    let mut slapd = Slapd::start(&[Entry::person("uid=ada", b"ada", Some("right"))], "");
+    let url = format!("ldap://127.0.0.1:{}", slapd.port);
+    let (remembers, asks) = (Setting::start(&url, "", "cacheTtl: 600", ""), Setting::start(&url, "", "", ""));
+    for setting in [&remembers, &asks] {
+        assert_eq!(setting.ask(b"ada", b"right"), let_in(b"ada"));
+        assert_eq!(setting.ask(b"ada", b"wrong"), refused());
+    }
+    // What was kept is closed, and nobody notices.
+    slapd.restart();
+    assert_eq!(asks.ask(b"ada", b"right"), let_in(b"ada"));
+    slapd.stop();
+    assert_eq!(remembers.ask(b"ada", b"right"), let_in(b"ada"));
+    assert_eq!(remembers.ask(b"ada", b"wrong").0, 503);
+    assert_eq!(asks.ask(b"ada", b"right").0, 503);
+    assert_eq!((remembers.calls("accepted"), asks.calls("accepted")), (1.0, 2.0));
+    asks.wrote_nothing_of(&["right", "wrong", "hunter2"]);
 }
