@@ -15,6 +15,7 @@ mod watch;
 
 use std::{
     cell::Cell,
+    fmt,
     rc::Rc,
     sync::{Arc, PoisonError},
 };
@@ -29,7 +30,7 @@ use self::{
     watch::{Asks, Watch},
 };
 use crate::{
-    calls::{self, Calls},
+    calls::{self, Calls, Verdict},
     config::snapshot::{Listener, Service, Snapshot},
     http::{
         authority::host,
@@ -200,13 +201,25 @@ fn decide(
 
 /// Calls that nobody makes: what they would ask is written down, and the question may bring their answers along.
 fn calls(answers: Arc<Vec<(String, Vec<u8>)>>, asked: Asks) -> Arc<Calls> {
-    Calls::told(move |call| {
-        let known = answers.iter().find(|(name, _)| *name == call.binding || *name == call.policy);
+    let brought = move |asks: &dyn fmt::Display, binding: &str, policy: &str| -> Result<Vec<u8>, Fault> {
+        let known = answers.iter().find(|(name, _)| *name == binding || *name == policy);
         let brought = if known.is_some() { "" } else { " (`--answer NAME=FILE` gives an answer)" };
-        asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("would ask {call}{brought}"));
+        asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("would ask {asks}{brought}"));
         let (_, body) = known.ok_or_else(|| Fault::new("not_asked", "nothing is asked here"))?;
-        Ok(calls::Answer { status: 200, headers: Fields::default(), body: body.clone() })
-    })
+        Ok(body.clone())
+    };
+    let of_directories = brought.clone();
+    Calls::told_with(
+        move |call| {
+            let body = brought(call, &call.binding, call.policy)?;
+            Ok(calls::Answer { status: 200, headers: Fields::default(), body })
+        },
+        move |log_in| {
+            let body = of_directories(log_in, &log_in.binding, log_in.policy)?;
+            let said = String::from_utf8_lossy(&body);
+            Verdict::of_outcome(said.trim()).ok_or_else(|| Fault::new("malformed_answer", "no verdict of a directory"))
+        },
+    )
 }
 
 /// What would have been fetched: nothing is, and the question may bring it along.

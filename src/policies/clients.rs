@@ -313,7 +313,7 @@ fn expression(field: &str, text: &str, error: &mut ConfigError) -> Option<Templa
 }
 
 /// What fails, or is not one piece of text, is not shown.
-fn shown<'a>(template: &'a Template, reading: &'a Reading<'_, '_>) -> Option<Cow<'a, str>> {
+pub fn shown<'a>(template: &'a Template, reading: &'a Reading<'_, '_>) -> Option<Cow<'a, str>> {
     let text = template.evaluate(reading).ok()?.into_text().ok()?;
     (!text.is_empty()).then_some(text)
 }

@@ -34,6 +34,7 @@ pub mod idle_timeout;
 pub mod ip_lists;
 pub mod json_threat_protection;
 pub mod jwt;
+pub mod ldap_authentication;
 pub mod message_logging;
 pub mod rate_limiting;
 pub mod response_timeout;
@@ -267,7 +268,7 @@ policies! {
     "json-threat-protection-flex" Inbound => json_threat_protection::JsonThreatProtection;
     "jwt-generation-flex" Outbound;
     "jwt-validation-flex" Inbound => jwt::JwtValidation;
-    "ldap-authentication-flex" Inbound;
+    "ldap-authentication-flex" Inbound => ldap_authentication::LdapAuthentication;
     "message-logging-flex" Inbound => message_logging::MessageLogging;
     "message-logging-outbound-flex" Outbound => message_logging::OutboundMessageLogging;
     "native-aws-lambda" Outbound;

@@ -24,6 +24,7 @@ use crate::{
     quota::{Balances, Clock, Ledger},
     storage::Storage,
     telemetry::message_log::Messages,
+    tls::ClientContext,
 };
 
 /// One policy, in four lifetimes: as written, compiled and shared by all cores, one core's own state, and what it keeps of
@@ -215,6 +216,17 @@ impl<'s> Site<'s> {
         let identity = std::mem::take(&mut self.identity).text("destination").text(&destination.address.target);
         self.identity = identity.number(destination.identity());
         Arc::new(destination)
+    }
+
+    /// How a host is dialled over TLS, for what is no HTTP. A policy that is secured in another way is another one.
+    ///
+    /// # Errors
+    /// It cannot be: nothing must be sent.
+    pub fn secured(&mut self, host: &str) -> Result<Arc<ClientContext>, String> {
+        let secure = self.ways.secure.as_ref().ok_or("there is no way to secure it")?;
+        let context = secure(host)?;
+        self.identity = std::mem::take(&mut self.identity).text("secured").number(context.identity);
+        Ok(Arc::new(context))
     }
 
     /// As [`Policy::remarks`], where only the rest of the configuration tells.
