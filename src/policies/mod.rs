@@ -46,7 +46,9 @@ mod testing;
 mod tests;
 
 pub use body::{Bodies, Body, Need, Needs, Piece, Side, Wanted};
-pub use exchange::{At, Authentication, Exchange, Headers, Peer, Refusal, Timeouts};
+pub use exchange::{
+    At, Authentication, Exchange, Headers, NotReplaced, Peer, Refusal, RequestLine, Timeouts, Upstream,
+};
 pub use fields::{Category, Described, Field};
 pub use options::{AssumedLifetime, Options};
 pub use policy::{Answers, ConfigError, Core, End, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
