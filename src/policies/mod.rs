@@ -3,6 +3,8 @@
 //! The set is closed, so a chain is a list of `enum`s: no `dyn`, nothing boxed. What a policy sees of an exchange is
 //! [`Exchange`], which the proxy builds; policies know nothing of the proxy.
 
+pub mod access_tokens;
+pub mod bearer;
 pub mod body;
 pub mod chain;
 pub mod clients;
@@ -10,6 +12,7 @@ pub mod contract;
 pub mod credentials;
 pub mod exchange;
 pub mod fields;
+pub mod form;
 pub mod headers;
 pub mod options;
 pub mod policy;

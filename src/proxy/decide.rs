@@ -126,8 +126,18 @@ impl Decision {
         let snapshot = &*serving.snapshot;
         let api = &*snapshot.apis[self.api];
         let service = self.service.map(|index| &*snapshot.services[index]);
-        let Workspace { request, response, authentication, timeouts, bodies, api_turns, service_turns, path, instead, .. } =
-            workspace;
+        let Workspace {
+            request,
+            response,
+            authentication,
+            timeouts,
+            bodies,
+            api_turns,
+            service_turns,
+            path,
+            instead,
+            ..
+        } = workspace;
         let (policies, instances, turns) = match (self.service, service) {
             (Some(index), Some(service)) => (&service.policies, &serving.service_policies[index], service_turns),
             _ => (&api.policies, &serving.api_policies[self.api], api_turns),

@@ -85,7 +85,10 @@ fn what_cannot_be_replaced_stays() {
     });
     assert_eq!(told, [Ok(()); 3]);
     assert!(!shadow.bodies.request.is_replaced() && !shadow.bodies.response.is_replaced());
-    assert_eq!((shadow.response.status, shadow.request.fields.len(), shadow.response.content_length), (200, 4, Some(3)));
+    assert_eq!(
+        (shadow.response.status, shadow.request.fields.len(), shadow.response.content_length),
+        (200, 4, Some(3))
+    );
 }
 
 #[test]
