@@ -37,6 +37,7 @@ pub mod idle_timeout;
 pub mod ip_lists;
 pub mod json_threat_protection;
 pub mod jwt;
+pub mod jwt_generation;
 pub mod message_logging;
 pub mod rate_limiting;
 pub mod response_timeout;
@@ -270,7 +271,7 @@ policies! {
     "ip-allowlist-flex" Inbound => ip_lists::IpAllowlist;
     "ip-blocklist-flex" Inbound => ip_lists::IpBlocklist;
     "json-threat-protection-flex" Inbound => json_threat_protection::JsonThreatProtection;
-    "jwt-generation-flex" Outbound;
+    "jwt-generation-flex" Outbound => jwt_generation::JwtGeneration;
     "jwt-validation-flex" Inbound => jwt::JwtValidation;
     "ldap-authentication-flex" Inbound;
     "message-logging-flex" Inbound => message_logging::MessageLogging;
