@@ -29,6 +29,7 @@ pub mod cors;
 pub mod credential_injection_api_key;
 pub mod credential_injection_basic_auth;
 pub mod credential_injection_oauth2;
+pub mod credential_injection_oauth2_obo;
 pub mod header_injection;
 pub mod header_removal;
 pub mod health_check;
@@ -252,7 +253,7 @@ policies! {
     "credential-injection-api-key-flex" Outbound => credential_injection_api_key::CredentialInjectionApiKey;
     "credential-injection-basic-auth-flex" Outbound => credential_injection_basic_auth::CredentialInjectionBasicAuth;
     "credential-injection-oauth2-flex" Outbound => credential_injection_oauth2::CredentialInjectionOauth2;
-    "credential-injection-oauth2-obo" Outbound;
+    "credential-injection-oauth2-obo" Outbound => credential_injection_oauth2_obo::CredentialInjectionOauth2Obo;
     "dataweave-body-transformation-flex" Inbound;
     "dataweave-headers-transformation-flex" Inbound;
     "dataweave-request-filter-flex" Inbound;
