@@ -174,7 +174,14 @@ fn decide(
     let mut reply = None;
     loop {
         reply = match decision.go_on(asked, workspace, serving, random, reply, watch) {
-            Next::Done => return body.pass_rest(workspace),
+            Next::Done => {
+                body.pass_rest(workspace)?;
+                let instead = &workspace.bodies.request;
+                if instead.is_replaced() {
+                    headers::frame_replaced(&mut workspace.request, instead.len(), false);
+                }
+                return Ok(());
+            }
             Next::Respond(answer) => return Err(answer),
             Next::Wait(question) => Some(match *question {
                 policies::Question::Time(_) | policies::Question::Signal { .. } => Reply::Time,
@@ -273,8 +280,8 @@ fn upstream(
     sent: &[(Vec<u8>, Vec<u8>)],
     secrets: Secrets,
 ) -> Sent {
-    let (request, path, settings) = (&workspace.request, &workspace.path, &snapshot.settings);
-    let asked = headers::upstream_request(request, path, service, settings);
+    let (request, line, settings) = (&workspace.request, workspace.line(), &snapshot.settings);
+    let asked = headers::upstream_request(request, &line, service, settings);
     let seen = match service.multiplexes {
         true => {
             let mut fields = Fields::default();
@@ -283,7 +290,7 @@ fn upstream(
         }
         false => {
             let mut head = Vec::new();
-            headers::write_upstream_head(&mut head, request, path, service, settings);
+            headers::write_upstream_head(&mut head, request, &line, service, settings);
             written_lines(&head)
         }
     };
@@ -298,10 +305,10 @@ fn upstream(
             (false, true) => "HTTP/2 or HTTP/1.1",
             (false, false) => "HTTP/1.1",
         },
-        method: secrets.text(&request.method),
+        method: secrets.text(line.method),
         host: secrets.text(asked.authority),
-        path: secrets.text(path),
-        query: secrets.query(&request.query),
+        path: secrets.text(line.path),
+        query: secrets.query(line.query),
         headers: seen.iter().map(|(name, value)| secrets.line(name, value)).collect(),
         changes: report::changes(&sent, &seen, secrets),
     }

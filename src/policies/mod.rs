@@ -3,6 +3,8 @@
 //! The set is closed, so a chain is a list of `enum`s: no `dyn`, nothing boxed. What a policy sees of an exchange is
 //! [`Exchange`], which the proxy builds; policies know nothing of the proxy.
 
+pub mod access_tokens;
+pub mod bearer;
 pub mod body;
 pub mod chain;
 pub mod clients;
@@ -10,6 +12,7 @@ pub mod contract;
 pub mod credentials;
 pub mod exchange;
 pub mod fields;
+pub mod form;
 pub mod headers;
 pub mod options;
 pub mod policy;
@@ -26,6 +29,7 @@ pub mod cors;
 pub mod credential_injection_api_key;
 pub mod credential_injection_basic_auth;
 pub mod credential_injection_oauth2;
+pub mod credential_injection_oauth2_obo;
 pub mod header_injection;
 pub mod header_removal;
 pub mod health_check;
@@ -34,6 +38,7 @@ pub mod idle_timeout;
 pub mod ip_lists;
 pub mod json_threat_protection;
 pub mod jwt;
+pub mod jwt_generation;
 pub mod ldap_authentication;
 pub mod message_logging;
 pub mod rate_limiting;
@@ -47,7 +52,9 @@ mod testing;
 mod tests;
 
 pub use body::{Bodies, Body, Need, Needs, Piece, Side, Wanted};
-pub use exchange::{At, Authentication, Exchange, Headers, Peer, Refusal, Timeouts};
+pub use exchange::{
+    At, Authentication, Exchange, Headers, NotReplaced, Peer, Refusal, RequestLine, Timeouts, Upstream,
+};
 pub use fields::{Category, Described, Field};
 pub use options::{AssumedLifetime, Options};
 pub use policy::{Answers, ConfigError, Core, End, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
@@ -247,7 +254,7 @@ policies! {
     "credential-injection-api-key-flex" Outbound => credential_injection_api_key::CredentialInjectionApiKey;
     "credential-injection-basic-auth-flex" Outbound => credential_injection_basic_auth::CredentialInjectionBasicAuth;
     "credential-injection-oauth2-flex" Outbound => credential_injection_oauth2::CredentialInjectionOauth2;
-    "credential-injection-oauth2-obo" Outbound;
+    "credential-injection-oauth2-obo" Outbound => credential_injection_oauth2_obo::CredentialInjectionOauth2Obo;
     "dataweave-body-transformation-flex" Inbound;
     "dataweave-headers-transformation-flex" Inbound;
     "dataweave-request-filter-flex" Inbound;
@@ -266,7 +273,7 @@ policies! {
     "ip-allowlist-flex" Inbound => ip_lists::IpAllowlist;
     "ip-blocklist-flex" Inbound => ip_lists::IpBlocklist;
     "json-threat-protection-flex" Inbound => json_threat_protection::JsonThreatProtection;
-    "jwt-generation-flex" Outbound;
+    "jwt-generation-flex" Outbound => jwt_generation::JwtGeneration;
     "jwt-validation-flex" Inbound => jwt::JwtValidation;
     "ldap-authentication-flex" Inbound => ldap_authentication::LdapAuthentication;
     "message-logging-flex" Inbound => message_logging::MessageLogging;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{
     At, Authentication, Bodies, Body, ConfigError, Core, Exchange, Flow, LocalResponse, Need, Needs, Options, Peer,
-    Piece, Policy, Question, Reply, Side, Site, Timeouts, Turn,
+    Piece, Policy, Question, Reply, RequestLine, Side, Site, Timeouts, Turn, Upstream,
     clients::Contracts,
     contract::{Client, ClientSecret, Contract},
     headers::HeaderName,
@@ -140,6 +140,25 @@ impl Trial {
 
     /// `base` is how many bytes of the path the API's base takes.
     pub fn with<'t, R>(&'t mut self, base: usize, run: impl FnOnce(&mut Exchange<'t>) -> R) -> R {
+        run(&mut self.exchange(base))
+    }
+
+    /// As a policy of a Service sees it. Returns what the upstream is asked for instead, too.
+    pub fn with_upstream<'t, R>(
+        &'t mut self,
+        authority: &'t str,
+        path: &'t [u8],
+        run: impl FnOnce(&mut Exchange<'_>) -> R,
+    ) -> (R, Option<Box<RequestLine>>) {
+        let mut instead = None;
+        let told = {
+            let upstream = Upstream { scheme: "https", authority: Some(authority), path, line: &mut instead };
+            run(&mut self.exchange(0).with_upstream(upstream))
+        };
+        (told, instead)
+    }
+
+    fn exchange(&mut self, base: usize) -> Exchange<'_> {
         let peer = Peer {
             address: ([192, 0, 2, 1], 40000).into(),
             local: ([192, 0, 2, 2], 8081).into(),
@@ -148,7 +167,7 @@ impl Trial {
         };
         let at = At { api: "api", base };
         let Self { request, response, authentication, timeouts, bodies, .. } = self;
-        run(&mut Exchange::new(request, response, authentication, timeouts, peer, at, 1).with_bodies(bodies))
+        Exchange::new(request, response, authentication, timeouts, peer, at, 1).with_bodies(bodies, 1 << 20)
     }
 
     /// One policy's turn in the request direction, with a state of its own.

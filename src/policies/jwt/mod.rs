@@ -10,7 +10,7 @@ mod custom_key;
 mod fields;
 mod issuers;
 pub mod key_set;
-mod keys;
+pub(in crate::policies) mod keys;
 mod refusal;
 mod token;
 
