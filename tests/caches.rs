@@ -6,7 +6,7 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::Command,
     sync::{
@@ -123,6 +123,18 @@ impl Replica {
         body
     }
 
+    /// With further lines of the head.
+    fn ask_with(&self, target: &str, lines: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a socket");
+        write!(stream, "GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{lines}\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        body.to_owned()
+    }
+
     fn purge(&self, flags: &[&str]) {
         let socket = self.folder.path().join("management.sock");
         let mut purge = Command::new(binary());
@@ -203,6 +215,29 @@ fn what_is_persisted_outlives_a_process_that_is_killed() {
         replica.launch();
         wait("its storage is there", || replica.gateway().metric(UP) == Ok(1.0));
         assert_eq!((replica.ask("/a"), upstream.asked()), ("answer 1".into(), 1));
+    }
+}
+
+#[test]
+fn what_was_purged_while_the_storage_was_away_is_never_served_again() {
+    let _alone = alone();
+    for driver in drivers() {
+        let (upstream, redis) = (Upstream::start(""), Redis::start(&[]));
+        let mut replica =
+            Replica::start(&driver, &upstream, &redis, "{persistCache: true, invalidationHeader: x-cache}");
+        assert_eq!(["/a", "/b", "/c"].map(|target| replica.ask(target)), ["answer 1", "answer 2", "answer 3"]);
+        redis.wait_until("all are stored", "KEYS *5:cache*", |keys| keys.starts_with("*3"));
+        redis.pause();
+        wait("it is noticed", || replica.gateway().metric(UP) == Ok(0.0));
+        replica.purge(&["--key", "/a"]);
+        assert_eq!(replica.ask_with("/b", "x-cache: invalidate\r\n"), "answer 4");
+        assert_eq!([replica.ask("/a"), replica.ask("/b"), replica.ask("/c")], ["answer 5", "answer 4", "answer 3"]);
+        redis.resume();
+        wait("it is back", || replica.gateway().metric(UP) == Ok(1.0));
+        // Of a process without memory of its own.
+        replica.kill();
+        replica.launch();
+        assert_eq!([replica.ask("/a"), replica.ask("/b"), replica.ask("/c")], ["answer 6", "answer 7", "answer 3"]);
     }
 }
 

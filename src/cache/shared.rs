@@ -95,7 +95,7 @@ impl Shared {
     /// Tells the other replicas that a key, or everything, is to be forgotten.
     pub fn purge(&self, key: Option<&[u8]>) {
         let scope = key.map_or_else(|| self.scope(), |key| self.name(key));
-        self.storage.ask(Operation::Purge { scope, time_to_live: self.ttl }, || ());
+        self.storage.ask(Operation::Purge { scope, whole: self.scope(), time_to_live: self.ttl }, || ());
     }
 
     /// Another replica, or this one, has purged something: what this policy has of it goes.
