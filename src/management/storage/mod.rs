@@ -218,7 +218,7 @@ impl<R: Resolve> Task<R> {
         self.quotas.stands(if is_usable { quota::Storage::None } else { quota::Storage::Away { replicas: 1 } });
         while queue.try_recv().is_ok() {}
         self.counts.stands(state, "", fault);
-        self.counts.saw_replicas(1);
+        self.counts.sees_nobody();
         self.settle.send_replace(version);
     }
 
@@ -231,6 +231,7 @@ impl<R: Resolve> Task<R> {
         queue: &mut Queue,
         wanted: &mut watch::Receiver<Wanted>,
     ) -> Ended<R> {
+        self.counts.assume_replicas(redis.replicas);
         let mut pause = PAUSE_MIN;
         let mut coming = coming.filter(|coming| coming.version == current.version);
         loop {

@@ -357,6 +357,11 @@ impl Ahead {
 }
 
 impl HttpCaching {
+    /// The field that asks for a shared storage.
+    pub fn shared_by(&self) -> Option<&'static str> {
+        self.shares.map(|is_distributed| if is_distributed { "distributed" } else { "persistCache" })
+    }
+
     /// What has no value, or one that is no truth, does not hold.
     fn takes(&self, exchange: &Exchange<'_>) -> bool {
         let reading = Reading::request(exchange);
