@@ -61,14 +61,26 @@ impl Upstream {
 
 fn answer(stream: &TcpStream, head: &str, asked: &AtomicUsize, gate: &(Mutex<bool>, Condvar)) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
-    loop {
-        while !lines.next().ok_or(std::io::ErrorKind::UnexpectedEof)??.is_empty() {}
-        let number = asked.fetch_add(1, Ordering::SeqCst) + 1;
+    let wait = || {
         let open = gate.0.lock().expect("no holder panics");
         drop(gate.1.wait_while(open, |open| !*open).expect("no holder panics"));
+    };
+    loop {
+        // Of such a target the first body comes in part, and the others come at once.
+        let is_halved = lines.next().ok_or(std::io::ErrorKind::UnexpectedEof)??.contains("/half");
+        while !lines.next().ok_or(std::io::ErrorKind::UnexpectedEof)??.is_empty() {}
+        let number = asked.fetch_add(1, Ordering::SeqCst) + 1;
+        if !is_halved {
+            wait();
+        }
         let body = format!("answer {number}");
+        let (first, rest) = body.split_at(3);
         let mut stream = stream;
-        write!(stream, "HTTP/1.1 200 OK\r\n{head}content-length: {}\r\n\r\n{body}", body.len())?;
+        write!(stream, "HTTP/1.1 200 OK\r\n{head}content-length: {}\r\n\r\n{first}", body.len())?;
+        if is_halved && number == 1 {
+            wait();
+        }
+        stream.write_all(rest.as_bytes())?;
     }
 }
 
@@ -200,6 +212,23 @@ fn of_all_replicas_one_asks() {
             }
         });
         assert_eq!(upstream.asked(), 1);
+    }
+}
+
+#[test]
+fn a_body_that_is_slow_holds_up_nobody() {
+    let _alone = alone();
+    for driver in drivers() {
+        let (upstream, redis) = (Upstream::start(""), Redis::start(&[]));
+        let replica = Replica::start(&driver, &upstream, &redis, "{}");
+        upstream.set_open(false);
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| replica.ask("/half"));
+            wait("the upstream is asked", || upstream.asked() == 1);
+            assert_eq!(replica.ask("/half"), "answer 2");
+            upstream.set_open(true);
+            assert_eq!(first.join().expect("no panic"), "answer 1");
+        });
     }
 }
 

@@ -5,8 +5,8 @@
 //! account: an operation that got no answer may have been done.
 //!
 //! A purge names a *scope*, not keys, and costs the same however many values it ends: it changes the scope's mark. A value
-//! keeps the marks that its scopes had when it was looked for, before it was made; whoever gets it compares. A purge is never lost:
-//! one that the shared storage does not take is sent when it does, and until then nothing that depends on its scope is found there.
+//! keeps the marks that its scopes had when it was looked for, before it was made; whoever gets it compares. A purge that the
+//! shared storage does not take is sent when it does, and until then nothing that depends on its scope is found there.
 //!
 //! ```
 //! use ringway::storage::{Answer, Key, Operation, Storage};

@@ -32,8 +32,16 @@ pub(super) struct Delivered {
     pub(super) keep_alive: bool,
     /// The upstream switched protocols.
     pub(super) upgraded: bool,
-    /// A policy answers in the place of the upstream; its head lies in the workspace, and the client has seen nothing yet.
-    pub(super) refused: Option<Rc<LocalResponse>>,
+    /// What stands in the way of the response, of which the client has seen nothing yet.
+    pub(super) instead: Option<Instead>,
+}
+
+/// What a policy wants in the place of the upstream's response.
+pub(super) enum Instead {
+    /// An answer of its own; its head lies in the workspace.
+    Answer(Rc<LocalResponse>),
+    /// Another response.
+    AnotherTry,
 }
 
 /// The response direction of an attempt.
@@ -89,10 +97,15 @@ impl Download<'_> {
             }
             seen => seen,
         };
-        if let Next::Respond(answer) = seen {
+        let instead = match seen {
+            Next::Respond(answer) => Some(Instead::Answer(answer)),
+            Next::AskAgain => Some(Instead::AnotherTry),
+            Next::Done | Next::Wait(_) | Next::Body(_) => None,
+        };
+        if instead.is_some() {
             // A body that nobody wants ends its connection.
             let reusable = upstream_keeps && asked_whole && body.is_done() && from.is_quiet() && !upgraded;
-            return Ok(Delivered { reusable, keep_alive, upgraded: false, refused: Some(answer) });
+            return Ok(Delivered { reusable, keep_alive, upgraded: false, instead });
         }
         let scanning = match workspace.take_scans(Side::Response).filter(|_| !upgraded) {
             None => None,
@@ -151,7 +164,7 @@ impl Download<'_> {
             reusable: upstream_keeps && asked_whole && from.is_quiet() && !upgraded && !unread,
             keep_alive,
             upgraded,
-            refused: None,
+            instead: None,
         })
     }
 
@@ -188,7 +201,7 @@ impl Download<'_> {
                     workspace.bodies.response = held.lend(settings.limits.buffered_body_bytes);
                     None
                 }
-                Next::Done | Next::Respond(_) => break,
+                Next::Done | Next::Respond(_) | Next::AskAgain => break,
             };
             next = respond::run_response_chains(client, workspace, serving, account, reply);
         }
