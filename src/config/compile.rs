@@ -17,7 +17,7 @@ use std::{
 
 use self::wants::Wanted;
 use super::{
-    bypass,
+    bypass, caches,
     environment::Environment,
     expand::CORS,
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel},
@@ -396,12 +396,13 @@ impl Compiler<'_> {
         }
     }
 
-    /// Rules that can be passed by with another way to write their path.
+    /// What can be passed by: rules with another way to write their path, and policies by what a cache has stored.
     fn bypasses(&mut self, models: &[&ApiModel], apis: &[Arc<Api>]) {
         let mut scratch = Scratch::new(self.patterns);
         for (model, api) in models.iter().zip(apis) {
-            let of_chain = model.policies.iter().filter(|attachment| !is_policy(attachment, "tls"));
-            bypass::check(model, api, of_chain, &mut scratch, self.problems);
+            let of_chain = || model.policies.iter().filter(|attachment| !is_policy(attachment, "tls"));
+            bypass::check(model, api, of_chain(), &mut scratch, self.problems);
+            caches::check(model, api, of_chain(), self.context.storage, self.problems);
         }
     }
 

@@ -174,7 +174,7 @@ fn decide(
     let mut reply = None;
     loop {
         reply = match decision.go_on(asked, workspace, serving, random, reply, watch) {
-            Next::Done => {
+            Next::Done | Next::AskAgain => {
                 body.pass_rest(workspace)?;
                 let instead = &workspace.bodies.request;
                 if instead.is_replaced() {

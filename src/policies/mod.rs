@@ -304,6 +304,12 @@ policies! {
 }
 
 impl Entry {
+    /// Some requests get no further than to it: what it may answer itself is an error of the client's. One to come refuses all.
+    pub fn refuses(&self) -> bool {
+        let is_refusal = |answers: &Answers| (400..500).contains(&answers.status);
+        !self.implemented || self.answers.iter().copied().flatten().any(is_refusal)
+    }
+
     /// The end of an exchange that it is for: what it is bound to.
     pub fn is_of_service(&self) -> bool {
         match self.role {

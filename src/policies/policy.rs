@@ -297,6 +297,9 @@ pub enum Flow {
     /// The exchange waits, and goes on in [`Policy::on_reply`]. A policy in shadow holds up nobody: its turn ends here, what it
     /// keeps is dropped, and it sees no response.
     Wait(Box<Question>),
+    /// The upstream is asked once more, by the request as it is now, and its next response is seen by all that have seen this
+    /// one. In the response direction alone, of an upstream's answer, for a request without a body, and once in an exchange.
+    AskAgain,
 }
 
 /// What a policy waits for. It does not know who answers.

@@ -186,7 +186,7 @@ impl Trial {
 /// What a policy that never waits has answered, if it has.
 pub fn answer(flow: Flow) -> Option<Rc<LocalResponse>> {
     match flow {
-        Flow::Continue => None,
+        Flow::Continue | Flow::AskAgain => None,
         Flow::Respond(answer) => Some(answer),
         Flow::Wait(question) => panic!("it waits for {question:?}"),
     }

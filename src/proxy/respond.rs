@@ -278,12 +278,12 @@ pub async fn local(
             Ok(other) => other,
             Err(ClientGone) => return After::Close,
         },
-        Next::Body(_) => unreachable!("{NO_BODY}"),
+        Next::Body(_) | Next::AskAgain => unreachable!("{OWN_ANSWER}"),
     };
     deliver(client, wire, workspace, serving, account, other.as_deref().unwrap_or(answer)).await
 }
 
-const NO_BODY: &str = "an answer of the gateway's own has no body to read ahead";
+const OWN_ANSWER: &str = "an answer of the gateway's own has no body to read ahead, and no upstream to be asked again";
 
 /// The client left while a policy waited; that is accounted for.
 struct ClientGone;
@@ -315,7 +315,7 @@ async fn wait(
             Next::Done => return Ok(None),
             Next::Respond(other) => return Ok(Some(other)),
             Next::Wait(next) => next,
-            Next::Body(_) => unreachable!("{NO_BODY}"),
+            Next::Body(_) | Next::AskAgain => unreachable!("{OWN_ANSWER}"),
         };
     }
 }
@@ -477,11 +477,15 @@ pub fn run_response_chains(
         match chain::run_response(policies, instances, service_turns, &mut exchange, &mut reply, &render, account) {
             Next::Done => {}
             Next::Respond(answer) => api_turns.answered_before(answer),
-            stop @ (Next::Wait(_) | Next::Body(_)) => return stop,
+            stop @ (Next::Wait(_) | Next::Body(_) | Next::AskAgain) => return stop,
         }
     }
     let instances = &serving.api_policies[api_index];
-    chain::run_response(&api.policies, instances, api_turns, &mut exchange, &mut reply, &render, account)
+    let next = chain::run_response(&api.policies, instances, api_turns, &mut exchange, &mut reply, &render, account);
+    if matches!(next, Next::AskAgain) {
+        service_turns.sees_another();
+    }
+    next
 }
 
 /// The end of the exchange, to every policy of both chains that has run.

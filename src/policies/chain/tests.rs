@@ -65,7 +65,7 @@ fn run_waiting(chain: &[BoundPolicy], scratch: &mut Scratch, path: &str) -> Ran 
             Next::Done => break None,
             Next::Respond(answer) => break Some(answer.reason),
             Next::Wait(question) => reply = Some(ran.wait(&question)),
-            Next::Body(wanted) => panic!("nobody reads {wanted:?}"),
+            other => panic!("{other:?}"),
         }
     };
     ran.replaced = loop {
@@ -77,7 +77,7 @@ fn run_waiting(chain: &[BoundPolicy], scratch: &mut Scratch, path: &str) -> Ran 
             Next::Done => break None,
             Next::Respond(answer) => break Some(answer.reason),
             Next::Wait(question) => reply = Some(ran.wait(&question)),
-            Next::Body(wanted) => panic!("nobody reads {wanted:?}"),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(turns.seen, turns.ran.len(), "nothing is left to run twice");

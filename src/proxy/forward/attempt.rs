@@ -2,7 +2,11 @@
 
 use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
-use super::{Failure, response::Download, tries::Tries};
+use super::{
+    Failure,
+    response::{Download, Instead},
+    tries::Tries,
+};
 use crate::{
     config::snapshot::Service,
     http::{
@@ -178,8 +182,10 @@ impl Attempt<'_> {
             let answered = delivered.answered;
             lease.give_back(answered == BodyLength::None, usual_room(answered));
         }
-        if let Some(answer) = delivered.refused {
-            return Err(Failure::Refused(answer));
+        match delivered.instead {
+            Some(Instead::Answer(answer)) => return Err(Failure::Refused(answer)),
+            Some(Instead::AnotherTry) => return Err(Failure::AnotherWanted),
+            None => {}
         }
         Ok(match delivered.keep_alive {
             true => After::KeepAlive,

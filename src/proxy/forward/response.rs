@@ -35,8 +35,16 @@ pub(super) struct Delivered {
     pub(super) keep_alive: bool,
     /// The upstream switched protocols.
     pub(super) upgraded: bool,
-    /// A policy answers in the place of the upstream; its head lies in the workspace, and the client has seen nothing yet.
-    pub(super) refused: Option<Rc<LocalResponse>>,
+    /// What stands in the way of the response, of which the client has seen nothing yet.
+    pub(super) instead: Option<Instead>,
+}
+
+/// What a policy wants in the place of the upstream's response.
+pub(super) enum Instead {
+    /// An answer of its own; its head lies in the workspace.
+    Answer(Rc<LocalResponse>),
+    /// Another response.
+    AnotherTry,
 }
 
 /// The response direction of an attempt.
@@ -89,10 +97,15 @@ impl Download<'_> {
             }
             seen => seen,
         };
-        if let Next::Respond(answer) = seen {
+        let instead = match seen {
+            Next::Respond(answer) => Some(Instead::Answer(answer)),
+            Next::AskAgain => Some(Instead::AnotherTry),
+            Next::Done | Next::Wait(_) | Next::Body(_) => None,
+        };
+        if instead.is_some() {
             // A body that nobody wants ends its connection.
             let reusable = upstream_keeps && asked_whole && body.is_done() && from.is_quiet() && !upgraded;
-            return Ok(Delivered { reusable, answered, keep_alive: false, upgraded: false, refused: Some(answer) });
+            return Ok(Delivered { reusable, answered, keep_alive: false, upgraded: false, instead });
         }
         if workspace.bodies.response.is_replaced() {
             self.replace(workspace, &mut ahead)?;
@@ -162,7 +175,7 @@ impl Download<'_> {
             answered,
             keep_alive,
             upgraded,
-            refused: None,
+            instead: None,
         })
     }
 
@@ -199,7 +212,7 @@ impl Download<'_> {
                     workspace.bodies.response = held.lend(settings.limits.buffered_body_bytes);
                     None
                 }
-                Next::Done | Next::Respond(_) => break,
+                Next::Done | Next::Respond(_) | Next::AskAgain => break,
             };
             next = respond::run_response_chains(client, workspace, serving, account, reply);
         }
