@@ -74,7 +74,7 @@ struct Setting {
 }
 
 impl Setting {
-    /// A gateway whose directory is at `url`; `config` and `ringway` are further lines of the policy, `more` is a further document.
+    /// A gateway whose directory is at `url`, with more of the policy's `config` and `ringway`, and a further document.
     fn start(url: &str, config: &str, ringway: &str, more: &str) -> Self {
         let (folder, port, upstream) = (tempfile::tempdir().expect("a folder"), ports::reserve(), Upstream::start());
         tls::write(folder.path()).expect("certificates");

@@ -221,10 +221,9 @@ impl<'s> Site<'s> {
     /// How a host is dialled over TLS, for what is no HTTP. A policy that is secured in another way is another one.
     ///
     /// # Errors
-    /// It cannot be: nothing must be sent.
-    pub fn secured(&mut self, host: &str) -> Result<Arc<ClientContext>, String> {
-        let secure = self.ways.secure.as_ref().ok_or("there is no way to secure it")?;
-        let context = secure(host)?;
+    /// It cannot be, for this reason where it is the host's own: nothing must be sent.
+    pub fn secured(&mut self, host: &str) -> Result<Arc<ClientContext>, Option<String>> {
+        let context = self.ways.secure.as_ref().ok_or(None)?(host)?;
         self.identity = std::mem::take(&mut self.identity).text("secured").number(context.identity);
         Ok(Arc::new(context))
     }

@@ -1,4 +1,4 @@
-//! The places that are remembered, by what makes them different: a bounded number, of which the one goes that was used longest ago.
+//! The places that are remembered, by what makes them different: so many, and the one that was used longest ago goes first.
 
 use std::{
     collections::HashMap,

@@ -234,13 +234,15 @@ impl Policy for LdapAuthentication {
             true => match site.secured(&endpoint.host) {
                 Ok(tls) if is_ldaps => (Security::Tls(tls), None),
                 Ok(tls) => (Security::StartTls(tls), None),
-                // Nothing is sent.
-                Err(why) => (Security::Plain, Some(why)),
+                Err(why) => {
+                    let remark = |why: &String| Fault::at("ldapServerURL", format!("it cannot be asked: {why}"));
+                    why.iter().map(remark).for_each(|remark| site.remark(remark));
+                    // Nothing is sent.
+                    (Security::Plain, Some(why.unwrap_or_else(|| "there is no way to secure it".to_owned())))
+                }
             },
         };
-        if let Some(why) = &insecure {
-            site.remark(Fault::at("ldapServerURL", format!("it cannot be asked: {why}")));
-        } else if matches!(security, Security::Plain) && !is_of_this_host(&endpoint) {
+        if matches!(security, Security::Plain) && insecure.is_none() && !is_of_this_host(&endpoint) {
             let text = "passwords are sent in the clear: `ldaps://` or `ringway: {startTls: true}` secures them";
             site.remark(Fault::at("ldapServerURL", text));
         }

@@ -16,6 +16,10 @@ fn compile(more: &str, options: Options) -> LdapAuthentication {
     testing::compile_with_options(&format!("{{{CONFIG}, {more}}}"), options)
 }
 
+fn compile_of(url: &str) -> LdapAuthentication {
+    testing::compile(&format!("{{{}}}", CONFIG.replace("ldap://localhost", url))).expect("valid")
+}
+
 /// A policy whose directory says this each time; and whom it was asked for.
 struct Trying {
     policy: LdapAuthentication,
@@ -217,7 +221,9 @@ fn servers_have_one_spelling() {
         |url: &str| testing::remarks::<LdapAuthentication>(&format!("{{{}}}", CONFIG.replace("ldap://localhost", url)));
     assert_eq!(remarks("ldap://127.0.0.2"), [""; 0]);
     assert!(remarks("ldap://a.test")[0].contains("in the clear"));
-    assert!(remarks("ldaps://a.test")[0].contains("there is no way to secure it"), "as long as nothing says how");
+    assert_eq!(remarks("ldaps://a.test"), [""; 0]);
+    let secured = compile_of("ldaps://a.test").source.directory.insecure.clone();
+    assert_eq!(secured.as_deref(), Some("there is no way to secure it"), "as long as nothing says how");
 }
 
 #[test]
