@@ -6,6 +6,7 @@
 mod destination;
 pub mod flights;
 mod queue;
+mod renewed;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -15,6 +16,7 @@ pub use self::{
     destination::{Destination, ForwardProxy, Ways, is_private},
     flights::{Flights, Key, Lead, Look, Stands, Waits, Wake},
     queue::{Done, Queue, Work},
+    renewed::{Held, Lifetime, Renewed},
 };
 use crate::{http::head::Fields, telemetry::fault::Fault};
 

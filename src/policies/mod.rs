@@ -4,6 +4,7 @@
 //! [`Exchange`], which the proxy builds; policies know nothing of the proxy.
 
 pub mod access_tokens;
+pub mod asking;
 pub mod bearer;
 pub mod body;
 pub mod chain;
