@@ -5,6 +5,7 @@
 
 pub mod access_tokens;
 pub mod asking;
+pub mod aws;
 pub mod bearer;
 pub mod body;
 pub mod chain;
@@ -41,6 +42,7 @@ pub mod json_threat_protection;
 pub mod jwt;
 pub mod jwt_generation;
 pub mod message_logging;
+pub mod native_aws_signature;
 pub mod rate_limiting;
 pub mod response_timeout;
 pub mod seconds;
@@ -279,7 +281,7 @@ policies! {
     "message-logging-flex" Inbound => message_logging::MessageLogging;
     "message-logging-outbound-flex" Outbound => message_logging::OutboundMessageLogging;
     "native-aws-lambda" Outbound;
-    "native-aws-signature-flex" Outbound;
+    "native-aws-signature-flex" Outbound => native_aws_signature::NativeAwsSignature;
     "native-ext-authz-flex" Inbound;
     "native-ext-proc-flex" Inbound;
     "oauth2-token-introspection-flex" Inbound;
