@@ -42,6 +42,7 @@ pub mod json_threat_protection;
 pub mod jwt;
 pub mod jwt_generation;
 pub mod message_logging;
+pub mod native_aws_lambda;
 pub mod native_aws_signature;
 pub mod rate_limiting;
 pub mod response_timeout;
@@ -280,7 +281,7 @@ policies! {
     "ldap-authentication-flex" Inbound;
     "message-logging-flex" Inbound => message_logging::MessageLogging;
     "message-logging-outbound-flex" Outbound => message_logging::OutboundMessageLogging;
-    "native-aws-lambda" Outbound;
+    "native-aws-lambda" Outbound => native_aws_lambda::NativeAwsLambda;
     "native-aws-signature-flex" Outbound => native_aws_signature::NativeAwsSignature;
     "native-ext-authz-flex" Inbound;
     "native-ext-proc-flex" Inbound;
