@@ -7,6 +7,7 @@ mod destination;
 mod directory;
 pub mod flights;
 mod queue;
+mod renewed;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ pub use self::{
     directory::{Directory, LogIn, Security, Verdict},
     flights::{Flights, Key, Lead, Look, Stands, Waits, Wake},
     queue::{Done, Queue, Work},
+    renewed::{Held, Lifetime, Renewed},
 };
 use crate::{http::head::Fields, telemetry::fault::Fault};
 

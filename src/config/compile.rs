@@ -549,7 +549,10 @@ impl Compiler<'_> {
         };
         let mut identity = Stable::new().text(owner_kind).text(&owner_id.to_string()).text(&attachment.policy.value);
         let rules = written.rules.as_ref().map(|rules| rules.to_json().to_string()).unwrap_or_default();
+        let environment = self.context.environment;
+        let variables = |name: &str| environment.filled(name).map(str::to_owned);
         let mut site = Site::new(owner_id, &attachment.id, self.context.contracts)
+            .with_variables(&variables)
             .with_options(attachment.ringway.options())
             .with_ways(self.context.ways)
             .with_limiters(rules, std::mem::take(limiters));

@@ -95,7 +95,15 @@ pub enum NotReplaced {
 }
 
 /// What says something of the bytes of a body, and would be wrong of others (RFC 9110 section 8.4, RFC 9530, RFC 1864).
-const OF_BODIES: [&[u8]; 5] = [b"content-encoding", b"content-digest", b"repr-digest", b"digest", b"content-md5"];
+const OF_BODIES: [&[u8]; 7] = [
+    b"content-digest",
+    b"content-encoding",
+    b"content-length",
+    b"content-md5",
+    b"digest",
+    b"repr-digest",
+    b"transfer-encoding",
+];
 
 /// The answer that a policy gave in the place of an upstream's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

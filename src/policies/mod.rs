@@ -4,6 +4,8 @@
 //! [`Exchange`], which the proxy builds; policies know nothing of the proxy.
 
 pub mod access_tokens;
+pub mod asking;
+pub mod aws;
 pub mod bearer;
 pub mod body;
 pub mod chain;
@@ -41,6 +43,8 @@ pub mod jwt;
 pub mod jwt_generation;
 pub mod ldap_authentication;
 pub mod message_logging;
+pub mod native_aws_lambda;
+pub mod native_aws_signature;
 pub mod rate_limiting;
 pub mod response_timeout;
 pub mod seconds;
@@ -278,8 +282,8 @@ policies! {
     "ldap-authentication-flex" Inbound => ldap_authentication::LdapAuthentication;
     "message-logging-flex" Inbound => message_logging::MessageLogging;
     "message-logging-outbound-flex" Outbound => message_logging::OutboundMessageLogging;
-    "native-aws-lambda" Outbound;
-    "native-aws-signature-flex" Outbound;
+    "native-aws-lambda" Outbound => native_aws_lambda::NativeAwsLambda;
+    "native-aws-signature-flex" Outbound => native_aws_signature::NativeAwsSignature;
     "native-ext-authz-flex" Inbound;
     "native-ext-proc-flex" Inbound;
     "oauth2-token-introspection-flex" Inbound;

@@ -128,6 +128,7 @@ pub struct Site<'s> {
     contracts: &'s Contracts,
     options: Options,
     ways: Arc<Ways>,
+    variables: Option<&'s dyn Fn(&str) -> Option<String>>,
     /// As they are written; empty where there are none.
     rules: String,
     /// Those of the policies ahead of this one in its chain.
@@ -145,6 +146,7 @@ impl<'s> Site<'s> {
             contracts,
             options: Options::default(),
             ways: Arc::default(),
+            variables: None,
             rules: String::new(),
             limiters: Vec::new(),
             identity: Stable::new(),
@@ -160,6 +162,11 @@ impl<'s> Site<'s> {
     /// How calls leave the replica.
     pub fn with_ways(self, ways: &Arc<Ways>) -> Self {
         Self { ways: ways.clone(), ..self }
+    }
+
+    /// The variables of the environment.
+    pub fn with_variables(self, variables: &'s dyn Fn(&str) -> Option<String>) -> Self {
+        Self { variables: Some(variables), ..self }
     }
 
     /// What limits count by besides the policy itself: its rules, and the limiters of the policies ahead of it.
@@ -226,6 +233,18 @@ impl<'s> Site<'s> {
         let context = self.ways.secure.as_ref().ok_or(None)?(host)?;
         self.identity = std::mem::take(&mut self.identity).text("secured").number(context.identity);
         Ok(Arc::new(context))
+    }
+
+    /// A variable of the environment, where it is filled. A policy that reads it is another one when it changes.
+    pub fn variable(&mut self, name: &str) -> Option<String> {
+        let value = self.variables.and_then(|variables| variables(name));
+        self.read(value.as_deref().unwrap_or_default());
+        value
+    }
+
+    /// A policy was made with this, which stands elsewhere than in its configuration: with another it is another one.
+    pub fn read(&mut self, text: &str) {
+        self.identity = std::mem::take(&mut self.identity).text("read").text(text);
     }
 
     /// As [`Policy::remarks`], where only the rest of the configuration tells.

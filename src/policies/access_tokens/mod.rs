@@ -2,20 +2,16 @@
 
 pub mod token;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    Answers, LocalResponse, Question,
+    Answers, LocalResponse,
     credentials::{Credential, Overwrite},
     headers::HeaderName,
 };
 use crate::{
-    calls::{Answer, Call, Destination, Flights, Key, Lead, Look, Stands, Waits, Wake},
+    calls::{Answer, Call, Destination},
     http::head::Fields,
-    net::signal::Signals,
     telemetry::fault::Fault,
 };
 
@@ -129,42 +125,5 @@ impl Refusal {
             Self::Refused | Self::Malformed => "Bad Gateway",
         };
         LocalResponse::error_json(status, text, reason)
-    }
-}
-
-/// What there is for a request that needs an answer.
-pub enum Found<V> {
-    Known(V),
-    Told(Stands<V>),
-    /// It comes: the exchange waits.
-    Waits(Waits<V>, Box<Question>),
-}
-
-/// Looks for an answer; who comes first asks for it.
-pub fn find<V: Clone + Send>(
-    flights: &Arc<Flights<V>>,
-    key: &Key,
-    signals: &Signals,
-    at_most: Duration,
-    ask: impl FnOnce(Lead<V>),
-) -> Found<V> {
-    let mut signal = None;
-    let bell = || {
-        let (waits, bell) = signals.new_signal()?;
-        signal = Some(waits);
-        Some(Box::new(move || bell.ring()) as Wake)
-    };
-    let waits = match flights.look(key, Instant::now(), bell) {
-        Look::Known(verdict) => return Found::Known(verdict),
-        Look::Full => return Found::Told(Stands::Lost),
-        Look::Waits(waits) => waits,
-        Look::Asks(lead, waits) => {
-            ask(lead);
-            waits
-        }
-    };
-    match (waits.stands(), signal) {
-        (Stands::Coming, Some(signal)) => Found::Waits(waits, Box::new(Question::Signal { signal, at_most })),
-        (stands, _) => Found::Told(stands),
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
-use crate::calls::Answer;
+use crate::{calls::Answer, policies::asking::object};
 
 /// Of a token, as it stands in a header.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
@@ -49,12 +49,6 @@ pub fn read(answer: &Answer) -> Option<Granted> {
         Some(seconds) => Some(Duration::try_from_secs_f64(seconds.clamp(0.0, 1e9)).ok()?),
     };
     is_token.then_some(Granted { token, lifetime })
-}
-
-/// What an object of JSON says; a list of values would be taken for its fields.
-pub fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
-    let is_object = json.trim_ascii_start().first() == Some(&b'{');
-    is_object.then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
 #[cfg(test)]

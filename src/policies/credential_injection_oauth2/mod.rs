@@ -10,7 +10,7 @@ use std::{
     cell::RefCell,
     fmt,
     rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,13 +18,14 @@ use serde::Deserialize;
 
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Reply, Site, Turn,
-    access_tokens::{self, Endpoint, Found, Refusal, serves},
+    access_tokens::{Endpoint, Refusal, serves},
+    asking::{Found, find},
     credentials::{self, Credential, Overwrite},
     form,
     headers::{HeaderName, is_like},
 };
 use crate::{
-    calls::{Answer, Calls, Flights, Key, Lead, Stands, Waits},
+    calls::{Answer, Calls, Held, Lead, Lifetime, Renewed, Stands, Waits},
     document::address::WebAddress,
     http::{bytes::is_field_value, head::Fields},
     net::signal::Signals,
@@ -32,15 +33,8 @@ use crate::{
 };
 
 const NAME: &str = "credential-injection-oauth2-flex";
-/// The part of its lifetime after which a token is asked for anew.
-const FRESH: f64 = 0.8;
-/// After a failure, doubling.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// From here on the number is one of milliseconds: the manual means seconds, the control plane writes these.
 const MILLISECONDS_FROM: u64 = 1000;
-/// There is one token.
-const KEY: Key = [0; 32];
 
 /// As the operator writes it.
 #[derive(Deserialize)]
@@ -118,28 +112,16 @@ pub struct CredentialInjectionOauth2 {
 struct Source {
     endpoint: Endpoint,
     request: Request,
-    flights: Arc<Flights<Verdict>>,
-    pausing: Mutex<Pausing>,
+    token: Renewed<Arc<Credential>, Refusal>,
 }
+
+/// What is known of the token.
+type Verdict = Held<Arc<Credential>, Refusal>;
 
 /// What the endpoint is asked: there are secrets in all of it.
 struct Request {
     headers: Fields,
     body: Vec<u8>,
-}
-
-/// Failures in a row, and until when no other token is asked for ahead of time.
-#[derive(Default)]
-struct Pausing {
-    failures: u32,
-    until: Option<Instant>,
-}
-
-/// What is known of the token.
-#[derive(Clone)]
-enum Verdict {
-    Token { credential: Arc<Credential>, refresh_at: Instant },
-    None(Refusal),
 }
 
 pub struct State {
@@ -246,8 +228,7 @@ impl Policy for CredentialInjectionOauth2 {
                 overwrite: config.overwrite,
             },
             request,
-            flights: Flights::new(1, 1),
-            pausing: Mutex::default(),
+            token: Renewed::default(),
         };
         if let Some(why) = &source.endpoint.destination.insecure {
             site.remark(Fault::at("oauthService", format!("it cannot be called: {why}")));
@@ -283,10 +264,9 @@ impl Policy for CredentialInjectionOauth2 {
         }
         let Some(calls) = &turn.state.calls else { return self.refuse(turn.state, Refusal::Unavailable, exchange) };
         let at_most = self.source.endpoint.wait_max();
-        let found = access_tokens::find(&self.source.flights, &KEY, &turn.state.signals, at_most, |lead| {
-            self.source.ask(lead, calls, true);
-        });
-        match found {
+        let look = |bell: &mut dyn FnMut() -> _| self.source.token.look(now, bell);
+        let ask = |lead| self.source.ask(lead, calls, true);
+        match find(look, &turn.state.signals, at_most, ask) {
             Found::Known(verdict) => {
                 self.source.refresh(&verdict, calls, now);
                 self.finish(turn.state, verdict, exchange)
@@ -316,12 +296,12 @@ impl CredentialInjectionOauth2 {
 
     fn finish(&self, state: &State, verdict: Verdict, exchange: &mut Exchange<'_>) -> Flow {
         match verdict {
-            Verdict::Token { credential, refresh_at } => {
-                let flow = credential.inject(exchange);
-                state.token.replace(Some((credential, refresh_at)));
+            Held::Good { value, refresh_at } => {
+                let flow = value.inject(exchange);
+                state.token.replace(Some((value, refresh_at)));
                 flow
             }
-            Verdict::None(refusal) => self.refuse(state, refusal, exchange),
+            Held::None(refusal) => self.refuse(state, refusal, exchange),
         }
     }
 
@@ -338,11 +318,7 @@ impl CredentialInjectionOauth2 {
 impl Source {
     /// Has the next token asked for while this one is good, by whoever comes first.
     fn refresh(self: &Arc<Self>, verdict: &Verdict, calls: &Calls, now: Instant) {
-        let Verdict::Token { refresh_at, .. } = verdict else { return };
-        if *refresh_at > now || self.pausing().until.is_some_and(|until| until > now) {
-            return;
-        }
-        if let Some(lead) = self.flights.lead(&KEY) {
+        if let Some(lead) = self.token.renew(verdict, now) {
             self.ask(lead, calls, false);
         }
     }
@@ -355,36 +331,13 @@ impl Source {
     }
 
     fn settle(&self, lead: Lead<Verdict>, answer: Result<Answer, fault::Fault>, is_needed: bool) {
-        let now = Instant::now();
-        match self.endpoint.read(answer) {
-            Ok((credential, lifetime)) => {
-                *self.pausing() = Pausing::default();
-                let verdict = Verdict::Token { credential, refresh_at: now + lifetime.mul_f64(FRESH) };
-                lead.settle(verdict, Some(now + serves(lifetime)).filter(|until| *until > now));
-            }
-            Err(refusal) => {
-                let until = self.failed(now);
-                let (policy, from) = (&self.endpoint.binding, self.endpoint.destination.origin());
-                tracing::warn!(policy, reason = refusal.reason(), "no token from {from}");
-                if is_needed {
-                    lead.settle(Verdict::None(refusal), Some(until));
-                }
-            }
+        let read = self.endpoint.read(answer);
+        if let Err(refusal) = &read {
+            let (policy, from) = (&self.endpoint.binding, self.endpoint.destination.origin());
+            tracing::warn!(policy, reason = refusal.reason(), "no token from {from}");
         }
-    }
-
-    /// Until when no token is asked for.
-    fn failed(&self, now: Instant) -> Instant {
-        let mut pausing = self.pausing();
-        let pause = PAUSE_MIN.saturating_mul(1 << pausing.failures.min(16)).min(PAUSE_MAX);
-        pausing.failures = pausing.failures.saturating_add(1);
-        let until = now + pause;
-        pausing.until = Some(until);
-        until
-    }
-
-    fn pausing(&self) -> MutexGuard<'_, Pausing> {
-        self.pausing.lock().unwrap_or_else(PoisonError::into_inner)
+        let token = read.map(|(credential, good)| (credential, Lifetime { good, serves: serves(good) }));
+        self.token.settle(lead, token, is_needed, Instant::now());
     }
 }
 
@@ -449,10 +402,7 @@ fn request(config: &Config, error: &mut ConfigError) -> Request {
 /// Nothing of a secret.
 impl fmt::Debug for CredentialInjectionOauth2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Source { endpoint, flights, .. } = &*self.source;
-        f.debug_struct("CredentialInjectionOauth2")
-            .field("from", &endpoint.destination)
-            .field("flights", flights)
-            .finish()
+        let Source { endpoint, token, .. } = &*self.source;
+        f.debug_struct("CredentialInjectionOauth2").field("from", &endpoint.destination).field("token", token).finish()
     }
 }

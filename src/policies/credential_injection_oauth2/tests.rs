@@ -3,7 +3,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 use super::*;
-use crate::policies::testing::{self, Trial};
+use crate::{
+    calls::Look,
+    policies::testing::{self, Trial},
+};
 
 const CONFIG: &str = "oauthService: 'https://issuer.test/token?x=1', clientId: 'i d', clientSecret: hunter2";
 
@@ -109,18 +112,13 @@ fn another_token_is_asked_for_while_the_last_is_good() {
     let source = &trying.policy.source;
     let calls = trying.state.calls.clone().expect("there are some");
     trying.ask(&[]).expect("a token");
-    let known = || access_tokens::find(&source.flights, &KEY, &trying.state.signals, Duration::ZERO, |_| ());
     let now = Instant::now();
-    let Found::Known(verdict) = known() else { panic!("it is known") };
+    let Look::Known(verdict) = source.token.look(now, || None) else { panic!("it is known") };
     source.refresh(&verdict, &calls, now + Duration::from_secs(2870));
     assert_eq!(trying.times(), 1);
-    let late = now + Duration::from_secs(2900);
-    source.refresh(&verdict, &calls, late);
+    source.refresh(&verdict, &calls, now + Duration::from_secs(2900));
     assert_eq!(trying.times(), 2);
-    assert!(matches!(known(), Found::Known(Verdict::Token { .. })), "it is still good");
-    source.refresh(&verdict, &calls, late);
-    assert_eq!(trying.times(), 3, "after the pause");
-    assert!(source.pausing().until.is_none());
+    assert!(matches!(source.token.look(now, || None), Look::Known(Held::Good { .. })), "it is still good");
 }
 
 #[test]

@@ -20,7 +20,8 @@ use serde::Deserialize;
 
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Reply, Site, Turn,
-    access_tokens::{self, Endpoint, Found, serves, token::object},
+    access_tokens::{self, Endpoint, serves},
+    asking::{Found, find, object},
     bearer::bearer_in_any_case,
     credentials::{self, Credential, Overwrite},
     form,
@@ -252,9 +253,8 @@ impl Policy for CredentialInjectionOauth2Obo {
         let Some(subject) = subject(exchange.request_fields()) else { return refuse(Refusal::NoToken) };
         let Some(calls) = calls else { return refuse(Refusal::Endpoint(access_tokens::Refusal::Unavailable)) };
         let (key, at_most) = (self.source.key(subject), self.source.endpoint.wait_max());
-        let found = access_tokens::find(&self.source.flights, &key, signals, at_most, |lead| {
-            self.source.ask(lead, subject, calls);
-        });
+        let look = |bell: &mut dyn FnMut() -> _| self.source.flights.look(&key, Instant::now(), bell);
+        let found = find(look, signals, at_most, |lead| self.source.ask(lead, subject, calls));
         match found {
             Found::Known(verdict) => told(turn.state, Stands::Here(verdict), exchange),
             Found::Told(stands) => told(turn.state, stands, exchange),

@@ -8,7 +8,13 @@ const LARGEST: usize = 1 << 20;
 
 /// A request and its response, with bodies that were read, or not.
 fn trial(are_read: bool) -> Trial {
-    let sent = [("content-type", "a/b"), ("Content-Encoding", "gzip"), ("Content-MD5", "x"), ("trailer", "x-sum")];
+    let sent = [
+        ("content-type", "a/b"),
+        ("Content-Encoding", "gzip"),
+        ("Content-MD5", "x"),
+        ("content-length", "3"),
+        ("a", "b"),
+    ];
     let mut trial = Trial::new("POST", "/", &sent).answered(200, &sent);
     (trial.request.body, trial.request.content_length) = (BodyLength::Length(3), Some(3));
     (trial.response.body, trial.response.content_length) = (BodyLength::Length(3), Some(3));
@@ -33,7 +39,7 @@ fn a_body_is_replaced_for_whoever_comes_behind() {
     });
     for fields in [&trial.request.fields, &trial.response.fields] {
         let names: Vec<String> = lines(fields).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["content-type", "trailer"], "what speaks of other bytes goes");
+        assert_eq!(names, ["content-type", "a"], "what speaks of other bytes goes");
     }
     assert_eq!(trial.request.body, BodyLength::Length(3), "the client's, which nobody else may read by another length");
     assert_eq!(trial.response.body, BodyLength::Length(5));
@@ -87,7 +93,7 @@ fn what_cannot_be_replaced_stays() {
     assert!(!shadow.bodies.request.is_replaced() && !shadow.bodies.response.is_replaced());
     assert_eq!(
         (shadow.response.status, shadow.request.fields.len(), shadow.response.content_length),
-        (200, 4, Some(3))
+        (200, 5, Some(3))
     );
 }
 
