@@ -5,6 +5,7 @@
 
 mod destination;
 pub mod flights;
+mod known;
 mod queue;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -13,7 +14,8 @@ use tokio::sync::mpsc;
 
 pub use self::{
     destination::{Destination, ForwardProxy, Ways, is_private},
-    flights::{Flights, Key, Lead, Look, Stands, Waits, Wake},
+    flights::{Flights, Lead, Look, Stands, Waits, Wake},
+    known::{Key, Known},
     queue::{Done, Queue, Work},
 };
 use crate::{http::head::Fields, telemetry::fault::Fault};

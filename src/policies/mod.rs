@@ -3,6 +3,7 @@
 //! The set is closed, so a chain is a list of `enum`s: no `dyn`, nothing boxed. What a policy sees of an exchange is
 //! [`Exchange`], which the proxy builds; policies know nothing of the proxy.
 
+pub mod bearer;
 pub mod body;
 pub mod chain;
 pub mod clients;
@@ -10,7 +11,9 @@ pub mod contract;
 pub mod credentials;
 pub mod exchange;
 pub mod fields;
+pub mod form;
 pub mod headers;
+pub mod introspection;
 pub mod options;
 pub mod policy;
 pub mod rate_headers;
@@ -35,6 +38,8 @@ pub mod ip_lists;
 pub mod json_threat_protection;
 pub mod jwt;
 pub mod message_logging;
+pub mod oauth2_token_introspection;
+pub mod openidconnect_access_token_enforcement;
 pub mod rate_limiting;
 pub mod response_timeout;
 pub mod seconds;
@@ -274,8 +279,9 @@ policies! {
     "native-aws-signature-flex" Outbound;
     "native-ext-authz-flex" Inbound;
     "native-ext-proc-flex" Inbound;
-    "oauth2-token-introspection-flex" Inbound;
-    "openidconnect-access-token-enforcement-flex" Inbound;
+    "oauth2-token-introspection-flex" Inbound => oauth2_token_introspection::Oauth2TokenIntrospection;
+    "openidconnect-access-token-enforcement-flex" Inbound
+        => openidconnect_access_token_enforcement::OpenidconnectAccessTokenEnforcement;
     "rate-limiting-flex" Inbound => rate_limiting::RateLimiting;
     "rate-limiting-sla-based-flex" Inbound => rate_limiting::SlaRateLimiting;
     "response-timeout-flex" Inbound => response_timeout::ResponseTimeout;
@@ -351,6 +357,14 @@ pub fn build<P: Policy>(
     problems: &mut Vec<Problem>,
 ) -> Result<P, String> {
     let found = problems.len();
+    let own;
+    let config = match P::OTHER_NAMES {
+        [] => config,
+        names => {
+            own = config.with_own_keys(names);
+            &own
+        }
+    };
     let written = config.deserialize_as::<P::Config>(Severity::Policy, path, problems);
     let whole = written.is_some();
     let misfits: Vec<String> = problems[found..]

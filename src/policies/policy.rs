@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Category, Exchange, Field, Needs, Options, Piece,
     contract::{ClientSecret, Contract},
+    introspection::AuthorizationServer,
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
@@ -40,6 +41,8 @@ pub trait Policy: Sized {
     const CATEGORY: Option<Category> = None;
     /// What people are told of `Config`; a test compares the two.
     const FIELDS: &'static [Field] = &[];
+    /// Other names that fields of `config` have had, each with the one of today.
+    const OTHER_NAMES: &'static [(&'static str, &'static str)] = &[];
     /// What people are told of the [`Options`] that it reads.
     const OPTIONS: &'static [Field] = &[];
     /// What it may answer itself; its page lists the same.
@@ -127,6 +130,8 @@ pub struct Site<'s> {
     contracts: &'s [Resource<Contract>],
     options: Options,
     ways: Arc<Ways>,
+    /// The replica's own, where a Configuration names it.
+    authorization_server: Option<&'s AuthorizationServer>,
     /// As they are written; empty where there are none.
     rules: String,
     /// Those of the policies ahead of this one in its chain.
@@ -144,6 +149,7 @@ impl<'s> Site<'s> {
             contracts,
             options: Options::default(),
             ways: Arc::default(),
+            authorization_server: None,
             rules: String::new(),
             limiters: Vec::new(),
             identity: Stable::new(),
@@ -159,6 +165,11 @@ impl<'s> Site<'s> {
     /// How calls leave the replica.
     pub fn with_ways(self, ways: &Arc<Ways>) -> Self {
         Self { ways: ways.clone(), ..self }
+    }
+
+    /// Whom the Configuration has the gateway ask about tokens.
+    pub fn with_authorization_server(self, server: Option<&'s AuthorizationServer>) -> Self {
+        Self { authorization_server: server, ..self }
     }
 
     /// What limits count by besides the policy itself: its rules, and the limiters of the policies ahead of it.
@@ -226,6 +237,13 @@ impl<'s> Site<'s> {
         let identity = std::mem::take(&mut self.identity).text("destination").text(&destination.address.target);
         self.identity = identity.number(destination.identity());
         Arc::new(destination)
+    }
+
+    /// The replica's own, where a Configuration names it. A policy that reads it is another one when it changes.
+    pub fn authorization_server(&mut self) -> Option<&'s AuthorizationServer> {
+        let server = self.authorization_server?;
+        self.identity = std::mem::take(&mut self.identity).text("authorization server").number(server.identity());
+        Some(server)
     }
 
     /// As [`Policy::remarks`], where only the rest of the configuration tells.

@@ -16,13 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Question, Reply, Site,
     Turn,
     credentials::{self, Credential, Overwrite},
+    form,
     headers::{HeaderName, is_like},
 };
 use crate::{
@@ -504,16 +504,14 @@ fn request(config: &Config, error: &mut ConfigError) -> Request {
             pairs.push(("client_secret", &config.client_secret));
         }
         CredentialLocation::Header => {
-            // Each of them encoded first: RFC 6749, section 2.3.1.
-            let pair = format!("{}:{}", token::encoded(&config.client_id), token::encoded(&config.client_secret));
-            headers.append(b"authorization", format!("Basic {}", BASE64.encode(pair)).as_bytes());
+            headers.append(b"authorization", form::basic(&config.client_id, &config.client_secret).as_bytes());
         }
     }
     if !scope.is_empty() {
         pairs.push(("scope", &scope));
     }
     let (content_type, body) = match config.token_request_body_format {
-        BodyFormat::UrlEncoded => ("application/x-www-form-urlencoded", token::form(&pairs).into_bytes()),
+        BodyFormat::UrlEncoded => ("application/x-www-form-urlencoded", form::form(&pairs).into_bytes()),
         BodyFormat::Json => {
             let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
             ("application/json", serde_json::Value::Object(pairs).to_string().into_bytes())

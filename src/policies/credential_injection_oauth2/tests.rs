@@ -1,5 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+
 use super::*;
 use crate::policies::testing::{self, Trial};
 
