@@ -1,4 +1,4 @@
-//! An issuer's own word on where it is asked about tokens: RFC 8414, and OpenID Connect Discovery where there is no such document.
+//! An issuer's own word on where it is asked about tokens: RFC 8414, or else OpenID Connect Discovery.
 //!
 //! One document serves all policies of the replica. It is fetched by the first question that needs it and anew while it is still
 //! good, so that questions wait for it only where there has never been one. After a failure the issuer is left alone for a while,
