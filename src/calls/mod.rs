@@ -6,6 +6,7 @@
 mod destination;
 mod directory;
 pub mod flights;
+mod known;
 mod queue;
 mod renewed;
 
@@ -16,7 +17,8 @@ use tokio::sync::mpsc;
 pub use self::{
     destination::{Destination, ForwardProxy, Ways, is_private},
     directory::{Directory, LogIn, Security, Verdict},
-    flights::{Flights, Key, Lead, Look, Stands, Waits, Wake},
+    flights::{Flights, Lead, Look, Stands, Waits, Wake},
+    known::{Key, Known},
     queue::{Done, Queue, Work},
     renewed::{Held, Lifetime, Renewed},
 };

@@ -42,7 +42,7 @@ use crate::{
     matching::rule::Scratch,
     policies::{
         self, Compiled, Needs, Role, Site, chain::BoundPolicy, circuit_breaker::CircuitBreaker, clients::Contracts,
-        idle_timeout::IdleTimeout,
+        idle_timeout::IdleTimeout, introspection::AuthorizationServer,
     },
     telemetry::series::{Series, SeriesId},
     tls::{ClientContext, ServerContext, TicketKeys},
@@ -64,6 +64,8 @@ pub struct Context<'c> {
     pub tickets: Option<&'c Arc<TicketKeys>>,
     /// How policies' own calls are secured and carried.
     pub ways: &'c Arc<Ways>,
+    /// Who is asked about tokens.
+    pub authorization_server: Option<&'c AuthorizationServer>,
     pub storage: &'c SharedStorage,
     /// Files that were read for the settings.
     pub files: &'c [PathBuf],
@@ -555,6 +557,7 @@ impl Compiler<'_> {
             .with_variables(&variables)
             .with_options(attachment.ringway.options())
             .with_ways(self.context.ways)
+            .with_authorization_server(self.context.authorization_server)
             .with_limiters(rules, std::mem::take(limiters));
         let config = substitute::variables(&config, &path, self.context.environment, self.problems);
         let mut policy = match (self.misfit(attachment, owner), &config) {

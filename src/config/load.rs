@@ -16,7 +16,7 @@ use super::{
     effective::{self, Sections},
     environment::Environment,
     expand::expand,
-    forward_proxy,
+    forward_proxy, identity_management,
     model::Model,
     resources::{GatewayRingway, Resources},
     settings::Settings,
@@ -31,7 +31,7 @@ use crate::{
         node::{BYTES_MAX, documents},
         problem::{Location, Problem, Severity},
     },
-    policies::clients::Contracts,
+    policies::{clients::Contracts, introspection::AuthorizationServer},
     telemetry::series::SeriesId,
     tls::TicketKeys,
 };
@@ -73,6 +73,7 @@ pub struct SourceFile {
 struct Beside {
     tickets: Option<Arc<TicketKeys>>,
     ways: Arc<Ways>,
+    authorization_server: Option<AuthorizationServer>,
     storage: SharedStorage,
 }
 
@@ -200,9 +201,11 @@ impl Loaded {
     /// Sections that are read with their files and Secrets.
     fn beside(&self, files: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) -> Beside {
         let (sections, secrets) = (&self.sections, &self.resources.secrets);
+        let ways = forward_proxy::ways(sections, secrets, files, problems);
         Beside {
             tickets: tickets::keys(sections, &self.tickets, files, problems),
-            ways: forward_proxy::ways(sections, secrets, files, problems),
+            authorization_server: identity_management::read(sections, &ways, problems),
+            ways,
             storage: shared_storage::read(sections, self.settings.name.is_given, secrets, files, problems),
         }
     }
@@ -216,6 +219,7 @@ impl Loaded {
             contracts: &self.contracts,
             tickets: beside.tickets.as_ref(),
             ways: &beside.ways,
+            authorization_server: beside.authorization_server.as_ref(),
             storage: &beside.storage,
             files,
         }

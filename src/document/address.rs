@@ -121,6 +121,12 @@ impl ServiceAddress {
 }
 
 impl WebAddress {
+    /// Whether others may be on the way to it.
+    pub fn is_open(&self) -> bool {
+        let host = &self.endpoint.host;
+        !self.secure && host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
     pub fn parse(text: &str) -> Result<Self, String> {
         let (address, query) = text.split_at(text.find('?').unwrap_or(text.len()));
         let mut parts = Parts::parse(address)?;

@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod fields;
 pub mod form;
 pub mod headers;
+pub mod introspection;
 pub mod options;
 pub mod policy;
 pub mod rate_headers;
@@ -45,6 +46,8 @@ pub mod ldap_authentication;
 pub mod message_logging;
 pub mod native_aws_lambda;
 pub mod native_aws_signature;
+pub mod oauth2_token_introspection;
+pub mod openidconnect_access_token_enforcement;
 pub mod rate_limiting;
 pub mod response_timeout;
 pub mod seconds;
@@ -286,8 +289,9 @@ policies! {
     "native-aws-signature-flex" Outbound => native_aws_signature::NativeAwsSignature;
     "native-ext-authz-flex" Inbound;
     "native-ext-proc-flex" Inbound;
-    "oauth2-token-introspection-flex" Inbound;
-    "openidconnect-access-token-enforcement-flex" Inbound;
+    "oauth2-token-introspection-flex" Inbound => oauth2_token_introspection::Oauth2TokenIntrospection;
+    "openidconnect-access-token-enforcement-flex" Inbound
+        => openidconnect_access_token_enforcement::OpenidconnectAccessTokenEnforcement;
     "rate-limiting-flex" Inbound => rate_limiting::RateLimiting;
     "rate-limiting-sla-based-flex" Inbound => rate_limiting::SlaRateLimiting;
     "response-timeout-flex" Inbound => response_timeout::ResponseTimeout;
@@ -369,6 +373,14 @@ pub fn build<P: Policy>(
     problems: &mut Vec<Problem>,
 ) -> Result<P, String> {
     let found = problems.len();
+    let own;
+    let config = match P::OTHER_NAMES {
+        [] => config,
+        names => {
+            own = config.with_own_keys(names);
+            &own
+        }
+    };
     let written = config.deserialize_as::<P::Config>(Severity::Policy, path, problems);
     let whole = written.is_some();
     let misfits: Vec<String> = problems[found..]

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Category, Exchange, Field, Needs, Options, Piece,
     clients::Contracts,
+    introspection::AuthorizationServer,
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
@@ -41,6 +42,8 @@ pub trait Policy: Sized {
     const CATEGORY: Option<Category> = None;
     /// What people are told of `Config`; a test compares the two.
     const FIELDS: &'static [Field] = &[];
+    /// Other names that fields of `config` have had, each with the one of today.
+    const OTHER_NAMES: &'static [(&'static str, &'static str)] = &[];
     /// What people are told of the [`Options`] that it reads.
     const OPTIONS: &'static [Field] = &[];
     /// What it may answer itself; its page lists the same.
@@ -129,6 +132,8 @@ pub struct Site<'s> {
     options: Options,
     ways: Arc<Ways>,
     variables: Option<&'s dyn Fn(&str) -> Option<String>>,
+    /// The replica's own, where a Configuration names it.
+    authorization_server: Option<&'s AuthorizationServer>,
     /// As they are written; empty where there are none.
     rules: String,
     /// Those of the policies ahead of this one in its chain.
@@ -147,6 +152,7 @@ impl<'s> Site<'s> {
             options: Options::default(),
             ways: Arc::default(),
             variables: None,
+            authorization_server: None,
             rules: String::new(),
             limiters: Vec::new(),
             identity: Stable::new(),
@@ -167,6 +173,11 @@ impl<'s> Site<'s> {
     /// The variables of the environment.
     pub fn with_variables(self, variables: &'s dyn Fn(&str) -> Option<String>) -> Self {
         Self { variables: Some(variables), ..self }
+    }
+
+    /// Whom the Configuration has the gateway ask about tokens.
+    pub fn with_authorization_server(self, server: Option<&'s AuthorizationServer>) -> Self {
+        Self { authorization_server: server, ..self }
     }
 
     /// What limits count by besides the policy itself: its rules, and the limiters of the policies ahead of it.
@@ -245,6 +256,13 @@ impl<'s> Site<'s> {
     /// A policy was made with this, which stands elsewhere than in its configuration: with another it is another one.
     pub fn read(&mut self, text: &str) {
         self.identity = std::mem::take(&mut self.identity).text("read").text(text);
+    }
+
+    /// The replica's own, where a Configuration names it. A policy that reads it is another one when it changes.
+    pub fn authorization_server(&mut self) -> Option<&'s AuthorizationServer> {
+        let server = self.authorization_server?;
+        self.identity = std::mem::take(&mut self.identity).text("authorization server").number(server.identity());
+        Some(server)
     }
 
     /// As [`Policy::remarks`], where only the rest of the configuration tells.

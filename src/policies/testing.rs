@@ -15,11 +15,14 @@ use super::{
     clients::Contracts,
     contract::{Client, ClientSecret, Contract},
     headers::HeaderName,
+    introspection::{AuthorizationServer, Place},
     wants::Published,
 };
 use crate::{
+    calls::Destination,
     document::{
         Id, Resource,
+        address::WebAddress,
         node::{Located, Node},
         problem::{Location, Problem},
     },
@@ -77,7 +80,7 @@ fn texts(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(|problem| format!("{}: {}", problem.path, problem.text)).collect()
 }
 
-/// An API with one client.
+/// An API with one client, of a replica that has an authorization server.
 pub fn site() -> Site<'static> {
     static OWNER: LazyLock<Id> = LazyLock::new(|| Id::new("default", "api"));
     static POLICY: LazyLock<Id> = LazyLock::new(|| Id::new("default", "binding"));
@@ -87,7 +90,12 @@ pub fn site() -> Site<'static> {
         let sla = node(limits).deserialize("sla", &mut Vec::new());
         published(vec![Contract { sla, ..contract(Client { id: "client".into(), secret, name: None }) }]).contracts
     });
-    Site::new(&OWNER, &POLICY, &CONTRACTS)
+    static SERVER: LazyLock<AuthorizationServer> = LazyLock::new(|| {
+        let address = WebAddress::parse("https://login.test/introspect").expect("an address");
+        let place = Place::Endpoint(Arc::new(Destination::new(address, &Arc::default())));
+        AuthorizationServer::of_client(place, "gateway", "hunter2")
+    });
+    Site::new(&OWNER, &POLICY, &CONTRACTS).with_authorization_server(Some(&SERVER))
 }
 
 pub fn contract(client: Client) -> Contract {

@@ -39,17 +39,14 @@ use self::{
 };
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Needs, Policy, Site, Turn,
+    bearer,
     clients::{self, ClientSet},
     reading::{self, Reading, need, template},
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
-    document::{
-        address::{Endpoint, WebAddress},
-        node::Node,
-    },
+    document::{address::WebAddress, node::Node},
     expression::{Bindings, Format, Template, Value},
-    http::head::{Fields, Known},
 };
 
 /// What a payload is read as.
@@ -243,7 +240,7 @@ impl Policy for JwtValidation {
         };
         let unchecked = config.signing_method == Method::None && config.ringway.algorithms.is_empty();
         remark(unchecked, "signingMethod", "signatures are not checked: anybody can make up a token");
-        let open = addresses(config).filter_map(|text| WebAddress::parse(text).ok()).filter(is_open);
+        let open = addresses(config).filter_map(|text| WebAddress::parse(text).ok()).filter(WebAddress::is_open);
         let open = open.map(|address| address.to_string()).collect::<Vec<_>>().join("`, `");
         let text = format!("`{open}`: whoever is on the way can put in keys of their own; write https");
         let is_open = matches!(config.jwt_key_origin, KeyOrigin::Jwks) && !open.is_empty();
@@ -366,7 +363,7 @@ impl JwtValidation {
         now: u64,
     ) -> Result<Admitted<'c>, Refusal> {
         let Some(origin) = &self.origin else {
-            return self.admit_token(state, clients, bearer(exchange.request_fields())?, exchange, now);
+            return self.admit_token(state, clients, bearer::bearer(exchange.request_fields())?, exchange, now);
         };
         let reading = Reading::request(exchange).with_payload(&FORMATS);
         match origin.evaluate(&reading) {
@@ -447,20 +444,6 @@ impl Clients {
         let reading = Reading::request(exchange).with_variables(&claims).with_payload(&FORMATS);
         let id = self.id.evaluate(&reading).and_then(Value::into_text).map_err(|_| Refusal::Client)?;
         clients.find(&id).ok_or(Refusal::Client)
-    }
-}
-
-/// What follows `Bearer `. Two `authorization` lines could be read differently behind us: they count as none.
-fn bearer(fields: &Fields) -> Result<&[u8], Refusal> {
-    let mut values = fields.known_values(Known::Authorization);
-    let value = values.next().ok_or(Refusal::NoToken)?;
-    if values.next().is_some() {
-        return Err(Refusal::NotBearer);
-    }
-    match value.strip_prefix(b"Bearer") {
-        Some(b"" | b" ") => Err(Refusal::BearerMalformed),
-        Some([b' ', token @ ..]) => Ok(token),
-        _ => Err(Refusal::NotBearer),
     }
 }
 
@@ -554,11 +537,6 @@ fn issuers(
 /// As written, parted by commas.
 fn addresses(config: &Config) -> impl Iterator<Item = &str> {
     config.jwks_url.as_deref().unwrap_or_default().split(',').map(str::trim).filter(|text| !text.is_empty())
-}
-
-/// Whether others may be on the way to it.
-fn is_open(WebAddress { secure, endpoint: Endpoint { host, .. }, .. }: &WebAddress) -> bool {
-    !secure && host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// None where something is wrong.
