@@ -44,7 +44,7 @@ impl Entry {
 
     fn write(&self, out: &mut String) {
         let Self(name, lines) = self;
-        write!(out, "dn:: {}\n", BASE64.encode(name)).expect("text");
+        writeln!(out, "dn:: {}", BASE64.encode(name)).expect("text");
         lines.iter().for_each(|(name, value)| writeln!(out, "{name}:: {}", BASE64.encode(value)).expect("text"));
         out.push('\n');
     }
