@@ -80,16 +80,19 @@ fn texts(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(|problem| format!("{}: {}", problem.path, problem.text)).collect()
 }
 
+/// What cores are told of the clients of [`site`].
+pub fn one_client() -> Published {
+    let secret = Some(ClientSecret::Plain("secret".into()));
+    let limits = "{limits: [{maximumRequests: 1, timePeriodInMilliseconds: 1000}]}";
+    let sla = node(limits).deserialize("sla", &mut Vec::new());
+    published(vec![Contract { sla, ..contract(Client { id: "client".into(), secret, name: None }) }])
+}
+
 /// An API with one client, of a replica that has an authorization server.
 pub fn site() -> Site<'static> {
     static OWNER: LazyLock<Id> = LazyLock::new(|| Id::new("default", "api"));
     static POLICY: LazyLock<Id> = LazyLock::new(|| Id::new("default", "binding"));
-    static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| {
-        let secret = Some(ClientSecret::Plain("secret".into()));
-        let limits = "{limits: [{maximumRequests: 1, timePeriodInMilliseconds: 1000}]}";
-        let sla = node(limits).deserialize("sla", &mut Vec::new());
-        published(vec![Contract { sla, ..contract(Client { id: "client".into(), secret, name: None }) }]).contracts
-    });
+    static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| one_client().contracts);
     static SERVER: LazyLock<AuthorizationServer> = LazyLock::new(|| {
         let address = WebAddress::parse("https://login.test/introspect").expect("an address");
         let place = Place::Endpoint(Arc::new(Destination::new(address, &Arc::default())));

@@ -19,7 +19,6 @@ mod tests;
 
 use std::{
     cell::RefCell,
-    net::IpAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
