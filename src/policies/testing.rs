@@ -197,8 +197,9 @@ impl Trial {
 /// What a policy that never waits has answered, if it has.
 pub fn answer(flow: Flow) -> Option<Rc<LocalResponse>> {
     match flow {
-        Flow::Continue | Flow::AskAgain => None,
+        Flow::Continue => None,
         Flow::Respond(answer) => Some(answer),
+        Flow::AskAgain => panic!("it has the upstream asked again"),
         Flow::Wait(question) => panic!("it waits for {question:?}"),
     }
 }
