@@ -263,7 +263,8 @@ impl Redaction {
             Value::Array(items) => items.iter_mut().for_each(|item| self.redact(item)),
             Value::Object(entries) => {
                 // `{key: Authorization, value: ...}` is a header or a claim: its key is a name, which says what the value is.
-                let name = entries.get("key").and_then(Value::as_str).map(str::to_owned);
+                let name = entries.get("key").or_else(|| entries.get("name"));
+                let name = name.and_then(Value::as_str).map(str::to_owned);
                 let name = name.filter(|_| entries.contains_key("value"));
                 for (key, value) in entries {
                     let hidden = match (&name, key.as_str()) {
@@ -274,7 +275,7 @@ impl Redaction {
                     };
                     match value {
                         _ if hidden => self.hide(value),
-                        Value::String(text) if key.to_ascii_lowercase().ends_with("url") => {
+                        Value::String(text) if key.to_ascii_lowercase().ends_with("url") || is_address(text) => {
                             *text = without_queries(text);
                         }
                         _ => self.redact(value),
@@ -301,7 +302,7 @@ impl Redaction {
 
 /// Whether values under this key must not be shown.
 pub fn is_sensitive(key: &str) -> bool {
-    const PARTS: [&str; 14] = [
+    const PARTS: [&str; 15] = [
         "password",
         "passwd",
         "secret",
@@ -314,14 +315,16 @@ pub fn is_sensitive(key: &str) -> bool {
         "sharedkey",
         "accountkey",
         "licensekey",
+        "subscriptionkey",
         "authorizationvalue",
         "connectionstring",
     ];
     const WHOLE: [&str; 3] = ["key", "textkey", "certificate"];
     // Their values name a secret or time it, and are none.
-    const SHOWN: [&str; 9] = [
+    const SHOWN: [&str; 10] = [
         "accesscontrolallowcredentials",
         "customclientsecretheader",
+        "upstreamtokenheadername",
         "tokenfetchtimeout",
         "tokenendpoint",
         "validatedtokenttl",
@@ -361,6 +364,10 @@ fn without_queries(addresses: &str) -> String {
         }
     });
     shown.collect::<Vec<_>>().join(",")
+}
+
+fn is_address(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
 }
 
 fn is_address_with_password(text: &str) -> bool {
@@ -413,5 +420,25 @@ mod tests {
             Redaction::new(HashSet::new()).redact(&mut value);
             assert_eq!(value["config"]["jwksUrl"], shown, "{written}");
         }
+    }
+
+    #[test]
+    fn what_a_name_says_of_its_value_counts_under_either_word() {
+        let pairs = |word: &str| {
+            let pair = |name: &str| json!({ word: name, "value": "hunter2" });
+            let names = ["Authorization", "x-api-key", "Cookie", "Ocp-Apim-Subscription-Key", "x-colour"];
+            json!({ "headers": names.map(pair), "tokenEndpoint": "https://a.test/t?apikey=hunter2" })
+        };
+        for word in ["key", "name"] {
+            let mut value = pairs(word);
+            Redaction::new(HashSet::new()).redact(&mut value);
+            let shown: Vec<_> =
+                value["headers"].as_array().expect("a list").iter().map(|pair| &pair["value"]).collect();
+            assert_eq!(shown, ["***", "***", "***", "***", "hunter2"], "{word}");
+            assert_eq!(value["headers"][0][word], "Authorization");
+        }
+        let mut value = json!({ "oauthService": "https://a.test/t?apikey=hunter2", "upstreamTokenHeaderName": "x-t" });
+        Redaction::new(HashSet::new()).redact(&mut value);
+        assert_eq!(value, json!({ "oauthService": "https://a.test/t?***", "upstreamTokenHeaderName": "x-t" }));
     }
 }

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::circuit::Circuit;
+use super::circuit::{Circuit, Leave};
 use crate::{management::within::within, telemetry::fault::Fault};
 
 /// Under way at one place, and those that wait for one of them to end.
@@ -43,13 +43,14 @@ impl Gate {
         asking: impl Future<Output = Result<T, Fault>>,
         is_well: impl FnOnce(&T) -> bool,
     ) -> Result<T, Fault> {
-        if !self.circuit().admits(Instant::now()) {
+        let Some(leave) = self.circuit().admits(Instant::now()) else {
             return Err(Fault::new("circuit_open", "it has failed too often; it is tried again after a pause"));
-        }
-        let mut learning = Learning { gate: self, learned: false };
-        let late = || Fault::new("timeout", format!("not done in {time_max:?}"));
+        };
+        let mut learning = Learning { gate: self, leave, learned: false };
+        let has_begun = AtomicBool::new(false);
         let in_turn = async {
             let turn = self.turn().await.map_err(|fault| (fault, false))?;
+            has_begun.store(true, Ordering::Relaxed);
             let answer = asking.await.map_err(|fault| (fault, true));
             drop(turn);
             answer
@@ -65,10 +66,12 @@ impl Gate {
                 }
                 Err(fault)
             }
-            None => {
+            None if has_begun.load(Ordering::Relaxed) => {
                 learning.learn(false);
-                Err(late())
+                Err(Fault::new("timeout", format!("not done in {time_max:?}")))
             }
+            // It never came to the place, which may be well.
+            None => Err(Fault::new("full", format!("no turn in {time_max:?}: too many calls of this destination"))),
         }
     }
 
@@ -89,6 +92,7 @@ impl Gate {
 /// Tells the circuit what came of a call, also of one that was given up.
 struct Learning<'g> {
     gate: &'g Gate,
+    leave: Leave,
     learned: bool,
 }
 
@@ -97,7 +101,7 @@ impl Learning<'_> {
         self.learned = true;
         match is_well {
             true => self.gate.circuit().succeeded(),
-            false => self.gate.circuit().failed(Instant::now()),
+            false => self.gate.circuit().failed(self.leave, Instant::now()),
         }
     }
 }
@@ -105,7 +109,7 @@ impl Learning<'_> {
 impl Drop for Learning<'_> {
     fn drop(&mut self) {
         if !self.learned {
-            self.gate.circuit().given_up();
+            self.gate.circuit().given_up(self.leave);
         }
     }
 }

@@ -5,13 +5,14 @@ pub mod token;
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Answers, LocalResponse,
+    Answers, LocalResponse, Site,
     credentials::{Credential, Overwrite},
     headers::HeaderName,
 };
 use crate::{
     calls::{Answer, Call, Destination},
     http::head::Fields,
+    policies,
     telemetry::fault::Fault,
 };
 
@@ -41,6 +42,17 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// What its operator should know of the address that stands in this field.
+    pub fn remark(&self, field: &str, site: &mut Site<'_>) {
+        if let Some(why) = &self.destination.insecure {
+            site.remark(policies::Fault::at(field, format!("it cannot be called: {why}")));
+        }
+        if self.destination.address.is_open() {
+            let text = "over http whoever is on the way reads secrets and tokens; write https";
+            site.remark(policies::Fault::at(field, text));
+        }
+    }
+
     pub fn call(&self, headers: Fields, body: Vec<u8>) -> Call {
         Call {
             destination: self.destination.clone(),

@@ -24,6 +24,7 @@ struct Written {
     access_token: String,
     #[serde(default)]
     expires_in: Option<Seconds>,
+    token_type: Option<String>,
 }
 
 /// Some servers write it as text.
@@ -36,7 +37,11 @@ enum Seconds {
 
 /// What it gave; `None` where that is no token.
 pub fn read(answer: &Answer) -> Option<Granted> {
-    let Written { access_token: token, expires_in } = object(&answer.body)?;
+    let Written { access_token: token, expires_in, token_type } = object(&answer.body)?;
+    // One of another kind is not to be used as a bearer's (RFC 6749, section 7.1; RFC 8693, section 2.2.1).
+    if token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+        return None;
+    }
     let seconds = match expires_in {
         None => None,
         Some(Seconds::Number(seconds)) => Some(seconds),
@@ -69,6 +74,9 @@ mod tests {
             (r#"{"access_token": "t", "expires_in": 3600, "token_type": "Bearer"}"#, token(Some(3600))),
             (r#"{"access_token": "t", "expires_in": "3600"}"#, token(Some(3600))),
             (r#"{"access_token": "t", "expires_in": null}"#, token(None)),
+            (r#"{"access_token": "t", "token_type": "bEARER"}"#, token(None)),
+            (r#"{"access_token": "t", "token_type": "N_A"}"#, None),
+            (r#"{"access_token": "t", "token_type": "DPoP"}"#, None),
             (r#"{"access_token": "t", "expires_in": -5}"#, token(Some(0))),
             (r#"{"access_token": "t", "expires_in": 1e300}"#, token(Some(1_000_000_000))),
             (r#"{"access_token": "t", "expires_in": "soon"}"#, None),

@@ -230,9 +230,7 @@ impl Policy for CredentialInjectionOauth2 {
             request,
             token: Renewed::default(),
         };
-        if let Some(why) = &source.endpoint.destination.insecure {
-            site.remark(Fault::at("oauthService", format!("it cannot be called: {why}")));
-        }
+        source.endpoint.remark("oauthService", site);
         error.or(Self {
             kept: (config.overwrite == Overwrite::NO).then(|| Credential::kept(&source.endpoint.header)),
             source: Arc::new(source),

@@ -234,11 +234,9 @@ impl Policy for CredentialInjectionOauth2Obo {
                 ExchangeFlow::MicrosoftEntra => "assertion",
             },
             salt,
-            flights: Flights::new(KNOWN_MAX, UNDER_WAY_MAX),
+            flights: Flights::with_refused(KNOWN_MAX, KNOWN_MAX, UNDER_WAY_MAX),
         };
-        if let Some(why) = &source.endpoint.destination.insecure {
-            site.remark(Fault::at("tokenEndpoint", format!("it cannot be called: {why}")));
-        }
+        source.endpoint.remark("tokenEndpoint", site);
         error.or(Self { source: Arc::new(source) })
     }
 
@@ -312,19 +310,20 @@ impl Source {
     fn settle(&self, lead: Lead<Verdict>, answer: Result<Answer, fault::Fault>, left: Option<Duration>) {
         let now = Instant::now();
         let refuses_token = answer.as_ref().is_ok_and(is_about_token);
-        let (verdict, holds) = match self.endpoint.read(answer) {
+        let (refusal, holds) = match self.endpoint.read(answer) {
             Ok((credential, lifetime)) => {
                 let good = serves(lifetime);
-                (Verdict::Token(credential), left.map_or(good, |left| left.min(good)))
+                let holds = left.map_or(good, |left| left.min(good));
+                return lead.settle(Verdict::Token(credential), Some(now + holds).filter(|until| *until > now));
             }
-            Err(_) if refuses_token => (Verdict::None(Refusal::Token), REFUSED_FOR),
+            Err(_) if refuses_token => (Refusal::Token, REFUSED_FOR),
             Err(refusal) => {
                 let (policy, from) = (&self.endpoint.binding, self.endpoint.destination.origin());
                 tracing::warn!(policy, reason = refusal.reason(), "no token from {from}");
-                (Verdict::None(Refusal::Endpoint(refusal)), FAILED_FOR)
+                (Refusal::Endpoint(refusal), FAILED_FOR)
             }
         };
-        lead.settle(verdict, Some(now + holds).filter(|until| *until > now));
+        lead.settle_refused(Verdict::None(refusal), Some(now + holds));
     }
 }
 

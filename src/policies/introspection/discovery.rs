@@ -152,7 +152,12 @@ impl Issuer {
     }
 
     fn answered(self: &Arc<Self>, at: usize, asking: Asking, answer: Result<Answer, fault::Fault>) {
+        // What stands there is no such document; a place that cannot be reached has no other either.
+        let is_none = |fault: &fault::Fault| {
+            matches!(fault.reason, "too_large" | "malformed_answer" | "truncated" | "closed" | "reset")
+        };
         let found = match answer {
+            Err(fault) if at == 0 && is_none(&fault) => return self.ask(1, asking),
             Err(fault) => Err(Refusal::of(&fault)),
             Ok(answer) => match self.endpoint(&answer) {
                 Err(_) if at == 0 => return self.ask(1, asking),

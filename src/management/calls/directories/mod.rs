@@ -33,6 +33,9 @@ use crate::{
 const IDLE_MAX: usize = 16;
 const IDLE_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// Why there is no verdict: it has answered, and does not do as it is asked to.
+const REFUSED: &str = "directory_refused";
+
 #[derive(Default)]
 pub struct Directories(Places<Place>);
 
@@ -67,7 +70,14 @@ impl Directories {
     /// What the directory says. It is told a password only where there is one.
     pub async fn log_in(&self, log_in: &LogIn, resolver: &impl Resolve) -> Result<Verdict, Fault> {
         let place = self.0.get(log_in.directory.identity(), Place::default);
-        place.gate.pass(log_in.time_max, steps(&place, log_in, resolver), |_| true).await
+        // A directory that answers is well, whatever it makes of this user.
+        let steps = async {
+            match steps(&place, log_in, resolver).await {
+                Err(fault) if fault.reason == REFUSED => Ok(Err(fault)),
+                done => done.map(Ok),
+            }
+        };
+        place.gate.pass(log_in.time_max, steps, |_| true).await?
     }
 }
 
@@ -149,7 +159,7 @@ fn refused(what: &str, code: ResultCode) -> Fault {
     let reason = match code {
         ResultCode::TIME_LIMIT_EXCEEDED => "timeout",
         ResultCode::BUSY | ResultCode::UNAVAILABLE => "busy",
-        _ => "directory_refused",
+        _ => REFUSED,
     };
     Fault::new(reason, format!("{what}: {code}"))
 }
