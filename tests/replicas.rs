@@ -17,6 +17,7 @@ use std::{
 use support::{
     counting::{Asker, Counting},
     gateway::{Gateway, Launch, drivers},
+    namespace::Namespace,
     ports,
     redis::{Redis, wait},
 };
@@ -340,6 +341,46 @@ fn replicas_that_start_without_redis_admit_their_parts() {
     });
     let Answers { admitted, unavailable, others, .. } = load.sum();
     assert_eq!([admitted, unavailable, others], [300, 0, 0]);
+}
+
+#[test]
+fn redis_that_is_cut_off_is_done_without_and_no_request_fails() {
+    let namespace = match Namespace::make() {
+        Ok(namespace) => namespace,
+        Err(why) => return println!("skipped: no network of its own for Redis: {why}"),
+    };
+    // Of a day: what the windows have admitted is known to the request. Of half a second: there are many.
+    for (maximum, period_ms) in [(300, DAY_MS), (150, 500)] {
+        let redis = Redis::start_in(&namespace);
+        let storage = format!("address: '{}'", redis.address());
+        let policy = limit(maximum, period_ms, "");
+        let mut bench = Bench::start_with("cut", &drivers()[0], &policy, redis, Vec::new(), &storage);
+        let passed = |bench: &Bench| bench.upstream.asked().len() as u64;
+        let load = bench.under_load(|bench, load| {
+            let refuses = |than: [u64; REPLICAS]| (0..REPLICAS).all(|at| load.of(at).refused > than[at] + 100);
+            let refused = || [0, 1, 2].map(|replica| load.of(replica).refused);
+            wait("all to refuse", || refuses([0; REPLICAS]));
+            let before = passed(bench);
+            let began = Instant::now();
+            namespace.set_cut(true);
+            bench.wait_storage(false);
+            println!("its loss is known to all after {:?}", began.elapsed());
+            wait("some to pass without it", || passed(bench) > before);
+            let known = refused();
+            wait("all to refuse again", || refuses(known));
+            let began = Instant::now();
+            namespace.set_cut(false);
+            bench.wait_storage(true);
+            println!("it is found again by all after {:?}", began.elapsed());
+            let known = refused();
+            wait("all to refuse in the end", || refuses(known));
+        });
+        let Answers { unavailable, others, .. } = load.sum();
+        assert_eq!([unavailable, others], [0, 0]);
+        // Both switches touch the one window of a day; of the short ones each touches one.
+        let most = if period_ms == DAY_MS { 2 * maximum } else { maximum * (load.windows(period_ms) + 2) };
+        assert!(passed(&bench) <= most, "{} of {most}", passed(&bench));
+    }
 }
 
 #[test]
