@@ -149,8 +149,20 @@ impl Setting {
             return Ok(0);
         }
         // What their endpoints say is not known here.
-        let mut bound = snapshot.services.iter().flat_map(|service| &service.policies);
-        if bound.any(|bound| matches!(bound.policy, Compiled::CredentialInjectionOauth2(_))) {
+        let of_services = snapshot.services.iter().flat_map(|service| &service.policies);
+        let asks = |policy: &Compiled| {
+            matches!(
+                policy,
+                Compiled::CredentialInjectionOauth2(_)
+                    | Compiled::Oauth2TokenIntrospection(_)
+                    | Compiled::OpenidconnectAccessTokenEnforcement(_)
+            )
+        };
+        if snapshot.apis.iter().flat_map(|api| &api.policies).chain(of_services).any(|bound| asks(&bound.policy)) {
+            return Ok(0);
+        }
+        let mut bound = snapshot.apis.iter().flat_map(|api| &api.policies);
+        if bound.any(|bound| matches!(bound.policy, Compiled::LdapAuthentication(_))) {
             return Ok(0);
         }
         let driver = drivers().pop().expect("epoll at least");

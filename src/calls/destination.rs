@@ -58,9 +58,11 @@ impl Destination {
         Self { address, tls, insecure, proxy, is_foreign: false, ways: ways.clone() }
     }
 
-    /// One that this one has named: a document that was fetched, say. It is no way into the network that we stand in.
+    /// One that this one has named: a document that was fetched, say. It is no way into the network that we stand in, unless it
+    /// is the same server.
     pub fn named_by_it(&self, address: WebAddress) -> Self {
-        Self { is_foreign: true, ..Self::new(address, &self.ways) }
+        let is_same = address.secure == self.address.secure && address.endpoint == self.address.endpoint;
+        Self { is_foreign: self.is_foreign || !is_same, ..Self::new(address, &self.ways) }
     }
 
     /// `https://host:port`: no path and no query.
@@ -222,7 +224,12 @@ mod tests {
         let plain = Destination::new(web("http://a.test/x?k=secret"), &Arc::default());
         assert_eq!(plain.identity(), Destination::new(web("http://a.test/y"), &Arc::default()).identity());
         assert_ne!(plain.identity(), Destination::new(web("http://a.test:81/"), &Arc::default()).identity());
-        assert_ne!(plain.identity(), plain.named_by_it(web("http://a.test/")).identity());
+        let named = |url: &str| plain.named_by_it(web(url));
+        assert_eq!(plain.identity(), named("http://A.test:80/z").identity());
+        for url in ["http://b.test/", "http://a.test:81/", "https://a.test:80/"] {
+            assert!(named(url).is_foreign && named(url).named_by_it(web(url)).is_foreign, "{url}");
+            assert_ne!(named(url).identity(), Destination::new(web(url), &Arc::default()).identity(), "{url}");
+        }
         let shown = format!("{plain:?} {}", plain.origin());
         assert_eq!(shown, "Destination(http://a.test/x?***) http://a.test");
         let refusing = Ways { secure: Some(Box::new(|_| Err("no".to_owned()))), proxy: None };

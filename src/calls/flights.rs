@@ -4,7 +4,7 @@
 //! drop it is to wake everybody empty-handed: nobody waits for a question that nobody asks.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -13,35 +13,28 @@ use std::{
     time::Instant,
 };
 
-/// Of what is asked: a keyed hash, never the secret itself.
-pub type Key = [u8; 32];
+use super::known::{Key, Known};
+
 /// Called, on any thread, when there is something to look at; dropped where nobody will call it.
 pub type Wake = Box<dyn FnOnce() + Send>;
 
-/// Locks that cores spread over.
-const SHARDS: usize = 16;
+/// Locks that cores spread over, at most.
+const SHARDS_MAX: usize = 16;
+/// Of fewer answers there is one lock, and as many of them as was said.
+const SHARD_ANSWERS_MIN: usize = 4096;
 
 /// Answers of one policy.
 pub struct Flights<V> {
-    shards: [Mutex<Shard<V>>; SHARDS],
-    /// Of one shard.
-    known_max: usize,
+    shards: Box<[Mutex<Shard<V>>]>,
     under_way: AtomicUsize,
     under_way_max: usize,
 }
 
 struct Shard<V> {
-    known: HashMap<Key, Known<V>>,
-    /// As they came, with those among them that are no more.
-    order: VecDeque<(Key, u64)>,
+    known: Known<V>,
+    /// Answers that whoever likes can bring about: they take no room of the others.
+    refused: Known<V>,
     under_way: HashMap<Key, Arc<Flight<V>>>,
-    next: u64,
-}
-
-struct Known<V> {
-    value: V,
-    until: Instant,
-    number: u64,
 }
 
 struct Flight<V> {
@@ -82,15 +75,25 @@ pub struct Lead<V> {
 impl<V: Clone + Send> Flights<V> {
     /// Keeps at most so many answers, and has at most so many questions under way.
     pub fn new(known_max: usize, under_way_max: usize) -> Arc<Self> {
-        let shards = std::array::from_fn(|_| Mutex::default());
-        let known_max = known_max.div_ceil(SHARDS);
-        Arc::new(Self { shards, known_max, under_way: AtomicUsize::new(0), under_way_max })
+        Self::with_refused(known_max, 0, under_way_max)
+    }
+
+    /// And so many of those that were [refused](Lead::settle_refused).
+    pub fn with_refused(known_max: usize, refused_max: usize, under_way_max: usize) -> Arc<Self> {
+        let count = (known_max / SHARD_ANSWERS_MIN).clamp(1, SHARDS_MAX);
+        let shard = || Shard {
+            known: Known::new(known_max.div_ceil(count)),
+            refused: Known::new(refused_max.div_ceil(count)),
+            under_way: HashMap::new(),
+        };
+        let shards = (0..count).map(|_| Mutex::new(shard())).collect();
+        Arc::new(Self { shards, under_way: AtomicUsize::new(0), under_way_max })
     }
 
     /// `bell` makes what wakes whoever asks here, where something is still to come; without one it is as if there were no room.
     pub fn look(self: &Arc<Self>, key: &Key, now: Instant, bell: impl FnOnce() -> Option<Wake>) -> Look<V> {
         let mut shard = self.shard(key);
-        if let Some(value) = shard.known(key, now) {
+        if let Some(value) = shard.answer(key, now) {
             return Look::Known(value);
         }
         if let Some(flight) = shard.under_way.get(key).cloned() {
@@ -129,37 +132,14 @@ impl<V> Flights<V> {
     }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard<V>> {
-        self.shards[usize::from(key[0]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[usize::from(key[0]) % self.shards.len()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<V: Clone> Shard<V> {
-    fn known(&mut self, key: &Key, now: Instant) -> Option<V> {
-        let known = self.known.get(key)?;
-        if known.until > now {
-            return Some(known.value.clone());
-        }
-        self.known.remove(key);
-        None
-    }
-
-    fn keep(&mut self, key: Key, value: V, until: Instant, most: usize) {
-        self.next += 1;
-        self.order.push_back((key, self.next));
-        self.known.insert(key, Known { value, until, number: self.next });
-        // What was replaced or has run out goes from the order on the way.
-        while self.known.len() > most || self.order.len() > 2 * most {
-            let Some((oldest, number)) = self.order.pop_front() else { break };
-            if self.known.get(&oldest).is_some_and(|known| known.number == number) {
-                self.known.remove(&oldest);
-            }
-        }
-    }
-}
-
-impl<V> Default for Shard<V> {
-    fn default() -> Self {
-        Self { known: HashMap::new(), order: VecDeque::new(), under_way: HashMap::new(), next: 0 }
+    fn answer(&mut self, key: &Key, now: Instant) -> Option<V> {
+        let Self { known, refused, .. } = self;
+        known.find(key, now).or_else(|| refused.find(key, now)).cloned()
     }
 }
 
@@ -183,9 +163,20 @@ impl<V: Clone> Lead<V> {
     /// Tells everybody who waits. Who comes later is told the same up to `until`.
     pub fn settle(self, value: V, until: Option<Instant>) {
         if let Some(until) = until {
-            let mut shard = self.flights.shard(&self.key);
-            shard.keep(self.key, value.clone(), until, self.flights.known_max);
+            self.flights.shard(&self.key).known.keep(self.key, value.clone(), until);
         }
+        self.tell(value);
+    }
+
+    /// The same with an answer that is kept apart, so that a flood of such pushes no other out.
+    pub fn settle_refused(self, value: V, until: Option<Instant>) {
+        if let Some(until) = until {
+            self.flights.shard(&self.key).refused.keep(self.key, value.clone(), until);
+        }
+        self.tell(value);
+    }
+
+    fn tell(self, value: V) {
         // Nobody else settles it.
         let _ = self.flight.outcome.set(Some(value));
     }
@@ -273,20 +264,34 @@ mod tests {
 
     #[test]
     fn questions_and_answers_are_bounded_and_the_oldest_go() {
-        let flights = Flights::new(SHARDS * 2, 3);
+        let flights = Flights::with_refused(2, 3, 3);
         let (now, long) = (Instant::now(), Some(Instant::now() + Duration::from_secs(60)));
         let leads: Vec<_> = (0..3).filter_map(|number| flights.lead(&key(number))).collect();
         assert_eq!(leads.len(), 3);
         assert!(matches!(flights.look(&key(9), now, silent), Look::Full) && flights.lead(&key(9)).is_none());
         drop(leads);
-        // All of one shard, and one of them again and again.
-        for number in (0..100).flat_map(|number| [0, number << 8 | 16]) {
+        // One of them again and again.
+        for number in (0..100).flat_map(|number| [0, number]) {
             flights.lead(&key(number)).expect("there is room").settle(number, long);
+            flights.lead(&key(1000 + number)).expect("there is room").settle_refused(number, long);
         }
-        let shard = flights.shard(&key(0));
-        assert_eq!(shard.known.len(), 2);
-        assert!(
-            shard.order.len() <= 4 && shard.known.contains_key(&key(0)) && shard.known.contains_key(&key(99 << 8 | 16))
-        );
+        let known = |from: u64| {
+            let is_known = |number: &u64| matches!(flights.look(&key(from + number), now, || None), Look::Known(_));
+            (0..100).filter(is_known).collect::<Vec<_>>()
+        };
+        assert_eq!((known(0), known(1000)), (vec![0, 99], vec![0, 98, 99]));
+    }
+
+    #[test]
+    fn of_many_answers_there_are_several_locks() {
+        let flights = Flights::new(SHARDS_MAX * SHARD_ANSWERS_MIN, 1);
+        let until = Some(Instant::now() + Duration::from_secs(60));
+        for number in 0..1000 {
+            flights.lead(&key(number)).expect("there is room").settle(number, until);
+        }
+        assert_eq!(flights.shards.len(), SHARDS_MAX);
+        let is_known =
+            |number| matches!(flights.look(&key(number), Instant::now(), || None), Look::Known(n) if n == number);
+        assert!((0..1000).all(is_known));
     }
 }

@@ -41,8 +41,8 @@ use crate::{
     },
     matching::rule::Scratch,
     policies::{
-        self, Compiled, Needs, Role, Site, chain::BoundPolicy, circuit_breaker::CircuitBreaker, contract::Contract,
-        idle_timeout::IdleTimeout,
+        self, Compiled, Needs, Role, Site, chain::BoundPolicy, circuit_breaker::CircuitBreaker, clients::Contracts,
+        idle_timeout::IdleTimeout, introspection::AuthorizationServer,
     },
     telemetry::series::{Series, SeriesId},
     tls::{ClientContext, ServerContext, TicketKeys},
@@ -59,11 +59,13 @@ pub struct Context<'c> {
     pub extensions: &'c [Resource<Extension>],
     pub secrets: &'c [Resource<Secret>],
     /// What clients may use which API.
-    pub contracts: &'c [Resource<Contract>],
+    pub contracts: &'c Contracts,
     /// `None`: no session is taken up again.
     pub tickets: Option<&'c Arc<TicketKeys>>,
     /// How policies' own calls are secured and carried.
     pub ways: &'c Arc<Ways>,
+    /// Who is asked about tokens.
+    pub authorization_server: Option<&'c AuthorizationServer>,
     pub storage: &'c SharedStorage,
     /// Files that were read for the settings.
     pub files: &'c [PathBuf],
@@ -145,6 +147,7 @@ pub fn compile(
         services,
         patterns: compiler.patterns,
         wants: wants::shared(&compiler.wants, compiler.problems),
+        contracts: context.contracts.clone(),
         storage: context.storage.clone(),
         problems: Vec::new(),
         files: compiler.files,
@@ -548,9 +551,13 @@ impl Compiler<'_> {
         };
         let mut identity = Stable::new().text(owner_kind).text(&owner_id.to_string()).text(&attachment.policy.value);
         let rules = written.rules.as_ref().map(|rules| rules.to_json().to_string()).unwrap_or_default();
+        let environment = self.context.environment;
+        let variables = |name: &str| environment.filled(name).map(str::to_owned);
         let mut site = Site::new(owner_id, &attachment.id, self.context.contracts)
+            .with_variables(&variables)
             .with_options(attachment.ringway.options())
             .with_ways(self.context.ways)
+            .with_authorization_server(self.context.authorization_server)
             .with_limiters(rules, std::mem::take(limiters));
         let config = substitute::variables(&config, &path, self.context.environment, self.problems);
         let mut policy = match (self.misfit(attachment, owner), &config) {

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use super::{
     effective::{self, Sections},
     environment::Environment,
     expand::expand,
-    forward_proxy,
+    forward_proxy, identity_management,
     model::Model,
     resources::{GatewayRingway, Resources},
     settings::Settings,
@@ -31,6 +31,7 @@ use crate::{
         node::{BYTES_MAX, documents},
         problem::{Location, Problem, Severity},
     },
+    policies::{clients::Contracts, introspection::AuthorizationServer},
     telemetry::series::SeriesId,
     tls::TicketKeys,
 };
@@ -42,6 +43,8 @@ pub struct Loader {
     environment: Environment,
     /// Tickets outlive the snapshot under which they were made.
     tickets: Arc<TicketKeys>,
+    /// Of the last reading: what has not changed since is not made again.
+    contracts: Arc<Mutex<Contracts>>,
 }
 
 /// One reading of all files, good and bad.
@@ -54,6 +57,7 @@ pub struct Loaded {
     pub files: Vec<SourceFile>,
     /// What is wrong with the files one by one.
     pub problems: Vec<Problem>,
+    contracts: Contracts,
     environment: Environment,
     tickets: Arc<TicketKeys>,
 }
@@ -69,6 +73,7 @@ pub struct SourceFile {
 struct Beside {
     tickets: Option<Arc<TicketKeys>>,
     ways: Arc<Ways>,
+    authorization_server: Option<AuthorizationServer>,
     storage: SharedStorage,
 }
 
@@ -82,7 +87,7 @@ pub struct Outcome {
 impl Loader {
     /// `given`: files and directories from the command line; without any, [`Roots::choose`] says where to look.
     pub fn new(given: Vec<PathBuf>, environment: Environment) -> Self {
-        Self { given, environment, tickets: TicketKeys::random() }
+        Self { given, environment, tickets: TicketKeys::random(), contracts: Arc::default() }
     }
 
     /// What to watch. A directory that is made later counts, so it is asked again on each load.
@@ -100,7 +105,10 @@ impl Loader {
         let mut problems = Vec::new();
         let files = self.roots().files(&mut problems);
         let files = files.iter().filter_map(|path| read(path, &mut problems)).collect();
-        Loaded::from_files(files, self.environment.clone(), self.tickets.clone(), problems)
+        let mut known = self.contracts.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = Loaded::from_files(files, self.environment.clone(), self.tickets.clone(), &known, problems);
+        known.clone_from(&loaded.contracts);
+        loaded
     }
 }
 
@@ -109,6 +117,7 @@ impl Loaded {
         files: Vec<SourceFile>,
         environment: Environment,
         tickets: Arc<TicketKeys>,
+        known: &Contracts,
         mut problems: Vec<Problem>,
     ) -> Self {
         let mut resources = Resources::default();
@@ -119,13 +128,15 @@ impl Loaded {
         }
         let sections = Sections::merge(&resources.configurations, &mut problems);
         let settings = effective::settings(&sections, &environment, &mut problems);
-        Self { resources, sections, settings, files, problems, environment, tickets }
+        let contracts = Contracts::of(&resources.contracts, known);
+        Self { resources, sections, settings, files, problems, contracts, environment, tickets }
     }
 
     /// Texts as if they were files, for tests and tools.
     pub fn from_texts(texts: &[(&str, &str)], environment: Environment) -> Self {
         let file = |(path, text): &(&str, &str)| SourceFile { path: Arc::new(path.into()), text: (*text).into() };
-        Self::from_files(texts.iter().map(file).collect(), environment, TicketKeys::random(), Vec::new())
+        let (files, known) = (texts.iter().map(file).collect(), Contracts::default());
+        Self::from_files(files, environment, TicketKeys::random(), &known, Vec::new())
     }
 
     /// The expanded form, with the problems of references and targets.
@@ -190,9 +201,11 @@ impl Loaded {
     /// Sections that are read with their files and Secrets.
     fn beside(&self, files: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) -> Beside {
         let (sections, secrets) = (&self.sections, &self.resources.secrets);
+        let ways = forward_proxy::ways(sections, secrets, files, problems);
         Beside {
             tickets: tickets::keys(sections, &self.tickets, files, problems),
-            ways: forward_proxy::ways(sections, secrets, files, problems),
+            authorization_server: identity_management::read(sections, &ways, problems),
+            ways,
             storage: shared_storage::read(sections, self.settings.name.is_given, secrets, files, problems),
         }
     }
@@ -203,9 +216,10 @@ impl Loaded {
             settings: &self.settings,
             extensions: &self.resources.extensions,
             secrets: &self.resources.secrets,
-            contracts: &self.resources.contracts,
+            contracts: &self.contracts,
             tickets: beside.tickets.as_ref(),
             ways: &beside.ways,
+            authorization_server: beside.authorization_server.as_ref(),
             storage: &beside.storage,
             files,
         }

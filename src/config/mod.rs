@@ -4,6 +4,7 @@
 //! after compilation nothing asks whether a value is legal. Every problem is reported, not only the first.
 
 pub mod forward_proxy;
+pub mod identity_management;
 pub mod load;
 
 pub mod discovery;

@@ -121,6 +121,12 @@ impl ServiceAddress {
 }
 
 impl WebAddress {
+    /// Whether others may be on the way to it.
+    pub fn is_open(&self) -> bool {
+        let host = &self.endpoint.host;
+        !self.secure && host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
     pub fn parse(text: &str) -> Result<Self, String> {
         let (address, query) = text.split_at(text.find('?').unwrap_or(text.len()));
         let mut parts = Parts::parse(address)?;
@@ -148,6 +154,13 @@ pub fn endpoint(text: &str) -> Result<Endpoint, String> {
     }
     let (host, port) = host_and_port(text)?;
     Ok(Endpoint { host, port: port.ok_or("expected host:port")? })
+}
+
+/// A `host:port` without a protocol, or a host alone whose port goes without saying. The host is in lower case.
+pub fn endpoint_with_default(text: &str, port: u16) -> Result<Endpoint, String> {
+    let (mut host, written) = host_and_port(text)?;
+    host.make_ascii_lowercase();
+    Ok(Endpoint { host, port: written.unwrap_or(port) })
 }
 
 /// A path that is put ahead of another one: with a slash in front, none at the end, empty for none.

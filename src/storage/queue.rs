@@ -90,7 +90,7 @@ impl Drop for Weight {
 impl Reply {
     pub fn send(mut self, answer: Result<Answer, Unavailable>) {
         if let Some(purge) = self.purge.take().filter(|_| answer.is_ok()) {
-            purge.is_taken();
+            purge.taken();
         }
         if let Some(sender) = self.answer.take() {
             // Whoever asked may have lost interest.

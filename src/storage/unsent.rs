@@ -114,7 +114,7 @@ impl Unsent {
         }
     }
 
-    fn is_taken(&self, scope: &Key, number: u64) {
+    fn taken(&self, scope: &Key, number: u64) {
         let mut purges = self.purges();
         if purges.get(scope).is_some_and(|purge| purge.number == number) {
             purges.remove(scope);
@@ -147,8 +147,8 @@ impl Unsent {
 }
 
 impl UnderWay {
-    pub fn is_taken(self) {
-        self.unsent.is_taken(&self.scope, self.number);
+    pub fn taken(self) {
+        self.unsent.taken(&self.scope, self.number);
     }
 }
 
@@ -180,12 +180,12 @@ mod tests {
     #[test]
     fn a_purge_that_nobody_took_bars_its_scope_until_it_was_sent() {
         let unsent = Arc::<Unsent>::default();
-        begin(&unsent, "a").is_taken();
+        begin(&unsent, "a").taken();
         assert!(unsent.purges().is_empty() && !unsent.bars(&[key("a")]));
         let (first, second) = (begin(&unsent, "a"), begin(&unsent, "a"));
         assert!(!unsent.bars(&[key("a")]) && unsent.late().is_empty(), "it is under way");
         drop(second);
-        first.is_taken();
+        first.taken();
         assert!(unsent.bars(&[key("all"), key("a")]) && !unsent.bars(&[key("all"), key("b")]));
         let late = unsent.late();
         let again = begin(&unsent, "a");
@@ -210,7 +210,7 @@ mod tests {
         let late = scopes(&unsent);
         assert!(late.len() == 2 && late.contains(&key("all")) && late.contains(&key("other")), "{late:?}");
         assert!(unsent.bars(&[key("all"), key("never heard of")]));
-        under_way.is_taken();
+        under_way.taken();
         (0..3 * PARTS_MAX).for_each(|scope| drop(begin(&unsent, scope)));
         assert!(unsent.purges().len() <= PARTS_MAX + 2 && unsent.bars(&[key("all")]));
     }

@@ -60,6 +60,7 @@ impl Section {
         to_come::<Sampling>("sampling"),
         to_come::<Vec<TracingLabel>>("labels"),
         works::<DefaultTls>("defaultTLS"),
+        works::<TokenServer>("identityManagement"),
         to_come::<ConnectionBufferLimits>("connectionBufferLimits"),
         works::<ResourceLimits>("resourceLimits"),
         // Registration: read past, never acted on.
@@ -125,6 +126,15 @@ pub struct HttpsProxy {
 pub struct ProxyUser {
     pub username: String,
     pub password: String,
+}
+
+/// `ringway.identityManagement` as the other product's registration writes it.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TokenServer {
+    pub token_url: Option<Located<String>>,
+    pub client_id: Option<Located<String>>,
+    pub client_secret: Option<Located<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

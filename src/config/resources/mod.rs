@@ -19,7 +19,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 pub use api_instance::{ApiInstance, InlineRoute, InlineService};
 pub use configuration::{
-    CircuitBreaker, Configuration, ForwardProxy, HttpsProxy, Probe, ProxyProtocol, Routing, Section,
+    CircuitBreaker, Configuration, ForwardProxy, HttpsProxy, Probe, ProxyProtocol, Routing, Section, TokenServer,
 };
 pub use extension::Extension;
 pub use policy::{
@@ -27,8 +27,8 @@ pub use policy::{
 };
 pub use policy_binding::{PolicyBinding, Selector, TargetRef};
 pub use ringway::{
-    AccessLog, AccessLogFormat, ApiRingway, GatewayRingway, HealthCheck, LoadBalancing, ProxyProtocolVersion, Retries,
-    RetryOn, ServiceRingway,
+    AccessLog, AccessLogFormat, ApiRingway, GatewayRingway, HealthCheck, IdentityManagement, LoadBalancing,
+    ProxyProtocolVersion, Retries, RetryOn, ServiceRingway,
 };
 pub use secret::Secret;
 pub use service::Service;

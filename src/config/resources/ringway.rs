@@ -1,6 +1,6 @@
 //! `spec.ringway`: settings of our own, where the other product ignores them.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -28,6 +28,24 @@ pub struct GatewayRingway {
     /// Of the gateway, which all its replicas share.
     pub name: Option<Located<String>>,
     pub redis: RedisNodes,
+    pub identity_management: Option<IdentityManagement>,
+}
+
+/// Who is asked about tokens; read by `config/identity_management.rs`.
+#[derive(Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IdentityManagement {
+    pub introspection_url: Option<Located<String>>,
+    pub issuer: Option<Located<String>>,
+    pub client_id: Option<Located<String>>,
+    pub client_secret: Option<Located<String>>,
+}
+
+/// Nothing of it is for showing.
+impl fmt::Debug for IdentityManagement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdentityManagement")
+    }
 }
 
 /// Beside `sharedStorage.redis`.

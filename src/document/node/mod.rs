@@ -155,6 +155,19 @@ impl Node {
         Node { value, location: self.location.clone() }
     }
 
+    /// The same map, in which keys that have these other names have their own: pairs of the other, in any case, and the own.
+    pub fn with_own_keys(&self, names: &[(&str, &str)]) -> Node {
+        let mut node = self.clone();
+        if let Value::Mapping(entries) = &mut node.value {
+            for entry in entries {
+                if let Some((_, own)) = names.iter().find(|(other, _)| entry.key.eq_ignore_ascii_case(other)) {
+                    entry.key = (*own).to_owned();
+                }
+            }
+        }
+        node
+    }
+
     /// The tree as JSON, plain scalars resolved as YAML 1.1 does.
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {

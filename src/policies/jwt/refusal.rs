@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use crate::policies::{Answers, LocalResponse};
+use crate::policies::{Answers, LocalResponse, bearer::NoBearer};
 
 pub const MISSING: Answers = Answers { status: 400, reason: "jwt_missing", when: "there is no token" };
 pub const NOT_BEARER: Answers =
@@ -70,6 +70,16 @@ refusals! {
     MandatoryClaim CLAIMS "Invalid token. Mandatory custom claim mismatch or not present.";
     OtherClaim CLAIMS "Invalid token. Non mandatory custom claim mismatch.";
     Client CLIENT "Invalid client.";
+}
+
+impl From<NoBearer> for Refusal {
+    fn from(why: NoBearer) -> Self {
+        match why {
+            NoBearer::Missing => Self::NoToken,
+            NoBearer::Other => Self::NotBearer,
+            NoBearer::Empty => Self::BearerMalformed,
+        }
+    }
 }
 
 /// One core's answers: who sends bad tokens costs no allocation for them.

@@ -250,7 +250,8 @@ mod tests {
         match policy.decide(&policy.state(&Core { id: 0, ..Core::default() }), kept, now_ns) {
             Flow::Continue => "passes".to_owned(),
             Flow::Respond(answer) => format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body)),
-            other => format!("{other:?}"),
+            Flow::Wait(question) => format!("{question:?}"),
+            Flow::AskAgain => unreachable!("it looks at requests"),
         }
     }
 

@@ -106,7 +106,7 @@ pub async fn forward(
         };
         let again = is_sent_again.then(|| {
             let response_time = workspace.timeouts.response;
-            tries.again(&failure, &workspace.request.method, response_time.is_none_or(|limit| account.age() < limit))
+            tries.again(&failure, workspace.line().method, response_time.is_none_or(|limit| account.age() < limit))
         });
         match again.flatten() {
             Some(Again::Unseen) => {

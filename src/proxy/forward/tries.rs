@@ -69,10 +69,10 @@ impl<'a> Tries<'a> {
     }
 
     /// A request that can simply be sent again takes its chance with any idle connection.
-    pub(super) fn reuse(&self, request: &RequestHead) -> Reuse {
+    pub(super) fn reuse(&self, request: &RequestHead, method: &[u8]) -> Reuse {
         match self.fresh.get() {
             true => Reuse::None,
-            false if request.body == BodyLength::None && is_idempotent(&request.method) => Reuse::Any,
+            false if request.body == BodyLength::None && is_idempotent(method) => Reuse::Any,
             false => Reuse::Checked,
         }
     }

@@ -1,10 +1,10 @@
-//! The token endpoint's end: what it is asked (RFC 6749, sections 4.3 and 4.4), and what its answer means.
+//! What the answer of a token endpoint means (RFC 6749, section 5.1).
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::calls::Answer;
+use crate::{calls::Answer, policies::asking::object};
 
 /// Of a token, as it stands in a header.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
@@ -36,10 +36,7 @@ enum Seconds {
 
 /// What it gave; `None` where that is no token.
 pub fn read(answer: &Answer) -> Option<Granted> {
-    // A list of values would be taken for its fields.
-    let is_object = answer.body.trim_ascii_start().first() == Some(&b'{');
-    let Written { access_token: token, expires_in } =
-        Some(()).filter(|()| is_object).and_then(|()| serde_json::from_slice(&answer.body).ok())?;
+    let Written { access_token: token, expires_in } = object(&answer.body)?;
     let seconds = match expires_in {
         None => None,
         Some(Seconds::Number(seconds)) => Some(seconds),
@@ -52,25 +49,6 @@ pub fn read(answer: &Answer) -> Option<Granted> {
         Some(seconds) => Some(Duration::try_from_secs_f64(seconds.clamp(0.0, 1e9)).ok()?),
     };
     is_token.then_some(Granted { token, lifetime })
-}
-
-/// `application/x-www-form-urlencoded`.
-pub fn form(pairs: &[(&str, &str)]) -> String {
-    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-    pairs.join("&")
-}
-
-/// One value of a form.
-pub fn encoded(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        match byte {
-            b' ' => out.push('+'),
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => out.push(char::from(byte)),
-            _ => write!(out, "%{byte:02X}").expect("a text takes what is written"),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -106,10 +84,5 @@ mod tests {
             assert_eq!(granted(body), expected, "{body}");
         }
         assert_eq!(granted(&format!(r#"{{"access_token": "{}"}}"#, "x".repeat(TOKEN_BYTES_MAX + 1))), None);
-    }
-
-    #[test]
-    fn values_of_a_form_are_escaped() {
-        assert_eq!(form(&[("a", "b c&d=é"), ("e", "")]), "a=b+c%26d%3D%C3%A9&e=");
     }
 }
