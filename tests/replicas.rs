@@ -400,10 +400,7 @@ fn redis_that_is_cut_off_is_done_without_and_no_request_fails() {
         [MAXIMUM; 3],
         "of windows before, while it was away, and after"
     );
-    assert!(
-        [1, 3].iter().all(|key| (MAXIMUM..=2 * MAXIMUM).contains(&admitted[*key])),
-        "{admitted:?}: of those it left and met"
-    );
+    assert!([1, 3].iter().all(|key| admitted[*key] <= 2 * MAXIMUM), "{admitted:?}: of those that saw it go or come");
 }
 
 #[test]
