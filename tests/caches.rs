@@ -66,10 +66,11 @@ fn answer(stream: &TcpStream, head: &str, asked: &AtomicUsize, gate: &(Mutex<boo
         drop(gate.1.wait_while(open, |open| !*open).expect("no holder panics"));
     };
     loop {
-        // Of such a target the first body comes in part, and the others come at once.
+        // Of such a target the first body comes in part.
         let is_halved = lines.next().ok_or(std::io::ErrorKind::UnexpectedEof)??.contains("/half");
         while !lines.next().ok_or(std::io::ErrorKind::UnexpectedEof)??.is_empty() {}
         let number = asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let is_halved = is_halved && number == 1;
         if !is_halved {
             wait();
         }
@@ -77,7 +78,7 @@ fn answer(stream: &TcpStream, head: &str, asked: &AtomicUsize, gate: &(Mutex<boo
         let (first, rest) = body.split_at(3);
         let mut stream = stream;
         write!(stream, "HTTP/1.1 200 OK\r\n{head}content-length: {}\r\n\r\n{first}", body.len())?;
-        if is_halved && number == 1 {
+        if is_halved {
             wait();
         }
         stream.write_all(rest.as_bytes())?;
@@ -123,6 +124,13 @@ impl Replica {
 
     fn gateway(&self) -> &Gateway {
         self.gateway.as_ref().expect("it runs")
+    }
+
+    /// Requests that wait for an answer, be it of the upstream or of who asks it.
+    fn in_flight(&self) -> usize {
+        let (_, page) = self.gateway().get("/metrics").expect("a page");
+        let line = page.lines().find(|line| line.starts_with("ringway_requests_in_flight"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default() as usize
     }
 
     fn kill(&mut self) {
@@ -198,14 +206,9 @@ fn of_all_replicas_one_asks() {
                 .collect();
             wait("the upstream is asked", || upstream.asked() > 0);
             // Everybody has come: one waits for the upstream, the others for it or for its replica.
-            let waits = |replica: &Replica| {
-                let (_, page) = replica.gateway().get("/metrics").expect("a page");
-                let line = page.lines().find(|line| line.starts_with("ringway_requests_in_flight"));
-                line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default() as usize
-            };
             // On a busy machine some come later, and find what is there by then.
             let until = Instant::now() + Duration::from_secs(2);
-            wait("all wait", || replicas.iter().map(waits).sum::<usize>() >= 12 || Instant::now() > until);
+            wait("all wait", || replicas.iter().map(Replica::in_flight).sum::<usize>() >= 12 || Instant::now() > until);
             upstream.set_open(true);
             for asked in asked {
                 assert_eq!(asked.join().expect("no panic"), "answer 1");
@@ -225,10 +228,17 @@ fn a_body_that_is_slow_holds_up_nobody() {
         std::thread::scope(|scope| {
             let first = scope.spawn(|| replica.ask("/half"));
             wait("the upstream is asked", || upstream.asked() == 1);
-            assert_eq!(replica.ask("/half"), "answer 2");
+            let second = scope.spawn(|| replica.ask("/half"));
+            wait("the upstream is asked once more", || upstream.asked() == 2);
+            // Whoever comes then waits for that one.
+            let third = scope.spawn(|| replica.ask("/half"));
+            wait("the third waits", || replica.in_flight() >= 3 || upstream.asked() > 2);
             upstream.set_open(true);
             assert_eq!(first.join().expect("no panic"), "answer 1");
+            assert_eq!(second.join().expect("no panic"), "answer 2");
+            third.join().expect("no panic");
         });
+        assert_eq!(upstream.asked(), 2);
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use std::{
 use support::{
     counting::{Asker, Counting},
     gateway::{Gateway, Launch, drivers},
+    namespace::Namespace,
     ports,
     redis::{Redis, wait},
 };
@@ -76,6 +77,8 @@ struct Load {
     stops: AtomicBool,
     answers: Vec<Mutex<Answers>>,
     began: Instant,
+    /// The path that is asked for.
+    key: AtomicUsize,
 }
 
 impl Load {
@@ -118,6 +121,7 @@ impl Bench {
             stops: AtomicBool::new(false),
             answers: (0..REPLICAS).map(|_| Mutex::default()).collect(),
             began: Instant::now(),
+            key: AtomicUsize::new(0),
         };
         let ports: Vec<u16> = self.replicas.iter().map(|replica| replica.port).collect();
         std::thread::scope(|scope| {
@@ -136,6 +140,12 @@ impl Bench {
             }
         });
         load
+    }
+
+    /// So many requests for the key have come through.
+    fn admitted(&self, key: usize) -> usize {
+        let target = format!("/{key}");
+        self.upstream.asked().iter().filter(|asked| asked.target == target).count()
     }
 
     fn wait_storage(&self, up: bool) {
@@ -173,7 +183,8 @@ fn replica(name: &str, driver: &str, at: usize, policy: &str, storage: &str, ups
 fn ask_on(port: u16, replica: usize, load: &Load) {
     let Some(mut asker) = Asker::connect(port, LIMIT) else { return };
     while !load.stops.load(Ordering::Relaxed) {
-        let Some(status) = asker.ask("/", &[]).and_then(|head| head.status()) else { return };
+        let target = format!("/{}", load.key.load(Ordering::Relaxed));
+        let Some(status) = asker.ask(&target, &[]).and_then(|head| head.status()) else { return };
         load.answers[replica].lock().expect("no holder panics").add(status);
     }
 }
@@ -340,6 +351,56 @@ fn replicas_that_start_without_redis_admit_their_parts() {
     });
     let Answers { admitted, unavailable, others, .. } = load.sum();
     assert_eq!([admitted, unavailable, others], [300, 0, 0]);
+}
+
+/// Every key has a window of a day, so what came for a key is what its window admitted.
+#[test]
+fn redis_that_is_cut_off_is_done_without_and_no_request_fails() {
+    const MAXIMUM: usize = 1500;
+    let namespace = match Namespace::make() {
+        Ok(namespace) => namespace,
+        Err(why) => return println!("skipped: no network of its own for Redis: {why}"),
+    };
+    let redis = Redis::start_in(&namespace);
+    let storage = format!("address: '{}'", redis.address());
+    let policy = format!(
+        "{{policyRef: {{name: rate-limiting-flex}}, config: {{keySelector: '#[attributes.requestPath]', rateLimits: \
+         [{{maximumRequests: {MAXIMUM}, timePeriodInMilliseconds: {DAY_MS}}}]}}}}"
+    );
+    let mut bench = Bench::start_with("cut", &drivers()[0], &policy, redis, Vec::new(), &storage);
+    let load = bench.under_load(|bench, load| {
+        let refused = || [0, 1, 2].map(|replica| load.of(replica).refused);
+        let all_refuse = || {
+            let before = refused();
+            wait("all to refuse", || (0..REPLICAS).all(|at| load.of(at).refused > before[at] + 100));
+        };
+        let take_another_key = || load.key.fetch_add(1, Ordering::Relaxed);
+        all_refuse();
+        take_another_key();
+        wait("some of another key to pass", || bench.admitted(1) > 100);
+        namespace.set_cut(true);
+        bench.wait_storage(false);
+        all_refuse();
+        take_another_key();
+        all_refuse();
+        take_another_key();
+        wait("some of another key to pass without it", || bench.admitted(3) > 100);
+        namespace.set_cut(false);
+        bench.wait_storage(true);
+        all_refuse();
+        take_another_key();
+        all_refuse();
+    });
+    let Answers { unavailable, others, .. } = load.sum();
+    assert_eq!([unavailable, others], [0, 0]);
+    let admitted = [0, 1, 2, 3, 4].map(|key| bench.admitted(key));
+    println!("of {MAXIMUM}: {admitted:?}");
+    assert_eq!(
+        [admitted[0], admitted[2], admitted[4]],
+        [MAXIMUM; 3],
+        "of windows before, while it was away, and after"
+    );
+    assert!([1, 3].iter().all(|key| admitted[*key] <= 2 * MAXIMUM), "{admitted:?}: of those that saw it go or come");
 }
 
 #[test]

@@ -9,6 +9,8 @@ pub mod counting;
 pub mod gateway;
 pub mod h2;
 pub mod message;
+#[allow(dead_code, reason = "few cut anybody off")]
+pub mod namespace;
 pub mod play;
 pub mod ports;
 pub mod protocols;

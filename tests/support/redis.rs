@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ports;
+use super::{namespace::Namespace, ports};
 
 /// A sentinel that the machine has left alone for two seconds trusts nothing for thirty.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -21,8 +21,11 @@ pub struct Redis {
     program: PathBuf,
     flags: Vec<String>,
     directory: tempfile::TempDir,
+    host: String,
     pub port: u16,
 }
+
+const LOOPBACK: &str = "127.0.0.1";
 
 impl Redis {
     /// Without persistence, on `port` of loopback.
@@ -30,17 +33,29 @@ impl Redis {
         Self::start_program(Path::new("redis-server"), flags)
     }
 
+    /// In a network of its own, whatever may be reached of it there.
+    pub fn start_in(namespace: &Namespace) -> Self {
+        let [program, prefix @ ..] = namespace.prefix();
+        let prefix: Vec<&str> = prefix.into_iter().chain(["redis-server", "--protected-mode", "no"]).collect();
+        Self::start_at(Path::new(program), &prefix, &namespace.address, &[])
+    }
+
     /// `{port}` in a flag is the port of the server; one that names a port has no other.
     pub fn start_program(program: &Path, flags: &[&str]) -> Self {
+        Self::start_at(program, &[], LOOPBACK, flags)
+    }
+
+    fn start_at(program: &Path, prefix: &[&str], host: &str, flags: &[&str]) -> Self {
         let (directory, port) = (tempfile::tempdir().expect("a folder"), ports::reserve());
-        let mut all: Vec<String> = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"].map(String::from).into();
+        let mut all: Vec<String> = prefix.iter().map(|word| (*word).to_owned()).collect();
+        all.extend(["--save", "", "--appendonly", "no", "--bind", host].map(String::from));
         if !flags.contains(&"--port") {
             all.extend(["--port".to_owned(), port.to_string()]);
         }
         all.extend(flags.iter().map(|flag| flag.replace("{port}", &port.to_string())));
         let child = spawn(program, &all, directory.path());
-        let redis = Self { child, program: program.to_owned(), flags: all, directory, port };
-        wait("a server of Redis", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let redis = Self { child, program: program.to_owned(), flags: all, directory, host: host.to_owned(), port };
+        wait("a server of Redis", || TcpStream::connect((host, port)).is_ok());
         redis
     }
 
@@ -57,11 +72,11 @@ impl Redis {
         let program = PathBuf::from("redis-server");
         let child = spawn(&program, &flags, directory.path());
         wait("a sentinel", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { child, program, flags, directory, port }
+        Self { child, program, flags, directory, host: LOOPBACK.to_owned(), port }
     }
 
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Where the nodes of a Cluster speak with this one.
@@ -76,7 +91,7 @@ impl Redis {
 
     /// The same, behind another line such as `AUTH`.
     pub fn say_after(&self, first: &str, line: &str) -> String {
-        let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", self.port)).expect("it listens"));
+        let mut stream = BufReader::new(TcpStream::connect((&*self.host, self.port)).expect("it listens"));
         stream.get_ref().set_read_timeout(Some(LIMIT)).expect("a socket");
         let mut answer = String::new();
         for line in [first, line].into_iter().filter(|line| !line.is_empty()) {
@@ -111,8 +126,7 @@ impl Redis {
     pub fn restart(&mut self) {
         self.kill();
         self.child = spawn(&self.program, &self.flags, self.directory.path());
-        let port = self.port;
-        wait("the server again", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        wait("the server again", || TcpStream::connect((&*self.host, self.port)).is_ok());
     }
 
     /// Takes connections and answers nothing.

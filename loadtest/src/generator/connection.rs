@@ -24,7 +24,7 @@ pub(super) async fn open_all(engine: &Rc<Engine>) {
     let indices: Vec<usize> = (0..engine.links.len()).collect();
     if !engine.plan.keep_alive {
         for index in indices {
-            monoio::spawn(connect_per_request(engine.clone(), index));
+            engine.tasks.borrow_mut().push(monoio::spawn(connect_per_request(engine.clone(), index)));
         }
         // Their first turn queues them as free.
         return monoio::time::sleep(Duration::from_millis(1)).await;
@@ -36,7 +36,7 @@ pub(super) async fn open_all(engine: &Rc<Engine>) {
         }
         for (&index, connected) in batch.iter().zip(opening) {
             let connected = connected.await.inspect_err(|error| engine.remember(error)).ok();
-            monoio::spawn(keep_alive(engine.clone(), index, connected));
+            engine.tasks.borrow_mut().push(monoio::spawn(keep_alive(engine.clone(), index, connected)));
         }
     }
 }
@@ -115,7 +115,10 @@ async fn connect_per_request(engine: Rc<Engine>, index: usize) {
     let (slot, link) = (&engine.slots[index], &engine.links[index]);
     while !engine.stopping.get() {
         if !engine.became_free(index) {
-            wait_for_request(slot).await;
+            wait_for_request(&engine, slot).await;
+        }
+        if engine.stopping.get() {
+            return;
         }
         let mut receiver = match connect(engine.clone(), index).await {
             Ok(receiver) => receiver,
@@ -141,9 +144,10 @@ async fn connect_per_request(engine: Rc<Engine>, index: usize) {
     }
 }
 
-async fn wait_for_request(slot: &Slot) {
+/// Returns also when nothing more is to be sent.
+async fn wait_for_request(engine: &Engine, slot: &Slot) {
     poll_fn(|context| {
-        if slot.busy.get() {
+        if slot.busy.get() || engine.stopping.get() {
             return Poll::Ready(());
         }
         slot.waiting.replace(Some(context.waker().clone()));

@@ -15,6 +15,8 @@ use std::{
     time::Duration,
 };
 
+use monoio::task::JoinHandle;
+
 use super::{Gate, Interval, Loop, Outcome, Plan, Progress, connection, link::Link, new_histogram};
 use crate::{
     schedule::{Random, Schedule},
@@ -45,6 +47,9 @@ pub(super) struct Engine {
     /// What is measured of it.
     window: Cell<(u64, u64)>,
     pub(super) stopping: Cell<bool>,
+    /// Of the connections, and what watches them. A task that still waits for its socket when the loop ends is never dropped: the
+    /// loop's driver and it hold each other, and its descriptor stays open.
+    pub(super) tasks: RefCell<Vec<JoinHandle<()>>>,
     in_flight: Cell<u64>,
 }
 
@@ -94,18 +99,21 @@ pub(super) async fn run(plan: Plan, gate: &Gate, progress: Arc<Progress>) -> io:
         start_ns: Cell::new(u64::MAX),
         window: Cell::new((u64::MAX, u64::MAX)),
         stopping: Cell::new(false),
+        tasks: RefCell::default(),
         in_flight: Cell::new(0),
         plan,
     });
     connection::open_all(&engine).await;
     let start_ns = gate.pass();
     engine.begin(start_ns);
-    monoio::spawn(watch_deadlines(engine.clone()));
+    engine.tasks.borrow_mut().push(monoio::spawn(watch_deadlines(engine.clone())));
     let watched = monoio::spawn(watch_self(engine.clone()));
     engine.pace().await;
     let cpu_ns = watched.await;
     engine.settle().await;
-    Ok(engine.end(cpu_ns))
+    let outcome = engine.end(cpu_ns);
+    engine.leave().await;
+    Ok(outcome)
 }
 
 impl Engine {
@@ -196,10 +204,29 @@ impl Engine {
                 results.latency.saturating_record(now - intended);
             }
         }
-        self.links.iter().for_each(|link| link.shut_down());
         let mut outcome = self.results.replace(Outcome::new());
         outcome.cpu_ns = vec![cpu_ns];
         outcome
+    }
+
+    /// Ends every task, so that nothing is left open.
+    async fn leave(&self) {
+        self.links.iter().for_each(|link| link.shut_down());
+        self.slots.iter().filter_map(|slot| slot.waiting.take()).for_each(Waker::wake);
+        let tasks = self.tasks.take();
+        let all_end = async {
+            for task in tasks {
+                task.await;
+            }
+            // What was sent when its connection ended has a task of its own.
+            while self.links.iter().any(|link| Rc::strong_count(link) > 1) {
+                monoio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        // One that connects with nobody waits for that.
+        let _ = monoio::time::timeout(self.plan.timeout + TICK, all_end).await;
+        // The ring closes descriptors when it is asked for the next time.
+        monoio::time::sleep(Duration::from_millis(1)).await;
     }
 
     fn pop_free(&self) -> Option<usize> {

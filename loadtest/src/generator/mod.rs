@@ -199,3 +199,101 @@ fn answer(stream: &mut (impl io::Read + io::Write), request: &[u8]) -> Result<u1
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+        process::Command,
+        thread,
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::{
+        driver::Wanted,
+        scenario::{Form, Request, Target},
+    };
+
+    const ALONE: &str = "GENERATOR_TEST_ALONE";
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn open_descriptors() -> usize {
+        fs::read_dir("/proc/self/fd").expect("Linux has it").count()
+    }
+
+    /// Answers everything, on connections that it keeps.
+    fn server() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    let mut lines = BufReader::new(&stream).lines();
+                    while let Some(Ok(line)) = lines.next() {
+                        let answered = line
+                            .is_empty()
+                            .then(|| (&stream).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
+                        if answered.is_some_and(|answered| answered.is_err()) {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    fn plan(target: SocketAddr, keep_alive: bool, driver: Driver) -> Plan {
+        let to = format!("http://{target}").parse::<Target>().expect("a target");
+        let mix = Mix::prepare(&to, &[Request::default()], &Default::default(), Form::Http1 { keep_alive });
+        Plan {
+            target,
+            mix: Arc::new(mix.expect("a mix")),
+            pace: Loop::Open { per_second: 200.0, shape: Shape::Constant },
+            connections: 8,
+            keep_alive,
+            tls: None,
+            streams: None,
+            warmup: Duration::ZERO,
+            duration: Duration::from_millis(50),
+            timeout: Duration::from_secs(5),
+            seed: 1,
+            driver,
+            cpu: None,
+        }
+    }
+
+    /// In a process where nobody else opens any.
+    #[test]
+    fn a_run_leaves_no_descriptor_open() {
+        if std::env::var_os(ALONE).is_none() {
+            let name = "generator::tests::a_run_leaves_no_descriptor_open";
+            let mut alone = Command::new(std::env::current_exe().expect("this program"));
+            let output = alone.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().expect("it runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            return;
+        }
+        let target = server();
+        let chosen = driver::choose(Wanted::Auto).expect("epoll at least");
+        for driver in [chosen, Driver::Epoll] {
+            for keep_alive in [true, false] {
+                let before = open_descriptors();
+                for _ in 0..3 {
+                    let running = launch(vec![plan(target, keep_alive, driver); 2]).expect("threads");
+                    let outcome = running.finish().expect("an outcome");
+                    assert!(outcome.connections_opened > 0, "{driver}");
+                }
+                // The server closes its ends when it hears of it.
+                let began = Instant::now();
+                while open_descriptors() > before {
+                    let is_late = began.elapsed() > LIMIT;
+                    assert!(!is_late, "{driver}, keep-alive {keep_alive}: {before}, then {}", open_descriptors());
+                    thread::park_timeout(Duration::from_millis(5));
+                }
+            }
+        }
+    }
+}

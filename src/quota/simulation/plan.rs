@@ -65,6 +65,8 @@ pub enum Fault {
     Fail { down: u64, back_to: Option<u64> },
     /// These replicas do not reach the authority for so long. Each notices after a while of its own.
     Cut { replicas: u64, lasts: u64 },
+    /// For so long the authority's answers come late, by half of this at least: some in time, some after who waits has given up.
+    Slow { by: u64, lasts: u64 },
     /// The replica takes up the next limits.
     Reload { replica: usize },
     /// All leave that replica alone for so long.
@@ -170,12 +172,15 @@ impl Network {
 impl Fault {
     fn new(random: &mut Random, replicas: usize) -> Self {
         let replica = random.below(replicas as u64) as usize;
-        match random.below(8) {
+        match random.below(10) {
             0 => Self::Crash { replica, down: random.below(30 * MS) },
             1 => Self::Fail { down: random.between(2 * MS, 30 * MS), back_to: None },
             2 => Self::Fail { down: random.between(2 * MS, 30 * MS), back_to: Some(random.below(200 * MS)) },
             3 | 4 => Self::Cut { replicas: u64::MAX, lasts: random.between(MS, 300 * MS) },
             5 => Self::Cut { replicas: 1 << replica, lasts: random.between(MS, 300 * MS) },
+            6 | 7 => {
+                Self::Slow { by: random.pick(&[200, 300, 450, 600]) * MS, lasts: random.between(50 * MS, 800 * MS) }
+            }
             _ => Self::Idle { replica, lasts: random.between(10 * MS, 300 * MS) },
         }
     }

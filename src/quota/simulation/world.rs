@@ -118,6 +118,9 @@ pub struct World {
     /// What it would be back to: once in a while a copy is taken.
     copies: Vec<(u64, Authority)>,
     is_down: bool,
+    /// Its answers are late until then, by so much.
+    slow_until: u64,
+    slow_by: u64,
     requests: Vec<Request>,
     rung: Rung,
     pub journal: Journal,
@@ -149,6 +152,8 @@ impl World {
             authority: Authority::default(),
             copies: Vec::new(),
             is_down: false,
+            slow_until: 0,
+            slow_by: 0,
             requests: Vec::new(),
             rung: Rung::default(),
             journal: Journal::default(),
@@ -438,7 +443,9 @@ impl World {
             return;
         }
         let late = if self.random.below(1000) < network.late { self.random.below(network.late_by) } else { 0 };
-        let delay = self.random.between(network.delay_min, network.delay_max) + late;
+        let is_slow = self.slow_until > self.now && matches!(event, Event::Answered { .. });
+        let slow = if is_slow { self.random.between(self.slow_by / 2, self.slow_by) } else { 0 };
+        let delay = self.random.between(network.delay_min, network.delay_max) + late + slow;
         self.at(self.now + delay, event);
     }
 
@@ -557,6 +564,7 @@ impl World {
                     self.at(back, Event::Notice { replica, is_here: true });
                 }
             }
+            Fault::Slow { by, lasts } => (self.slow_until, self.slow_by) = (self.now + lasts, by),
             Fault::Reload { replica } => {
                 let one = &mut self.replicas[replica];
                 one.version = (one.version + 1).min(self.limiters.len() - 1);
