@@ -175,7 +175,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         Publisher::start(client.clone(), move |published| {
             for worker in workers.iter() {
                 if !worker.send(Command::Published(published.clone())) {
-                    tracing::error!("core {} does not take new key sets: it is gone", worker.id);
+                    tracing::error!("core {} does not take what is published: it is gone", worker.id);
                 }
             }
             // Who reads of keys may rely on them.
@@ -422,7 +422,7 @@ impl Gateway {
         // Names first: a core that serves a new Service should know where it is, a policy its keys, and a quota who counts.
         tokio::join!(
             self.endpoints.prepare(&snapshot.services),
-            self.publisher.prepare(&snapshot.wants),
+            self.publisher.prepare(&snapshot.wants, &snapshot.contracts),
             self.stores.prepare(&snapshot)
         );
         if let Err(why) = swap::swap(&self.workers, &snapshot, sockets).await {

@@ -12,6 +12,7 @@ pub mod document;
 pub mod explain;
 pub mod expression;
 pub mod http;
+pub mod ldap;
 pub mod management;
 pub mod matching;
 pub mod net;

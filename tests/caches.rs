@@ -6,7 +6,7 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::Command,
     sync::{
@@ -61,14 +61,26 @@ impl Upstream {
 
 fn answer(stream: &TcpStream, head: &str, asked: &AtomicUsize, gate: &(Mutex<bool>, Condvar)) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
-    loop {
-        while !lines.next().ok_or(std::io::ErrorKind::UnexpectedEof)??.is_empty() {}
-        let number = asked.fetch_add(1, Ordering::SeqCst) + 1;
+    let wait = || {
         let open = gate.0.lock().expect("no holder panics");
         drop(gate.1.wait_while(open, |open| !*open).expect("no holder panics"));
+    };
+    loop {
+        // Of such a target the first body comes in part, and the others come at once.
+        let is_halved = lines.next().ok_or(std::io::ErrorKind::UnexpectedEof)??.contains("/half");
+        while !lines.next().ok_or(std::io::ErrorKind::UnexpectedEof)??.is_empty() {}
+        let number = asked.fetch_add(1, Ordering::SeqCst) + 1;
+        if !is_halved {
+            wait();
+        }
         let body = format!("answer {number}");
+        let (first, rest) = body.split_at(3);
         let mut stream = stream;
-        write!(stream, "HTTP/1.1 200 OK\r\n{head}content-length: {}\r\n\r\n{body}", body.len())?;
+        write!(stream, "HTTP/1.1 200 OK\r\n{head}content-length: {}\r\n\r\n{first}", body.len())?;
+        if is_halved && number == 1 {
+            wait();
+        }
+        stream.write_all(rest.as_bytes())?;
     }
 }
 
@@ -121,6 +133,18 @@ impl Replica {
         let (status, body) = get(self.port, target).expect("an answer");
         assert_eq!(status, 200, "{body}");
         body
+    }
+
+    /// With further lines of the head.
+    fn ask_with(&self, target: &str, lines: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a socket");
+        write!(stream, "GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{lines}\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        body.to_owned()
     }
 
     fn purge(&self, flags: &[&str]) {
@@ -192,6 +216,23 @@ fn of_all_replicas_one_asks() {
 }
 
 #[test]
+fn a_body_that_is_slow_holds_up_nobody() {
+    let _alone = alone();
+    for driver in drivers() {
+        let (upstream, redis) = (Upstream::start(""), Redis::start(&[]));
+        let replica = Replica::start(&driver, &upstream, &redis, "{}");
+        upstream.set_open(false);
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| replica.ask("/half"));
+            wait("the upstream is asked", || upstream.asked() == 1);
+            assert_eq!(replica.ask("/half"), "answer 2");
+            upstream.set_open(true);
+            assert_eq!(first.join().expect("no panic"), "answer 1");
+        });
+    }
+}
+
+#[test]
 fn what_is_persisted_outlives_a_process_that_is_killed() {
     let _alone = alone();
     for driver in drivers() {
@@ -203,6 +244,29 @@ fn what_is_persisted_outlives_a_process_that_is_killed() {
         replica.launch();
         wait("its storage is there", || replica.gateway().metric(UP) == Ok(1.0));
         assert_eq!((replica.ask("/a"), upstream.asked()), ("answer 1".into(), 1));
+    }
+}
+
+#[test]
+fn what_was_purged_while_the_storage_was_away_is_never_served_again() {
+    let _alone = alone();
+    for driver in drivers() {
+        let (upstream, redis) = (Upstream::start(""), Redis::start(&[]));
+        let mut replica =
+            Replica::start(&driver, &upstream, &redis, "{persistCache: true, invalidationHeader: x-cache}");
+        assert_eq!(["/a", "/b", "/c"].map(|target| replica.ask(target)), ["answer 1", "answer 2", "answer 3"]);
+        redis.wait_until("all are stored", "KEYS *5:cache*", |keys| keys.starts_with("*3"));
+        redis.pause();
+        wait("it is noticed", || replica.gateway().metric(UP) == Ok(0.0));
+        replica.purge(&["--key", "/a"]);
+        assert_eq!(replica.ask_with("/b", "x-cache: invalidate\r\n"), "answer 4");
+        assert_eq!([replica.ask("/a"), replica.ask("/b"), replica.ask("/c")], ["answer 5", "answer 4", "answer 3"]);
+        redis.resume();
+        wait("it is back", || replica.gateway().metric(UP) == Ok(1.0));
+        // Of a process without memory of its own.
+        replica.kill();
+        replica.launch();
+        assert_eq!([replica.ask("/a"), replica.ask("/b"), replica.ask("/c")], ["answer 6", "answer 7", "answer 3"]);
     }
 }
 

@@ -161,6 +161,10 @@ impl Setting {
         if snapshot.apis.iter().flat_map(|api| &api.policies).chain(of_services).any(|bound| asks(&bound.policy)) {
             return Ok(0);
         }
+        let mut bound = snapshot.apis.iter().flat_map(|api| &api.policies);
+        if bound.any(|bound| matches!(bound.policy, Compiled::LdapAuthentication(_))) {
+            return Ok(0);
+        }
         let driver = drivers().pop().expect("epoll at least");
         let launch = Launch {
             directory: &self.directory,

@@ -155,7 +155,7 @@ fn replica(name: &str, driver: &str, at: usize, policy: &str, storage: &str, ups
         "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: ApiInstance\nmetadata: {{name: a}}\nspec:\n  \
          address: http://127.0.0.1:{port}\n  services: {{s: {{address: 'http://{}'}}}}\n  policies: [{policy}]\n---\n\
          apiVersion: gateway.mulesoft.com/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec:\n  \
-         sharedStorage: {{redis: {{{storage}}}}}\n  ringway: {{name: {name}}}\n",
+         sharedStorage: {{redis: {{{storage}}}}}\n  ringway: {{name: {name}, redis: {{replicas: {REPLICAS}}}}}\n",
         upstream.address
     );
     fs::write(directory.join("gateway.yaml"), text).expect("the directory is writable");
@@ -326,6 +326,20 @@ fn without_redis_each_replica_admits_its_part_and_no_request_fails() {
     assert_eq!([unavailable, others], [0, 0]);
     // The window of before, the parts while it was away, and one that Redis begins anew, since it has forgotten.
     assert!(bench.upstream.asked().len() <= 900, "{}", bench.upstream.asked().len());
+}
+
+#[test]
+fn replicas_that_start_without_redis_admit_their_parts() {
+    let mut redis = Redis::start(&[]);
+    redis.kill();
+    let storage = format!("address: '{}'", redis.address());
+    let policy = limit(300, DAY_MS, "");
+    let mut bench = Bench::start_with("never", &drivers()[0], &policy, redis, Vec::new(), &storage);
+    let load = bench.under_load(|_, load| {
+        wait("all to refuse", || (0..REPLICAS).all(|replica| load.of(replica).refused > 100));
+    });
+    let Answers { admitted, unavailable, others, .. } = load.sum();
+    assert_eq!([admitted, unavailable, others], [300, 0, 0]);
 }
 
 #[test]

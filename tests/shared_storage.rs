@@ -331,6 +331,44 @@ fn replicas_count_each_other_and_hear_of_purges() {
 }
 
 #[test]
+fn purges_that_were_not_taken_are_sent_before_anything_is_found() {
+    let mut server = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let section = format!("redis: {{address: '{}'}}", server.address());
+    let (purges, other) = (Replica::start(&section), Replica::start(&section));
+    let (told, purged) = mpsc::channel();
+    other.storage.on_purge(move |purged| drop(told.send(purged.clone())));
+    // Few are sent as they are; of too many one stands for all.
+    for (count, heard) in [(2, Purged::Scope(key("0"))), (2000, Purged::Scope(key("all")))] {
+        let names = ["0", "1", "never purged"];
+        for name in names {
+            let (_, marks) = purges.get(name, &["all", name]);
+            purges.put(name, "before", LONG, marks);
+        }
+        server.kill();
+        [&purges, &other].iter().for_each(|replica| replica.wait_until(State::Away));
+        for scope in 0..count {
+            assert_eq!(purges.ask(support::replica::purge(&scope.to_string())), Err(Unavailable::Away));
+        }
+        server.restart();
+        purges.wait_until(State::Here);
+        let there =
+            names.map(|name| purges.ask(Operation::Get { key: key(name), scopes: vec![key("all"), key(name)] }));
+        // Whatever was asked behind the first moment is found, and nothing that was purged.
+        for (name, found) in names.iter().zip(there) {
+            let gone = *name != "never purged" || count == 2000;
+            match found {
+                Ok(Answer::Found { value, .. }) => assert_eq!(value.is_none(), gone, "{name} of {count}"),
+                unavailable => assert_eq!(unavailable, Err(Unavailable::Away), "{name} of {count}"),
+            }
+        }
+        other.wait_until(State::Here);
+        assert_eq!(other.get("0", &["all", "0"]).0, None);
+        assert_eq!(other.get("never purged", &["all", "never purged"]).0.is_none(), count == 2000);
+        wait("word of it", || purged.recv_timeout(LIMIT).expect("a purge") == heard);
+    }
+}
+
+#[test]
 fn another_storage_takes_over_without_a_gap() {
     let (one, other) = (Redis::start(&[]), Redis::start(&[]));
     let section = |server: &Redis| format!("redis: {{address: '{}'}}", server.address());

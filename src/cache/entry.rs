@@ -7,7 +7,7 @@ use super::{
     Millis, condition,
     control::Control,
     freshness::{Exchanged, Unsaid, assumed_lifetime, initial_age, said_lifetime},
-    vary::Selection,
+    vary::{Request, Selection},
 };
 use crate::http::head::{FieldRef, Fields, Known};
 
@@ -62,6 +62,7 @@ pub struct Asked<'a> {
     pub fields: &'a Fields,
     /// As the upstream saw them.
     pub forwarded: &'a Fields,
+    pub authority: &'a [u8],
     pub at: Exchanged,
 }
 
@@ -137,12 +138,13 @@ impl Entry {
     }
 
     /// Whether it is an answer to this request at all, fresh or not. `heeds`: as in [`Rules`].
-    pub fn answers(&self, method: &[u8], request: &Fields, heeds: bool) -> bool {
+    pub fn answers(&self, method: &[u8], request: Request<'_>, heeds: bool) -> bool {
         (!heeds || *self.method == *method)
             && self.selection.matches(request)
             && match &self.range {
                 None => true,
                 Some(range) => {
+                    let request = request.fields;
                     let mut asked = request.values(b"range");
                     asked.next() == Some(range) && asked.next().is_none() && request.get(b"if-range").is_none()
                 }
@@ -246,13 +248,14 @@ fn selection(
     if control.must_understand && !is_understood(status) {
         return Err(Unfit);
     }
+    let of = |fields| Request { fields, authority: asked.authority };
     let selection = match rules.heeds {
-        true => Selection::of(response, asked.fields).ok_or(Unfit)?,
+        true => Selection::of(response, of(asked.fields)).ok_or(Unfit)?,
         false => Selection::default(),
     };
     // What a policy behind the cache has put in the place of the client's own chooses the response too, and is not known when
     // the next request looks.
-    match selection.matches(asked.forwarded) {
+    match selection.matches(of(asked.forwarded)) {
         true => Ok(selection),
         false => Err(Unfit),
     }

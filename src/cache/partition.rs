@@ -15,7 +15,7 @@ use std::{
 use super::{
     Millis,
     entry::Entry,
-    shard::{Gone, Shard, Slot, Wake},
+    shard::{Asks, Gone, Shard, Slot, Wake},
     shared::Shared,
     store::{Reserved, Space},
 };
@@ -88,6 +88,14 @@ pub enum Leading {
 pub struct Lead {
     partition: Arc<Partition>,
     key: Arc<[u8]>,
+    number: u64,
+}
+
+impl Lead {
+    /// The head has come, and the body is on its way through to a client. One that is slow loses the lead to the next that asks.
+    pub fn fills(&self, now: Millis) {
+        self.partition.shard(&self.key).fills(&self.key, self.number, now);
+    }
 }
 
 impl Partition {
@@ -115,9 +123,17 @@ impl Partition {
         Stamp(self.shard(key).stamp())
     }
 
-    /// False: the key was invalidated since it was asked for.
+    /// Whether so much has room at all, where everything else has gone.
+    pub fn may_hold(&self, bytes: usize) -> bool {
+        self.space.may_hold(bytes)
+    }
+
+    /// False: the key was invalidated since it was asked for, or there is no room.
     pub fn insert(&self, core: usize, key: &Arc<[u8]>, entry: Arc<Entry>, asked: Stamp) -> bool {
         let bytes = entry.bytes() + key.len();
+        if !self.space.may_hold(bytes) {
+            return false;
+        }
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         let gone = {
             let hash = self.hasher.hash_one(&**key);
@@ -197,9 +213,9 @@ impl Partition {
         if shard.is_fruitless(hash, now) {
             return Leading::Alone;
         }
-        match shard.ask(key) {
-            None => Leading::Leads(Lead { partition: self.clone(), key: key.clone() }),
-            Some(waiting) => match wake() {
+        match shard.ask(key, now) {
+            Asks::First(number) => Leading::Leads(Lead { partition: self.clone(), key: key.clone(), number }),
+            Asks::Another(waiting) => match wake() {
                 Some(wake) => {
                     waiting.push(wake);
                     Leading::Follows
@@ -296,7 +312,7 @@ impl Drop for Partition {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        let waiting = self.partition.shard(&self.key).answered(&self.key);
+        let waiting = self.partition.shard(&self.key).answered(&self.key, self.number);
         waiting.into_iter().for_each(|wake| wake());
     }
 }
@@ -320,7 +336,7 @@ mod tests {
             response.append(b"vary", b"x");
         }
         let at = Exchanged { asked: 0, answered: 0 };
-        let asked = Asked { method: b"GET", fields: &request, forwarded: &request, at };
+        let asked = Asked { method: b"GET", fields: &request, forwarded: &request, authority: b"", at };
         let rules = Rules { ttl: 1000, heeds: true, unsaid: Unsaid::Ttl };
         let mut entry = Entry::begin(&asked, 200, &response, rules).expect("it may be stored");
         entry.body = Arc::new(body.as_bytes().to_vec());
@@ -384,6 +400,7 @@ mod tests {
         assert!(store_of_all.bytes() <= 50_000 && store_of_all.bytes() > 30_000, "{}", store_of_all.bytes());
         assert_eq!(there(&small, &["s"]), "s");
         assert_eq!(there(&large, &["0", "9"]), "9");
+        assert!(small.may_hold(50_000) && !small.may_hold(50_001));
         let mut reserved = large.reserve();
         assert!(reserved.grow_to(45_000) && !reserved.grow_to(60_000));
         assert_eq!(there(&large, &["9"]), "");
@@ -437,6 +454,16 @@ mod tests {
         assert_eq!(woken.load(Ordering::Relaxed), 0);
         drop(lead);
         assert_eq!(woken.load(Ordering::Relaxed), 1);
+        // One whose client is slow loses it, and wakes nobody then.
+        let Leading::Leads(slow) = partition.lead(&key("c"), 0, wake) else { panic!("nobody else asks") };
+        slow.fills(100);
+        assert!(matches!(partition.lead(&key("c"), 1099, wake), Leading::Follows));
+        let Leading::Leads(next) = partition.lead(&key("c"), 1100, wake) else { panic!("the first is slow") };
+        assert!(matches!(partition.lead(&key("c"), 5000, wake), Leading::Follows));
+        drop(slow);
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        drop(next);
+        assert_eq!(woken.load(Ordering::Relaxed), 3);
         partition.set_fruitless(&key("a"), 0);
         assert!(matches!(partition.lead(&key("a"), 9_999, wake), Leading::Alone));
         assert!(matches!(partition.lead(&key("a"), 10_000, wake), Leading::Leads(_)));

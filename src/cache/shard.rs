@@ -14,14 +14,19 @@ const RECENT_MAX: usize = 1024;
 /// Keys that are remembered as bringing nothing to store.
 const FRUITLESS_MAX: usize = 1024;
 
+/// A body that takes longer is given to a client that is slow, or comes from an upstream that is: others do not wait for that.
+const FILLING_MS_MAX: Millis = 1000;
+
 /// Ends somebody's wait, on whatever core.
 pub type Wake = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 pub(super) struct Shard {
     entries: HashMap<Arc<[u8]>, Vec<Slot>>,
-    /// Keys that somebody asks the upstream for, and who waits for that.
-    asked: HashMap<Arc<[u8]>, Vec<Wake>>,
+    /// Keys that somebody asks the upstream for.
+    asked: HashMap<Arc<[u8]>, Asking>,
+    /// Of the next that asks for one: none is given twice.
+    next: u64,
     /// Keys whose last response could not be stored, by their hashes, until when they are not waited for.
     fruitless: HashMap<u64, Millis>,
     /// Counts what was invalidated: what was asked for before is not stored afterwards.
@@ -29,6 +34,23 @@ pub(super) struct Shard {
     /// Of the last invalidations of single keys which it was, by the key's hash; all others were before `known_since`.
     recent: HashMap<u64, u64>,
     known_since: u64,
+}
+
+/// Somebody asks the upstream for a key.
+struct Asking {
+    /// Who.
+    number: u64,
+    waiting: Vec<Wake>,
+    /// When the head of the response came. Its body comes as fast as that one's client takes it.
+    filling_since: Option<Millis>,
+}
+
+/// Who is to ask the upstream for a key.
+pub(super) enum Asks<'s> {
+    /// Whoever wants to know.
+    First(u64),
+    /// Another does, and wakes these.
+    Another(&'s mut Vec<Wake>),
 }
 
 /// A variant, and its place in the order of all.
@@ -130,20 +152,38 @@ impl Shard {
         gone
     }
 
-    /// Whether the caller is the first to ask for the key; else it is to be woken when that one knows.
-    pub(super) fn ask(&mut self, key: &Arc<[u8]>) -> Option<&mut Vec<Wake>> {
+    /// The first to ask for a key does, and in the place of one whose client is slow the next.
+    pub(super) fn ask(&mut self, key: &Arc<[u8]>, now: Millis) -> Asks<'_> {
+        let number = self.next;
+        self.next += 1;
         match self.asked.entry(key.clone()) {
-            Place::Occupied(waiting) => Some(waiting.into_mut()),
-            Place::Vacant(place) => {
-                place.insert(Vec::new());
-                None
+            Place::Occupied(place) => {
+                let asking = place.into_mut();
+                if asking.filling_since.is_none_or(|since| now.saturating_sub(since) < FILLING_MS_MAX) {
+                    return Asks::Another(&mut asking.waiting);
+                }
+                (asking.number, asking.filling_since) = (number, None);
             }
+            Place::Vacant(place) => {
+                place.insert(Asking { number, waiting: Vec::new(), filling_since: None });
+            }
+        }
+        Asks::First(number)
+    }
+
+    /// The head of what that one has asked for has come.
+    pub(super) fn fills(&mut self, key: &[u8], number: u64, now: Millis) {
+        if let Some(asking) = self.asked.get_mut(key).filter(|asking| asking.number == number) {
+            asking.filling_since = Some(now);
         }
     }
 
-    /// The first to ask knows. Who waited for it is to be woken, without the lock.
-    pub(super) fn answered(&mut self, key: &[u8]) -> Vec<Wake> {
-        self.asked.remove(key).unwrap_or_default()
+    /// Who asks knows. Those that waited for it are to be woken, without the lock; where another asks in its place they wait on.
+    pub(super) fn answered(&mut self, key: &[u8], number: u64) -> Vec<Wake> {
+        match self.asked.get(key).is_some_and(|asking| asking.number == number) {
+            true => self.asked.remove(key).map(|asking| asking.waiting).unwrap_or_default(),
+            false => Vec::new(),
+        }
     }
 
     pub(super) fn is_fruitless(&self, hash: u64, now: Millis) -> bool {

@@ -4,11 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Partition, entry::Entry, record, vary::said};
-use crate::{
-    http::head::Fields,
-    storage::{Key, Marks, Operation, Pending, Purged, State, Storage},
+use super::{
+    Partition,
+    entry::Entry,
+    record,
+    vary::{Request, said},
 };
+use crate::storage::{Key, Marks, Operation, Pending, Purged, State, Storage};
 
 const ENTRIES: &[u8] = b"cache";
 const LOCKS: &[u8] = b"cache-lock";
@@ -58,7 +60,7 @@ impl Shared {
         &self,
         key: &[u8],
         names: &[Box<[u8]>],
-        request: &Fields,
+        request: Request<'_>,
         wake: impl FnOnce() + Send + 'static,
     ) -> Pending {
         let said: Vec<_> = names.iter().map(|name| said(request, name)).collect();
@@ -95,7 +97,7 @@ impl Shared {
     /// Tells the other replicas that a key, or everything, is to be forgotten.
     pub fn purge(&self, key: Option<&[u8]>) {
         let scope = key.map_or_else(|| self.scope(), |key| self.name(key));
-        self.storage.ask(Operation::Purge { scope, time_to_live: self.ttl }, || ());
+        self.storage.ask(Operation::Purge { scope, whole: self.scope(), time_to_live: self.ttl }, || ());
     }
 
     /// Another replica, or this one, has purged something: what this policy has of it goes.

@@ -89,6 +89,10 @@ impl Space {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn may_hold(&self, bytes: usize) -> bool {
+        bytes <= self.max.load(Ordering::Relaxed)
+    }
+
     pub(super) fn take(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }

@@ -10,8 +10,15 @@ use crate::http::{
 
 /// A response that varies by more is not stored.
 pub(super) const NAMES_MAX: usize = 16;
-/// It is the request's authority, which HTTP/2 says otherwise: no field is there to compare.
+/// It is the request's authority, whatever field says it, or none in HTTP/2.
 const HOST: &[u8] = b"host";
+
+/// A request, as far as its response may vary by it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'r> {
+    pub fields: &'r Fields,
+    pub authority: &'r [u8],
+}
 
 /// What one request said in the fields that its response varies by; empty for a response that answers all requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +34,7 @@ struct Said {
 
 impl Selection {
     /// `None`: no other request can be answered with this response, or by more than anybody would compare.
-    pub fn of(response: &Fields, request: &Fields) -> Option<Self> {
+    pub fn of(response: &Fields, request: Request<'_>) -> Option<Self> {
         let mut parts: Vec<Said> = Vec::new();
         for name in response.values(b"vary").flat_map(list) {
             let name: Box<[u8]> = name.to_ascii_lowercase().into();
@@ -52,10 +59,12 @@ impl Selection {
     }
 
     /// Whether a request says the same. How lists are spaced, and over how many lines they go, is no difference.
-    pub fn matches(&self, request: &Fields) -> bool {
+    pub fn matches(&self, request: Request<'_>) -> bool {
         self.0.iter().all(|said| match &said.value {
-            None => request.get(&said.name).is_none(),
+            Some(host) if *said.name == *HOST => host.eq_ignore_ascii_case(request.authority),
+            None => request.fields.get(&said.name).is_none(),
             Some(value) => {
+                let request = request.fields;
                 let mut rest = Some(&**value);
                 let mut members = members(request, &said.name).peekable();
                 let is_there = members.peek().is_some();
@@ -84,12 +93,15 @@ pub fn are_names<'n>(names: impl Iterator<Item = &'n [u8]> + Clone) -> bool {
 
 /// In lower case. `*` is a token too.
 fn is_name(name: &[u8]) -> bool {
-    name != b"*" && name != HOST && is_token(name) && !name.iter().any(u8::is_ascii_uppercase)
+    name != b"*" && is_token(name) && !name.iter().any(u8::is_ascii_uppercase)
 }
 
 /// What a request says in a field, its lists in one spelling; `None`: it has none.
-pub fn said(request: &Fields, name: &[u8]) -> Option<Box<[u8]>> {
-    let mut members = members(request, name).peekable();
+pub fn said(request: Request<'_>, name: &[u8]) -> Option<Box<[u8]>> {
+    if name == HOST {
+        return Some(request.authority.to_ascii_lowercase().into());
+    }
+    let mut members = members(request.fields, name).peekable();
     members.peek()?;
     Some(members.collect::<Vec<_>>().join(&b',').into())
 }
@@ -108,6 +120,13 @@ fn members<'f, 'n>(request: &'f Fields, name: &'n [u8]) -> impl Iterator<Item = 
             Some(trim(&line[..end]))
         })
     })
+}
+
+#[cfg(test)]
+impl<'r> From<&'r Fields> for Request<'r> {
+    fn from(fields: &'r Fields) -> Self {
+        Self { fields, authority: b"" }
+    }
 }
 
 #[cfg(test)]
@@ -145,9 +164,20 @@ mod tests {
             ("User-Agent", &[("user-agent", "a (b, c)")], &[("user-agent", "a (b,c)")], false),
             ("User-Agent", &[("user-agent", "a (b, c)")], &[("user-agent", "a (b, c)")], true),
         ] {
-            let selection = Selection::of(&fields(&[("vary", vary)]), &fields(first)).expect("it may be stored");
-            assert_eq!(selection.matches(&fields(second)), expected, "{vary}: {first:?} {second:?}");
+            let vary = fields(&[("vary", vary)]);
+            let selection = Selection::of(&vary, (&fields(first)).into()).expect("it may be stored");
+            assert_eq!(selection.matches((&fields(second)).into()), expected, "{vary:?}: {first:?} {second:?}");
         }
+    }
+
+    #[test]
+    fn the_host_is_the_authority_and_no_field() {
+        let (none, other) = (Fields::default(), fields(&[("host", "b.test")]));
+        let of = |fields, authority| Request { fields, authority };
+        let vary = fields(&[("vary", "accept, Host")]);
+        let selection = Selection::of(&vary, of(&none, b"A.test:80")).expect("it may be stored");
+        assert!(selection.matches(of(&none, b"a.test:80")) && selection.matches(of(&other, b"a.TEST:80")));
+        assert!(!selection.matches(of(&none, b"a.test")) && !selection.matches(of(&other, b"b.test")));
     }
 
     #[test]
@@ -159,10 +189,9 @@ mod tests {
             &[("vary", "Foo, *")],
             &[("vary", ""), ("Vary", "*")],
             &[("vary", "a b")],
-            &[("vary", "accept, Host")],
             &[("vary", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q")],
         ] {
-            assert_eq!(Selection::of(&fields(lines), &Fields::default()), None, "{lines:?}");
+            assert_eq!(Selection::of(&fields(lines), (&Fields::default()).into()), None, "{lines:?}");
         }
     }
 }

@@ -4,9 +4,11 @@
 //! on the management thread, exactly once, also where there is no answer.
 
 mod destination;
+mod directory;
 pub mod flights;
 mod known;
 mod queue;
+mod renewed;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,9 +16,11 @@ use tokio::sync::mpsc;
 
 pub use self::{
     destination::{Destination, ForwardProxy, Ways, is_private},
+    directory::{Directory, LogIn, Security, Verdict},
     flights::{Flights, Lead, Look, Stands, Waits, Wake},
     known::{Key, Known},
     queue::{Done, Queue, Work},
+    renewed::{Held, Lifetime, Renewed},
 };
 use crate::{http::head::Fields, telemetry::fault::Fault};
 
@@ -56,10 +60,10 @@ pub struct Calls(Ends);
 enum Ends {
     Queue(mpsc::Sender<Work>),
     /// Nothing is sent: somebody else knows the answers.
-    Told(Box<Teller>),
+    Told(Box<Teller<Call, Answer>>, Box<Teller<LogIn, Verdict>>),
 }
 
-type Teller = dyn Fn(&Call) -> Result<Answer, Fault> + Send + Sync;
+type Teller<Q, A> = dyn Fn(&Q) -> Result<A, Fault> + Send + Sync;
 
 impl Calls {
     /// The queue is for whoever makes the calls.
@@ -68,9 +72,17 @@ impl Calls {
         (Arc::new(Self(Ends::Queue(sender))), queue)
     }
 
-    /// Where nothing is sent: the answers come from `tell`, at once.
+    /// Where nothing is sent: the answers come from `tell`, at once. Directories are not there.
     pub fn told(tell: impl Fn(&Call) -> Result<Answer, Fault> + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self(Ends::Told(Box::new(tell))))
+        Self::told_with(tell, |_| Err(Fault::new("not_asked", "there is no directory")))
+    }
+
+    /// As [`Calls::told`], and `log_in` tells what directories say.
+    pub fn told_with(
+        tell: impl Fn(&Call) -> Result<Answer, Fault> + Send + Sync + 'static,
+        log_in: impl Fn(&LogIn) -> Result<Verdict, Fault> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self(Ends::Told(Box::new(tell), Box::new(log_in))))
     }
 
     /// `done` runs exactly once, on the management thread; at once where the queue is full.
@@ -78,7 +90,16 @@ impl Calls {
         let done = Done::new(done);
         match &self.0 {
             Ends::Queue(_) => self.put(Work::Http(call, done)),
-            Ends::Told(tell) => done.run(tell(&call)),
+            Ends::Told(tell, _) => done.run(tell(&call)),
+        }
+    }
+
+    /// As [`Calls::ask`], of a directory.
+    pub fn log_in(&self, log_in: LogIn, done: impl FnOnce(Result<Verdict, Fault>) + Send + 'static) {
+        let done = Done::new(done);
+        match &self.0 {
+            Ends::Queue(_) => self.put(Work::LogIn(log_in, done)),
+            Ends::Told(_, tell) => done.run(tell(&log_in)),
         }
     }
 
@@ -153,7 +174,7 @@ mod tests {
         assert!(told.try_recv().is_err());
         ask();
         assert_eq!(told.try_recv().expect("at once").expect_err("no room").reason, "full");
-        let Work::Http(_, done) = queue.try_recv().expect("the first");
+        let Ok(Work::Http(_, done)) = queue.try_recv() else { panic!("the first is a call") };
         done.run(Ok(Answer { status: 204, headers: Fields::default(), body: Vec::new() }));
         assert_eq!(told.try_recv().expect("told"), Ok(204));
         drop(queue);

@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use super::{Answer, Call};
+use super::{Answer, Call, LogIn, Verdict};
 use crate::telemetry::fault::Fault;
 
 /// The end that receives.
@@ -12,12 +12,14 @@ pub type Queue = mpsc::Receiver<Work>;
 /// [`Calls`](super::Calls) and an arm in `management::calls`.
 pub enum Work {
     Http(Call, Done<Answer>),
+    LogIn(LogIn, Done<Verdict>),
 }
 
 impl Work {
     pub(super) fn fail(self, fault: Fault) {
         match self {
             Self::Http(_, done) => done.run(Err(fault)),
+            Self::LogIn(_, done) => done.run(Err(fault)),
         }
     }
 }

@@ -18,23 +18,6 @@ use crate::{
     policies::{self, Role, chain::BoundPolicy},
 };
 
-/// These change, count or log what passes; who is not met by them has got nowhere.
-const NO_GUARDS: [&str; 13] = [
-    "cors-flex",
-    "dataweave-body-transformation-flex",
-    "dataweave-headers-transformation-flex",
-    "header-injection-flex",
-    "header-removal-flex",
-    "health-check-flex",
-    "http-caching-flex",
-    "message-logging-flex",
-    "response-timeout-flex",
-    "response-timeout-flex",
-    "stream-idle-timeout-flex",
-    "stream-idle-timeout-flex",
-    "tracing-flex",
-];
-
 /// Other ways to write one path, of each rule.
 const SPELLINGS_MAX: usize = 32;
 
@@ -71,8 +54,7 @@ pub fn check<'m>(
 }
 
 fn guards(attachment: &Attachment) -> bool {
-    policies::lookup(&attachment.policy.value)
-        .is_none_or(|entry| entry.role == Role::Inbound && !NO_GUARDS.contains(&entry.name))
+    policies::lookup(&attachment.policy.value).is_none_or(|entry| entry.role == Role::Inbound && entry.refuses())
 }
 
 /// Of each kind of other spelling the first that no guard holds for and that has a route.

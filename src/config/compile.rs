@@ -17,7 +17,7 @@ use std::{
 
 use self::wants::Wanted;
 use super::{
-    bypass,
+    bypass, caches,
     environment::Environment,
     expand::CORS,
     model::{ApiModel, Attachment, Model, RouteModel, ServiceModel},
@@ -41,7 +41,7 @@ use crate::{
     },
     matching::rule::Scratch,
     policies::{
-        self, Compiled, Needs, Role, Site, chain::BoundPolicy, circuit_breaker::CircuitBreaker, contract::Contract,
+        self, Compiled, Needs, Role, Site, chain::BoundPolicy, circuit_breaker::CircuitBreaker, clients::Contracts,
         idle_timeout::IdleTimeout, introspection::AuthorizationServer,
     },
     telemetry::series::{Series, SeriesId},
@@ -59,7 +59,7 @@ pub struct Context<'c> {
     pub extensions: &'c [Resource<Extension>],
     pub secrets: &'c [Resource<Secret>],
     /// What clients may use which API.
-    pub contracts: &'c [Resource<Contract>],
+    pub contracts: &'c Contracts,
     /// `None`: no session is taken up again.
     pub tickets: Option<&'c Arc<TicketKeys>>,
     /// How policies' own calls are secured and carried.
@@ -147,6 +147,7 @@ pub fn compile(
         services,
         patterns: compiler.patterns,
         wants: wants::shared(&compiler.wants, compiler.problems),
+        contracts: context.contracts.clone(),
         storage: context.storage.clone(),
         problems: Vec::new(),
         files: compiler.files,
@@ -397,12 +398,13 @@ impl Compiler<'_> {
         }
     }
 
-    /// Rules that can be passed by with another way to write their path.
+    /// What can be passed by: rules with another way to write their path, and policies by what a cache has stored.
     fn bypasses(&mut self, models: &[&ApiModel], apis: &[Arc<Api>]) {
         let mut scratch = Scratch::new(self.patterns);
         for (model, api) in models.iter().zip(apis) {
-            let of_chain = model.policies.iter().filter(|attachment| !is_policy(attachment, "tls"));
-            bypass::check(model, api, of_chain, &mut scratch, self.problems);
+            let of_chain = || model.policies.iter().filter(|attachment| !is_policy(attachment, "tls"));
+            bypass::check(model, api, of_chain(), &mut scratch, self.problems);
+            caches::check(model, api, of_chain(), self.context.storage, self.problems);
         }
     }
 
@@ -549,7 +551,10 @@ impl Compiler<'_> {
         };
         let mut identity = Stable::new().text(owner_kind).text(&owner_id.to_string()).text(&attachment.policy.value);
         let rules = written.rules.as_ref().map(|rules| rules.to_json().to_string()).unwrap_or_default();
+        let environment = self.context.environment;
+        let variables = |name: &str| environment.filled(name).map(str::to_owned);
         let mut site = Site::new(owner_id, &attachment.id, self.context.contracts)
+            .with_variables(&variables)
             .with_options(attachment.ringway.options())
             .with_ways(self.context.ways)
             .with_authorization_server(self.context.authorization_server)

@@ -1,6 +1,6 @@
 //! The expanded form as JSON: for `dump`, for the `/config` page, and for the hash of a configuration.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -25,7 +25,7 @@ pub const REDACTED: &str = "***";
 pub fn dump_json(loaded: &Loaded) -> Value {
     let model = loaded.expand(&mut Vec::new());
     let mut dump = unredacted(loaded, &model);
-    redact(&mut dump, &sensitive_properties(loaded));
+    Redaction::new(sensitive_properties(loaded)).redact(&mut dump);
     dump
 }
 
@@ -235,42 +235,67 @@ fn settings_json(settings: &Settings) -> Value {
     })
 }
 
-/// Replaces what lies under a sensitive key, at any depth. Values that were empty stay, so that one sees they are.
-fn redact(value: &mut Value, sensitive: &HashSet<String>) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, sensitive)),
-        Value::Object(entries) => {
-            // `{key: Authorization, value: ...}` is a header or a claim: its key is a name, which says what the value is.
-            let name = entries.get("key").and_then(Value::as_str).map(str::to_owned);
-            let name = name.filter(|_| entries.contains_key("value"));
-            for (key, value) in entries {
-                let hidden = match (&name, key.as_str()) {
-                    (Some(_), "key") => false,
-                    // Nobody knows what a computed name becomes.
-                    (Some(name), "value") => is_sensitive(name) || names_credential(name) || name.contains("#["),
-                    _ => is_sensitive(key) || sensitive.contains(&key.to_ascii_lowercase()),
-                };
-                match value {
-                    _ if hidden => hide(value, sensitive),
-                    Value::String(text) if key.to_ascii_lowercase().ends_with("url") => *text = without_queries(text),
-                    _ => redact(value, sensitive),
-                }
-            }
-        }
-        Value::String(text) if text.starts_with("base64://") => *value = "base64://...".into(),
-        Value::String(text) if names_credential(text) && text.contains(' ') => *value = REDACTED.into(),
-        Value::String(text) if is_address_with_password(text) => *value = REDACTED.into(),
-        _ => {}
-    }
+/// What has been found out of keys: a configuration has few of them, however often each comes up.
+struct Redaction {
+    /// Beside those that are sensitive everywhere.
+    sensitive: HashSet<String>,
+    known: HashMap<String, bool>,
 }
 
-/// A map under a sensitive key is a section of that name (`credentials: {...}`), and a boolean is no secret.
-fn hide(value: &mut Value, sensitive: &HashSet<String>) {
-    match value {
-        Value::Object(_) => redact(value, sensitive),
-        Value::Null | Value::Bool(_) => {}
-        Value::String(text) if text.is_empty() => {}
-        _ => *value = REDACTED.into(),
+impl Redaction {
+    /// `sensitive` is in lower case.
+    fn new(sensitive: HashSet<String>) -> Self {
+        Self { sensitive, known: HashMap::new() }
+    }
+
+    fn hides(&mut self, key: &str) -> bool {
+        if let Some(hidden) = self.known.get(key) {
+            return *hidden;
+        }
+        let hidden = is_sensitive(key) || self.sensitive.contains(&key.to_ascii_lowercase());
+        self.known.insert(key.to_owned(), hidden);
+        hidden
+    }
+
+    /// Replaces what lies under a sensitive key, at any depth. Values that were empty stay, so that one sees they are.
+    fn redact(&mut self, value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| self.redact(item)),
+            Value::Object(entries) => {
+                // `{key: Authorization, value: ...}` is a header or a claim: its key is a name, which says what the value is.
+                let name = entries.get("key").and_then(Value::as_str).map(str::to_owned);
+                let name = name.filter(|_| entries.contains_key("value"));
+                for (key, value) in entries {
+                    let hidden = match (&name, key.as_str()) {
+                        (Some(_), "key") => false,
+                        // Nobody knows what a computed name becomes.
+                        (Some(name), "value") => is_sensitive(name) || names_credential(name) || name.contains("#["),
+                        _ => self.hides(key),
+                    };
+                    match value {
+                        _ if hidden => self.hide(value),
+                        Value::String(text) if key.to_ascii_lowercase().ends_with("url") => {
+                            *text = without_queries(text);
+                        }
+                        _ => self.redact(value),
+                    }
+                }
+            }
+            Value::String(text) if text.starts_with("base64://") => *value = "base64://...".into(),
+            Value::String(text) if text.contains(' ') && names_credential(text) => *value = REDACTED.into(),
+            Value::String(text) if is_address_with_password(text) => *value = REDACTED.into(),
+            _ => {}
+        }
+    }
+
+    /// A map under a sensitive key is a section of that name (`credentials: {...}`), and a boolean is no secret.
+    fn hide(&mut self, value: &mut Value) {
+        match value {
+            Value::Object(_) => self.redact(value),
+            Value::Null | Value::Bool(_) => {}
+            Value::String(text) if text.is_empty() => {}
+            _ => *value = REDACTED.into(),
+        }
     }
 }
 
@@ -385,7 +410,7 @@ mod tests {
             ("", ""),
         ] {
             let mut value = json!({ "config": { "jwksUrl": written } });
-            redact(&mut value, &HashSet::new());
+            Redaction::new(HashSet::new()).redact(&mut value);
             assert_eq!(value["config"]["jwksUrl"], shown, "{written}");
         }
     }

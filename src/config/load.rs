@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -31,7 +31,7 @@ use crate::{
         node::{BYTES_MAX, documents},
         problem::{Location, Problem, Severity},
     },
-    policies::introspection::AuthorizationServer,
+    policies::{clients::Contracts, introspection::AuthorizationServer},
     telemetry::series::SeriesId,
     tls::TicketKeys,
 };
@@ -43,6 +43,8 @@ pub struct Loader {
     environment: Environment,
     /// Tickets outlive the snapshot under which they were made.
     tickets: Arc<TicketKeys>,
+    /// Of the last reading: what has not changed since is not made again.
+    contracts: Arc<Mutex<Contracts>>,
 }
 
 /// One reading of all files, good and bad.
@@ -55,6 +57,7 @@ pub struct Loaded {
     pub files: Vec<SourceFile>,
     /// What is wrong with the files one by one.
     pub problems: Vec<Problem>,
+    contracts: Contracts,
     environment: Environment,
     tickets: Arc<TicketKeys>,
 }
@@ -84,7 +87,7 @@ pub struct Outcome {
 impl Loader {
     /// `given`: files and directories from the command line; without any, [`Roots::choose`] says where to look.
     pub fn new(given: Vec<PathBuf>, environment: Environment) -> Self {
-        Self { given, environment, tickets: TicketKeys::random() }
+        Self { given, environment, tickets: TicketKeys::random(), contracts: Arc::default() }
     }
 
     /// What to watch. A directory that is made later counts, so it is asked again on each load.
@@ -102,7 +105,10 @@ impl Loader {
         let mut problems = Vec::new();
         let files = self.roots().files(&mut problems);
         let files = files.iter().filter_map(|path| read(path, &mut problems)).collect();
-        Loaded::from_files(files, self.environment.clone(), self.tickets.clone(), problems)
+        let mut known = self.contracts.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = Loaded::from_files(files, self.environment.clone(), self.tickets.clone(), &known, problems);
+        known.clone_from(&loaded.contracts);
+        loaded
     }
 }
 
@@ -111,6 +117,7 @@ impl Loaded {
         files: Vec<SourceFile>,
         environment: Environment,
         tickets: Arc<TicketKeys>,
+        known: &Contracts,
         mut problems: Vec<Problem>,
     ) -> Self {
         let mut resources = Resources::default();
@@ -121,13 +128,15 @@ impl Loaded {
         }
         let sections = Sections::merge(&resources.configurations, &mut problems);
         let settings = effective::settings(&sections, &environment, &mut problems);
-        Self { resources, sections, settings, files, problems, environment, tickets }
+        let contracts = Contracts::of(&resources.contracts, known);
+        Self { resources, sections, settings, files, problems, contracts, environment, tickets }
     }
 
     /// Texts as if they were files, for tests and tools.
     pub fn from_texts(texts: &[(&str, &str)], environment: Environment) -> Self {
         let file = |(path, text): &(&str, &str)| SourceFile { path: Arc::new(path.into()), text: (*text).into() };
-        Self::from_files(texts.iter().map(file).collect(), environment, TicketKeys::random(), Vec::new())
+        let (files, known) = (texts.iter().map(file).collect(), Contracts::default());
+        Self::from_files(files, environment, TicketKeys::random(), &known, Vec::new())
     }
 
     /// The expanded form, with the problems of references and targets.
@@ -207,7 +216,7 @@ impl Loaded {
             settings: &self.settings,
             extensions: &self.resources.extensions,
             secrets: &self.resources.secrets,
-            contracts: &self.resources.contracts,
+            contracts: &self.contracts,
             tickets: beside.tickets.as_ref(),
             ways: &beside.ways,
             authorization_server: beside.authorization_server.as_ref(),

@@ -22,6 +22,7 @@ pub mod model;
 mod substitute;
 
 mod bypass;
+mod caches;
 mod compile;
 pub mod described;
 pub mod endpoints;

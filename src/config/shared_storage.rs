@@ -19,6 +19,8 @@ use crate::document::{
 const DB_MAX: u32 = 65_535;
 /// Servers that may be named.
 const ADDRESSES_MAX: usize = 64;
+/// Of one gateway.
+const REPLICAS_MAX: u64 = 10_000;
 
 /// Where what replicas share is kept.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +42,8 @@ pub struct Redis {
     pub password: Secret,
     pub db: u32,
     pub tls: Option<Tls>,
+    /// How many replicas there are taken to be by one that has not heard of any yet.
+    pub replicas: usize,
 }
 
 /// Who is asked where the data is.
@@ -103,10 +107,12 @@ pub fn read(
     let (GatewayRingway { redis: further, .. }, ours) = sections.section("ringway");
     let section = path.clone();
     let Some(Located { value: redis, location }) = redis else {
-        if let Some(first) = further.addresses.first() {
+        let mut idle = |field: &str, location: &Location| {
             let text = "no effect without `sharedStorage.redis`".to_owned();
-            Checked { path: ours, problems }.warn("redis.addresses", first.location.clone(), text);
-        }
+            Checked { path: ours.clone(), problems }.warn(field, location.clone(), text);
+        };
+        further.addresses.first().into_iter().for_each(|first| idle("redis.addresses", &first.location));
+        further.replicas.iter().for_each(|replicas| idle("redis.replicas", &replicas.location));
         return if is_wrong(&section, problems) { SharedStorage::Unusable } else { SharedStorage::Memory };
     };
     if let Some(local) = local.and_then(|local| local.enabled).filter(|enabled| enabled.value) {
@@ -127,7 +133,9 @@ pub fn read(
             tls(written, reading).map(|outbound| Tls { identity: outbound.identity(), outbound })
         }
     };
-    let further = Further { addresses: further.addresses, path: ours };
+    let mut replicas = 1;
+    Checked { path: ours.clone(), problems }.set("redis.replicas", further.replicas, 1..=REPLICAS_MAX, &mut replicas);
+    let further = Further { addresses: further.addresses, replicas, path: ours };
     let read = redis_of(redis, further, tls, &location, &mut Checked { path, problems });
     match read.filter(|_| !is_wrong(&section, problems)) {
         Some(redis) => SharedStorage::Redis(Arc::new(redis)),
@@ -143,6 +151,7 @@ fn is_wrong(section: &str, problems: &[Problem]) -> bool {
 /// `spec.ringway.redis`.
 struct Further {
     addresses: Vec<Located<String>>,
+    replicas: usize,
     path: String,
 }
 
@@ -154,6 +163,7 @@ fn redis_of(
     checked: &mut Checked<'_>,
 ) -> Option<Redis> {
     let resources::Redis { address, username, password, db, sentinel, .. } = written;
+    let replicas = further.replicas;
     let servers = match (sentinel, address) {
         (Some(sentinel), address) => {
             if let Some(address) = address {
@@ -192,7 +202,7 @@ fn redis_of(
     if let (Some(location), true, false) = (at, password.0.is_empty(), username.is_empty()) {
         checked.warn("username", location, "no effect without `password`".into());
     }
-    Some(Redis { servers: servers?, username, password, db, tls })
+    Some(Redis { servers: servers?, username, password, db, tls, replicas })
 }
 
 fn sentinels(written: Located<resources::Sentinel>, checked: &mut Checked<'_>) -> Option<Servers> {

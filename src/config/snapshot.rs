@@ -3,7 +3,6 @@
 //! What is here has been checked. A policy that could not be built is `Compiled::Broken` in its chain, so that nothing on a
 //! request's way asks whether the configuration was right.
 
-use crate::{policies::chain::BoundPolicy, telemetry::series::SeriesId};
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
@@ -19,7 +18,8 @@ use crate::{
     document::problem::{Location, Problem},
     http::authority::host,
     matching::rule::Rule,
-    policies::wants::Want,
+    policies::{chain::BoundPolicy, clients::Contracts, wants::Want},
+    telemetry::series::SeriesId,
     tls::{ClientContext, ServerContext},
 };
 
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub patterns: usize,
     /// What its policies need from elsewhere; each once.
     pub wants: Vec<Want>,
+    /// Who may come. It is published, and no policy is compiled with it.
+    pub contracts: Contracts,
     /// Where what replicas share is kept.
     pub storage: SharedStorage,
     /// What `/config` and the log say about this set.
@@ -57,6 +59,7 @@ impl Snapshot {
             services: Vec::new(),
             patterns: 0,
             wants: Vec::new(),
+            contracts: Contracts::default(),
             storage: SharedStorage::Memory,
             problems: Vec::new(),
             files: Vec::new(),

@@ -156,6 +156,13 @@ pub fn endpoint(text: &str) -> Result<Endpoint, String> {
     Ok(Endpoint { host, port: port.ok_or("expected host:port")? })
 }
 
+/// A `host:port` without a protocol, or a host alone whose port goes without saying. The host is in lower case.
+pub fn endpoint_with_default(text: &str, port: u16) -> Result<Endpoint, String> {
+    let (mut host, written) = host_and_port(text)?;
+    host.make_ascii_lowercase();
+    Ok(Endpoint { host, port: written.unwrap_or(port) })
+}
+
 /// A path that is put ahead of another one: with a slash in front, none at the end, empty for none.
 pub fn path_prefix(text: &str) -> Result<String, String> {
     let path = spelt(text)?;

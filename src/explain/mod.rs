@@ -15,6 +15,7 @@ mod watch;
 
 use std::{
     cell::Cell,
+    fmt,
     rc::Rc,
     sync::{Arc, PoisonError},
 };
@@ -29,7 +30,7 @@ use self::{
     watch::{Asks, Watch},
 };
 use crate::{
-    calls::{self, Calls},
+    calls::{self, Calls, Verdict},
     config::snapshot::{Listener, Service, Snapshot},
     http::{
         authority::host,
@@ -173,7 +174,14 @@ fn decide(
     let mut reply = None;
     loop {
         reply = match decision.go_on(asked, workspace, serving, random, reply, watch) {
-            Next::Done => return body.pass_rest(workspace),
+            Next::Done | Next::AskAgain => {
+                body.pass_rest(workspace)?;
+                let instead = &workspace.bodies.request;
+                if instead.is_replaced() {
+                    headers::frame_replaced(&mut workspace.request, instead.len(), false);
+                }
+                return Ok(());
+            }
             Next::Respond(answer) => return Err(answer),
             Next::Wait(question) => Some(match *question {
                 policies::Question::Time(_) | policies::Question::Signal { .. } => Reply::Time,
@@ -200,13 +208,25 @@ fn decide(
 
 /// Calls that nobody makes: what they would ask is written down, and the question may bring their answers along.
 fn calls(answers: Arc<Vec<(String, Vec<u8>)>>, asked: Asks) -> Arc<Calls> {
-    Calls::told(move |call| {
-        let known = answers.iter().find(|(name, _)| *name == call.binding || *name == call.policy);
+    let brought = move |asks: &dyn fmt::Display, binding: &str, policy: &str| -> Result<Vec<u8>, Fault> {
+        let known = answers.iter().find(|(name, _)| *name == binding || *name == policy);
         let brought = if known.is_some() { "" } else { " (`--answer NAME=FILE` gives an answer)" };
-        asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("would ask {call}{brought}"));
+        asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("would ask {asks}{brought}"));
         let (_, body) = known.ok_or_else(|| Fault::new("not_asked", "nothing is asked here"))?;
-        Ok(calls::Answer { status: 200, headers: Fields::default(), body: body.clone() })
-    })
+        Ok(body.clone())
+    };
+    let of_directories = brought.clone();
+    Calls::told_with(
+        move |call| {
+            let body = brought(call, &call.binding, call.policy)?;
+            Ok(calls::Answer { status: 200, headers: Fields::default(), body })
+        },
+        move |log_in| {
+            let body = of_directories(log_in, &log_in.binding, log_in.policy)?;
+            let said = String::from_utf8_lossy(&body);
+            Verdict::of_outcome(said.trim()).ok_or_else(|| Fault::new("malformed_answer", "no verdict of a directory"))
+        },
+    )
 }
 
 /// What would have been fetched: nothing is, and the question may bring it along.
@@ -218,7 +238,7 @@ fn published(snapshot: &Snapshot, question: &Question) -> Published {
         let set = PublishedKeySet { set: question.key_set.clone(), ..PublishedKeySet::new(|| {}) };
         (want.address().clone(), set)
     };
-    Published { key_sets: snapshot.wants.iter().map(key_set).collect() }
+    Published { key_sets: snapshot.wants.iter().map(key_set).collect(), contracts: snapshot.contracts.clone() }
 }
 
 /// The listener of a port: the one of that address first, then one of all addresses.
@@ -260,8 +280,8 @@ fn upstream(
     sent: &[(Vec<u8>, Vec<u8>)],
     secrets: Secrets,
 ) -> Sent {
-    let (request, path, settings) = (&workspace.request, &workspace.path, &snapshot.settings);
-    let asked = headers::upstream_request(request, path, service, settings);
+    let (request, line, settings) = (&workspace.request, workspace.line(), &snapshot.settings);
+    let asked = headers::upstream_request(request, &line, service, settings);
     let seen = match service.multiplexes {
         true => {
             let mut fields = Fields::default();
@@ -270,7 +290,7 @@ fn upstream(
         }
         false => {
             let mut head = Vec::new();
-            headers::write_upstream_head(&mut head, request, path, service, settings);
+            headers::write_upstream_head(&mut head, request, &line, service, settings);
             written_lines(&head)
         }
     };
@@ -285,10 +305,10 @@ fn upstream(
             (false, true) => "HTTP/2 or HTTP/1.1",
             (false, false) => "HTTP/1.1",
         },
-        method: secrets.text(&request.method),
+        method: secrets.text(line.method),
         host: secrets.text(asked.authority),
-        path: secrets.text(path),
-        query: secrets.query(&request.query),
+        path: secrets.text(line.path),
+        query: secrets.query(line.query),
         headers: seen.iter().map(|(name, value)| secrets.line(name, value)).collect(),
         changes: report::changes(&sent, &seen, secrets),
     }

@@ -288,7 +288,7 @@ impl chain::Watcher for Watch<'_> {
         (turn.changes, turn.client) = (changed, client);
         turn.logs.extend(logs);
         match flow {
-            Flow::Continue => {}
+            Flow::Continue | Flow::AskAgain => {}
             Flow::Wait(question) => turn.why = format!("{}; would wait {}", turn.why, waits_for(question)),
             Flow::Respond(answer) => {
                 responded(turn, answer);

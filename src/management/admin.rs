@@ -326,7 +326,7 @@ fn describe(view: &View) -> Value {
 }
 
 /// Where replicas keep what they share, and why not.
-fn shared_storage(Standing { state, kind, fault, since, replicas }: &Standing) -> Value {
+fn shared_storage(Standing { state, kind, fault, since, replicas, .. }: &Standing) -> Value {
     json!({
         "state": state.name(),
         "kind": kind,

@@ -18,6 +18,7 @@ use self::key_sets::{Come, KeySets};
 use super::{calls::Client, chance::chance, fetch::Fetch, resolver::Resolve, supervise};
 use crate::{
     policies::{
+        clients::Contracts,
         jwt::key_set::KEY_SET_BYTES_MAX,
         wants::{KeySetId, KeySetWant, Published, Want},
     },
@@ -48,8 +49,14 @@ struct Progress {
 #[derive(Clone, Debug, Default)]
 struct Wanted {
     version: u64,
-    committed: Arc<[Want]>,
-    prepared: Arc<[Want]>,
+    committed: OfSnapshot,
+    prepared: OfSnapshot,
+}
+
+#[derive(Clone, Debug, Default)]
+struct OfSnapshot {
+    wants: Arc<[Want]>,
+    contracts: Contracts,
 }
 
 impl Publisher {
@@ -73,11 +80,11 @@ impl Publisher {
     }
 
     /// Has what a coming snapshot wants fetched beside what the running one does. Returns when there was one answer for each, or
-    /// after two seconds.
-    pub async fn prepare(&self, wants: &[Want]) {
+    /// after two seconds. An API that has clients already keeps them until the commit.
+    pub async fn prepare(&self, wants: &[Want], contracts: &Contracts) {
         self.wanted.send_modify(|wanted| {
             wanted.version += 1;
-            wanted.prepared = wants.into();
+            wanted.prepared = OfSnapshot { wants: wants.into(), contracts: contracts.clone() };
         });
         let version = self.wanted.borrow().version;
         let mut progress = self.progress.clone();
@@ -111,15 +118,19 @@ impl Publisher {
 impl Wanted {
     /// Of a set that both snapshots want the coming one says how often.
     fn key_sets(&self) -> HashMap<KeySetId, KeySetWant> {
-        let all = self.committed.iter().chain(self.prepared.iter());
+        let all = self.committed.wants.iter().chain(self.prepared.wants.iter());
         all.map(|Want::KeySet(want)| (want.id(), want.clone())).collect()
     }
 
     /// The set of each address. Where the snapshots secure it in two ways it is that of the one that runs.
     fn in_use(&self) -> impl Iterator<Item = KeySetId> {
-        let all = self.prepared.iter().chain(self.committed.iter());
+        let all = self.prepared.wants.iter().chain(self.committed.wants.iter());
         let by_address: HashMap<_, _> = all.map(|Want::KeySet(want)| (want.address(), want)).collect();
         by_address.into_values().map(KeySetWant::id)
+    }
+
+    fn contracts(&self) -> Contracts {
+        self.committed.contracts.or(&self.prepared.contracts)
     }
 }
 
@@ -137,10 +148,14 @@ impl<R: Resolve, P: Fn(Arc<Published>) + Send + Sync + 'static> Task<R, P> {
     async fn run(mut self, mut wanted: watch::Receiver<Wanted>, report: Arc<watch::Sender<Progress>>) {
         let mut under_way = JoinSet::new();
         let mut current = wanted.borrow_and_update().clone();
+        let mut contracts = Contracts::default();
         let mut changed = self.key_sets.keep(&current.key_sets(), Instant::now());
         loop {
-            if changed {
-                (self.publish)(Arc::new(Published { key_sets: self.key_sets.published(current.in_use()) }));
+            let now = current.contracts();
+            if changed || !now.are(&contracts) {
+                contracts = now.clone();
+                let key_sets = self.key_sets.published(current.in_use());
+                (self.publish)(Arc::new(Published { key_sets, contracts: now }));
             }
             report.send_modify(|progress| {
                 progress.published = current.version;
@@ -240,7 +255,7 @@ mod tests {
     async fn what_cannot_be_had_holds_nobody_up_and_is_asked_for_again() {
         let (publisher, mut published) = start();
         let began = Instant::now();
-        publisher.prepare(&[want("a"), want("broken")]).await;
+        publisher.prepare(&[want("a"), want("broken")], &Contracts::default()).await;
         assert_eq!(began.elapsed(), Duration::ZERO);
         assert_eq!(next(&mut published).await, ["a ", "broken "]);
         next(&mut published).await;
@@ -253,7 +268,7 @@ mod tests {
     async fn a_silent_server_holds_a_start_up_for_two_seconds_only() {
         let (publisher, mut published) = start();
         let began = Instant::now();
-        publisher.prepare(&[want("silent")]).await;
+        publisher.prepare(&[want("silent")], &Contracts::default()).await;
         assert_eq!(began.elapsed(), FIRST_ANSWER_MAX);
         assert_eq!(next(&mut published).await, ["silent "]);
         assert_eq!(next(&mut published).await, ["silent timeout"]);
@@ -263,11 +278,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_running_configuration_wants_stays_until_the_commit() {
         let (publisher, mut published) = start();
-        publisher.prepare(&[want("a")]).await;
+        publisher.prepare(&[want("a")], &Contracts::default()).await;
         publisher.commit().await;
-        publisher.prepare(&[want("b")]).await;
+        publisher.prepare(&[want("b")], &Contracts::default()).await;
         publisher.abort();
-        publisher.prepare(&[want("c")]).await;
+        publisher.prepare(&[want("c")], &Contracts::default()).await;
         publisher.commit().await;
         let mut seen = Vec::new();
         while seen.last().is_none_or(|last: &String| last != "c name_unresolved") {
@@ -286,8 +301,8 @@ mod tests {
         let ways = Arc::new(Ways { secure: None, proxy: Some(Arc::new(proxy)) });
         new.destination = Arc::new(Destination::new(new.address().clone(), &ways));
         let Want::KeySet(running) = &old;
-        let mut wanted =
-            Wanted { version: 1, committed: [old.clone()].into(), prepared: [Want::KeySet(new.clone())].into() };
+        let of = |want| OfSnapshot { wants: [want].into(), ..OfSnapshot::default() };
+        let mut wanted = Wanted { version: 1, committed: of(old.clone()), prepared: of(Want::KeySet(new.clone())) };
         assert_eq!(wanted.in_use().collect::<Vec<_>>(), [running.id()]);
         assert_eq!(wanted.key_sets().len(), 2, "the other way is tried already");
         wanted.committed = wanted.prepared.clone();

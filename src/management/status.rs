@@ -380,6 +380,7 @@ pub(super) mod tests {
             services: Vec::new(),
             patterns: 0,
             wants: Vec::new(),
+            contracts: Default::default(),
             storage: Default::default(),
             problems: Vec::new(),
             files: Vec::new(),
@@ -484,7 +485,8 @@ pub(super) mod tests {
         let fetched =
             |url: &str| PublishedKeySet { fault: Some(Fault::new("timeout", url)), ..PublishedKeySet::new(|| {}) };
         let sets = urls.map(|url| (WebAddress::parse(url).expect("an address"), fetched(url)));
-        status.publish(Arc::new(Published { key_sets: sets.into_iter().collect() }));
+        let key_sets = sets.into_iter().collect();
+        status.publish(Arc::new(Published { key_sets, ..Published::default() }));
         let view = status.view();
         let seen = view.key_sets().into_iter().map(|(shown, set)| {
             let url = set.fault.as_ref().map_or("", |fault| fault.text.as_str());

@@ -11,10 +11,13 @@ use serde::Deserialize;
 use super::{Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Site, Turn};
 use crate::http::head::{Fields, Known};
 
-const MISSING: Answers =
+pub(super) const MISSING: Answers =
     Answers { status: 401, reason: "authentication_missing", when: "no usable `authorization` header came" };
-const FAILED: Answers =
+pub(super) const FAILED: Answers =
     Answers { status: 401, reason: "authentication_failed", when: "the user name or the password is wrong" };
+pub(super) const MISSING_TEXT: &str =
+    "Registered authentication is set to HTTP basic authentication but there was no security context on the session.";
+pub(super) const FAILED_TEXT: &str = "Authentication Attempt Failed";
 
 /// As the operator writes it. Both are plain text.
 #[derive(Deserialize)]
@@ -74,9 +77,7 @@ impl Policy for BasicAuthentication {
     }
 
     fn state(&self, _: &Core) -> State {
-        let missing = "Registered authentication is set to HTTP basic authentication but there was no security context on \
-                       the session.";
-        State { missing: refusal(missing, MISSING), failed: refusal("Authentication Attempt Failed", FAILED) }
+        State { missing: Rc::new(refusal(MISSING_TEXT, MISSING)), failed: Rc::new(refusal(FAILED_TEXT, FAILED)) }
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
@@ -95,6 +96,11 @@ impl Policy for BasicAuthentication {
 pub(super) fn sole_credentials(fields: &Fields) -> Option<&[u8]> {
     let mut values = fields.known_values(Known::Authorization);
     let (value, None) = (values.next()?, values.next()) else { return None };
+    credentials_of(value)
+}
+
+/// What follows `Basic ` in one value.
+pub(super) fn credentials_of(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(5)?;
     let sent = rest.trim_ascii_start();
     (scheme.eq_ignore_ascii_case(b"basic") && sent.len() < rest.len()).then_some(sent)
@@ -113,9 +119,9 @@ fn equal_in_constant_time(sent: &[u8], expected: &[u8]) -> bool {
     difference == 0
 }
 
-fn refusal(text: &str, answer: Answers) -> Rc<LocalResponse> {
+pub(super) fn refusal(text: &str, answer: Answers) -> LocalResponse {
     let response = LocalResponse::error_json(answer.status, text, answer.reason);
-    Rc::new(response.with_header("www-authenticate", "Basic realm=\"mule-realm\""))
+    response.with_header("www-authenticate", "Basic realm=\"mule-realm\"")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! A body is what its message's framing carried: nothing of `content-encoding` is undone.
 
-use crate::net::Buffer;
+use crate::net::{Buffer, buffer::LARGE_ROOM};
 
 /// What a policy needs of the bodies of an exchange, decided with its configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,12 +83,13 @@ pub struct Body {
     is_whole: bool,
     /// Nobody who wants all of it has it, although all of it is here.
     is_too_large: bool,
+    is_replaced: bool,
 }
 
 impl Body {
     /// `is_whole`: the message's end was read.
     pub fn new(pieces: Vec<Buffer>, is_whole: bool) -> Self {
-        Self { pieces, is_whole, is_too_large: false }
+        Self { pieces, is_whole, is_too_large: false, is_replaced: false }
     }
 
     /// So many bytes may be read ahead. What came in one go may be more, which is too large all the same.
@@ -101,6 +102,21 @@ impl Body {
         let mut buffer = Buffer::with_room(bytes.len());
         buffer.extend(bytes);
         Self::new(vec![buffer], true)
+    }
+
+    /// What a policy has put in the place of the message's own.
+    pub(super) fn replacing(bytes: &[u8]) -> Self {
+        let pieces = bytes.chunks(LARGE_ROOM).map(|piece| {
+            let mut buffer = Buffer::with_room(piece.len());
+            buffer.extend(piece);
+            buffer
+        });
+        Self { is_replaced: true, ..Self::new(pieces.collect(), true) }
+    }
+
+    /// A policy has put it in the place of the message's own: only the trailers are left of that.
+    pub fn is_replaced(&self) -> bool {
+        self.is_replaced
     }
 
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
@@ -147,6 +163,13 @@ pub struct Bodies {
 }
 
 impl Bodies {
+    pub fn of(&self, side: Side) -> &Body {
+        match side {
+            Side::Request => &self.request,
+            Side::Response => &self.response,
+        }
+    }
+
     pub fn clear(&mut self) {
         *self = Self::default();
     }

@@ -130,6 +130,13 @@ impl Turns {
         self.ran.iter().filter_map(|(index, kept)| kept.refused().map(|(side, answer)| (*index, side, answer)))
     }
 
+    /// Another response comes, for all that have run.
+    pub fn sees_another(&mut self) {
+        self.seen = 0;
+        self.response_scans.clear();
+        self.answered = None;
+    }
+
     /// An answer has taken the place of the response's before this chain's part of the response direction begins.
     pub fn answered_before(&mut self, answer: Rc<LocalResponse>) {
         self.is_used = true;
@@ -140,7 +147,7 @@ impl Turns {
     /// turn comes.
     fn decided(&mut self, flow: Flow, shadow: bool, next: usize) -> Option<Next> {
         match flow {
-            Flow::Continue => None,
+            Flow::Continue | Flow::AskAgain => None,
             Flow::Respond(answer) if !shadow => {
                 self.refused = answer.stored.is_none().then_some((next - 1, answer.status));
                 Some(Next::Respond(answer))
@@ -192,6 +199,8 @@ pub enum Next {
     Wait(Box<Question>),
     /// A policy's turn has come, and wants so much of the message's body read ahead: then the same run goes on.
     Body(Wanted),
+    /// In the response direction: the upstream is asked once more, and the run begins anew with what it answers.
+    AskAgain,
 }
 
 /// Sees what becomes of each policy of a chain: those who serve count the decisions, `explain` wants to know all. What nobody
@@ -346,7 +355,11 @@ pub fn run_response<'x>(
                 }
                 turns.answered = Some(answer);
             }
-            Flow::Continue | Flow::Respond(_) | Flow::Wait(_) => {}
+            Flow::AskAgain if !bound.shadow => {
+                turns.sees_another();
+                return Next::AskAgain;
+            }
+            Flow::Continue | Flow::Respond(_) | Flow::Wait(_) | Flow::AskAgain => {}
         }
     }
     turns.answered.take().map_or(Next::Done, Next::Respond)
@@ -364,7 +377,7 @@ fn take_turn(
     let began = watcher.begins();
     let (flow, goes_on) = run(exchange);
     let decision = match &flow {
-        Flow::Continue => goes_on,
+        Flow::Continue | Flow::AskAgain => goes_on,
         Flow::Wait(_) => Some(Decision::Wait),
         Flow::Respond(answer) => refusal(answer, bound.shadow, goes_on),
     };

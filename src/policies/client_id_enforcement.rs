@@ -1,6 +1,6 @@
 //! Client id enforcement: lets in the clients that have a contract with the API, who show an id and, as a rule, a secret.
 
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, fmt, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
@@ -8,7 +8,8 @@ use serde::Deserialize;
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, Need, Needs, Policy, Site, Turn,
     basic_authentication::sole_credentials,
-    clients::{Clients, INVALID, MISSING, Refusals, Shown, UNKNOWN, default_client_id},
+    clients::{ClientSet, Clients, INVALID, MISSING, Refusals, Shown, UNKNOWN, default_client_id},
+    wants::Published,
 };
 use crate::http::head::Fields;
 
@@ -34,7 +35,7 @@ enum Origin {
 
 pub struct ClientIdEnforcement {
     credentials: Credentials,
-    clients: Clients<()>,
+    clients: Clients,
 }
 
 /// Where a request shows who it is from.
@@ -46,12 +47,13 @@ enum Credentials {
 /// Neither ids nor secrets.
 impl fmt::Debug for ClientIdEnforcement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientIdEnforcement").field("clients", &self.clients.len()).finish_non_exhaustive()
+        f.debug_struct("ClientIdEnforcement").field("clients", &self.clients).finish_non_exhaustive()
     }
 }
 
 /// And memory for Basic credentials.
 pub struct State {
+    clients: RefCell<Arc<ClientSet>>,
     refusals: Refusals,
     decoded: RefCell<Vec<u8>>,
 }
@@ -106,13 +108,17 @@ impl Policy for ClientIdEnforcement {
             Credentials::Basic => true,
             Credentials::Expressions(shown) => shown.shows_secret(),
         };
-        Ok(Self { credentials, clients: Clients::of(site, compares_secrets, |_, _| ()) })
+        Ok(Self { credentials, clients: Clients::of(site, compares_secrets, false, UNKNOWN.status) })
     }
 
     fn state(&self, _: &Core) -> State {
         let basic = matches!(self.credentials, Credentials::Basic);
         let challenge = if basic { "Basic realm=\"mule-realm\"" } else { "Client-ID-Enforcement" };
-        State { refusals: Refusals::new(challenge), decoded: RefCell::default() }
+        State { clients: RefCell::default(), refusals: Refusals::new(challenge), decoded: RefCell::default() }
+    }
+
+    fn publish(&self, state: &State, published: &Published) {
+        state.clients.replace(self.clients.published(published));
     }
 
     fn needs(&self) -> Needs {
@@ -124,11 +130,13 @@ impl Policy for ClientIdEnforcement {
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
-        let State { refusals, decoded } = turn.state;
-        if self.clients.is_empty() {
+        let State { clients, refusals, decoded } = turn.state;
+        let clients = &**clients.borrow();
+        if clients.is_empty() {
             return Flow::Respond(refusals.unknown.clone());
         }
-        let find = |id: &str, secret: Option<&str>| self.clients.find(id, secret, &mut refusals.scratch.borrow_mut());
+        let find =
+            |id: &str, secret: Option<&str>| self.clients.find(clients, id, secret, &mut refusals.scratch.borrow_mut());
         let found = match &self.credentials {
             Credentials::Basic => {
                 let decoded = &mut *decoded.borrow_mut();
@@ -140,7 +148,7 @@ impl Policy for ClientIdEnforcement {
             None => Flow::Respond(refusals.missing.clone()),
             Some(None) => Flow::Respond(refusals.invalid.clone()),
             Some(Some((id, client))) => {
-                exchange.authenticate(|authentication| client.authenticate(id, authentication));
+                exchange.authenticate(|authentication| clients.authenticate(id, client, authentication));
                 Flow::Continue
             }
         }
@@ -189,6 +197,7 @@ mod tests {
         let (policy, _) = compile(config, parties());
         let mut trial = testing::Trial::new("GET", "/", sent);
         let state = policy.state(&Core::default());
+        policy.publish(&state, &testing::published(parties().into_iter().map(testing::contract).collect()));
         let flow = trial.with(0, |exchange| policy.on_request(Turn { state: &state, kept: &mut () }, exchange));
         let reason = testing::answer(flow).map_or(Ok(()), |answer| Err(answer.reason));
         let authentication = &trial.authentication;
@@ -296,6 +305,9 @@ mod tests {
 
     #[test]
     fn neither_ids_nor_secrets_are_shown() {
-        assert_eq!(format!("{:?}", compile("{}", parties()).0), "ClientIdEnforcement { clients: 4, .. }");
+        assert_eq!(
+            format!("{:?}", compile("{}", parties()).0),
+            "ClientIdEnforcement { clients: Clients(default/api), .. }"
+        );
     }
 }

@@ -31,7 +31,11 @@ pub struct Exchange<'a> {
     authentication: &'a mut Authentication,
     timeouts: &'a mut Timeouts,
     /// What was read ahead of them, if anything was.
-    bodies: Option<&'a Bodies>,
+    bodies: Option<&'a mut Bodies>,
+    /// Of a body that a policy puts in the place of another.
+    body_bytes_max: usize,
+    /// Where it goes, once that is known.
+    upstream: Option<Upstream<'a>>,
     pub peer: Peer<'a>,
     pub at: At<'a>,
     /// The policy whose turn it is decides, and changes nothing.
@@ -55,6 +59,51 @@ pub struct Peer<'a> {
     /// Whom the client's certificate names. It was verified: where the port asks for none, or none was shown, nobody.
     pub certificate: Option<&'a Identity>,
 }
+
+/// The request as its upstream is to see it: for policies of a Service.
+pub struct Upstream<'a> {
+    pub scheme: &'static str,
+    /// The Service's, where the client's is not kept.
+    pub authority: Option<&'a str>,
+    /// What the route has made of the client's.
+    pub path: &'a [u8],
+    /// What a policy has put in the place of it all.
+    pub line: &'a mut Option<Box<RequestLine>>,
+}
+
+/// What a request asks for, where that is something else than the client has asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestLine {
+    pub method: &'static str,
+    pub path: Vec<u8>,
+    /// With its `?`; empty for none.
+    pub query: Vec<u8>,
+}
+
+/// Why a body stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReplaced {
+    /// More than `limits.bufferedBodyBytes`.
+    #[error("the body is too large")]
+    TooLarge,
+    /// The one that is there has not been read to its end, or it is none: what follows a switch of protocols.
+    #[error("the body was not read to its end")]
+    Unread,
+    /// The answer is the gateway's own: whoever wants another one answers it.
+    #[error("the answer is the gateway's own")]
+    OwnAnswer,
+}
+
+/// What says something of the bytes of a body, and would be wrong of others (RFC 9110 section 8.4, RFC 9530, RFC 1864).
+const OF_BODIES: [&[u8]; 7] = [
+    b"content-digest",
+    b"content-encoding",
+    b"content-length",
+    b"content-md5",
+    b"digest",
+    b"repr-digest",
+    b"transfer-encoding",
+];
 
 /// The answer that a policy gave in the place of an upstream's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +138,8 @@ impl<'a> Exchange<'a> {
             authentication,
             timeouts,
             bodies: None,
+            body_bytes_max: 0,
+            upstream: None,
             peer,
             at,
             shadow: false,
@@ -98,8 +149,13 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    pub fn with_bodies(self, bodies: &'a Bodies) -> Self {
-        Self { bodies: Some(bodies), ..self }
+    /// `bytes_max`: how large one may be that a policy puts in the place of another.
+    pub fn with_bodies(self, bodies: &'a mut Bodies, bytes_max: usize) -> Self {
+        Self { bodies: Some(bodies), body_bytes_max: bytes_max, ..self }
+    }
+
+    pub fn with_upstream(self, upstream: Upstream<'a>) -> Self {
+        Self { upstream: Some(upstream), ..self }
     }
 
     /// As if it were another time; `None`: as it is.
@@ -186,16 +242,17 @@ impl<'a> Exchange<'a> {
     /// What was read ahead of the body: at least what the policy's [`Needs`](super::Needs) say. None where the message has no
     /// body, and of the gateway's own answers.
     pub fn body(&self, side: Side) -> Option<&Body> {
-        self.bodies.filter(|_| self.has_body(side)).map(|bodies| match side {
-            Side::Request => &bodies.request,
-            Side::Response => &bodies.response,
-        })
+        self.bodies.as_deref().filter(|_| self.has_body(side)).map(|bodies| bodies.of(side))
     }
 
     /// What follows the head of a WebSocket is no body.
     pub(super) fn has_body(&self, side: Side) -> bool {
         match side {
-            Side::Request => self.request.body != BodyLength::None && !self.request.websocket,
+            Side::Request => {
+                let is_replaced = |bodies: &Bodies| bodies.request.is_replaced();
+                let has_own = self.request.body != BodyLength::None;
+                (has_own || self.bodies.as_deref().is_some_and(is_replaced)) && !self.request.websocket
+            }
             Side::Response => self.response.body != BodyLength::None && !matches!(self.response.status, 101 | 205),
         }
     }
@@ -208,6 +265,109 @@ impl<'a> Exchange<'a> {
     /// How long the response's body says it is.
     pub fn response_length(&self) -> Option<u64> {
         self.response.content_length
+    }
+
+    /// Has the upstream get this body instead of the client's, every time that it is asked. The message is framed anew by it; its
+    /// trailers stay. Headers that speak of the old bytes go, `content-encoding` among them: `content-type`, and what speaks of
+    /// the new ones, is for the policy to say.
+    ///
+    /// # Errors
+    /// Nothing has changed. A policy that needs the whole body ([`Need::Buffer`](super::Need)) never finds it unread.
+    pub fn replace_request_body(&mut self, bytes: &[u8]) -> Result<(), NotReplaced> {
+        if self.request.websocket {
+            return Err(NotReplaced::Unread);
+        }
+        self.replace_body(Side::Request, bytes)
+    }
+
+    /// The same of the response, towards the client. One that can have no body, by its status or to `HEAD`, is framed as if it
+    /// had this one, and has none.
+    ///
+    /// # Errors
+    /// As for the request; and an answer of the gateway's own has no other body, but another answer.
+    pub fn replace_response_body(&mut self, bytes: &[u8]) -> Result<(), NotReplaced> {
+        if self.response.is_own {
+            return Err(NotReplaced::OwnAnswer);
+        }
+        if self.response.status == 101 {
+            return Err(NotReplaced::Unread);
+        }
+        self.replace_body(Side::Response, bytes)?;
+        if !self.shadow {
+            let length = bytes.len() as u64;
+            self.response.content_length = Some(length);
+            self.response.body = match length {
+                _ if self.request.method == b"HEAD" => BodyLength::None,
+                0 => BodyLength::None,
+                length => BodyLength::Length(length),
+            };
+        }
+        Ok(())
+    }
+
+    fn replace_body(&mut self, side: Side, bytes: &[u8]) -> Result<(), NotReplaced> {
+        if self.has_body(side) && !self.body(side).is_some_and(Body::is_whole) {
+            return Err(NotReplaced::Unread);
+        }
+        let Some(bodies) = self.bodies.as_deref_mut() else { return Err(NotReplaced::Unread) };
+        if bytes.len() > self.body_bytes_max {
+            return Err(NotReplaced::TooLarge);
+        }
+        if self.shadow {
+            return Ok(());
+        }
+        let (body, fields) = match side {
+            Side::Request => (&mut bodies.request, &mut self.request.fields),
+            Side::Response => (&mut bodies.response, &mut self.response.fields),
+        };
+        *body = Body::replacing(bytes);
+        fields.retain(|field| !OF_BODIES.iter().any(|name| field.name.eq_ignore_ascii_case(name)));
+        Ok(())
+    }
+
+    /// Makes the upstream's final response have another status, of 200 to 599. A body that it cannot have is left unread.
+    ///
+    /// # Errors
+    /// It stays: an answer of the gateway's own, or a switch of protocols, or no such status.
+    pub fn set_response_status(&mut self, status: u16) -> Result<(), NotReplaced> {
+        if self.response.is_own {
+            return Err(NotReplaced::OwnAnswer);
+        }
+        if self.response.status < 200 || !(200..600).contains(&status) {
+            return Err(NotReplaced::Unread);
+        }
+        if !self.shadow {
+            if self.response.status == 304 && self.response.body == BodyLength::None {
+                // It was the length of what the client has already.
+                self.response.content_length = None;
+            }
+            self.response.status = status;
+        }
+        Ok(())
+    }
+
+    /// What the upstream is to be asked for: method, path and query; `None` where nobody knows the upstream yet.
+    pub fn upstream_line(&self) -> Option<(&[u8], &[u8], &[u8])> {
+        let upstream = self.upstream.as_ref()?;
+        Some(match &*upstream.line {
+            Some(line) => (line.method.as_bytes(), &line.path, &line.query),
+            None => (&self.request.method, upstream.path, &self.request.query),
+        })
+    }
+
+    /// Has the upstream asked for something else. What is said of the request elsewhere stays the client's: in logs, and whether
+    /// its answer has a body.
+    pub fn set_upstream_line(&mut self, line: RequestLine) {
+        debug_assert!(line.path.first() == Some(&b'/') && matches!(line.query.first(), None | Some(b'?')));
+        if let Some(upstream) = self.upstream.as_mut().filter(|_| !self.shadow) {
+            *upstream.line = Some(Box::new(line));
+        }
+    }
+
+    /// The `Host` that the upstream is to see.
+    pub fn upstream_authority(&self) -> &[u8] {
+        let own = self.upstream.as_ref().and_then(|upstream| upstream.authority);
+        own.map_or(&self.request.authority, str::as_bytes)
     }
 
     /// Lets a policy say who the client is.
@@ -387,3 +547,6 @@ fn set(field: &mut String, text: &str) {
 fn said(field: &str) -> Option<&str> {
     (!field.is_empty()).then_some(field)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,9 @@
 //! The set is closed, so a chain is a list of `enum`s: no `dyn`, nothing boxed. What a policy sees of an exchange is
 //! [`Exchange`], which the proxy builds; policies know nothing of the proxy.
 
+pub mod access_tokens;
+pub mod asking;
+pub mod aws;
 pub mod bearer;
 pub mod body;
 pub mod chain;
@@ -29,6 +32,7 @@ pub mod cors;
 pub mod credential_injection_api_key;
 pub mod credential_injection_basic_auth;
 pub mod credential_injection_oauth2;
+pub mod credential_injection_oauth2_obo;
 pub mod header_injection;
 pub mod header_removal;
 pub mod health_check;
@@ -37,7 +41,11 @@ pub mod idle_timeout;
 pub mod ip_lists;
 pub mod json_threat_protection;
 pub mod jwt;
+pub mod jwt_generation;
+pub mod ldap_authentication;
 pub mod message_logging;
+pub mod native_aws_lambda;
+pub mod native_aws_signature;
 pub mod oauth2_token_introspection;
 pub mod openidconnect_access_token_enforcement;
 pub mod rate_limiting;
@@ -51,7 +59,9 @@ mod testing;
 mod tests;
 
 pub use body::{Bodies, Body, Need, Needs, Piece, Side, Wanted};
-pub use exchange::{At, Authentication, Exchange, Headers, Peer, Refusal, Timeouts};
+pub use exchange::{
+    At, Authentication, Exchange, Headers, NotReplaced, Peer, Refusal, RequestLine, Timeouts, Upstream,
+};
 pub use fields::{Category, Described, Field};
 pub use options::{AssumedLifetime, Options};
 pub use policy::{Answers, ConfigError, Core, End, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
@@ -251,7 +261,7 @@ policies! {
     "credential-injection-api-key-flex" Outbound => credential_injection_api_key::CredentialInjectionApiKey;
     "credential-injection-basic-auth-flex" Outbound => credential_injection_basic_auth::CredentialInjectionBasicAuth;
     "credential-injection-oauth2-flex" Outbound => credential_injection_oauth2::CredentialInjectionOauth2;
-    "credential-injection-oauth2-obo" Outbound;
+    "credential-injection-oauth2-obo" Outbound => credential_injection_oauth2_obo::CredentialInjectionOauth2Obo;
     "dataweave-body-transformation-flex" Inbound;
     "dataweave-headers-transformation-flex" Inbound;
     "dataweave-request-filter-flex" Inbound;
@@ -270,13 +280,13 @@ policies! {
     "ip-allowlist-flex" Inbound => ip_lists::IpAllowlist;
     "ip-blocklist-flex" Inbound => ip_lists::IpBlocklist;
     "json-threat-protection-flex" Inbound => json_threat_protection::JsonThreatProtection;
-    "jwt-generation-flex" Outbound;
+    "jwt-generation-flex" Outbound => jwt_generation::JwtGeneration;
     "jwt-validation-flex" Inbound => jwt::JwtValidation;
-    "ldap-authentication-flex" Inbound;
+    "ldap-authentication-flex" Inbound => ldap_authentication::LdapAuthentication;
     "message-logging-flex" Inbound => message_logging::MessageLogging;
     "message-logging-outbound-flex" Outbound => message_logging::OutboundMessageLogging;
-    "native-aws-lambda" Outbound;
-    "native-aws-signature-flex" Outbound;
+    "native-aws-lambda" Outbound => native_aws_lambda::NativeAwsLambda;
+    "native-aws-signature-flex" Outbound => native_aws_signature::NativeAwsSignature;
     "native-ext-authz-flex" Inbound;
     "native-ext-proc-flex" Inbound;
     "oauth2-token-introspection-flex" Inbound => oauth2_token_introspection::Oauth2TokenIntrospection;
@@ -302,6 +312,12 @@ policies! {
 }
 
 impl Entry {
+    /// Some requests get no further than to it: what it may answer itself is an error of the client's. One to come refuses all.
+    pub fn refuses(&self) -> bool {
+        let is_refusal = |answers: &Answers| (400..500).contains(&answers.status);
+        !self.implemented || self.answers.iter().copied().flatten().any(is_refusal)
+    }
+
     /// The end of an exchange that it is for: what it is bound to.
     pub fn is_of_service(&self) -> bool {
         match self.role {

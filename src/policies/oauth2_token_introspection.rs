@@ -10,6 +10,7 @@ use super::{
         self, AuthorizationServer, Criterion, Introspection, Kept, Lifetime, Place, Scopes, Settings, State,
         WrittenResource,
     },
+    wants::Published,
 };
 use crate::{document::address::WebAddress, http::bytes::is_field_value};
 
@@ -179,6 +180,10 @@ impl Policy for Oauth2TokenIntrospection {
 
     fn state(&self, core: &Core) -> State {
         self.0.state(core)
+    }
+
+    fn publish(&self, state: &State, published: &Published) {
+        self.0.publish(state, published);
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {

@@ -10,6 +10,7 @@ use super::{
     introspection::{
         self, AuthorizationServer, Criterion, Introspection, Kept, Lifetime, Scopes, Settings, State, WrittenResource,
     },
+    wants::Published,
 };
 
 const NAME: &str = "openidconnect-access-token-enforcement-flex";
@@ -143,6 +144,10 @@ impl Policy for OpenidconnectAccessTokenEnforcement {
 
     fn state(&self, core: &Core) -> State {
         self.0.state(core)
+    }
+
+    fn publish(&self, state: &State, published: &Published) {
+        self.0.publish(state, published);
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {

@@ -13,6 +13,9 @@ pub struct Options {
     pub retry_after: Option<bool>,
     pub cache_status: Option<bool>,
     pub assumed_lifetime: Option<AssumedLifetime>,
+    pub start_tls: Option<bool>,
+    pub authentication_timeout: Option<u32>,
+    pub cache_ttl: Option<u32>,
 }
 
 /// How long a cached response is fresh that does not say so.
@@ -60,3 +63,25 @@ pub const ASSUMED_LIFETIME: Field = Field::new(
      since `Last-Modified`, within `ttl`; `none`, so that it is asked after each time.",
 )
 .default("ttl");
+
+pub const START_TLS: Field = Field::new(
+    "startTls",
+    "StartTLS",
+    "A connection to an `ldap://` server is secured before anything else is sent; where the server does not take part, nothing is.",
+)
+.default("false");
+
+pub const AUTHENTICATION_TIMEOUT: Field =
+    Field::new("authenticationTimeout", "Time limit", "Of everything that is asked for one request.")
+        .default("10000")
+        .unit("milliseconds")
+        .range(1, 600_000);
+
+pub const CACHE_TTL: Field = Field::new(
+    "cacheTtl",
+    "Caching time",
+    "For so long a name and a password that were right are let in without asking again; 0: never.",
+)
+.default("0")
+.unit("seconds")
+.range(0, 86_400);

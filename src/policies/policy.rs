@@ -12,19 +12,20 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Category, Exchange, Field, Needs, Options, Piece,
-    contract::{ClientSecret, Contract},
+    clients::Contracts,
     introspection::AuthorizationServer,
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
     cache::Store,
     calls::{Calls, Destination, Ways},
-    document::{Id, Resource, address::WebAddress, hash::Stable},
+    document::{Id, address::WebAddress, hash::Stable},
     http::head::Fields,
     net::signal::{Signal, Signals},
     quota::{Balances, Clock, Ledger},
     storage::Storage,
     telemetry::message_log::Messages,
+    tls::ClientContext,
 };
 
 /// One policy, in four lifetimes: as written, compiled and shared by all cores, one core's own state, and what it keeps of
@@ -127,9 +128,10 @@ pub struct Site<'s> {
     /// The ApiInstance or the Service.
     pub owner: &'s Id,
     policy: &'s Id,
-    contracts: &'s [Resource<Contract>],
+    contracts: &'s Contracts,
     options: Options,
     ways: Arc<Ways>,
+    variables: Option<&'s dyn Fn(&str) -> Option<String>>,
     /// The replica's own, where a Configuration names it.
     authorization_server: Option<&'s AuthorizationServer>,
     /// As they are written; empty where there are none.
@@ -142,13 +144,14 @@ pub struct Site<'s> {
 }
 
 impl<'s> Site<'s> {
-    pub fn new(owner: &'s Id, policy: &'s Id, contracts: &'s [Resource<Contract>]) -> Self {
+    pub fn new(owner: &'s Id, policy: &'s Id, contracts: &'s Contracts) -> Self {
         Self {
             owner,
             policy,
             contracts,
             options: Options::default(),
             ways: Arc::default(),
+            variables: None,
             authorization_server: None,
             rules: String::new(),
             limiters: Vec::new(),
@@ -167,6 +170,11 @@ impl<'s> Site<'s> {
         Self { ways: ways.clone(), ..self }
     }
 
+    /// The variables of the environment.
+    pub fn with_variables(self, variables: &'s dyn Fn(&str) -> Option<String>) -> Self {
+        Self { variables: Some(variables), ..self }
+    }
+
     /// Whom the Configuration has the gateway ask about tokens.
     pub fn with_authorization_server(self, server: Option<&'s AuthorizationServer>) -> Self {
         Self { authorization_server: server, ..self }
@@ -183,20 +191,9 @@ impl<'s> Site<'s> {
         self.policy
     }
 
-    /// The clients that this API has. A policy that reads them is another one when they change.
-    pub fn contracts(&mut self) -> impl Iterator<Item = &'s Contract> + use<'s> {
-        let owner = self.owner;
-        let is_ours = move |contract: &&Resource<Contract>| {
-            contract.spec.api_id.value == owner.name && contract.id.namespace == owner.namespace
-        };
-        for Contract { client, sla, .. } in self.contracts.iter().filter(is_ours).map(|contract| &contract.spec) {
-            // The client shows its id alone; what else counts is hashed beside it, and kept nowhere.
-            let secret = client.secret.as_ref().map(ClientSecret::identity).unwrap_or_default();
-            let name = client.name.as_deref().unwrap_or_default();
-            let identity = std::mem::take(&mut self.identity);
-            self.identity = identity.text(&client.id).text(&secret).text(name).text(&format!("{sla:?}"));
-        }
-        self.contracts.iter().filter(is_ours).map(|contract| &contract.spec)
+    /// Who may come now, to remark on. A policy keeps nothing of it: what it goes by is published.
+    pub fn contracts(&self) -> &'s Contracts {
+        self.contracts
     }
 
     /// What was written beside `config`. A policy that reads it is another one when it changes.
@@ -237,6 +234,28 @@ impl<'s> Site<'s> {
         let identity = std::mem::take(&mut self.identity).text("destination").text(&destination.address.target);
         self.identity = identity.number(destination.identity());
         Arc::new(destination)
+    }
+
+    /// How a host is dialled over TLS, for what is no HTTP. A policy that is secured in another way is another one.
+    ///
+    /// # Errors
+    /// It cannot be, for this reason where it is the host's own: nothing must be sent.
+    pub fn secured(&mut self, host: &str) -> Result<Arc<ClientContext>, Option<String>> {
+        let context = self.ways.secure.as_ref().ok_or(None)?(host)?;
+        self.identity = std::mem::take(&mut self.identity).text("secured").number(context.identity);
+        Ok(Arc::new(context))
+    }
+
+    /// A variable of the environment, where it is filled. A policy that reads it is another one when it changes.
+    pub fn variable(&mut self, name: &str) -> Option<String> {
+        let value = self.variables.and_then(|variables| variables(name));
+        self.read(value.as_deref().unwrap_or_default());
+        value
+    }
+
+    /// A policy was made with this, which stands elsewhere than in its configuration: with another it is another one.
+    pub fn read(&mut self, text: &str) {
+        self.identity = std::mem::take(&mut self.identity).text("read").text(text);
     }
 
     /// The replica's own, where a Configuration names it. A policy that reads it is another one when it changes.
@@ -314,6 +333,9 @@ pub enum Flow {
     /// The exchange waits, and goes on in [`Policy::on_reply`]. A policy in shadow holds up nobody: its turn ends here, what it
     /// keeps is dropped, and it sees no response.
     Wait(Box<Question>),
+    /// The upstream is asked once more, by the request as it is now, and its next response is seen by all that have seen this
+    /// one. In the response direction alone, of an upstream's answer, for a request without a body, and once in an exchange.
+    AskAgain,
 }
 
 /// What a policy waits for. It does not know who answers.

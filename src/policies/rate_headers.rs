@@ -183,13 +183,9 @@ mod tests {
     use super::*;
     use crate::policies::testing::{self, Trial};
 
-    const ALL: Options = Options {
-        on_storage_failure: None,
-        standard_headers: Some(true),
-        retry_after: Some(true),
-        cache_status: None,
-        assumed_lifetime: None,
-    };
+    fn all() -> Options {
+        Options { standard_headers: Some(true), retry_after: Some(true), ..Options::default() }
+    }
 
     const STOOD: Stood = Stood { limit: 10, remaining: 3, reset_ms: 1001, place: 0, refused: false };
 
@@ -212,13 +208,13 @@ mod tests {
     fn all_that_is_asked_for_is_said() {
         let advertised = Advertised::new("orders", [(10, 1000), (100, 1500), (1000, 60_000)]);
         let policy = "ratelimit-policy: \"orders\";q=10;w=1, \"orders-2\";q=100, \"orders-3\";q=1000;w=60";
-        let headers = RateHeaders::new(true, ALL);
+        let headers = RateHeaders::new(true, all());
         let exposed = "x-ratelimit-limit: 10\nx-ratelimit-remaining: 3\nx-ratelimit-reset: 1001";
         assert_eq!(
             written(&headers, STOOD, &advertised, &[]),
             format!("{exposed}\n{policy}\nratelimit: \"orders\";r=3;t=2")
         );
-        let headers = RateHeaders::new(false, ALL);
+        let headers = RateHeaders::new(false, all());
         let refused = Stood { remaining: 0, reset_ms: 2000, place: 2, refused: true, ..STOOD };
         assert_eq!(
             written(&headers, refused, &advertised, &[]),
@@ -230,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_client_that_is_refused_never_comes_back_at_once() {
-        let headers = RateHeaders::new(false, Options { standard_headers: None, ..ALL });
+        let headers = RateHeaders::new(false, Options { standard_headers: None, ..all() });
         let after = |reset_ms| {
             let refused = Stood { reset_ms, refused: true, ..STOOD };
             written(&headers, refused, &Advertised::default(), &[("retry-after", "7")])
@@ -247,7 +243,7 @@ mod tests {
     #[test]
     fn an_upstreams_own_limits_stay_where_both_can_be_said() {
         let theirs = [("RateLimit", "\"theirs\";r=1"), ("X-RateLimit-Limit", "7")];
-        let told = written(&RateHeaders::new(true, ALL), STOOD, &Advertised::new("ours", [(10, 1000)]), &theirs);
+        let told = written(&RateHeaders::new(true, all()), STOOD, &Advertised::new("ours", [(10, 1000)]), &theirs);
         assert!(told.contains("RateLimit: \"theirs\";r=1"), "{told}");
         assert!(told.contains("ratelimit: \"ours\";r=3;t=2"), "{told}");
         assert!(!told.contains(": 7"), "{told}");
@@ -258,7 +254,7 @@ mod tests {
         let name = "\"w\\\u{e4}\r\n".to_owned() + &"n".repeat(300);
         let advertised = Advertised::new(&name, [(u64::MAX, 1), (1, u64::MAX)]);
         let most = Stood { limit: u64::MAX, remaining: u64::MAX, reset_ms: u64::MAX, place: 1, refused: true };
-        let told = written(&RateHeaders::new(true, ALL), most, &advertised, &[]);
+        let told = written(&RateHeaders::new(true, all()), most, &advertised, &[]);
         assert!(told.contains("ratelimit: \"-w----nnn"), "{told}");
         assert!(told.contains("-2\";r=999999999999999;t=999999999999999"), "{told}");
         assert!(told.contains("x-ratelimit-limit: 18446744073709551615"), "{told}");

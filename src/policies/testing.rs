@@ -11,10 +11,12 @@ use serde::Deserialize;
 
 use super::{
     At, Authentication, Bodies, Body, ConfigError, Core, Exchange, Flow, LocalResponse, Need, Needs, Options, Peer,
-    Piece, Policy, Question, Reply, Side, Site, Timeouts, Turn,
+    Piece, Policy, Question, Reply, RequestLine, Side, Site, Timeouts, Turn, Upstream,
+    clients::Contracts,
     contract::{Client, ClientSecret, Contract},
     headers::HeaderName,
     introspection::{AuthorizationServer, Place},
+    wants::Published,
 };
 use crate::{
     calls::Destination,
@@ -57,7 +59,7 @@ pub fn compile_with_contracts<P: Policy>(
     config: &str,
     contracts: Vec<Contract>,
 ) -> Result<(P, Vec<String>), Vec<String>> {
-    let (owner, contracts) = (Id::new("default", "api"), resources(contracts));
+    let (owner, contracts) = (Id::new("default", "api"), published(contracts).contracts);
     let mut problems = Vec::new();
     let policy = super::build(&node(config), "config", &mut Site::new(&owner, &owner, &contracts), &mut problems);
     policy.map(|policy| (policy, texts(&problems))).map_err(|_| texts(&problems))
@@ -78,16 +80,19 @@ fn texts(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(|problem| format!("{}: {}", problem.path, problem.text)).collect()
 }
 
+/// What cores are told of the clients of [`site`].
+pub fn one_client() -> Published {
+    let secret = Some(ClientSecret::Plain("secret".into()));
+    let limits = "{limits: [{maximumRequests: 1, timePeriodInMilliseconds: 1000}]}";
+    let sla = node(limits).deserialize("sla", &mut Vec::new());
+    published(vec![Contract { sla, ..contract(Client { id: "client".into(), secret, name: None }) }])
+}
+
 /// An API with one client, of a replica that has an authorization server.
 pub fn site() -> Site<'static> {
     static OWNER: LazyLock<Id> = LazyLock::new(|| Id::new("default", "api"));
     static POLICY: LazyLock<Id> = LazyLock::new(|| Id::new("default", "binding"));
-    static CONTRACTS: LazyLock<Vec<Resource<Contract>>> = LazyLock::new(|| {
-        let secret = Some(ClientSecret::Plain("secret".into()));
-        let limits = "{limits: [{maximumRequests: 1, timePeriodInMilliseconds: 1000}]}";
-        let sla = node(limits).deserialize("sla", &mut Vec::new());
-        resources(vec![Contract { sla, ..contract(Client { id: "client".into(), secret, name: None }) }])
-    });
+    static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| one_client().contracts);
     static SERVER: LazyLock<AuthorizationServer> = LazyLock::new(|| {
         let address = WebAddress::parse("https://login.test/introspect").expect("an address");
         let place = Place::Endpoint(Arc::new(Destination::new(address, &Arc::default())));
@@ -96,11 +101,12 @@ pub fn site() -> Site<'static> {
     Site::new(&OWNER, &POLICY, &CONTRACTS).with_authorization_server(Some(&SERVER))
 }
 
-fn contract(client: Client) -> Contract {
+pub fn contract(client: Client) -> Contract {
     Contract { api_id: Located { value: "api".into(), location: Location::default() }, client, sla: None }
 }
 
-fn resources(contracts: Vec<Contract>) -> Vec<Resource<Contract>> {
+/// What a core is told where these are the contracts.
+pub fn published(contracts: Vec<Contract>) -> Published {
     let resource = |spec: Contract| Resource {
         id: Id::new("default", &spec.client.id),
         labels: BTreeMap::new(),
@@ -108,7 +114,8 @@ fn resources(contracts: Vec<Contract>) -> Vec<Resource<Contract>> {
         position: 0,
         spec,
     };
-    contracts.into_iter().map(resource).collect()
+    let written: Vec<_> = contracts.into_iter().map(resource).collect();
+    Published { contracts: Contracts::of(&written, &Contracts::default()), ..Published::default() }
 }
 
 /// One exchange, to try policies on.
@@ -144,6 +151,25 @@ impl Trial {
 
     /// `base` is how many bytes of the path the API's base takes.
     pub fn with<'t, R>(&'t mut self, base: usize, run: impl FnOnce(&mut Exchange<'t>) -> R) -> R {
+        run(&mut self.exchange(base))
+    }
+
+    /// As a policy of a Service sees it. Returns what the upstream is asked for instead, too.
+    pub fn with_upstream<'t, R>(
+        &'t mut self,
+        authority: &'t str,
+        path: &'t [u8],
+        run: impl FnOnce(&mut Exchange<'_>) -> R,
+    ) -> (R, Option<Box<RequestLine>>) {
+        let mut instead = None;
+        let told = {
+            let upstream = Upstream { scheme: "https", authority: Some(authority), path, line: &mut instead };
+            run(&mut self.exchange(0).with_upstream(upstream))
+        };
+        (told, instead)
+    }
+
+    fn exchange(&mut self, base: usize) -> Exchange<'_> {
         let peer = Peer {
             address: ([192, 0, 2, 1], 40000).into(),
             local: ([192, 0, 2, 2], 8081).into(),
@@ -152,7 +178,7 @@ impl Trial {
         };
         let at = At { api: "api", base };
         let Self { request, response, authentication, timeouts, bodies, .. } = self;
-        run(&mut Exchange::new(request, response, authentication, timeouts, peer, at, 1).with_bodies(bodies))
+        Exchange::new(request, response, authentication, timeouts, peer, at, 1).with_bodies(bodies, 1 << 20)
     }
 
     /// One policy's turn in the request direction, with a state of its own.
@@ -173,6 +199,7 @@ pub fn answer(flow: Flow) -> Option<Rc<LocalResponse>> {
     match flow {
         Flow::Continue => None,
         Flow::Respond(answer) => Some(answer),
+        Flow::AskAgain => panic!("it has the upstream asked again"),
         Flow::Wait(question) => panic!("it waits for {question:?}"),
     }
 }

@@ -115,10 +115,10 @@ fn a_policy_that_works_is_built_under_each_of_its_names() {
 #[test]
 fn a_name_without_a_policy_refuses_its_requests() {
     check(
-        "ldap-authentication",
+        "xml-threat-protection",
         "{}",
-        &["Warning 1:1  `ldap-authentication`: not implemented yet"],
-        Some("api.spec.policies[0].config: `ldap-authentication`: not implemented yet"),
+        &["Warning 1:1  `xml-threat-protection`: not implemented yet"],
+        Some("api.spec.policies[0].config: `xml-threat-protection`: not implemented yet"),
     );
     check(
         "header-injecton-flex",

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::jwt::key_set::KeySet;
+use super::{clients::Contracts, jwt::key_set::KeySet};
 use crate::{calls::Destination, document::address::WebAddress, telemetry::fault::Fault};
 
 /// One thing to fetch, and to fetch again.
@@ -57,6 +57,7 @@ impl KeySetWant {
 #[derive(Debug, Default)]
 pub struct Published {
     pub key_sets: HashMap<WebAddress, PublishedKeySet>,
+    pub contracts: Contracts,
 }
 
 impl Published {
@@ -65,7 +66,7 @@ impl Published {
         let still = |(address, one): (&WebAddress, &PublishedKeySet)| {
             (address.clone(), PublishedKeySet { refresh: Arc::new(Refresh::new(|| {})), ..one.clone() })
         };
-        Self { key_sets: self.key_sets.iter().map(still).collect() }
+        Self { key_sets: self.key_sets.iter().map(still).collect(), contracts: self.contracts.clone() }
     }
 }
 
@@ -153,7 +154,8 @@ mod tests {
             let woken = woken.clone();
             move || _ = woken.fetch_add(1, Ordering::Relaxed)
         });
-        let published = Published { key_sets: HashMap::from([(address.clone(), one)]) };
+        let key_sets = HashMap::from([(address.clone(), one)]);
+        let published = Published { key_sets, ..Published::default() };
         published.still().key_sets[&address].refresh.ask();
         assert_eq!(woken.load(Ordering::Relaxed), 0);
         published.key_sets[&address].refresh.ask();

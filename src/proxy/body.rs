@@ -214,6 +214,23 @@ impl Held {
         self.pieces.replace(body.into_pieces());
     }
 
+    /// Keeps what a policy has put in the place of what was taken, whose trailers stay. False: the core has no memory for it.
+    pub fn replace(&self, body: Body) -> bool {
+        self.free();
+        let bytes = body.len();
+        if !self.share.take(bytes) {
+            return false;
+        }
+        self.pieces.replace(body.into_pieces());
+        self.bytes.set(bytes as u64);
+        self.end.borrow_mut().get_or_insert_default();
+        true
+    }
+
+    pub fn has_trailers(&self) -> bool {
+        self.end.borrow().as_ref().is_some_and(|trailers| !trailers.is_empty())
+    }
+
     fn free(&self) {
         self.pieces.take();
         self.share.give_back();

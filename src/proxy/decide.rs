@@ -21,7 +21,7 @@ use crate::{
     },
     matching::rule::{PatternLimit, RuleInput, relative},
     policies::{
-        At, Exchange, LocalResponse, Peer, Reply,
+        At, Exchange, LocalResponse, Peer, Reply, Upstream,
         chain::{self, Next},
     },
 };
@@ -126,7 +126,18 @@ impl Decision {
         let snapshot = &*serving.snapshot;
         let api = &*snapshot.apis[self.api];
         let service = self.service.map(|index| &*snapshot.services[index]);
-        let Workspace { request, response, authentication, timeouts, bodies, api_turns, service_turns, .. } = workspace;
+        let Workspace {
+            request,
+            response,
+            authentication,
+            timeouts,
+            bodies,
+            api_turns,
+            service_turns,
+            path,
+            instead,
+            ..
+        } = workspace;
         let (policies, instances, turns) = match (self.service, service) {
             (Some(index), Some(service)) => (&service.policies, &serving.service_policies[index], service_turns),
             _ => (&api.policies, &serving.api_policies[self.api], api_turns),
@@ -134,8 +145,18 @@ impl Decision {
         // What is left in it is of the exchange before.
         response.clear();
         let at = At { api: &api.name, base: self.base };
+        let settings = &snapshot.settings;
+        let upstream = service.map(|service| Upstream {
+            scheme: if service.is_secure() { "https" } else { "http" },
+            authority: headers::own_authority(request, service, settings),
+            path,
+            line: instead,
+        });
         let exchange = Exchange::new(request, response, authentication, timeouts, asked.peer, at, random());
-        let mut exchange = exchange.with_bodies(bodies);
+        let mut exchange = exchange.with_bodies(bodies, settings.limits.buffered_body_bytes);
+        if let Some(upstream) = upstream {
+            exchange = exchange.with_upstream(upstream);
+        }
         exchange.set_now(asked.now);
         let scratch = &mut serving.scratch.borrow_mut();
         chain::run_request(policies, instances, turns, &mut exchange, scratch, reply, watcher)

@@ -9,7 +9,7 @@ use super::{
     client::Client,
     core::Serving,
     decide::{Asked, Decision},
-    forward, grpc,
+    forward, grpc, headers,
     pump::PumpError,
     reject, respond, wait,
     watch::{Stalled, Waiting, Watch, shorter},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     net::task,
-    policies::{LocalResponse, Side, Timeouts, Wanted, chain::Next},
+    policies::{Body, LocalResponse, Side, Timeouts, Wanted, chain::Next},
 };
 
 /// What becomes of the connection.
@@ -35,9 +35,9 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
     workspace.timeouts = usual_timeouts(&serving);
     let mut account = Account::begin(client, serving.clone(), &workspace.request);
     let decided = match decide(client, workspace, &serving, &mut account) {
-        Ok((_, Next::Done)) => Ok(None),
+        Ok((_, Next::Done)) if !workspace.bodies.request.is_replaced() => Ok(None),
         Ok((_, Next::Respond(answer))) => Err(Stop::Answered(answer)),
-        // Boxed: few wait or read, and the others are not to keep room for it.
+        // Boxed: few wait, or read or replace a body, and the others are not to keep room for it.
         Ok((decision, next)) => {
             let (serving, account) = (&serving, &mut account);
             Box::pin(Pending { client, wire, workspace, serving, account, decision, taken: None }.run(next)).await
@@ -99,7 +99,7 @@ impl Stop {
     }
 }
 
-/// A request whose policies have to wait, or to read its body, before it is decided.
+/// A request whose policies have to wait, or to read or replace its body, before it is decided.
 struct Pending<'a, 'w> {
     client: &'a Client,
     wire: &'a mut Wire<'w>,
@@ -114,21 +114,36 @@ struct Pending<'a, 'w> {
 impl Pending<'_, '_> {
     /// Does what the policies want, one after the other, until all is decided. Returns what was read of the body.
     async fn run(mut self, next: Next) -> Result<Option<Box<Taken>>, Stop> {
-        let decided = self.steps(next).await;
-        let bodies = std::mem::take(&mut self.workspace.bodies);
-        if let Some(taken) = &mut self.taken {
-            match decided {
-                Ok(()) => taken.held.take_back(bodies.request),
-                Err(_) => respond::leave_body(self.wire, self.workspace, &mut taken.reader),
-            }
+        let mut decided = self.steps(next).await;
+        let body = std::mem::take(&mut self.workspace.bodies).request;
+        if decided.is_ok() && body.is_replaced() {
+            decided = self.replace(body);
+        } else if let (Ok(()), Some(taken)) = (&decided, &self.taken) {
+            taken.held.take_back(body);
+        }
+        if let (Err(_), Some(taken)) = (&decided, &mut self.taken) {
+            respond::leave_body(self.wire, self.workspace, &mut taken.reader);
         }
         decided.map(|()| self.taken)
+    }
+
+    /// What goes upstream is not what the client has sent, and is framed by what it is.
+    fn replace(&mut self, body: Body) -> Result<(), Stop> {
+        let Self { client, workspace, serving, taken, .. } = self;
+        let request = &mut workspace.request;
+        let held = &taken.get_or_insert_with(|| Box::new(Taken::new(client, serving, request))).held;
+        let bytes = body.len();
+        if !held.replace(body) {
+            return Err(Stop::answered(reject::no_body_memory()));
+        }
+        headers::frame_replaced(request, bytes, held.has_trailers());
+        Ok(())
     }
 
     async fn steps(&mut self, mut next: Next) -> Result<(), Stop> {
         loop {
             let reply = match next {
-                Next::Done => return Ok(()),
+                Next::Done | Next::AskAgain => return Ok(()),
                 Next::Respond(answer) => return Err(Stop::Answered(answer)),
                 Next::Wait(question) => {
                     let request = &self.workspace.request;

@@ -11,7 +11,7 @@ use crate::{
         h2,
         head::{BodyLength, Fields, Known, KnownSet, RequestHead, Version},
     },
-    policies::Peer,
+    policies::{Peer, RequestLine},
 };
 
 /// What only a trusted proxy may say. Who may say which certificate was shown is a setting of its own.
@@ -93,15 +93,35 @@ fn forward_certificate(setting: ForwardClientCert, certificate: Option<&str>, fi
     }
 }
 
+/// What the upstream is asked for.
+#[derive(Clone, Copy)]
+pub struct Line<'a> {
+    pub method: &'a [u8],
+    pub path: &'a [u8],
+    /// With its `?`; empty for none.
+    pub query: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    /// What the client has asked for, and its route has made of the path; or what a policy has put in the place of that.
+    #[inline]
+    pub fn of(request: &'a RequestHead, path: &'a [u8], instead: &'a Option<Box<RequestLine>>) -> Self {
+        match instead {
+            None => Self { method: &request.method, path, query: &request.query },
+            Some(line) => Self { method: line.method.as_bytes(), path: &line.path, query: &line.query },
+        }
+    }
+}
+
 /// Writes the head that the upstream sees.
 pub fn write_upstream_head(
     out: &mut Vec<u8>,
     request: &RequestHead,
-    path: &[u8],
+    line: &Line<'_>,
     service: &Service,
     settings: &Settings,
 ) {
-    emit::request_line(out, &request.method, path, &request.query);
+    emit::request_line(out, line.method, line.path, line.query);
     emit::field(out, b"host", authority(request, service, settings));
     for field in request.fields.iter() {
         match field.known {
@@ -126,7 +146,7 @@ pub fn write_upstream_head(
         }
         BodyLength::Chunked => emit::field(out, b"transfer-encoding", b"chunked"),
         // Where a method is about its body, a server wants to know that there is none (RFC 9110 section 8.6).
-        BodyLength::None if matches!(&request.method[..], b"POST" | b"PUT" | b"PATCH") => {
+        BodyLength::None if matches!(line.method, b"POST" | b"PUT" | b"PATCH") => {
             emit::field(out, b"content-length", b"0")
         }
         BodyLength::None | BodyLength::UntilClose => {}
@@ -141,17 +161,32 @@ pub fn write_upstream_head(
 /// The same for an upstream that speaks HTTP/2: the line, as pseudo-fields.
 pub fn upstream_request<'a>(
     request: &'a RequestHead,
-    path: &'a [u8],
+    line: &Line<'a>,
     service: &'a Service,
     settings: &Settings,
 ) -> h2::Outgoing<'a> {
     h2::Outgoing {
-        method: if request.websocket { b"CONNECT" } else { &request.method },
+        method: if request.websocket { b"CONNECT" } else { line.method },
         scheme: if service.is_secure() { b"https" } else { b"http" },
         authority: authority(request, service, settings),
-        path,
-        query: &request.query,
+        path: line.path,
+        query: line.query,
         protocol: request.websocket.then_some(&b"websocket"[..]),
+    }
+}
+
+/// Frames a request by the body that a policy has put in the place of the client's: its length, or where trailers follow it.
+pub fn frame_replaced(request: &mut RequestHead, bytes: usize, has_trailers: bool) {
+    (request.body, request.content_length) = framed(bytes, has_trailers);
+    request.expects_continue = false;
+}
+
+/// How a body of so many bytes is framed.
+pub fn framed(bytes: usize, has_trailers: bool) -> (BodyLength, Option<u64>) {
+    match bytes as u64 {
+        _ if has_trailers => (BodyLength::Chunked, None),
+        0 => (BodyLength::None, None),
+        bytes => (BodyLength::Length(bytes), Some(bytes)),
     }
 }
 
@@ -177,10 +212,15 @@ pub fn fill_upstream_fields(fields: &mut Fields, request: &RequestHead) {
     }
 }
 
-/// What the upstream is asked for.
+/// Whom the upstream is asked for.
 fn authority<'a>(request: &'a RequestHead, service: &'a Service, settings: &Settings) -> &'a [u8] {
+    own_authority(request, service, settings).map_or(&request.authority, str::as_bytes)
+}
+
+/// The Service's, where the client's is not kept.
+pub fn own_authority<'a>(request: &RequestHead, service: &'a Service, settings: &Settings) -> Option<&'a str> {
     let keeps_host = service.preserve_host || !settings.rewrite_host_header;
-    if keeps_host && !request.authority.is_empty() { &request.authority } else { service.authority.as_bytes() }
+    (!keeps_host || request.authority.is_empty()).then_some(&service.authority)
 }
 
 /// A version 4 UUID (RFC 9562) in its text form.

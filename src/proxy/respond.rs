@@ -62,12 +62,11 @@ impl ClientFraming {
 pub fn client_framing(response: &ResponseHead, request: &RequestHead) -> ClientFraming {
     match response.body {
         // RFC 9110 section 8.6: these never have the field, whatever was asked.
-        BodyLength::None if matches!(response.status, 100..=199 | 204) => ClientFraming::None(None),
+        _ if matches!(response.status, 100..=199 | 204) => ClientFraming::None(None),
         // Section 15.3.6: no content, and HTTP/1.1 must be told so.
         _ if response.status == 205 => no_content(request),
-        BodyLength::None if request.method == b"HEAD" || response.status == 304 => {
-            ClientFraming::None(response.content_length)
-        }
+        _ if response.status == 304 => ClientFraming::None(response.content_length),
+        _ if request.method == b"HEAD" => ClientFraming::None(response.content_length),
         // Its end is marked, and no length was said: gRPC's answers that are trailers alone have none.
         BodyLength::None if request.version == Version::Http2 => ClientFraming::None(response.content_length),
         BodyLength::None => ClientFraming::Length(0),
@@ -79,6 +78,11 @@ pub fn client_framing(response: &ResponseHead, request: &RequestHead) -> ClientF
         BodyLength::Chunked | BodyLength::UntilClose if request.version == Version::Http10 => ClientFraming::UntilClose,
         BodyLength::Chunked | BodyLength::UntilClose => ClientFraming::Chunked,
     }
+}
+
+/// Whether the client has no body, whatever the upstream sends: a policy has said another status, or asked by another method.
+pub fn has_no_content(response: &ResponseHead, request: &RequestHead) -> bool {
+    matches!(response.status, 204 | 205 | 304) || request.method == b"HEAD"
 }
 
 fn no_content(request: &RequestHead) -> ClientFraming {
@@ -274,12 +278,12 @@ pub async fn local(
             Ok(other) => other,
             Err(ClientGone) => return After::Close,
         },
-        Next::Body(_) => unreachable!("{NO_BODY}"),
+        Next::Body(_) | Next::AskAgain => unreachable!("{OWN_ANSWER}"),
     };
     deliver(client, wire, workspace, serving, account, other.as_deref().unwrap_or(answer)).await
 }
 
-const NO_BODY: &str = "an answer of the gateway's own has no body to read ahead";
+const OWN_ANSWER: &str = "an answer of the gateway's own has no body to read ahead, and no upstream to be asked again";
 
 /// The client left while a policy waited; that is accounted for.
 struct ClientGone;
@@ -311,7 +315,7 @@ async fn wait(
             Next::Done => return Ok(None),
             Next::Respond(other) => return Ok(Some(other)),
             Next::Wait(next) => next,
-            Next::Body(_) => unreachable!("{NO_BODY}"),
+            Next::Body(_) | Next::AskAgain => unreachable!("{OWN_ANSWER}"),
         };
     }
 }
@@ -465,23 +469,31 @@ pub fn run_response_chains(
     let Workspace { request, response, authentication, timeouts, bodies, api_turns, service_turns, .. } = workspace;
     let at = At { api: &api.name, base: account.base };
     let (peer, random) = (client.as_peer(), client.core.random());
-    let mut exchange = Exchange::new(request, response, authentication, timeouts, peer, at, random).with_bodies(bodies);
+    let bytes_max = snapshot.settings.limits.buffered_body_bytes;
+    let exchange = Exchange::new(request, response, authentication, timeouts, peer, at, random);
+    let mut exchange = exchange.with_bodies(bodies, bytes_max);
     if let Some((service, instances)) = service {
         let policies = &service.policies;
         match chain::run_response(policies, instances, service_turns, &mut exchange, &mut reply, &render, account) {
             Next::Done => {}
             Next::Respond(answer) => api_turns.answered_before(answer),
-            stop @ (Next::Wait(_) | Next::Body(_)) => return stop,
+            stop @ (Next::Wait(_) | Next::Body(_) | Next::AskAgain) => return stop,
         }
     }
     let instances = &serving.api_policies[api_index];
-    chain::run_response(&api.policies, instances, api_turns, &mut exchange, &mut reply, &render, account)
+    let next = chain::run_response(&api.policies, instances, api_turns, &mut exchange, &mut reply, &render, account);
+    if matches!(next, Next::AskAgain) {
+        service_turns.sees_another();
+    }
+    next
 }
 
 /// The end of the exchange, to every policy of both chains that has run.
 pub fn run_log_chains(client: &Client, workspace: &mut Workspace, serving: &Serving, account: &mut Account) {
+    let has_run = !workspace.api_turns.is_empty() || !workspace.service_turns.is_empty();
+    let Some(api_index) = account.api.filter(|_| has_run) else { return };
+    workspace.forget_replaced();
     let Workspace { request, response, authentication, timeouts, api_turns, service_turns, .. } = workspace;
-    let Some(api_index) = account.api.filter(|_| !api_turns.is_empty() || !service_turns.is_empty()) else { return };
     if !account.is_answered() {
         // What lies there is of no answer: an interim one, or that of an upstream that was given up.
         response.clear();

@@ -13,7 +13,8 @@ use std::{
 use crate::{
     http::head::{Fields, RequestHead, ResponseHead},
     matching::rule::Captures,
-    policies::{Authentication, Bodies, Scans, Side, Timeouts, chain::Turns},
+    policies::{Authentication, Bodies, RequestLine, Scans, Side, Timeouts, chain::Turns},
+    proxy::headers::Line,
 };
 
 /// Spare ones that a core keeps: some MiB at the most.
@@ -39,6 +40,8 @@ pub struct Workspace {
     pub service_turns: Turns,
     /// The normalised path, then the path that the upstream sees.
     pub path: Vec<u8>,
+    /// What the upstream is asked for instead, where a policy says so.
+    pub instead: Option<Box<RequestLine>>,
     /// A head being written as HTTP/1.1.
     pub head: Vec<u8>,
     /// The fields of a head being written as HTTP/2.
@@ -55,6 +58,17 @@ impl Workspace {
         let mut scans = std::mem::take(first.scans(side));
         scans.append(then.scans(side));
         Some(scans)
+    }
+
+    /// What the upstream is asked for.
+    pub fn line(&self) -> Line<'_> {
+        Line::of(&self.request, &self.path, &self.instead)
+    }
+
+    /// What policies have put in the place of what the client has sent is of one exchange alone.
+    pub fn forget_replaced(&mut self) {
+        self.bodies.clear();
+        self.instead = None;
     }
 
     /// Puts them back, in front of those to come.
@@ -83,6 +97,7 @@ impl Workspace {
         self.api_turns.clear();
         self.service_turns.clear();
         self.path.clear();
+        self.instead = None;
         self.head.clear();
         self.scratch.clear();
     }

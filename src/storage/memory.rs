@@ -80,7 +80,7 @@ impl Memory {
                 }
                 Answer::Done
             }
-            Operation::Purge { scope, time_to_live } => {
+            Operation::Purge { scope, time_to_live, .. } => {
                 let mark = Bytes::copy_from_slice(&new_mark().to_be_bytes());
                 entries.put(key_of(b's', &scope), mark, Marks::default(), now + time_to_live);
                 Answer::Done

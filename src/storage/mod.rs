@@ -5,7 +5,8 @@
 //! account: an operation that got no answer may have been done.
 //!
 //! A purge names a *scope*, not keys, and costs the same however many values it ends: it changes the scope's mark. A value
-//! keeps the marks that its scopes had when it was looked for, before it was made; whoever gets it compares.
+//! keeps the marks that its scopes had when it was looked for, before it was made; whoever gets it compares. A purge that the
+//! shared storage does not take is sent when it does, and until then nothing that depends on its scope is found there.
 //!
 //! ```
 //! use ringway::storage::{Answer, Key, Operation, Storage};
@@ -16,13 +17,14 @@
 //! let Some(Ok(Answer::Found { value: None, marks })) = storage.ask(get.clone(), || ()).take() else { panic!() };
 //! let time_to_live = std::time::Duration::from_secs(60);
 //! storage.ask(Operation::Put { key, value: "made meanwhile".into(), time_to_live, marks }, || ());
-//! storage.ask(Operation::Purge { scope, time_to_live }, || ());
+//! storage.ask(Operation::Purge { whole: scope.clone(), scope, time_to_live }, || ());
 //! assert!(matches!(storage.ask(get, || ()).take(), Some(Ok(Answer::Found { value: None, .. }))));
 //! ```
 
 mod key;
 mod memory;
 mod queue;
+mod unsent;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -39,8 +41,9 @@ use tokio::sync::oneshot;
 pub use self::{
     key::Key,
     queue::{Asked, Queue, Reply},
+    unsent::Late,
 };
-use self::{memory::Memory, queue::Entrance};
+use self::{memory::Memory, queue::Entrance, unsent::Unsent};
 
 /// Of one value: the largest body of a cache and what is kept with it.
 pub const VALUE_BYTES_MAX: usize = (1 << 20) + (64 << 10);
@@ -63,8 +66,9 @@ pub enum Operation {
     /// [`Answer::Done`]: takes away what was added, where it is still this value.
     Release { key: Key, value: Bytes },
     /// [`Answer::Done`]: whatever depends on the scope is gone, for every replica. `time_to_live` is the longest that any value
-    /// of the scope was put with; the mark is kept for as long.
-    Purge { scope: Key, time_to_live: Duration },
+    /// of the scope was put with; the mark is kept for as long. Whatever depends on the scope depends on `whole` too, which is
+    /// purged in its place where too many wait to be sent. No answer is needed: it is sent again until there is one.
+    Purge { scope: Key, whole: Key, time_to_live: Duration },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +146,7 @@ pub struct Storage {
     memory: Memory,
     entrance: Entrance,
     state: AtomicU8,
+    unsent: Arc<Unsent>,
     listeners: Mutex<Vec<Listener>>,
 }
 
@@ -169,6 +174,7 @@ impl Storage {
             memory: Memory::new(memory::BYTES_MAX),
             entrance,
             state: AtomicU8::new(State::Memory as u8),
+            unsent: Arc::default(),
             listeners: Mutex::default(),
         };
         (Arc::new(storage), queue)
@@ -179,14 +185,38 @@ impl Storage {
         if !operation.is_in_bounds() {
             return Pending::here(Err(Unavailable::TooLarge));
         }
-        match self.state() {
-            State::Memory => Pending::here(Ok(self.memory.answer(operation))),
-            State::Away => Pending::here(Err(Unavailable::Away)),
-            State::Here => match self.entrance.ask(operation, Box::new(wake)) {
-                Ok(answer) => Pending(Coming::Awaited(answer)),
-                Err(why) => Pending::here(Err(why)),
-            },
+        let state = self.state();
+        if state == State::Memory {
+            return Pending::here(Ok(self.memory.answer(operation)));
         }
+        let purge = match &operation {
+            Operation::Purge { scope, whole, time_to_live } => {
+                Some(self.unsent.begin(scope.clone(), whole.clone(), *time_to_live))
+            }
+            _ => None,
+        };
+        if state == State::Away || self.is_barred(&operation) {
+            return Pending::here(Err(Unavailable::Away));
+        }
+        match self.entrance.ask(operation, purge, Box::new(wake)) {
+            Ok(answer) => Pending(Coming::Awaited(answer)),
+            Err(why) => Pending::here(Err(why)),
+        }
+    }
+
+    /// Whether the shared storage may have what was purged, and not know it. To be asked again when there is an answer.
+    pub fn is_barred(&self, operation: &Operation) -> bool {
+        matches!(operation, Operation::Get { scopes, .. } if self.unsent.bars(scopes))
+    }
+
+    /// Purges that the shared storage has not taken when they were asked for: for whoever speaks with it, before it is there.
+    pub fn late_purges(&self) -> Vec<Late> {
+        self.unsent.late()
+    }
+
+    /// It has taken this one now.
+    pub fn sent(&self, late: &Late) {
+        self.unsent.sent(late);
     }
 
     pub fn state(&self) -> State {

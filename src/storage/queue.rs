@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Answer, Operation, Unavailable};
+use super::{Answer, Operation, Unavailable, unsent::UnderWay};
 
 /// Operations on their way.
 const OPERATIONS_MAX: usize = 4096;
@@ -33,6 +33,7 @@ pub struct Asked {
 pub struct Reply {
     answer: Option<oneshot::Sender<Result<Answer, Unavailable>>>,
     wake: Option<Wake>,
+    purge: Option<UnderWay>,
     _weight: Weight,
 }
 
@@ -57,6 +58,7 @@ impl Entrance {
     pub fn ask(
         &self,
         operation: Operation,
+        purge: Option<UnderWay>,
         wake: Wake,
     ) -> Result<oneshot::Receiver<Result<Answer, Unavailable>>, Unavailable> {
         let weight = Weight::take(operation.bytes(), &self.bytes).ok_or(Unavailable::Full)?;
@@ -65,7 +67,7 @@ impl Entrance {
             mpsc::error::TrySendError::Closed(()) => Unavailable::Away,
         })?;
         let (answer, awaited) = oneshot::channel();
-        let reply = Reply { answer: Some(answer), wake: Some(wake), _weight: weight };
+        let reply = Reply { answer: Some(answer), wake: Some(wake), purge, _weight: weight };
         place.send(Asked { operation, asked_at: Instant::now(), reply });
         Ok(awaited)
     }
@@ -87,6 +89,9 @@ impl Drop for Weight {
 
 impl Reply {
     pub fn send(mut self, answer: Result<Answer, Unavailable>) {
+        if let Some(purge) = self.purge.take().filter(|_| answer.is_ok()) {
+            purge.taken();
+        }
         if let Some(sender) = self.answer.take() {
             // Whoever asked may have lost interest.
             let _ = sender.send(answer);
@@ -97,6 +102,7 @@ impl Reply {
 /// Wakes whoever waits when there is an answer, or when there will be none.
 impl Drop for Reply {
     fn drop(&mut self) {
+        drop(self.purge.take());
         drop(self.answer.take());
         if let Some(wake) = self.wake.take() {
             wake();

@@ -18,6 +18,8 @@ pub mod redis;
 pub mod replica;
 pub mod script;
 pub mod session;
+#[allow(dead_code, reason = "cases have no directory")]
+pub mod slapd;
 pub mod text;
 pub mod tls;
 pub mod upstream;

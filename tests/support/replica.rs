@@ -130,7 +130,7 @@ impl Replica {
     }
 
     pub fn purge(&self, scope: &str) {
-        assert_eq!(self.ask(Operation::Purge { scope: key(scope), time_to_live: LONG }), Ok(Answer::Done));
+        assert_eq!(self.ask(purge(scope)), Ok(Answer::Done));
     }
 
     pub fn state(&self) -> State {
@@ -169,6 +169,11 @@ pub fn ask(storage: &Storage, operation: Operation) -> Result<Answer, Unavailabl
     }
     woken.recv_timeout(LIMIT).expect("a wake");
     pending.take().expect("an answer when woken")
+}
+
+/// Of a part of `all`.
+pub fn purge(scope: &str) -> Operation {
+    Operation::Purge { scope: key(scope), whole: key("all"), time_to_live: LONG }
 }
 
 pub fn key(name: &str) -> Key {

@@ -8,7 +8,7 @@ const RULES: Rules = Rules { ttl: 600_000, heeds: true, unsaid: Unsaid::Ttl };
 
 fn stored(request: &[(&str, &str)], status: u16, response: &[(&str, &str)], rules: Rules) -> Result<Entry, Unfit> {
     let request = fields(request);
-    let asked = Asked { method: b"GET", fields: &request, forwarded: &request, at: AT };
+    let asked = Asked { method: b"GET", fields: &request, forwarded: &request, authority: b"", at: AT };
     Entry::begin(&asked, status, &fields(response), rules)
 }
 
@@ -60,7 +60,7 @@ fn who_heeds_nothing_stores_what_is_nobodys_own() {
 fn what_a_policy_behind_put_in_chooses_for_nobody_else() {
     let (sent, forwarded) = (fields(&[("accept", "a")]), fields(&[("accept", "a"), ("x-user", "ada")]));
     let begin = |vary| {
-        let asked = Asked { method: b"GET", fields: &sent, forwarded: &forwarded, at: AT };
+        let asked = Asked { method: b"GET", fields: &sent, forwarded: &forwarded, authority: b"", at: AT };
         Entry::begin(&asked, 200, &fields(&[("vary", vary)]), RULES).is_ok()
     };
     assert_eq!([begin("accept"), begin("x-user")], [true, false]);
@@ -141,15 +141,15 @@ fn an_old_answer_stands_in_for_an_error_where_that_is_said() {
 #[test]
 fn it_answers_the_same_method_variant_and_range() {
     let entry = stored(&[("a", "1")], 200, &[("vary", "a")], RULES).expect("it is stored");
-    assert!(entry.answers(b"GET", &fields(&[("a", "1")]), true));
-    assert!(!entry.answers(b"GET", &fields(&[("a", "2")]), true));
-    assert!(!entry.answers(b"POST", &fields(&[("a", "1")]), true));
-    assert!(entry.answers(b"POST", &fields(&[("a", "1")]), false));
+    assert!(entry.answers(b"GET", (&fields(&[("a", "1")])).into(), true));
+    assert!(!entry.answers(b"GET", (&fields(&[("a", "2")])).into(), true));
+    assert!(!entry.answers(b"POST", (&fields(&[("a", "1")])).into(), true));
+    assert!(entry.answers(b"POST", (&fields(&[("a", "1")])).into(), false));
     let part = stored(&[("range", "bytes=0-1")], 206, &[], RULES).expect("it is stored");
-    assert!(part.answers(b"GET", &fields(&[("range", "bytes=0-1")]), true));
-    assert!(!part.answers(b"GET", &fields(&[("range", "bytes=0-2")]), true));
-    assert!(!part.answers(b"GET", &fields(&[]), true));
-    assert!(!part.answers(b"GET", &fields(&[("range", "bytes=0-1"), ("if-range", "\"a\"")]), true));
+    assert!(part.answers(b"GET", (&fields(&[("range", "bytes=0-1")])).into(), true));
+    assert!(!part.answers(b"GET", (&fields(&[("range", "bytes=0-2")])).into(), true));
+    assert!(!part.answers(b"GET", (&fields(&[])).into(), true));
+    assert!(!part.answers(b"GET", (&fields(&[("range", "bytes=0-1"), ("if-range", "\"a\"")])).into(), true));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_304_renews_what_it_names() {
     ]);
     let later = Exchanged { asked: NOW + 5000, answered: NOW + 5000 };
     let request = Fields::default();
-    let asked = Asked { method: b"GET", fields: &request, forwarded: &request, at: later };
+    let asked = Asked { method: b"GET", fields: &request, forwarded: &request, authority: b"", at: later };
     let (renewed, fits) = entry.renewed(&asked, &update, RULES);
     assert_eq!(fits, Ok(()));
     let lines: Vec<_> = renewed
@@ -216,10 +216,10 @@ fn a_304_is_judged_as_a_response_is() {
         (&basic, ("x", "1"), false),
         (&basic, ("cache-control", "public"), true),
     ] {
-        let asked = Asked { method: b"GET", fields: sent, forwarded: sent, at: AT };
+        let asked = Asked { method: b"GET", fields: sent, forwarded: sent, authority: b"", at: AT };
         let (renewed, fits) = entry.renewed(&asked, &fields(&[update]), RULES);
         assert_eq!(fits.is_ok(), expected, "{update:?}");
-        let is_for_others = renewed.answers(b"GET", &fields(&[("a", "2")]), true);
+        let is_for_others = renewed.answers(b"GET", (&fields(&[("a", "2")])).into(), true);
         assert_eq!(is_for_others && fits.is_ok(), update == ("vary", "b"), "{update:?}");
     }
 }

@@ -32,6 +32,9 @@ pub struct PolicyRingway {
     pub retry_after: Option<Located<bool>>,
     pub cache_status: Option<Located<bool>>,
     pub assumed_lifetime: Option<Located<AssumedLifetime>>,
+    pub start_tls: Option<Located<bool>>,
+    pub authentication_timeout: Option<Located<u32>>,
+    pub cache_ttl: Option<Located<u32>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -55,6 +58,9 @@ impl PolicyRingway {
             retry_after: self.retry_after.as_ref().map(|written| written.value),
             cache_status: self.cache_status.as_ref().map(|written| written.value),
             assumed_lifetime: self.assumed_lifetime.as_ref().map(|written| written.value),
+            start_tls: self.start_tls.as_ref().map(|written| written.value),
+            authentication_timeout: self.authentication_timeout.as_ref().map(|written| written.value),
+            cache_ttl: self.cache_ttl.as_ref().map(|written| written.value),
         }
     }
 
@@ -65,12 +71,18 @@ impl PolicyRingway {
         let retry_after = self.retry_after.as_ref().map(|written| &written.location);
         let cache_status = self.cache_status.as_ref().map(|written| &written.location);
         let assumed_lifetime = self.assumed_lifetime.as_ref().map(|written| &written.location);
+        let start_tls = self.start_tls.as_ref().map(|written| &written.location);
+        let authentication_timeout = self.authentication_timeout.as_ref().map(|written| &written.location);
+        let cache_ttl = self.cache_ttl.as_ref().map(|written| &written.location);
         let all = [
             ("onStorageFailure", on_storage_failure),
             ("standardHeaders", standard_headers),
             ("retryAfter", retry_after),
             ("cacheStatus", cache_status),
             ("assumedLifetime", assumed_lifetime),
+            ("startTls", start_tls),
+            ("authenticationTimeout", authentication_timeout),
+            ("cacheTtl", cache_ttl),
         ];
         all.into_iter().filter_map(|(name, location)| Some((name, location?)))
     }

@@ -54,6 +54,8 @@ impl fmt::Debug for IdentityManagement {
 pub struct RedisNodes {
     /// Further nodes of a Redis Cluster.
     pub addresses: Vec<Located<String>>,
+    /// Of the gateway, as long as none was heard of.
+    pub replicas: Option<Located<u64>>,
 }
 
 /// Of every port that is served with TLS.

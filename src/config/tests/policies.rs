@@ -83,8 +83,8 @@ fn a_policy_that_cannot_be_built_refuses_and_stops_nothing() {
             "policy: a.spec.policies[0].config.Password: the same key as `password`, written twice",
         ),
         (
-            "  - policyRef: {name: ldap-authentication-flex}",
-            "warning: a.spec.policies[0].policyRef.name: `ldap-authentication-flex`: not implemented yet",
+            "  - policyRef: {name: xml-threat-protection-flex}",
+            "warning: a.spec.policies[0].policyRef.name: `xml-threat-protection-flex`: not implemented yet",
         ),
     ] {
         let outcome = outcome(&[&policies(list)], Environment::default());

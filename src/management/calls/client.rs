@@ -4,13 +4,12 @@
 //! before is tried once more on a new one, where nothing was sent or asking twice is no harm.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     error::Error,
     future::poll_fn,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -23,22 +22,23 @@ use tokio::time::Instant;
 
 use super::{
     Counts,
+    directories::Directories,
     place::{Place, Sender},
+    places::Places,
 };
 use crate::{
-    calls::{Answer, Call},
+    calls::{Answer, Call, LogIn, Verdict},
     http::head::Fields,
-    management::{health::lost, resolver::Resolve, within::within},
+    management::{health::lost, resolver::Resolve},
     telemetry::fault::Fault,
 };
 
-/// Destinations that are remembered; the one that was used longest ago goes.
-const PLACES_MAX: usize = 512;
 const USER_AGENT: &str = concat!("ringway/", env!("CARGO_PKG_VERSION"));
 
 pub struct Client<R> {
     resolver: R,
-    places: Mutex<HashMap<u64, Arc<Place>>>,
+    places: Places<Place>,
+    directories: Directories,
     counts: Arc<Counts>,
 }
 
@@ -50,17 +50,35 @@ struct Failure {
 
 impl<R: Resolve> Client<R> {
     pub fn new(resolver: R) -> Self {
-        Self { resolver, places: Mutex::default(), counts: Arc::default() }
+        Self { resolver, places: Places::default(), directories: Directories::default(), counts: Arc::default() }
     }
 
     pub fn counts(&self) -> Arc<Counts> {
         self.counts.clone()
     }
 
+    /// Asks a directory; counted as calls are.
+    pub async fn log_in(&self, log_in: LogIn) -> Result<Verdict, Fault> {
+        let began = Instant::now();
+        let verdict = self.directories.log_in(&log_in, &self.resolver).await;
+        let outcome = match &verdict {
+            Ok(verdict) => verdict.outcome(),
+            Err(Fault { reason, text }) => {
+                tracing::debug!(reason, policy = log_in.policy, binding = log_in.binding, "{log_in}: {text}");
+                reason
+            }
+        };
+        self.counts.count(log_in.policy, log_in.directory.origin(), outcome, began.elapsed());
+        verdict
+    }
+
     /// Counted, and told to the destination's circuit.
     pub async fn call(&self, call: Call) -> Result<Answer, Fault> {
-        let (place, began) = (self.place(&call), Instant::now());
-        let answer = self.ruled(&place, &call).await;
+        let place = self.places.get(call.destination.identity(), || Place::new(call.destination.clone()));
+        let began = Instant::now();
+        // What a proxy or a server says that does not do its work.
+        let is_well = |answer: &Answer| !matches!(answer.status, 502..=504);
+        let answer = place.gate.pass(call.time_max, self.steps(&place, &call), is_well).await;
         let outcome = match &answer {
             Ok(answer) => class(answer.status),
             Err(fault) => fault.reason,
@@ -73,37 +91,6 @@ impl<R: Resolve> Client<R> {
         answer
     }
 
-    async fn ruled(&self, place: &Arc<Place>, call: &Call) -> Result<Answer, Fault> {
-        if !place.circuit().admits(Instant::now()) {
-            return Err(Fault::new("circuit_open", "it has failed too often; it is tried again after a pause"));
-        }
-        let mut learning = Learning { place, learned: false };
-        let late = || Fault::new("timeout", format!("not done in {:?}", call.time_max));
-        let asking = async {
-            let turn = place.turn().await.map_err(|fault| (fault, false))?;
-            let answer = self.steps(place, call).await.map_err(|fault| (fault, true));
-            drop(turn);
-            answer
-        };
-        match within(call.time_max, asking).await {
-            Some(Ok(answer)) => {
-                // What a proxy or a server says that does not do its work.
-                learning.learn(!matches!(answer.status, 502..=504));
-                Ok(answer)
-            }
-            Some(Err((fault, is_its))) => {
-                if is_its && fault.reason != "too_large" {
-                    learning.learn(false);
-                }
-                Err(fault)
-            }
-            None => {
-                learning.learn(false);
-                Err(late())
-            }
-        }
-    }
-
     async fn steps(&self, place: &Place, call: &Call) -> Result<Answer, Fault> {
         if let Some(kept) = place.take_idle() {
             match ask(place, kept, call).await {
@@ -114,42 +101,6 @@ impl<R: Resolve> Client<R> {
         }
         let fresh = place.connect(&self.resolver).await?;
         ask(place, fresh, call).await.map_err(|failure| failure.fault)
-    }
-
-    fn place(&self, call: &Call) -> Arc<Place> {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let identity = call.destination.identity();
-        if places.len() >= PLACES_MAX && !places.contains_key(&identity) {
-            let oldest = places.iter().min_by_key(|(_, place)| place.last_used()).map(|(identity, _)| *identity);
-            oldest.and_then(|oldest| places.remove(&oldest));
-        }
-        let place = places.entry(identity).or_insert_with(|| Arc::new(Place::new(call.destination.clone())));
-        place.use_now();
-        place.clone()
-    }
-}
-
-/// Tells the circuit what came of a call, also of one that was given up.
-struct Learning<'p> {
-    place: &'p Place,
-    learned: bool,
-}
-
-impl Learning<'_> {
-    fn learn(&mut self, is_well: bool) {
-        self.learned = true;
-        match is_well {
-            true => self.place.circuit().succeeded(),
-            false => self.place.circuit().failed(Instant::now()),
-        }
-    }
-}
-
-impl Drop for Learning<'_> {
-    fn drop(&mut self) {
-        if !self.learned {
-            self.place.circuit().given_up();
-        }
     }
 }
 

@@ -4,7 +4,11 @@
 mod circuit;
 mod client;
 mod counts;
+mod dial;
+mod directories;
+mod gate;
 mod place;
+mod places;
 mod tunnel;
 
 #[cfg(test)]
@@ -48,5 +52,6 @@ async fn serve<R: Resolve>(queue: Arc<Mutex<Queue>>, client: Arc<Client<R>>) {
 async fn one<R: Resolve>(work: Work, client: Arc<Client<R>>) {
     match work {
         Work::Http(call, done) => done.run(client.call(call).await),
+        Work::LogIn(log_in, done) => done.run(client.log_in(log_in).await),
     }
 }

@@ -20,8 +20,10 @@ pub struct Standing {
     /// Why it is away, or what was refused last.
     pub fault: Option<Fault>,
     pub since: SystemTime,
-    /// That were seen last, with this one.
+    /// That were seen last, with this one; before any were, as many as there are said to be.
     pub replicas: usize,
+    /// Some were seen.
+    saw_replicas: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -42,7 +44,8 @@ pub struct Counts(Mutex<(Standing, Totals)>);
 impl Default for Counts {
     fn default() -> Self {
         let since = SystemTime::now();
-        let standing = Standing { state: State::Memory, kind: "", fault: None, since, replicas: 1 };
+        let standing =
+            Standing { state: State::Memory, kind: "", fault: None, since, replicas: 1, saw_replicas: false };
         let totals = Totals { commands: 0, errors: BTreeMap::new(), connects: 0, latency: Histogram::new() };
         Self(Mutex::new((standing, totals)))
     }
@@ -78,7 +81,22 @@ impl Counts {
     }
 
     pub fn saw_replicas(&self, replicas: usize) {
-        self.lock().0.replicas = replicas;
+        let standing = &mut self.lock().0;
+        (standing.replicas, standing.saw_replicas) = (replicas, true);
+    }
+
+    /// What counts until some were seen.
+    pub fn assume_replicas(&self, replicas: usize) {
+        let standing = &mut self.lock().0;
+        if !standing.saw_replicas {
+            standing.replicas = replicas;
+        }
+    }
+
+    /// Without a storage there is nobody else.
+    pub fn sees_nobody(&self) {
+        let standing = &mut self.lock().0;
+        (standing.replicas, standing.saw_replicas) = (1, false);
     }
 
     pub fn replicas(&self) -> usize {

@@ -218,7 +218,7 @@ impl<R: Resolve> Task<R> {
         self.quotas.stands(if is_usable { quota::Storage::None } else { quota::Storage::Away { replicas: 1 } });
         while queue.try_recv().is_ok() {}
         self.counts.stands(state, "", fault);
-        self.counts.saw_replicas(1);
+        self.counts.sees_nobody();
         self.settle.send_replace(version);
     }
 
@@ -231,6 +231,7 @@ impl<R: Resolve> Task<R> {
         queue: &mut Queue,
         wanted: &mut watch::Receiver<Wanted>,
     ) -> Ended<R> {
+        self.counts.assume_replicas(redis.replicas);
         let mut pause = PAUSE_MIN;
         let mut coming = coming.filter(|coming| coming.version == current.version);
         loop {
@@ -279,7 +280,17 @@ impl<R: Resolve> Task<R> {
         let replica = format!("{name}-{}", self.instance);
         let connected = Connected { servers, names: Names::new(&wanted.name), replica };
         self.beat(&connected).await?;
+        // Before anything of it is served: what it has may have been purged.
+        self.send_late(&connected).await?;
         Ok(connected)
+    }
+
+    /// Purges that could not be sent when they were asked for.
+    async fn send_late(&self, connected: &Connected<R>) -> Result<(), Fault> {
+        let Connected { servers, names, .. } = connected;
+        let faults = values::send_late(servers, names, &self.counts, &self.storage).await;
+        faults.iter().filter(|fault| !connection::is_loss(fault)).for_each(|fault| self.counts.failed(fault.reason));
+        faults.into_iter().find(connection::is_loss).map_or(Ok(()), Err)
     }
 
     async fn beat(&self, connected: &Connected<R>) -> Result<(), Fault> {
@@ -366,10 +377,10 @@ impl<R: Resolve> Task<R> {
                     if count == 0 {
                         return Ended::Over; // nobody can ask any more
                     }
-                    let (connected, counts) = (connected.clone(), self.counts.clone());
+                    let (connected, counts, storage) = (connected.clone(), self.counts.clone(), self.storage.clone());
                     let batch = std::mem::take(&mut asked);
                     under_way.spawn(async move {
-                        values::answer(&connected.servers, &connected.names, &counts, batch).await
+                        values::answer(&connected.servers, &connected.names, &counts, &storage, batch).await
                     });
                 }
             }
@@ -384,6 +395,9 @@ impl<R: Resolve> Task<R> {
         loop {
             beats.tick().await;
             if let Err(fault) = self.beat(connected).await {
+                return fault;
+            }
+            if let Err(fault) = self.send_late(connected).await {
                 return fault;
             }
             self.quotas.stands(quota::Storage::Here { replicas: self.counts.replicas() as u64 });

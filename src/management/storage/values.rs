@@ -19,12 +19,17 @@ use super::{
     servers::{Lane, Servers},
 };
 use crate::{
-    storage::{Answer, Asked, Marks, Operation, SCOPES_MAX, Unavailable, WAIT_MAX, new_mark},
+    storage::{Answer, Asked, Key, Marks, Operation, SCOPES_MAX, Storage, Unavailable, WAIT_MAX, new_mark},
     telemetry::fault::Fault,
 };
 
 /// Of the form of values. One that this version does not know is none.
 const FORM: u8 = b'1';
+
+/// Purges that are sent together, late.
+const LATE_MAX: usize = 64;
+/// Of one purge: the scope's mark, and word of it to others.
+const PURGE_COMMANDS: usize = 2;
 
 /// Deletes a lock that is still this one's.
 static RELEASE: Script = script!("release");
@@ -32,7 +37,13 @@ static RELEASE: Script = script!("release");
 static PURGE: Script = script!("purge");
 
 /// Has a batch of operations done, and tells whoever asked. Returns every fault that there was.
-pub async fn answer<R: Resolve>(servers: &Servers<R>, names: &Names, counts: &Counts, batch: Vec<Asked>) -> Vec<Fault> {
+pub async fn answer<R: Resolve>(
+    servers: &Servers<R>,
+    names: &Names,
+    counts: &Counts,
+    storage: &Storage,
+    batch: Vec<Asked>,
+) -> Vec<Fault> {
     let (late, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|asked| asked.asked_at.elapsed() >= WAIT_MAX);
     late.into_iter().for_each(|asked| asked.reply.send(Err(Unavailable::Late)));
     let mut commands = Vec::new();
@@ -54,6 +65,8 @@ pub async fn answer<R: Resolve>(servers: &Servers<R>, names: &Names, counts: &Co
     for (asked, size) in batch.into_iter().zip(sizes) {
         let answers: Result<Vec<Value>, Fault> = answers.by_ref().take(size).collect::<Vec<_>>().into_iter().collect();
         match answers.and_then(|answers| read(&asked.operation, answers)) {
+            // A purge of what was looked for may have failed meanwhile.
+            Ok(_) if storage.is_barred(&asked.operation) => asked.reply.send(Err(Unavailable::Away)),
             Ok(answer) => asked.reply.send(Ok(answer)),
             Err(fault) => {
                 let away = super::connection::is_loss(&fault);
@@ -88,14 +101,43 @@ fn commands_of(operation: &Operation, names: &Names, is_one: bool, commands: &mu
         Operation::Release { key, value } => {
             commands.push(Command::script(&RELEASE, [names.lock(key)]).arg(value.clone()));
         }
-        Operation::Purge { scope, time_to_live } => {
-            let mark = Bytes::copy_from_slice(&new_mark().to_be_bytes());
-            commands.push(Command::new("SET", names.scope(scope)).arg(mark).arg("PX").number(ms(*time_to_live)));
-            let epoch = Bytes::copy_from_slice(&new_mark().to_be_bytes());
-            let scope = Bytes::copy_from_slice(scope.as_bytes());
-            commands.push(Command::script(&PURGE, [names.purges()]).arg(scope).arg(epoch));
+        Operation::Purge { scope, time_to_live, .. } => purge(scope, *time_to_live, names, commands),
+    }
+}
+
+fn purge(scope: &Key, time_to_live: Duration, names: &Names, commands: &mut Vec<Command>) {
+    let mark = Bytes::copy_from_slice(&new_mark().to_be_bytes());
+    commands.push(Command::new("SET", names.scope(scope)).arg(mark).arg("PX").number(ms(time_to_live)));
+    let epoch = Bytes::copy_from_slice(&new_mark().to_be_bytes());
+    let scope = Bytes::copy_from_slice(scope.as_bytes());
+    commands.push(Command::script(&PURGE, [names.purges()]).arg(scope).arg(epoch));
+}
+
+/// Sends the purges that were not taken when they were asked for. Returns every fault that there was; what it is about waits on.
+pub async fn send_late<R: Resolve>(
+    servers: &Servers<R>,
+    names: &Names,
+    counts: &Counts,
+    storage: &Storage,
+) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for some in storage.late_purges().chunks(LATE_MAX) {
+        let mut commands = Vec::new();
+        some.iter().for_each(|late| purge(&late.scope, late.time_to_live, names, &mut commands));
+        let Some(answers) = within(WAIT_MAX, servers.send(Lane::Values, commands)).await else {
+            counts.failed("timeout");
+            faults.push(Fault::new("timeout", format!("no answer in {WAIT_MAX:?}")));
+            return faults;
+        };
+        let mut answers = answers.into_iter();
+        for late in some {
+            match answers.by_ref().take(PURGE_COMMANDS).collect::<Result<Vec<Value>, Fault>>() {
+                Ok(_) => storage.sent(late),
+                Err(fault) => faults.push(fault),
+            }
         }
     }
+    faults
 }
 
 /// Redis has no time below a millisecond.

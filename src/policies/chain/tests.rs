@@ -65,7 +65,7 @@ fn run_waiting(chain: &[BoundPolicy], scratch: &mut Scratch, path: &str) -> Ran 
             Next::Done => break None,
             Next::Respond(answer) => break Some(answer.reason),
             Next::Wait(question) => reply = Some(ran.wait(&question)),
-            Next::Body(wanted) => panic!("nobody reads {wanted:?}"),
+            other => panic!("{other:?}"),
         }
     };
     ran.replaced = loop {
@@ -77,7 +77,7 @@ fn run_waiting(chain: &[BoundPolicy], scratch: &mut Scratch, path: &str) -> Ran 
             Next::Done => break None,
             Next::Respond(answer) => break Some(answer.reason),
             Next::Wait(question) => reply = Some(ran.wait(&question)),
-            Next::Body(wanted) => panic!("nobody reads {wanted:?}"),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(turns.seen, turns.ran.len(), "nothing is left to run twice");
@@ -150,7 +150,7 @@ fn rules_see_what_the_policies_before_have_changed() {
 
 #[test]
 fn a_policy_that_could_not_be_built_refuses_what_its_rules_select() {
-    let written = [("header-injection", A, ""), ("ldap-authentication", "{}", "/x"), ("header-injection", B, "")];
+    let written = [("header-injection", A, ""), ("xml-threat-protection", "{}", "/x"), ("header-injection", B, "")];
     check(&written, "/api/x", ("a", Some("policy_broken"), "a"));
     check(&written, "/api/y", ("a b", None, "b a"));
 }
@@ -290,7 +290,7 @@ fn each_decision_is_told_once() {
     let written = [
         LOGIN,
         preflight,
-        ("ldap-authentication", "{}", ""),
+        ("xml-threat-protection", "{}", ""),
         ("header-injection", A, "/other"),
         ("header-injection", B, ""),
     ];

@@ -3,8 +3,6 @@
 //! One token serves the whole replica. It is asked for by the first request that needs it, and anew while it is still good: so
 //! requests wait for the endpoint only where there is no token at all. After a failure it is left alone for a while.
 
-mod token;
-
 #[cfg(test)]
 mod tests;
 
@@ -12,21 +10,22 @@ use std::{
     cell::RefCell,
     fmt,
     rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde::Deserialize;
 
 use super::{
-    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Question, Reply, Site,
-    Turn,
+    Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Policy, Reply, Site, Turn,
+    access_tokens::{Endpoint, Refusal, serves},
+    asking::{Found, find},
     credentials::{self, Credential, Overwrite},
     form,
     headers::{HeaderName, is_like},
 };
 use crate::{
-    calls::{Answer, Call, Calls, Destination, Flights, Key, Lead, Look, Stands, Waits, Wake},
+    calls::{Answer, Calls, Held, Lead, Lifetime, Renewed, Stands, Waits},
     document::address::WebAddress,
     http::{bytes::is_field_value, head::Fields},
     net::signal::Signals,
@@ -34,18 +33,8 @@ use crate::{
 };
 
 const NAME: &str = "credential-injection-oauth2-flex";
-const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// The part of its lifetime after which a token is asked for anew.
-const FRESH: f64 = 0.8;
-/// A token on its way must not run out there.
-const MARGIN_MAX: Duration = Duration::from_secs(5);
-/// After a failure, doubling.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// From here on the number is one of milliseconds: the manual means seconds, the control plane writes these.
 const MILLISECONDS_FROM: u64 = 1000;
-/// There is one token.
-const KEY: Key = [0; 32];
 
 /// As the operator writes it.
 #[derive(Deserialize)]
@@ -121,73 +110,18 @@ pub struct CredentialInjectionOauth2 {
 
 /// Where tokens come from, and how that stands; all cores share it.
 struct Source {
-    destination: Arc<Destination>,
-    binding: String,
+    endpoint: Endpoint,
     request: Request,
-    time_max: Duration,
-    /// Of a token that is good for longer; zero: as long as it is good.
-    caching_ttl: Duration,
-    header: HeaderName,
-    prefix: String,
-    overwrite: Overwrite,
-    flights: Arc<Flights<Verdict>>,
-    pausing: Mutex<Pausing>,
+    token: Renewed<Arc<Credential>, Refusal>,
 }
+
+/// What is known of the token.
+type Verdict = Held<Arc<Credential>, Refusal>;
 
 /// What the endpoint is asked: there are secrets in all of it.
 struct Request {
     headers: Fields,
     body: Vec<u8>,
-}
-
-/// Failures in a row, and until when no other token is asked for ahead of time.
-#[derive(Default)]
-struct Pausing {
-    failures: u32,
-    until: Option<Instant>,
-}
-
-/// What is known of the token.
-#[derive(Clone)]
-enum Verdict {
-    Token { credential: Arc<Credential>, refresh_at: Instant },
-    None(Refusal),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    Unavailable,
-    Late,
-    Refused,
-    Malformed,
-}
-
-impl Refusal {
-    const ALL: [Self; 4] = [Self::Unavailable, Self::Late, Self::Refused, Self::Malformed];
-    const ANSWERS: [Answers; 4] = [
-        Answers { status: 503, reason: "oauth2_token_unavailable", when: "the token endpoint cannot be reached" },
-        Answers { status: 504, reason: "oauth2_token_timeout", when: "it does not answer in `tokenFetchTimeout`" },
-        Answers { status: 502, reason: "oauth2_token_refused", when: "it answers with another status than 2xx" },
-        Answers { status: 502, reason: "oauth2_token_malformed", when: "its answer is no token" },
-    ];
-
-    fn of(fault: &fault::Fault) -> Self {
-        match fault.reason {
-            "timeout" => Self::Late,
-            "too_large" | "malformed_answer" | "truncated" => Self::Malformed,
-            _ => Self::Unavailable,
-        }
-    }
-
-    fn answer(self) -> LocalResponse {
-        let Answers { status, reason, .. } = Self::ANSWERS[self as usize];
-        let text = match self {
-            Self::Unavailable => "Service Unavailable",
-            Self::Late => "Gateway Timeout",
-            Self::Refused | Self::Malformed => "Bad Gateway",
-        };
-        LocalResponse::error_json(status, text, reason)
-    }
 }
 
 pub struct State {
@@ -208,7 +142,7 @@ impl Policy for CredentialInjectionOauth2 {
     type PerExchange = Kept;
 
     const CATEGORY: Option<Category> = Some(Category::Security);
-    const ANSWERS: &'static [Answers] = &Refusal::ANSWERS;
+    const ANSWERS: &'static [Answers] = &Refusal::answers("it does not answer in `tokenFetchTimeout`");
     const FIELDS: &'static [Field] = &[
         Field::new("oauthService", "Token endpoint", "The URL that tokens are asked for at; better https."),
         Field::new("grantType", "Grant", "`clientCredentials` or `password`.").default("clientCredentials"),
@@ -280,25 +214,27 @@ impl Policy for CredentialInjectionOauth2 {
         let (Ok(address), Some(header)) = (address, header) else { return Err(error) };
         let timeout = config.token_fetch_timeout;
         let source = Source {
-            destination: site.destination(address),
-            binding: site.policy().name.clone(),
-            request,
-            time_max: match timeout {
-                MILLISECONDS_FROM.. => Duration::from_millis(timeout),
-                _ => Duration::from_secs(timeout),
+            endpoint: Endpoint {
+                destination: site.destination(address),
+                policy: NAME,
+                binding: site.policy().name.clone(),
+                time_max: match timeout {
+                    MILLISECONDS_FROM.. => Duration::from_millis(timeout),
+                    _ => Duration::from_secs(timeout),
+                },
+                caching_ttl: Duration::from_secs(config.caching_ttl.min(u32::MAX.into())),
+                header,
+                prefix,
+                overwrite: config.overwrite,
             },
-            caching_ttl: Duration::from_secs(config.caching_ttl.min(u32::MAX.into())),
-            header,
-            prefix,
-            overwrite: config.overwrite,
-            flights: Flights::new(1, 1),
-            pausing: Mutex::default(),
+            request,
+            token: Renewed::default(),
         };
-        if let Some(why) = &source.destination.insecure {
+        if let Some(why) = &source.endpoint.destination.insecure {
             site.remark(Fault::at("oauthService", format!("it cannot be called: {why}")));
         }
         error.or(Self {
-            kept: (config.overwrite == Overwrite::NO).then(|| Credential::kept(&source.header)),
+            kept: (config.overwrite == Overwrite::NO).then(|| Credential::kept(&source.endpoint.header)),
             source: Arc::new(source),
             allows_without: config.allow_request_without_credential,
         })
@@ -314,7 +250,7 @@ impl Policy for CredentialInjectionOauth2 {
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
-        let sent = |name: &[u8]| is_like(self.source.header.as_bytes(), name);
+        let sent = |name: &[u8]| is_like(self.source.endpoint.header.as_bytes(), name);
         if let Some(kept) = &self.kept
             && exchange.request_fields().iter().any(|field| sent(field.name))
         {
@@ -327,32 +263,19 @@ impl Policy for CredentialInjectionOauth2 {
             return credential.inject(exchange);
         }
         let Some(calls) = &turn.state.calls else { return self.refuse(turn.state, Refusal::Unavailable, exchange) };
-        let mut signal = None;
-        let bell = || {
-            let (waits, bell) = turn.state.signals.new_signal()?;
-            signal = Some(waits);
-            Some(Box::new(move || bell.ring()) as Wake)
-        };
-        let waits = match self.source.flights.look(&KEY, now, bell) {
-            Look::Known(verdict) => {
+        let at_most = self.source.endpoint.wait_max();
+        let look = |bell: &mut dyn FnMut() -> _| self.source.token.look(now, bell);
+        let ask = |lead| self.source.ask(lead, calls, true);
+        match find(look, &turn.state.signals, at_most, ask) {
+            Found::Known(verdict) => {
                 self.source.refresh(&verdict, calls, now);
-                return self.finish(turn.state, verdict, exchange);
+                self.finish(turn.state, verdict, exchange)
             }
-            Look::Full => return self.refuse(turn.state, Refusal::Unavailable, exchange),
-            Look::Waits(waits) => waits,
-            Look::Asks(lead, waits) => {
-                self.source.ask(lead, calls, true);
-                waits
-            }
-        };
-        match (waits.stands(), signal) {
-            (Stands::Coming, Some(signal)) => {
+            Found::Told(stands) => self.told(turn.state, stands, exchange),
+            Found::Waits(waits, question) => {
                 *turn.kept = Kept(Some(waits));
-                // The call itself ends in time; this is for when nobody says so.
-                let at_most = self.source.time_max + Duration::from_secs(1);
-                Flow::Wait(Box::new(Question::Signal { signal, at_most }))
+                Flow::Wait(question)
             }
-            (stands, _) => self.told(turn.state, stands, exchange),
         }
     }
 
@@ -373,12 +296,12 @@ impl CredentialInjectionOauth2 {
 
     fn finish(&self, state: &State, verdict: Verdict, exchange: &mut Exchange<'_>) -> Flow {
         match verdict {
-            Verdict::Token { credential, refresh_at } => {
-                let flow = credential.inject(exchange);
-                state.token.replace(Some((credential, refresh_at)));
+            Held::Good { value, refresh_at } => {
+                let flow = value.inject(exchange);
+                state.token.replace(Some((value, refresh_at)));
                 flow
             }
-            Verdict::None(refusal) => self.refuse(state, refusal, exchange),
+            Held::None(refusal) => self.refuse(state, refusal, exchange),
         }
     }
 
@@ -387,7 +310,7 @@ impl CredentialInjectionOauth2 {
         if !self.allows_without {
             return Flow::Respond(state.refusals[refusal as usize].clone());
         }
-        exchange.request_headers().remove_if(|name| is_like(self.source.header.as_bytes(), name));
+        exchange.request_headers().remove_if(|name| is_like(self.source.endpoint.header.as_bytes(), name));
         Flow::Continue
     }
 }
@@ -395,82 +318,26 @@ impl CredentialInjectionOauth2 {
 impl Source {
     /// Has the next token asked for while this one is good, by whoever comes first.
     fn refresh(self: &Arc<Self>, verdict: &Verdict, calls: &Calls, now: Instant) {
-        let Verdict::Token { refresh_at, .. } = verdict else { return };
-        if *refresh_at > now || self.pausing().until.is_some_and(|until| until > now) {
-            return;
-        }
-        if let Some(lead) = self.flights.lead(&KEY) {
+        if let Some(lead) = self.token.renew(verdict, now) {
             self.ask(lead, calls, false);
         }
     }
 
     /// `is_needed`: nobody has a token, so that its lack is an answer too, and holds for a pause.
     fn ask(self: &Arc<Self>, lead: Lead<Verdict>, calls: &Calls, is_needed: bool) {
-        let call = Call {
-            destination: self.destination.clone(),
-            policy: NAME,
-            binding: self.binding.clone(),
-            method: "POST",
-            target: self.destination.address.target.clone(),
-            headers: self.request.headers.clone(),
-            body: self.request.body.clone(),
-            time_max: self.time_max,
-            answer_bytes_max: ANSWER_BYTES_MAX,
-            // A second token is no harm.
-            idempotent: true,
-        };
+        let call = self.endpoint.call(self.request.headers.clone(), self.request.body.clone());
         let source = self.clone();
         calls.ask(call, move |answer| source.settle(lead, answer, is_needed));
     }
 
     fn settle(&self, lead: Lead<Verdict>, answer: Result<Answer, fault::Fault>, is_needed: bool) {
-        let now = Instant::now();
-        match self.read(answer, now) {
-            Ok((verdict, until)) => {
-                *self.pausing() = Pausing::default();
-                lead.settle(verdict, Some(until).filter(|until| *until > now));
-            }
-            Err(refusal) => {
-                let until = self.failed(now);
-                let reason = Refusal::ANSWERS[refusal as usize].reason;
-                tracing::warn!(policy = self.binding, reason, "no token from {}", self.destination.origin());
-                if is_needed {
-                    lead.settle(Verdict::None(refusal), Some(until));
-                }
-            }
+        let read = self.endpoint.read(answer);
+        if let Err(refusal) = &read {
+            let (policy, from) = (&self.endpoint.binding, self.endpoint.destination.origin());
+            tracing::warn!(policy, reason = refusal.reason(), "no token from {from}");
         }
-    }
-
-    /// Until when no token is asked for.
-    fn failed(&self, now: Instant) -> Instant {
-        let mut pausing = self.pausing();
-        let pause = PAUSE_MIN.saturating_mul(1 << pausing.failures.min(16)).min(PAUSE_MAX);
-        pausing.failures = pausing.failures.saturating_add(1);
-        let until = now + pause;
-        pausing.until = Some(until);
-        until
-    }
-
-    fn pausing(&self) -> MutexGuard<'_, Pausing> {
-        self.pausing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read(&self, answer: Result<Answer, fault::Fault>, now: Instant) -> Result<(Verdict, Instant), Refusal> {
-        let answer = answer.map_err(|fault| Refusal::of(&fault))?;
-        if !(200..300).contains(&answer.status) {
-            return Err(Refusal::Refused);
-        }
-        let token::Granted { token, lifetime } = token::read(&answer).ok_or(Refusal::Malformed)?;
-        let lifetime = match (lifetime, self.caching_ttl) {
-            (Some(lifetime), Duration::ZERO) => lifetime,
-            (Some(lifetime), ttl) => lifetime.min(ttl),
-            (None, Duration::ZERO) => token::LIFETIME_ASSUMED,
-            (None, ttl) => ttl,
-        };
-        let value = if self.prefix.is_empty() { token } else { format!("{} {token}", self.prefix) };
-        let credential = Arc::new(Credential::new([(self.header.clone(), value)], self.overwrite));
-        let good = lifetime - MARGIN_MAX.min(lifetime / 10);
-        Ok((Verdict::Token { credential, refresh_at: now + lifetime.mul_f64(FRESH) }, now + good))
+        let token = read.map(|(credential, good)| (credential, Lifetime { good, serves: serves(good) }));
+        self.token.settle(lead, token, is_needed, Instant::now());
     }
 }
 
@@ -535,7 +402,7 @@ fn request(config: &Config, error: &mut ConfigError) -> Request {
 /// Nothing of a secret.
 impl fmt::Debug for CredentialInjectionOauth2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Source { destination, flights, .. } = &*self.source;
-        f.debug_struct("CredentialInjectionOauth2").field("from", destination).field("flights", flights).finish()
+        let Source { endpoint, token, .. } = &*self.source;
+        f.debug_struct("CredentialInjectionOauth2").field("from", &endpoint.destination).field("token", token).finish()
     }
 }

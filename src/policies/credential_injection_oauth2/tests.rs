@@ -3,7 +3,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 use super::*;
-use crate::policies::testing::{self, Trial};
+use crate::{
+    calls::Look,
+    policies::testing::{self, Trial},
+};
 
 const CONFIG: &str = "oauthService: 'https://issuer.test/token?x=1', clientId: 'i d', clientSecret: hunter2";
 
@@ -109,17 +112,13 @@ fn another_token_is_asked_for_while_the_last_is_good() {
     let source = &trying.policy.source;
     let calls = trying.state.calls.clone().expect("there are some");
     trying.ask(&[]).expect("a token");
-    let (now, bell) = (Instant::now(), || Some(Box::new(|| ()) as Wake));
-    let Look::Known(verdict) = source.flights.look(&KEY, now, bell) else { panic!("it is known") };
+    let now = Instant::now();
+    let Look::Known(verdict) = source.token.look(now, || None) else { panic!("it is known") };
     source.refresh(&verdict, &calls, now + Duration::from_secs(2870));
     assert_eq!(trying.times(), 1);
-    let late = now + Duration::from_secs(2900);
-    source.refresh(&verdict, &calls, late);
+    source.refresh(&verdict, &calls, now + Duration::from_secs(2900));
     assert_eq!(trying.times(), 2);
-    assert!(matches!(source.flights.look(&KEY, now, bell), Look::Known(Verdict::Token { .. })), "it is still good");
-    source.refresh(&verdict, &calls, late);
-    assert_eq!(trying.times(), 3, "after the pause");
-    assert!(source.pausing().until.is_none());
+    assert!(matches!(source.token.look(now, || None), Look::Known(Held::Good { .. })), "it is still good");
 }
 
 #[test]
@@ -148,12 +147,11 @@ fn what_is_asked_is_as_configured() {
 #[test]
 fn times_are_seconds_or_milliseconds() {
     for (written, expected) in [("10", 10_000), ("999", 999_000), ("1000", 1000), ("10000", 10_000)] {
-        assert_eq!(compile(&format!("tokenFetchTimeout: {written}")).source.time_max.as_millis(), expected);
+        assert_eq!(compile(&format!("tokenFetchTimeout: {written}")).source.endpoint.time_max.as_millis(), expected);
     }
     let lifetime = |more: &str, body: &'static str| {
-        let (source, now) = (compile(more).source, Instant::now());
         let answer = Answer { status: 200, headers: Fields::default(), body: body.into() };
-        source.read(Ok(answer), now).expect("a token").1.duration_since(now).as_secs()
+        serves(compile(more).source.endpoint.read(Ok(answer)).expect("a token").1).as_secs()
     };
     let (long, silent) = (r#"{"access_token": "t", "expires_in": 3600}"#, r#"{"access_token": "t"}"#);
     assert_eq!((lifetime("", long), lifetime("", silent)), (3595, 55));

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cache::{
-        BODY_BYTES_MAX, Entry, Lead, Stamp,
+        BODY_BYTES_MAX, Entry, Lead, Millis, Stamp,
         entry::{self, Unfit},
         freshness::Exchanged,
         store::Reserved,
@@ -44,7 +44,14 @@ impl HttpCaching {
         let (status, is_own) = (exchange.status(), exchange.is_own_answer());
         let whom = Whom { method: exchange.method(), fields: &asked.fields, now };
         if let Some(stale) = asked.old.clone().filter(|_| asked.validates && status == 304 && !is_own) {
+            if stale.is_other_than(exchange.response_fields()) {
+                return self.ask_again(turn, exchange, asked, now);
+            }
             return self.take_validation(turn.state, exchange, asked, &stale, at);
+        }
+        if asked.again && status == 304 && !is_own {
+            // The client has not asked with conditions, and nobody has sent what this 304 is of.
+            return Flow::Respond(turn.state.not_validated.clone());
         }
         if let Some(stale) = &asked.old
             && matches!(status, 500 | 502 | 503 | 504)
@@ -58,8 +65,11 @@ impl HttpCaching {
         };
         match begun {
             Ok(filling) => {
-                self.tell(turn.state, exchange, asked.why, true);
-                if exchange.has_body(Side::Response) {
+                // Of one whose length is not known nobody knows yet whether it is too long.
+                let has_body = exchange.has_body(Side::Response);
+                self.tell(turn.state, exchange, asked.why, !has_body || filling.length.is_some());
+                if has_body {
+                    asked.lead.iter().for_each(|lead| lead.fills(now));
                     *turn.kept = Kept::Filling(Box::new(Filling { lead: asked.lead, others: asked.others, ..filling }));
                 } else {
                     Filling { others: asked.others, ..filling }.store(turn.state);
@@ -80,6 +90,20 @@ impl HttpCaching {
         Flow::Continue
     }
 
+    /// The upstream says that something is good still that is not here: it is asked for the whole (RFC 9111 section 4.3.3).
+    fn ask_again(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, asked: Asked, now: Millis) -> Flow {
+        if exchange.has_body(Side::Request) {
+            turn.state.partition.invalidate(&asked.key);
+            return Flow::Respond(turn.state.not_validated.clone());
+        }
+        let names = &turn.state.names;
+        for name in [&names.if_none_match, &names.if_modified_since] {
+            exchange.request_headers().remove_if(|known| known.eq_ignore_ascii_case(name.as_bytes()));
+        }
+        *turn.kept = Kept::Asked(Box::new(Asked { validates: false, again: true, at: now, ..asked }));
+        Flow::AskAgain
+    }
+
     /// The upstream says that what is here is good still.
     fn take_validation(
         &self,
@@ -90,19 +114,13 @@ impl HttpCaching {
         at: Exchanged,
     ) -> Flow {
         let update = exchange.response_fields();
-        if stale.is_other_than(update) {
-            // The client has not asked with conditions, and nobody has sent what this 304 is of.
-            state.partition.invalidate(&asked.key);
-            return Flow::Respond(state.not_validated.clone());
-        }
         let (renewed, fits) = stale.renewed(&request(exchange, &asked, at), update, self.rules);
         let renewed = Arc::new(renewed);
-        let stored = asked.stores && fits.is_ok();
+        let stored =
+            asked.stores && fits.is_ok() && store(state, &asked.key, renewed.clone(), asked.stamp, asked.others);
         let whom = Whom { method: exchange.method(), fields: &asked.fields, now: at.answered };
         let answer = self.answer(&renewed, &whom, How::Validated { stored });
-        if stored {
-            store(state, &asked.key, renewed, asked.stamp, asked.others);
-        } else {
+        if !stored {
             if asked.lead.is_some() {
                 state.partition.set_fruitless(&asked.key, at.answered);
             }
@@ -129,6 +147,9 @@ impl HttpCaching {
         }
         let request = request(exchange, asked, at);
         let entry = Entry::begin(&request, exchange.status(), exchange.response_fields(), self.rules)?;
+        if !state.partition.may_hold(entry.bytes() + asked.key.len() + length.unwrap_or_default() as usize) {
+            return Err(Unfit);
+        }
         Ok(Filling {
             key: asked.key.clone(),
             stamp: asked.stamp,
@@ -148,6 +169,7 @@ fn request<'a>(exchange: &'a Exchange<'_>, asked: &'a Asked, at: Exchanged) -> e
         method: stored_method(exchange.method()),
         fields: &asked.fields,
         forwarded: exchange.request_fields(),
+        authority: exchange.authority(),
         at,
     }
 }
@@ -203,13 +225,14 @@ fn is_endless(response: &Fields) -> bool {
         .is_some_and(|t| t.eq_ignore_ascii_case(TYPE))
 }
 
-/// Here, and where other replicas look.
-fn store(state: &State, key: &Arc<[u8]>, entry: Arc<Entry>, stamp: Stamp, others: Others) {
+/// Here, and where other replicas look. Returns whether it is here.
+fn store(state: &State, key: &Arc<[u8]>, entry: Arc<Entry>, stamp: Stamp, others: Others) -> bool {
     let shared = state.partition.shared().zip(others.marks).filter(|_| entry.range.is_none());
     if let Some((shared, marks)) = shared {
         shared.put(key, &entry, marks);
     }
-    state.partition.insert(state.core, key, entry, stamp);
+    let stored = state.partition.insert(state.core, key, entry, stamp);
     // Who waits for the lock finds it by now.
     drop(others.locked);
+    stored
 }

@@ -36,14 +36,17 @@ use crate::{
         control::Control,
         entry::{Rules, Use},
         shared::Shared,
+        vary::Request,
     },
     expression::{Expression, Template, Value},
     http::head::{Fields, Known},
-    net::signal::Signals,
+    net::signal::{Signal, Signals},
 };
 
 /// So long a request waits for another one that asks for the same.
 const WAIT_MS_MAX: Millis = 5000;
+/// So often it looks meanwhile whether that one's client is too slow to be waited for.
+const LOOK_MS: Millis = 250;
 
 const ONLY_IF_CACHED: Answers = Answers {
     status: 504,
@@ -54,7 +57,8 @@ const ONLY_IF_CACHED: Answers = Answers {
 const NOT_VALIDATED: Answers = Answers {
     status: 502,
     reason: "cache_validation",
-    when: "what is stored is stale, and the upstream says with 304 that another response (`ETag`) is good still",
+    when: "the upstream says with 304 that another response (`ETag`) than the stored one is good still, and 304 again where it is \
+           asked without conditions",
 };
 
 /// Of an answer that was stored.
@@ -143,6 +147,8 @@ pub struct Asked {
     old: Option<Arc<Entry>>,
     /// The upstream is asked whether that is good still.
     validates: bool,
+    /// It was, has answered of another, and is asked for the whole of that.
+    again: bool,
     lead: Option<Lead>,
     others: Others,
     /// For `Cache-Status`.
@@ -262,7 +268,7 @@ impl Policy for HttpCaching {
         self.go_on(turn, exchange, ahead)
     }
 
-    fn on_reply(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, _: Reply) -> Flow {
+    fn on_reply(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, reply: Reply) -> Flow {
         let Waiting { key, since } = match std::mem::take(turn.kept) {
             Kept::Waiting(waiting) => *waiting,
             Kept::Fetching(fetching) => return self.fetched(turn, exchange, *fetching),
@@ -278,12 +284,18 @@ impl Policy for HttpCaching {
             Found::Stale(stale) => Some(stale),
             Found::Nothing => None,
         };
+        let mut ahead = Ahead::new(turn.state, &key, control, stale, now);
         if now.saturating_sub(since) >= WAIT_MS_MAX {
             // Whoever asks takes too long for others to wait for.
             turn.state.partition.set_fruitless(&key, now);
+        } else if reply == Reply::Time {
+            match self.lead(turn.state, &key, now) {
+                Led::Leads(lead) => ahead.lead = Some(lead),
+                Led::Follows(signal) => return self.wait(turn, key, since, now, signal),
+                Led::Alone => {}
+            }
         }
-        // It has waited once, and for nothing. Were it to wait for the next that asks, all would be served one by one.
-        let ahead = Ahead::new(turn.state, &key, control, stale, now);
+        // Else it has waited once, and for nothing. Were it to wait for the next that asks, all would be served one by one.
         self.go_on(turn, exchange, ahead)
     }
 
@@ -326,6 +338,14 @@ enum Found {
     Nothing,
 }
 
+/// Whether a request is the one that asks for its entry.
+enum Led {
+    Leads(Lead),
+    /// Another does, and says when it knows.
+    Follows(Signal),
+    Alone,
+}
+
 /// A request that goes on to the upstream.
 struct Ahead {
     key: Arc<[u8]>,
@@ -357,6 +377,11 @@ impl Ahead {
 }
 
 impl HttpCaching {
+    /// The field that asks for a shared storage.
+    pub fn shared_by(&self) -> Option<&'static str> {
+        self.shares.map(|is_distributed| if is_distributed { "distributed" } else { "persistCache" })
+    }
+
     /// What has no value, or one that is no truth, does not hold.
     fn takes(&self, exchange: &Exchange<'_>) -> bool {
         let reading = Reading::request(exchange);
@@ -402,7 +427,8 @@ impl HttpCaching {
     ) -> Found {
         let request = exchange.request_fields();
         let method = stored_method(exchange.method());
-        let found = state.partition.find(key, |entry| entry.answers(method, request, self.rules.heeds));
+        let asked = varying(exchange);
+        let found = state.partition.find(key, |entry| entry.answers(method, asked, self.rules.heeds));
         let Some(entry) = found else { return Found::Nothing };
         match entry.use_for(control, now) {
             Use::Fresh | Use::Stale => {
@@ -420,32 +446,41 @@ impl HttpCaching {
         if control.only_if_cached {
             return Flow::Respond(turn.state.not_stored.clone());
         }
-        let mut lead = None;
         if may_lead(exchange, control) {
-            let mut signal = None;
-            let wake = || -> Option<Wake> {
-                let (waits, bell) = turn.state.signals.new_signal()?;
-                signal = Some(waits);
-                Some(Box::new(move || bell.ring()))
-            };
-            match turn.state.partition.lead(key, *now, wake) {
-                Leading::Leads(leads) => lead = Some(leads),
-                Leading::Follows => {
+            match self.lead(turn.state, key, *now) {
+                Led::Leads(lead) => ahead.lead = Some(lead),
+                Led::Follows(signal) => {
                     let will_do = |stale: &&Arc<Entry>| stale.use_for(control, *now) == Use::WhileRevalidated;
                     if let Some(stale) = stale.as_ref().filter(will_do) {
                         return Flow::Respond(self.stale(turn.state, exchange, stale, *now, How::Hit));
                     }
-                    if let Some(signal) = signal {
-                        *turn.kept = Kept::Waiting(Box::new(Waiting { key: key.clone(), since: *now }));
-                        let at_most = Duration::from_millis(WAIT_MS_MAX);
-                        return Flow::Wait(Box::new(Question::Signal { signal, at_most }));
-                    }
+                    return self.wait(turn, key.clone(), *now, *now, signal);
                 }
-                Leading::Alone => {}
+                Led::Alone => {}
             }
         }
-        ahead.lead = lead;
         self.go_on(turn, exchange, ahead)
+    }
+
+    fn lead(&self, state: &State, key: &Arc<[u8]>, now: Millis) -> Led {
+        let mut signal = None;
+        let wake = || -> Option<Wake> {
+            let (waits, bell) = state.signals.new_signal()?;
+            signal = Some(waits);
+            Some(Box::new(move || bell.ring()))
+        };
+        match (state.partition.lead(key, now, wake), signal) {
+            (Leading::Leads(lead), _) => Led::Leads(lead),
+            (Leading::Follows, Some(signal)) => Led::Follows(signal),
+            (Leading::Follows | Leading::Alone, _) => Led::Alone,
+        }
+    }
+
+    /// For the other that asks, and looks now and then whether it is to be waited for still.
+    fn wait(&self, turn: Turn<'_, Self>, key: Arc<[u8]>, since: Millis, now: Millis, signal: Signal) -> Flow {
+        let left = (since + WAIT_MS_MAX).saturating_sub(now).min(LOOK_MS);
+        *turn.kept = Kept::Waiting(Box::new(Waiting { key, since }));
+        Flow::Wait(Box::new(Question::Signal { signal, at_most: Duration::from_millis(left) }))
     }
 
     /// What is stale is the answer while another asks.
@@ -490,6 +525,7 @@ impl HttpCaching {
             stores,
             old: stale,
             validates,
+            again: false,
             lead,
             others,
             why,
@@ -534,6 +570,10 @@ fn may_lead(exchange: &Exchange<'_>, control: &Control) -> bool {
 /// What comes is for others too. What answers a request with a body may be of that body, which no key tells apart.
 fn may_store(exchange: &Exchange<'_>, control: &Control) -> bool {
     exchange.method() != b"HEAD" && !control.no_store && !exchange.has_body(Side::Request)
+}
+
+fn varying<'a>(exchange: &'a Exchange<'_>) -> Request<'a> {
+    Request { fields: exchange.request_fields(), authority: exchange.authority() }
 }
 
 /// HEAD is answered with what a GET has brought.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{
-    Ahead, Flow, HttpCaching, Kept, MISS, STALE, State, WAIT_MS_MAX, Whom, answer::How, millis, stored_method,
+    Ahead, Flow, HttpCaching, Kept, MISS, STALE, State, WAIT_MS_MAX, Whom, answer::How, millis, stored_method, varying,
 };
 use crate::{
     cache::{
@@ -13,6 +13,7 @@ use crate::{
         entry::Use,
         record::{self, Record},
         shared::{Locked, Shared},
+        vary::Request,
     },
     policies::{Exchange, Question, Turn},
     storage::{Answer, Marks, Pending, WAIT_MAX},
@@ -99,8 +100,14 @@ impl HttpCaching {
                         Some(Record::Entry(entry)) => self.take(turn, exchange, ahead, since, Arc::new(*entry)),
                         Some(Record::Index(names)) => {
                             let (key, fields) = (ahead.key.clone(), exchange.request_fields().clone());
+                            let authority = exchange.authority().to_owned();
                             let get = |shared: &Arc<Shared>, wake: Wake| {
-                                Step::Variant(shared.get_variant(&key, &names, &fields, wake))
+                                Step::Variant(shared.get_variant(
+                                    &key,
+                                    &names,
+                                    Request { fields: &fields, authority: &authority },
+                                    wake,
+                                ))
                             };
                             self.ask_storage(turn, exchange, ahead, since, get)
                         }
@@ -143,7 +150,7 @@ impl HttpCaching {
     ) -> Flow {
         let State { partition, core, .. } = turn.state;
         let method = stored_method(exchange.method());
-        if ahead.skips || !entry.answers(method, exchange.request_fields(), self.rules.heeds) {
+        if ahead.skips || !entry.answers(method, varying(exchange), self.rules.heeds) {
             return self.lock(turn, exchange, ahead, since);
         }
         match entry.use_for(&ahead.control, ahead.now) {

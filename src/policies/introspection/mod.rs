@@ -42,7 +42,8 @@ use self::{
 use super::{
     ConfigError, Core, Exchange, Fault, Flow, LocalResponse, Question, Site,
     bearer::{NoBearer, bearer_in_any_case},
-    clients::Clients,
+    clients::{ClientSet, Clients, UNKNOWN},
+    wants::Published,
 };
 use crate::{
     calls::{Calls, Key, Known, Look, Stands, Waits, Wake},
@@ -57,7 +58,7 @@ pub struct Introspection {
     source: Arc<Source>,
     reads: Reads,
     /// `None` where any client may come.
-    clients: Option<Clients<()>>,
+    clients: Option<Clients>,
     resource: Option<ProtectedResource>,
     cache_max: usize,
 }
@@ -86,7 +87,8 @@ pub struct State {
     calls: Option<Arc<Calls>>,
     known: RefCell<Known<Rc<Admitted>>>,
     refusals: Refusals,
-    scratch: RefCell<Vec<u8>>,
+    /// Nobody where any client may come.
+    clients: RefCell<Arc<ClientSet>>,
 }
 
 /// The answer that the request waits for, and what its token is known by.
@@ -110,7 +112,7 @@ impl Introspection {
         if let Some(why) = &server.destination().insecure {
             site.remark(Fault::at("", format!("the authorization server cannot be asked: {why}")));
         }
-        let clients = (!settings.skips_clients).then(|| Clients::of(site, false, |_, _| ()));
+        let clients = (!settings.skips_clients).then(|| Clients::of(site, false, false, UNKNOWN.status));
         let binding = site.policy().name.clone();
         let source = source::Settings { policy, binding, time_max, lifetime, scopes, cache_max };
         let reads = Reads { client, consumer, exposes };
@@ -123,7 +125,13 @@ impl Introspection {
             calls: core.calls.clone(),
             known: RefCell::new(Known::new(self.cache_max)),
             refusals: Refusals::new(&self.source.scopes, self.resource.as_ref()),
-            scratch: RefCell::default(),
+            clients: RefCell::default(),
+        }
+    }
+
+    pub fn publish(&self, state: &State, published: &Published) {
+        if let Some(clients) = &self.clients {
+            state.clients.replace(clients.published(published));
         }
     }
 
@@ -209,10 +217,11 @@ impl Introspection {
         if nbf.is_some_and(|nbf| nbf > since.as_secs()) {
             return self.refuse(state, Refusal::Inactive, exchange);
         }
-        let contract = match &self.clients {
+        let clients = &*state.clients.borrow();
+        let contract = match self.clients {
             None => None,
-            Some(clients) if clients.is_empty() => return self.refuse(state, Refusal::NoContracts, exchange),
-            Some(clients) => match clients.find(consumer, None, &mut state.scratch.borrow_mut()) {
+            Some(_) if clients.is_empty() => return self.refuse(state, Refusal::NoContracts, exchange),
+            Some(_) => match clients.find(consumer) {
                 None => return self.refuse(state, Refusal::Client, exchange),
                 found => found,
             },
@@ -220,7 +229,7 @@ impl Introspection {
         exchange.authenticate(|authentication| {
             authentication.set_principal(consumer);
             match contract {
-                Some((id, contract)) => contract.authenticate(id, authentication),
+                Some((id, client)) => clients.authenticate(id, client, authentication),
                 None => authentication.set_client(client, ""),
             }
             authentication.set_properties(properties.clone());
@@ -261,7 +270,7 @@ impl fmt::Debug for Introspection {
         f.debug_struct("Introspection")
             .field("source", source)
             .field("reads", reads)
-            .field("clients", &clients.as_ref().map(Clients::len))
+            .field("clients", clients)
             .field("resource", resource)
             .field("cache_max", cache_max)
             .finish()

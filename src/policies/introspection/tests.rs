@@ -292,6 +292,7 @@ fn clients_need_a_contract_where_that_counts() {
     ] {
         let policy = testing::compile::<Oauth2TokenIntrospection>(&format!("{{{CONFIG}, {more}}}")).expect("valid");
         let trying = Trying::of(policy, vec![answer]);
+        trying.policy.publish(&trying.state, &testing::one_client());
         for _ in 0..2 {
             let mut trial = request("t");
             let told = trying.ask(&mut trial).map(|()| trial.authentication.client_id().expect("a client"));

@@ -86,7 +86,7 @@ pub const FIELDS: &[Field] = &[
         "skipClientIdValidation",
         "Skip the check of the client",
         "With `false` the token's client must have a Contract with this API, and becomes \
-         `authentication.clientId` and `.clientName`.",
+         `authentication.clientId` and `.clientName`, its tier `.slaId` and `.slaName`.",
     )
     .default("true"),
     Field::new("clientIdExpression", "Client id expression", "The client's id.")

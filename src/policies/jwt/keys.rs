@@ -67,7 +67,7 @@ impl Key {
     pub fn from_text(text: &str, algorithms: &[Algorithm]) -> Result<Self, String> {
         let is_secret = |algorithm: &&Algorithm| matches!(algorithm.way(), Way::Secret(..));
         match algorithms.iter().filter(is_secret).count() {
-            0 => Self::from_der(&pem(text)?, algorithms),
+            0 => Self::from_der(&pem(text, "public", &PUBLIC)?, algorithms),
             secrets if secrets == algorithms.len() => Self::from_secret(text, algorithms),
             _ => Err("one key cannot be both a secret and a public key".to_owned()),
         }
@@ -75,7 +75,7 @@ impl Key {
 
     /// A public key in its place would let everybody sign who has it.
     fn from_secret(secret: &str, algorithms: &[Algorithm]) -> Result<Self, String> {
-        let is_public = pem(secret).is_ok_and(|der| SubjectPublicKeyInfo::from_der(&der).is_ok());
+        let is_public = pem(secret, "public", &PUBLIC).is_ok_and(|der| SubjectPublicKeyInfo::from_der(&der).is_ok());
         if is_public || secret.contains("-----BEGIN ") {
             return Err("a secret is expected, and this is a key in PEM".to_owned());
         }
@@ -156,8 +156,10 @@ fn is_of_low_order(point: &[u8]) -> bool {
     LOW_ORDER.contains(&point)
 }
 
-/// The DER in a PEM block, or in what is left of one without its frame.
-fn pem(text: &str) -> Result<Vec<u8>, String> {
+const PUBLIC: [&str; 2] = ["PUBLIC KEY", "RSA PUBLIC KEY"];
+
+/// The DER in a PEM block with one of these labels, or in what is left of one without its frame. `kind`: `public` or `private`.
+pub(in crate::policies) fn pem(text: &str, kind: &str, labels: &[&str]) -> Result<Vec<u8>, String> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(format!("more than {TEXT_BYTES_MAX} bytes"));
     }
@@ -166,8 +168,8 @@ fn pem(text: &str) -> Result<Vec<u8>, String> {
         None => text,
         Some(rest) => {
             let (label, rest) = rest.split_once("-----").ok_or("a PEM block whose first line does not end")?;
-            if !matches!(label, "PUBLIC KEY" | "RSA PUBLIC KEY") {
-                return Err(format!("a public key is expected, and this PEM block is called `{label}`"));
+            if !labels.contains(&label) {
+                return Err(format!("a {kind} key is expected, and this PEM block is called `{label}`"));
             }
             rest.strip_suffix(&format!("-----END {label}-----")).ok_or("a PEM block without its last line")?
         }
@@ -176,5 +178,5 @@ fn pem(text: &str) -> Result<Vec<u8>, String> {
     if digits.is_empty() {
         return Err("must not be empty".to_owned());
     }
-    BASE64.decode(digits).map_err(|_| "no public key in PEM: not Base64".to_owned())
+    BASE64.decode(digits).map_err(|_| format!("no {kind} key in PEM: not Base64"))
 }

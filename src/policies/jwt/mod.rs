@@ -10,7 +10,7 @@ mod custom_key;
 mod fields;
 mod issuers;
 pub mod key_set;
-mod keys;
+pub(in crate::policies) mod keys;
 mod refusal;
 mod token;
 
@@ -19,8 +19,8 @@ mod tests;
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     rc::Rc,
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -39,7 +39,7 @@ use self::{
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Needs, Policy, Site, Turn,
     bearer,
-    contract::Contract,
+    clients::{self, ClientSet},
     reading::{self, Reading, need, template},
     wants::{KeySetWant, Published, Want},
 };
@@ -196,8 +196,7 @@ enum Keys {
 #[derive(Debug)]
 struct Clients {
     id: Template,
-    /// Names by ids.
-    contracted: HashMap<Box<str>, Box<str>>,
+    contracted: clients::Clients,
 }
 
 pub struct State {
@@ -207,10 +206,12 @@ pub struct State {
     held: RefCell<Held>,
     /// Nothing where no expression gives the key.
     custom_key: RefCell<Last>,
+    /// Nobody where clients are not checked.
+    clients: RefCell<Arc<ClientSet>>,
 }
 
-/// A request that passes: its token and, where clients are checked, the client's id and name.
-type Admitted<'p> = (Rc<Verified>, Option<(&'p str, &'p str)>);
+/// A request that passes: its token and, where clients are checked, the client with its id.
+type Admitted<'c> = (Rc<Verified>, Option<(&'c str, &'c clients::Client)>);
 
 impl Policy for JwtValidation {
     type Config = Config;
@@ -303,6 +304,7 @@ impl Policy for JwtValidation {
             verified: RefCell::default(),
             held: RefCell::default(),
             custom_key: RefCell::default(),
+            clients: RefCell::default(),
         }
     }
 
@@ -312,6 +314,9 @@ impl Policy for JwtValidation {
         {
             // They may have been signed by a key that is taken back.
             state.verified.take();
+        }
+        if let Some(clients) = &self.clients {
+            state.clients.replace(clients.contracted.published(published));
         }
     }
 
@@ -334,12 +339,13 @@ impl Policy for JwtValidation {
 
 impl JwtValidation {
     fn decide(&self, state: &State, exchange: &mut Exchange<'_>, now: u64) -> Flow {
-        match self.admit(state, exchange, now) {
+        let clients = &*state.clients.borrow();
+        match self.admit(state, clients, exchange, now) {
             Ok((token, client)) => {
                 exchange.authenticate(|authentication| {
                     authentication.set_properties(token.properties());
-                    if let Some((id, name)) = client {
-                        authentication.set_client(id, name);
+                    if let Some((id, client)) = client {
+                        clients.authenticate(id, client, authentication);
                     }
                 });
                 Flow::Continue
@@ -348,9 +354,15 @@ impl JwtValidation {
         }
     }
 
-    fn admit(&self, state: &State, exchange: &Exchange<'_>, now: u64) -> Result<Admitted<'_>, Refusal> {
+    fn admit<'c>(
+        &self,
+        state: &State,
+        clients: &'c ClientSet,
+        exchange: &Exchange<'_>,
+        now: u64,
+    ) -> Result<Admitted<'c>, Refusal> {
         let Some(origin) = &self.origin else {
-            return self.admit_token(state, bearer::bearer(exchange.request_fields())?, exchange, now);
+            return self.admit_token(state, clients, bearer::bearer(exchange.request_fields())?, exchange, now);
         };
         let reading = Reading::request(exchange).with_payload(&FORMATS);
         match origin.evaluate(&reading) {
@@ -361,18 +373,19 @@ impl JwtValidation {
                 if token.is_empty() {
                     return Err(Refusal::NoToken);
                 }
-                self.admit_token(state, token.as_bytes(), exchange, now)
+                self.admit_token(state, clients, token.as_bytes(), exchange, now)
             }
         }
     }
 
-    fn admit_token(
+    fn admit_token<'c>(
         &self,
         state: &State,
+        clients: &'c ClientSet,
         token: &[u8],
         exchange: &Exchange<'_>,
         now: u64,
-    ) -> Result<Admitted<'_>, Refusal> {
+    ) -> Result<Admitted<'c>, Refusal> {
         let own_key = self.own_key(state, exchange);
         let known = state.verified.borrow_mut().find(token);
         let is_new = known.is_none();
@@ -385,7 +398,7 @@ impl JwtValidation {
             state.verified.borrow_mut().remove(token);
         }
         checked?;
-        let client = self.clients.as_ref().map(|clients| clients.find(&verified, exchange)).transpose()?;
+        let client = self.clients.as_ref().map(|who| who.find(clients, &verified, exchange)).transpose()?;
         if is_new {
             state.verified.borrow_mut().add(&verified);
         }
@@ -420,12 +433,16 @@ impl JwtValidation {
 }
 
 impl Clients {
-    fn find(&self, token: &Verified, exchange: &Exchange<'_>) -> Result<(&str, &str), Refusal> {
+    fn find<'c>(
+        &self,
+        clients: &'c ClientSet,
+        token: &Verified,
+        exchange: &Exchange<'_>,
+    ) -> Result<(&'c str, &'c clients::Client), Refusal> {
         let claims = |_: &str| Value::from(token.claims());
         let reading = Reading::request(exchange).with_variables(&claims).with_payload(&FORMATS);
         let id = self.id.evaluate(&reading).and_then(Value::into_text).map_err(|_| Refusal::Client)?;
-        let (id, name) = self.contracted.get_key_value(&*id).ok_or(Refusal::Client)?;
-        Ok((id, name))
+        clients.find(&id).ok_or(Refusal::Client)
     }
 }
 
@@ -576,15 +593,7 @@ fn custom_remarks(list: &str, claims: &[Claim]) -> Vec<Fault> {
 
 fn clients(text: &str, site: &mut Site<'_>, error: &mut ConfigError) -> Option<Clients> {
     let id = expression("clientIdExpression", text, &bindings(), error);
-    let entry = |contract: &Contract| {
-        let Contract { client, .. } = contract;
-        (client.id.as_str().into(), client.name.as_deref().unwrap_or_default().into())
-    };
-    let contracted: HashMap<_, _> = site.contracts().map(entry).collect();
-    if contracted.is_empty() {
-        let text = "must be true: no Contract names a client of this API, so that every request would be refused";
-        error.add(Fault::at("skipClientIdValidation", text));
-    }
+    let contracted = clients::Clients::of(site, false, false, refusal::CLIENT.status);
     Some(Clients { id: id?, contracted })
 }
 

@@ -27,6 +27,7 @@ use crate::{
     http::head::RequestHead,
     policies::{
         Need,
+        contract::Client,
         testing::{self, Trial},
     },
 };
@@ -298,10 +299,6 @@ fn keys_that_cannot_be_meant_are_faults() {
             "{jwtKeyOrigin: customExpression, customKeyExpression: '#[1]', ringway: {algorithms: [ES256, HS512]}}"
                 .to_owned(),
             "ringway.algorithms: one key cannot be both a secret and a public key",
-        ),
-        (
-            rsa_config("skipClientIdValidation: false"),
-            "skipClientIdValidation: must be true: no Contract names a client of this API, so that every request would be refused",
         ),
         (
             rsa_config("jwtOrigin: customExpression, jwtExpression: attributes.method"),
@@ -629,14 +626,12 @@ fn published_examples_verify() {
 
 #[test]
 fn clients_are_those_of_the_contracts() {
-    let policy = JwtValidation {
-        clients: Some(Clients {
-            id: Template::compile("#[vars.claimSet.client_id]", &bindings()).expect("an expression"),
-            contracted: HashMap::from([("c1".into(), "Client One".into())]),
-        }),
-        ..policy(&rsa_config(""))
-    };
+    let policy = policy(&rsa_config("skipClientIdValidation: false, clientIdExpression: '#[vars.claimSet.client_id]'"));
     let state = policy.state(&Core::default());
+    let publish = |ids: &[&str]| {
+        let client = |id: &&str| Client { id: (*id).into(), secret: None, name: Some("Client One".into()) };
+        policy.publish(&state, &testing::published(ids.iter().map(client).map(testing::contract).collect()));
+    };
     let check = |claims: &str, client: Option<&str>| {
         let line = format!("Bearer {}", token(RS256, claims, rs256));
         let (outcome, trial) = outcome(&policy, &state, &[("authorization", &line)]);
@@ -644,7 +639,12 @@ fn clients_are_those_of_the_contracts() {
         assert_eq!(trial.authentication.client_id(), client);
         assert_eq!(trial.authentication.client_name(), client.map(|_| "Client One"));
     };
+    check(r#"{"client_id":"c1"}"#, None);
+    publish(&["c1", "c3"]);
     check(r#"{"client_id":"c1"}"#, Some("c1"));
+    check(r#"{"client_id":"c3"}"#, Some("c3"));
+    publish(&["c1"]);
+    check(r#"{"client_id":"c3"}"#, None);
     for claims in [r#"{"client_id":"c2"}"#, r#"{"client_id":""}"#, r#"{"client_id":["c1"]}"#, "{}"] {
         check(claims, None);
     }

@@ -2,19 +2,20 @@
 //!
 //! Requests are counted by API and client. What a client's limits are does not tell its count: another tier goes on with it.
 
-use std::{fmt, rc::Rc};
+use std::{cell::RefCell, fmt, rc::Rc, sync::Arc};
 
 use serde::Deserialize;
 
 use super::{
-    CLUSTERIZABLE, EXPOSE_HEADERS, Limit, is_shared,
+    CLUSTERIZABLE, EXPOSE_HEADERS, is_shared,
     spending::{Kept, OPTIONS, REFUSED, Rate, Spending, Terms, UNAVAILABLE},
 };
 use crate::policies::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, LocalResponse, Needs, Policy, Reply, Site,
     Turn,
-    clients::{Clients, INVALID, MISSING, Refusals, Shown, UNKNOWN, default_client_id},
+    clients::{ClientSet, Clients, INVALID, MISSING, Refusals, Shown, UNKNOWN, default_client_id},
     rate_headers::RateHeaders,
+    wants::Published,
 };
 
 const NAME: &str = "rate-limiting-sla-based-flex";
@@ -38,31 +39,36 @@ pub struct Config {
 
 pub struct SlaRateLimiting {
     shown: Shown,
-    /// Each with its place in `rates`, where its contract has a tier with limits.
-    clients: Clients<Option<u32>>,
-    rates: Vec<Rate>,
+    clients: Clients,
+    terms: Terms,
     headers: RateHeaders,
 }
 
-/// Neither ids nor secrets, and not how anything stands.
 impl fmt::Debug for SlaRateLimiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { clients, rates, headers, .. } = self;
-        let configured: Vec<_> = rates.iter().map(Rate::configured).collect();
-        f.debug_tuple("SlaRateLimiting").field(&clients.len()).field(&configured).field(headers).finish()
+        let Self { clients, terms, headers, .. } = self;
+        f.debug_tuple("SlaRateLimiting").field(clients).field(terms).field(headers).finish()
     }
 }
 
 pub struct State {
+    known: RefCell<Known>,
     spending: Spending,
     refusals: Refusals,
     no_tier: Rc<LocalResponse>,
 }
 
+/// The clients of now, and for each of their tiers, in their order, what is counted: nothing, where one has no limits.
+#[derive(Default)]
+struct Known {
+    clients: Arc<ClientSet>,
+    rates: Vec<Option<Rc<Rate>>>,
+}
+
 #[derive(Default)]
 pub struct OfClient {
-    /// The place of what the client is told of.
-    rate: u32,
+    /// What the client is told of.
+    rate: Option<Rc<Rate>>,
     kept: Kept,
 }
 
@@ -109,24 +115,24 @@ impl Policy for SlaRateLimiting {
         // Whichever way a client shows its id, it is the same client.
         let identity = site.limiter(NAME, "");
         let (terms, headers) = Terms::new(site, identity, config.clusterizable, config.expose_headers);
-        let mut rates = Vec::new();
-        let clients = Clients::of(site, shown.shows_secret(), |contract, site| {
-            let limits: &[Limit] = contract.sla.as_ref().map(|sla| sla.limits()).unwrap_or_default();
-            if limits.is_empty() {
-                let text = format!("the contract of client `{}` has no limits: it is refused", contract.client.id);
-                site.remark(Fault::at("", text));
-                return None;
-            }
-            rates.push(terms.rate(limits));
-            Some(rates.len() as u32 - 1)
-        });
-        Ok(Self { shown, clients, rates, headers })
+        let clients = Clients::of(site, shown.shows_secret(), true, UNKNOWN.status);
+        Ok(Self { shown, clients, terms, headers })
     }
 
     fn state(&self, core: &Core) -> State {
         let refusals = Refusals::new("Client-ID-Enforcement");
         let no_tier = LocalResponse { reason: NO_TIER.reason, ..(*refusals.invalid).clone() };
-        State { spending: Spending::new(core), refusals, no_tier: Rc::new(no_tier) }
+        State { known: RefCell::default(), spending: Spending::new(core), refusals, no_tier: Rc::new(no_tier) }
+    }
+
+    fn publish(&self, state: &State, published: &Published) {
+        let clients = self.clients.published(published);
+        let mut known = state.known.borrow_mut();
+        if !Arc::ptr_eq(&known.clients, &clients) {
+            let rate = |limits: &[_]| (!limits.is_empty()).then(|| Rc::new(self.terms.rate(limits)));
+            let rates = clients.tiers().iter().map(|tier| rate(&tier.limits)).collect();
+            *known = Known { clients, rates };
+        }
     }
 
     fn needs(&self) -> Needs {
@@ -142,7 +148,7 @@ impl Policy for SlaRateLimiting {
     }
 
     fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
-        if let Some(rate) = self.rates.get(turn.kept.rate as usize) {
+        if let Some(rate) = &turn.kept.rate {
             rate.tell(&self.headers, &turn.kept.kept, exchange);
         }
         Flow::Continue
@@ -151,19 +157,22 @@ impl Policy for SlaRateLimiting {
 
 impl SlaRateLimiting {
     fn decide(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
-        let State { spending, refusals, no_tier } = turn.state;
-        if self.clients.is_empty() {
+        let State { known, spending, refusals, no_tier } = turn.state;
+        let Known { clients, rates } = &*known.borrow();
+        if clients.is_empty() {
             return Flow::Respond(refusals.unknown.clone());
         }
-        let find = |id: &str, secret: Option<&str>| self.clients.find(id, secret, &mut refusals.scratch.borrow_mut());
+        let find =
+            |id: &str, secret: Option<&str>| self.clients.find(clients, id, secret, &mut refusals.scratch.borrow_mut());
         let (id, client) = match self.shown.read(exchange, find) {
             None => return Flow::Respond(refusals.missing.clone()),
             Some(None) => return Flow::Respond(refusals.invalid.clone()),
             Some(Some(found)) => found,
         };
-        let Some(place) = client.terms else { return Flow::Respond(no_tier.clone()) };
-        exchange.authenticate(|authentication| client.authenticate(id, authentication));
-        turn.kept.rate = place;
-        spending.spend(&self.rates[place as usize], &self.headers, id.as_bytes(), &mut turn.kept.kept)
+        let rate = client.tier().and_then(|place| rates[place as usize].as_ref());
+        let Some(rate) = rate else { return Flow::Respond(no_tier.clone()) };
+        exchange.authenticate(|authentication| clients.authenticate(id, client, authentication));
+        turn.kept.rate = Some(rate.clone());
+        spending.spend(rate, &self.headers, id.as_bytes(), &mut turn.kept.kept)
     }
 }

@@ -33,6 +33,7 @@ pub struct Rate {
 }
 
 /// How the rates of a policy are made: what is the same for all of them.
+#[derive(Debug)]
 pub struct Terms {
     identity: u64,
     shared: bool,

@@ -7,6 +7,7 @@ use crate::{
     document::Id,
     policies::{
         Body, LocalResponse, Options,
+        clients::Contracts,
         contract::Contract,
         testing::{self, Trial},
     },
@@ -21,6 +22,11 @@ struct Bench<P: Policy> {
 impl<P: Policy> Bench<P> {
     fn of(policy: P) -> Self {
         Self { state: policy.state(&Core::default()), policy }
+    }
+
+    fn with_contracts(self, contracts: Vec<Contract>) -> Self {
+        self.policy.publish(&self.state, &testing::published(contracts));
+        self
     }
 
     /// What becomes of a request with these lines: `admitted`, or status and reason; then what the response has.
@@ -187,9 +193,10 @@ fn a_count_belongs_to_all_that_is_configured_but_the_limits() {
     }
     let here = Id::new("default", "api");
     let elsewhere = Id::new("other", "api");
-    let of_owner = |owner: &Id| Site::new(owner, &here, &[]).limiter(NAME, "");
+    let nobody = Contracts::default();
+    let of_owner = |owner: &Id| Site::new(owner, &here, &nobody).limiter(NAME, "");
     assert!(
-        of_owner(&here) != of_owner(&elsewhere) && of_owner(&here) != Site::new(&here, &here, &[]).limiter("a", "")
+        of_owner(&here) != of_owner(&elsewhere) && of_owner(&here) != Site::new(&here, &here, &nobody).limiter("a", "")
     );
 }
 
@@ -239,9 +246,9 @@ fn by_contract(config: &str, clients: &[(&str, Option<&str>)]) -> (Bench<SlaRate
         let text = format!("{{apiId: api, client: {{id: {id}, name: N{id}, secret: s{id}}}{sla}}}");
         testing::node(&text).deserialize("spec", &mut Vec::new()).unwrap_or_else(|| panic!("{text}"))
     };
-    let contracts = clients.iter().map(contract).collect();
-    let (policy, remarks) = testing::compile_with_contracts(config, contracts).expect("valid");
-    (Bench::of(policy), remarks)
+    let contracts: Vec<_> = clients.iter().map(contract).collect();
+    let (policy, remarks) = testing::compile_with_contracts(config, contracts.clone()).expect("valid");
+    (Bench::of(policy).with_contracts(contracts), remarks)
 }
 
 const TWO_A_DAY: Option<&str> = Some("[{maximumRequests: 2, timePeriodInMilliseconds: 86400000}]");

@@ -2,7 +2,11 @@
 
 use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
-use super::{Failure, response::Download, tries::Tries};
+use super::{
+    Failure,
+    response::{Download, Instead},
+    tries::Tries,
+};
 use crate::{
     config::snapshot::Service,
     http::{
@@ -22,7 +26,7 @@ use crate::{
         client::Client,
         core::Serving,
         exchange::After,
-        headers,
+        headers::{self, Line},
         pool::{Carrier, Lease, Own, Wanted},
         pump::{Direction, Framing, PumpError, Sees, Wait, pump, usual_room},
         reject, tunnel,
@@ -81,7 +85,7 @@ impl Attempt<'_> {
                 balancing: self.service.load_balancing,
                 random: self.client.core.random() as u32,
                 connect_timeout: timeouts.upstream_connect,
-                reuse: self.tries.reuse(&workspace.request),
+                reuse: self.tries.reuse(&workspace.request, workspace.line().method),
                 own,
                 websocket: workspace.request.websocket,
             }));
@@ -98,7 +102,7 @@ impl Attempt<'_> {
         let multiplexes = matches!(up, Outgoing::Http2(_));
         let most = settings.limits.retry_body_bytes;
         if workspace.request.body != BodyLength::None {
-            self.held.keep_up_to(self.tries.keeps(multiplexes, &workspace.request.method, most));
+            self.held.keep_up_to(self.tries.keeps(multiplexes, workspace.line().method, most));
         }
         let waits_for_client = (Waiting::ClientBody, shorter(timeouts.request_body_idle, stream_idle));
         let sees = Sees { held: Some(self.held), scanning: self.scanning };
@@ -175,11 +179,13 @@ impl Attempt<'_> {
         }
         if delivered.reusable && up.is_settled() {
             // Bytes behind an answer that has no body are most likely still on their way.
-            let answered = workspace.response.body;
+            let answered = delivered.answered;
             lease.give_back(answered == BodyLength::None, usual_room(answered));
         }
-        if let Some(answer) = delivered.refused {
-            return Err(Failure::Refused(answer));
+        match delivered.instead {
+            Some(Instead::Answer(answer)) => return Err(Failure::Refused(answer)),
+            Some(Instead::AnotherTry) => return Err(Failure::AnotherWanted),
+            None => {}
         }
         Ok(match delivered.keep_alive {
             true => After::KeepAlive,
@@ -193,7 +199,10 @@ impl Attempt<'_> {
     fn is_asked(&self, request: &RequestHead, body: &BodyReader) -> bool {
         match request.version {
             Version::Http2 => request.body == BodyLength::None,
-            Version::Http10 | Version::Http11 => body.is_done() && self.held.is_empty(),
+            // A body that was replaced by none was taken, and is not sent.
+            Version::Http10 | Version::Http11 => {
+                body.is_done() && (self.held.is_empty() || request.body == BodyLength::None)
+            }
         }
     }
 
@@ -205,19 +214,19 @@ impl Attempt<'_> {
                 if workspace.request.websocket && workspace.request.version == Version::Http2 {
                     websocket::append_key(&mut workspace.request.fields, self.client.core.random());
                 }
-                let Workspace { request, path, head, .. } = workspace;
+                let Workspace { request, path, instead, head, .. } = workspace;
                 head.clear();
-                headers::write_upstream_head(head, request, path, self.service, settings);
+                headers::write_upstream_head(head, request, &Line::of(request, path, instead), self.service, settings);
                 let mut out = Buffer::with_room(SMALL_ROOM.max(head.len()));
                 out.extend(head);
                 return Ok((Outgoing::Http1(sender), out));
             }
             Carrier::Http2(link) => link,
         };
-        let Workspace { request, path, scratch, .. } = workspace;
+        let Workspace { request, path, instead, scratch, .. } = workspace;
         let end = request.body == BodyLength::None && !request.websocket;
         headers::fill_upstream_fields(scratch, request);
-        let asked = headers::upstream_request(request, path, self.service, settings);
+        let asked = headers::upstream_request(request, &Line::of(request, path, instead), self.service, settings);
         let owned = link.ask(&asked, scratch, end).map_err(|_| Failure::Unprocessed)?;
         let up = Outgoing::Http2(owned.stream.clone());
         lease.hold(owned);

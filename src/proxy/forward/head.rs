@@ -63,7 +63,7 @@ impl Download<'_> {
         let head_limits = HeadLimits { head_bytes: limits.head_bytes, header_count: limits.header_count };
         let to = match &workspace.request {
             request if request.websocket => ResponseTo::Upgrade,
-            request if request.method == b"HEAD" => ResponseTo::Head,
+            _ if workspace.line().method == b"HEAD" => ResponseTo::Head,
             _ => ResponseTo::Other,
         };
         let (mut scanned, mut interim, mut silent) = (0, 0, true);

@@ -27,7 +27,10 @@ use super::{
     workspace::Workspace,
 };
 use crate::{
-    http::h1::{body::BodyError, parse::ResponseError},
+    http::{
+        h1::{body::BodyError, parse::ResponseError},
+        head::BodyLength,
+    },
     policies::{LocalResponse, Side},
 };
 
@@ -50,6 +53,8 @@ enum Failure {
     GatewayError,
     /// A policy answers in the place of the upstream; its head lies in the workspace.
     Refused(Rc<LocalResponse>),
+    /// A policy wants another response of the upstream, to the request as it is now.
+    AnotherWanted,
     ClientBody(BodyError),
     /// A policy lets one of the bodies go no further, or wants more of it than may be read; the client has not seen a response.
     BodyRefused(Rc<LocalResponse>),
@@ -95,9 +100,13 @@ pub async fn forward(
             Ok(after) => return after,
             Err(failure) => failure,
         };
-        let again = held.is_whole().then(|| {
+        let is_sent_again = match failure {
+            Failure::AnotherWanted => workspace.request.body == BodyLength::None,
+            _ => held.is_whole(),
+        };
+        let again = is_sent_again.then(|| {
             let response_time = workspace.timeouts.response;
-            tries.again(&failure, &workspace.request.method, response_time.is_none_or(|limit| account.age() < limit))
+            tries.again(&failure, workspace.line().method, response_time.is_none_or(|limit| account.age() < limit))
         });
         match again.flatten() {
             Some(Again::Unseen) => {
@@ -108,6 +117,7 @@ pub async fn forward(
                 account.retries += 1;
                 continue;
             }
+            Some(Again::Wanted) => continue,
             None => {}
         }
         let answer = match failure {
@@ -118,7 +128,7 @@ pub async fn forward(
             }
             Failure::Stalled(stalled) => reject::stalled(stalled),
             Failure::Unprocessed => reject::unprocessed(),
-            Failure::Reset { .. } | Failure::GatewayError => reject::upstream_reset(),
+            Failure::Reset { .. } | Failure::GatewayError | Failure::AnotherWanted => reject::upstream_reset(),
             Failure::BadResponse(error) => reject::bad_response(&error),
             Failure::BadResponseBody { reason } => reject::bad_response_body(reason),
             Failure::ClientBody(error) => reject::bad_body(&error),

@@ -14,6 +14,7 @@ use crate::{
         account::Account,
         ahead::{Ahead, Reach, Unread},
         body::{Held, Scanning},
+        headers,
         pump::{Direction, Framing, PumpError, Sees, pump},
         reject,
         respond::{self, ClientFraming},
@@ -28,12 +29,22 @@ use crate::{
 pub(super) struct Delivered {
     /// The upstream connection may carry another request.
     pub(super) reusable: bool,
+    /// How the upstream has framed its answer.
+    pub(super) answered: BodyLength,
     /// The client's connection may.
     pub(super) keep_alive: bool,
     /// The upstream switched protocols.
     pub(super) upgraded: bool,
-    /// A policy answers in the place of the upstream; its head lies in the workspace, and the client has seen nothing yet.
-    pub(super) refused: Option<Rc<LocalResponse>>,
+    /// What stands in the way of the response, of which the client has seen nothing yet.
+    pub(super) instead: Option<Instead>,
+}
+
+/// What a policy wants in the place of the upstream's response.
+pub(super) enum Instead {
+    /// An answer of its own; its head lies in the workspace.
+    Answer(Rc<LocalResponse>),
+    /// Another response.
+    AnotherTry,
 }
 
 /// The response direction of an attempt.
@@ -61,10 +72,11 @@ impl Download<'_> {
         account.upstream_answered();
         client.core.telemetry.upstream_strayed(workspace.response.quirks);
         let status = workspace.response.status;
+        let answered = workspace.response.body;
         if is_mistakable(&workspace.request, status, &from) {
             return Err(Failure::BadResponseBody { reason: "not_upgraded" });
         }
-        if matches!(status, 502..=504) && tries.gateway_error_allowed(&workspace.request.method, held) {
+        if matches!(status, 502..=504) && tries.gateway_error_allowed(workspace.line().method, held) {
             return Err(Failure::GatewayError);
         }
 
@@ -72,12 +84,8 @@ impl Download<'_> {
         self.upload.reading.set((Waiting::Upstream, stream_idle));
         let upgraded = status == 101;
         let upstream_keeps = workspace.response.keep_alive;
-        let framing = respond::client_framing(&workspace.response, &workspace.request);
-        progress.unframed.set(framing == ClientFraming::UntilClose);
         // One that answers before it has the whole request may take the rest of it for the next.
         let asked_whole = progress.asked_whole.get();
-        let keep_alive =
-            workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
         strip_response(&mut workspace.response.fields, status);
         respond::complete(client, &mut workspace.response, settings);
         let mut body = BodyReader::of_response(workspace.response.body, &respond::body_limits(serving));
@@ -89,11 +97,25 @@ impl Download<'_> {
             }
             seen => seen,
         };
-        if let Next::Respond(answer) = seen {
+        let instead = match seen {
+            Next::Respond(answer) => Some(Instead::Answer(answer)),
+            Next::AskAgain => Some(Instead::AnotherTry),
+            Next::Done | Next::Wait(_) | Next::Body(_) => None,
+        };
+        if instead.is_some() {
             // A body that nobody wants ends its connection.
             let reusable = upstream_keeps && asked_whole && body.is_done() && from.is_quiet() && !upgraded;
-            return Ok(Delivered { reusable, keep_alive, upgraded: false, refused: Some(answer) });
+            return Ok(Delivered { reusable, answered, keep_alive: false, upgraded: false, instead });
         }
+        if workspace.bodies.response.is_replaced() {
+            self.replace(workspace, &mut ahead)?;
+        }
+        // As policies have left it.
+        let status = workspace.response.status;
+        let framing = respond::client_framing(&workspace.response, &workspace.request);
+        progress.unframed.set(framing == ClientFraming::UntilClose);
+        let keep_alive =
+            workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
         let scanning = match workspace.take_scans(Side::Response).filter(|_| !upgraded) {
             None => None,
             Some(scans) => {
@@ -123,7 +145,8 @@ impl Download<'_> {
         }
         account.client_answered();
         // A tunnel's bytes are no body, and what comes behind a 205 is not wanted.
-        let unread = status == 205 && workspace.response.body != BodyLength::None;
+        let unread = workspace.response.body != BodyLength::None
+            && respond::has_no_content(&workspace.response, &workspace.request);
         let pumped = match upgraded || unread {
             true => {
                 progress.answering.set(true);
@@ -149,9 +172,10 @@ impl Download<'_> {
         Ok(Delivered {
             // Bytes that nobody asked for make the connection's next answer doubtful.
             reusable: upstream_keeps && asked_whole && from.is_quiet() && !upgraded && !unread,
+            answered,
             keep_alive,
             upgraded,
-            refused: None,
+            instead: None,
         })
     }
 
@@ -188,14 +212,32 @@ impl Download<'_> {
                     workspace.bodies.response = held.lend(settings.limits.buffered_body_bytes);
                     None
                 }
-                Next::Done | Next::Respond(_) => break,
+                Next::Done | Next::Respond(_) | Next::AskAgain => break,
             };
             next = respond::run_response_chains(client, workspace, serving, account, reply);
         }
-        if let Some(held) = ahead {
+        if let Some(held) = ahead.as_ref().filter(|_| !workspace.bodies.response.is_replaced()) {
             held.take_back(std::mem::take(&mut workspace.bodies.response));
         }
         Ok(next)
+    }
+
+    /// What the client gets is not what the upstream has sent, which was read to its end, and is framed by what it is.
+    fn replace(&self, workspace: &mut Workspace, ahead: &mut Option<Held>) -> Result<(), Failure> {
+        let body = std::mem::take(&mut workspace.bodies.response);
+        let Workspace { request, response, .. } = workspace;
+        if respond::has_no_content(response, request) {
+            (*ahead, response.body) = (None, BodyLength::None);
+            return Ok(());
+        }
+        let (held, bytes) = (ahead.get_or_insert_with(|| self.hold()), body.len());
+        if !held.replace(body) {
+            return Err(Failure::BodyRefused(reject::no_body_memory().into()));
+        }
+        if held.has_trailers() {
+            (response.body, response.content_length) = headers::framed(bytes, true);
+        }
+        Ok(())
     }
 
     fn hold(&self) -> Held {

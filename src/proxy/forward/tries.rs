@@ -27,6 +27,8 @@ pub(super) struct Tries<'a> {
     pub(super) reused: Cell<bool>,
     /// Counted among the core's retries under way.
     counted: Cell<bool>,
+    /// A policy has wanted another response.
+    another: Cell<bool>,
 }
 
 /// Why there is another try.
@@ -34,6 +36,8 @@ pub(super) enum Again {
     /// No upstream has looked at the request: nobody's failure, and no retry is spent.
     Unseen,
     Retry,
+    /// A policy can make nothing of the response that has come.
+    Wanted,
 }
 
 /// So often a request that no upstream has looked at is sent again without being counted as a retry.
@@ -53,6 +57,7 @@ impl<'a> Tries<'a> {
             unprocessed: Cell::new(0),
             reused: Cell::new(false),
             counted: Cell::new(false),
+            another: Cell::new(false),
         }
     }
 
@@ -64,10 +69,10 @@ impl<'a> Tries<'a> {
     }
 
     /// A request that can simply be sent again takes its chance with any idle connection.
-    pub(super) fn reuse(&self, request: &RequestHead) -> Reuse {
+    pub(super) fn reuse(&self, request: &RequestHead, method: &[u8]) -> Reuse {
         match self.fresh.get() {
             true => Reuse::None,
-            false if request.body == BodyLength::None && is_idempotent(&request.method) => Reuse::Any,
+            false if request.body == BodyLength::None && is_idempotent(method) => Reuse::Any,
             false => Reuse::Checked,
         }
     }
@@ -83,6 +88,8 @@ impl<'a> Tries<'a> {
                 return Some(Again::Unseen);
             }
             // Nobody has seen it: another connection may take it.
+            // Of a request without a body nothing is held, and nothing needs to be.
+            Failure::AnotherWanted if !self.another.replace(true) => return Some(Again::Wanted),
             Failure::Unprocessed if is_young && self.unprocessed.get() < UNPROCESSED_MAX => {
                 self.unprocessed.set(self.unprocessed.get() + 1);
                 return Some(Again::Unseen);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::calls::Answer;
+use crate::{calls::Answer, policies::asking::object};
 
 /// Of a token, as it stands in a header.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
@@ -36,10 +36,7 @@ enum Seconds {
 
 /// What it gave; `None` where that is no token.
 pub fn read(answer: &Answer) -> Option<Granted> {
-    // A list of values would be taken for its fields.
-    let is_object = answer.body.trim_ascii_start().first() == Some(&b'{');
-    let Written { access_token: token, expires_in } =
-        Some(()).filter(|()| is_object).and_then(|()| serde_json::from_slice(&answer.body).ok())?;
+    let Written { access_token: token, expires_in } = object(&answer.body)?;
     let seconds = match expires_in {
         None => None,
         Some(Seconds::Number(seconds)) => Some(seconds),

@@ -1,0 +1,130 @@
+//! Who may go to a place now: so many at a time, so many that wait for their turn, and nobody while its circuit is open.
+
+use std::{
+    future::Future,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
+
+use super::circuit::Circuit;
+use crate::{management::within::within, telemetry::fault::Fault};
+
+/// Under way at one place, and those that wait for one of them to end.
+const UNDER_WAY_MAX: usize = 64;
+const WAITING_MAX: usize = 256;
+
+pub struct Gate {
+    permits: Semaphore,
+    waiting: AtomicUsize,
+    circuit: Mutex<Circuit>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let permits = Semaphore::new(UNDER_WAY_MAX);
+        Self { permits, waiting: AtomicUsize::new(0), circuit: Mutex::default() }
+    }
+}
+
+impl Gate {
+    /// Has `asking` done in its turn and in the time, and tells the circuit what came of it: an answer that `is_well` or not, or
+    /// a fault. What is too large says nothing of the place.
+    pub async fn pass<T>(
+        &self,
+        time_max: Duration,
+        asking: impl Future<Output = Result<T, Fault>>,
+        is_well: impl FnOnce(&T) -> bool,
+    ) -> Result<T, Fault> {
+        if !self.circuit().admits(Instant::now()) {
+            return Err(Fault::new("circuit_open", "it has failed too often; it is tried again after a pause"));
+        }
+        let mut learning = Learning { gate: self, learned: false };
+        let late = || Fault::new("timeout", format!("not done in {time_max:?}"));
+        let in_turn = async {
+            let turn = self.turn().await.map_err(|fault| (fault, false))?;
+            let answer = asking.await.map_err(|fault| (fault, true));
+            drop(turn);
+            answer
+        };
+        match within(time_max, in_turn).await {
+            Some(Ok(answer)) => {
+                learning.learn(is_well(&answer));
+                Ok(answer)
+            }
+            Some(Err((fault, is_its))) => {
+                if is_its && fault.reason != "too_large" {
+                    learning.learn(false);
+                }
+                Err(fault)
+            }
+            None => {
+                learning.learn(false);
+                Err(late())
+            }
+        }
+    }
+
+    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to a call, when there is room for it.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        if let Ok(turn) = self.permits.try_acquire() {
+            return Ok(turn);
+        }
+        let _waiting = Waiting::one_of(&self.waiting)?;
+        self.permits.acquire().await.map_err(|_| Fault::new("ended", "nobody calls any more"))
+    }
+}
+
+/// Tells the circuit what came of a call, also of one that was given up.
+struct Learning<'g> {
+    gate: &'g Gate,
+    learned: bool,
+}
+
+impl Learning<'_> {
+    fn learn(&mut self, is_well: bool) {
+        self.learned = true;
+        match is_well {
+            true => self.gate.circuit().succeeded(),
+            false => self.gate.circuit().failed(Instant::now()),
+        }
+    }
+}
+
+impl Drop for Learning<'_> {
+    fn drop(&mut self) {
+        if !self.learned {
+            self.gate.circuit().given_up();
+        }
+    }
+}
+
+/// One of those that wait for their turn.
+struct Waiting<'w>(&'w AtomicUsize);
+
+impl<'w> Waiting<'w> {
+    fn one_of(all: &'w AtomicUsize) -> Result<Self, Fault> {
+        let waiting = Self(all);
+        match all.fetch_add(1, Ordering::Relaxed) < WAITING_MAX {
+            true => Ok(waiting),
+            false => Err(Fault::new("full", "too many calls of this destination wait for their turn")),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
