@@ -18,6 +18,7 @@ use ringway::{
     policies::{
         At, Authentication, Core, End, Exchange, Peer, Timeouts,
         chain::{BoundPolicy, Instances, Next, Turns, Watcher, run_log, run_request, run_response},
+        wants::Published,
     },
     telemetry::{
         fault::Fault,
@@ -230,6 +231,7 @@ fn what_passes_allocates_nothing() {
         let mut instances = Instances::default();
         let core = Core { calls: Some(Calls::told(say)), signals: Signals::apart(), ..Core::default() };
         let chains = [&api.policies, &service.policies].map(|chain| (chain, instances.chain(chain, &core)));
+        instances.publish(&Published { contracts: snapshot.contracts.clone(), ..Published::default() });
         let mut scratch = Scratch::new(snapshot.patterns);
         let mut counting = Counting::default();
         let mut turns = [Turns::default(), Turns::default()];

@@ -12,7 +12,7 @@ use ringway::{
     policies::{self, Peer},
     proxy::{
         core::{Core, Load},
-        headers::{arrive, write_upstream_head},
+        headers::{Line, arrive, write_upstream_head},
     },
     telemetry::core::CoreTelemetry,
 };
@@ -69,7 +69,7 @@ fn edit_and_emit(criterion: &mut Criterion) {
                 let taken = parse_request(black_box(input), &mut 0, &HEAD_LIMITS, Scheme::Http, &mut head);
                 arrive(&snapshot.settings, &peer, "127.0.0.1", || core.random(), &mut head);
                 out.clear();
-                write_upstream_head(&mut out, &head, &head.path, service, &snapshot.settings);
+                write_upstream_head(&mut out, &head, &Line::of(&head, &head.path, &None), service, &snapshot.settings);
                 taken
             })
         });

@@ -55,7 +55,7 @@ fn published(snapshot: &Snapshot, set: &str) -> Published {
     let one = |Want::KeySet(want): &Want| {
         (want.address().clone(), PublishedKeySet { set: Some(set.clone()), ..PublishedKeySet::new(|| {}) })
     };
-    Published { key_sets: snapshot.wants.iter().map(one).collect() }
+    Published { key_sets: snapshot.wants.iter().map(one).collect(), ..Published::default() }
 }
 
 /// A request with each of the tokens in turn; `expected` is whether they pass.

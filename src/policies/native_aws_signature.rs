@@ -130,16 +130,11 @@ impl Policy for NativeAwsSignature {
             "Headers left out",
             "Names, or `{exact: name}`, `{prefix: ...}`, `{suffix: ...}`, `{contains: ...}`: these are not signed.",
         ),
-        Field::new("credentialsFileProvider", "File", "With `profile`.").when("authenticationMode", "profile"),
-        Field::new("credentialsFileProvider.credentialsDataSource", "Where", "The file of profiles.")
-            .when("authenticationMode", "profile"),
         Field::new("credentialsFileProvider.credentialsDataSource.filename", "File name", "Its path; `~` is `HOME`.")
             .when("authenticationMode", "profile"),
         Field::new("credentialsFileProvider.profile", "Profile", "Its name in the file.")
             .default("default")
             .when("authenticationMode", "profile"),
-        Field::new("inlineCredentialProvider", "Written credentials", "With `static`.")
-            .when("authenticationMode", "static"),
         Field::new("inlineCredentialProvider.accessKeyId", "Access key id", "Of the key.")
             .when("authenticationMode", "static"),
         Field::new("inlineCredentialProvider.secretAccessKey", "Secret access key", "The key.")

@@ -123,6 +123,9 @@ pub struct Turn<'t, P: Policy> {
     pub kept: &'t mut P::PerExchange,
 }
 
+/// What variables of the environment hold, by name.
+pub type Variables<'s> = &'s dyn Fn(&str) -> Option<String>;
+
 /// Where a policy is bound, while it is compiled, and what of the rest of the configuration it may use.
 pub struct Site<'s> {
     /// The ApiInstance or the Service.
@@ -131,7 +134,7 @@ pub struct Site<'s> {
     contracts: &'s Contracts,
     options: Options,
     ways: Arc<Ways>,
-    variables: Option<&'s dyn Fn(&str) -> Option<String>>,
+    variables: Option<Variables<'s>>,
     /// The replica's own, where a Configuration names it.
     authorization_server: Option<&'s AuthorizationServer>,
     /// As they are written; empty where there are none.
@@ -171,7 +174,7 @@ impl<'s> Site<'s> {
     }
 
     /// The variables of the environment.
-    pub fn with_variables(self, variables: &'s dyn Fn(&str) -> Option<String>) -> Self {
+    pub fn with_variables(self, variables: Variables<'s>) -> Self {
         Self { variables: Some(variables), ..self }
     }
 

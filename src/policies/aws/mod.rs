@@ -37,13 +37,19 @@ pub struct Signer {
 pub struct State {
     signals: Signals,
     calls: Option<Arc<Calls>>,
-    /// The credentials' key, and its day.
-    key: RefCell<Option<(Arc<Credentials>, String, Rc<SigningKey>)>>,
+    last: RefCell<Option<Last>>,
+}
+
+/// The key that was made last.
+struct Last {
+    known: Arc<Credentials>,
+    date: String,
+    key: Rc<SigningKey>,
 }
 
 impl State {
     pub fn new(core: &Core) -> Self {
-        Self { signals: core.signals.clone(), calls: core.calls.clone(), key: RefCell::default() }
+        Self { signals: core.signals.clone(), calls: core.calls.clone(), last: RefCell::default() }
     }
 }
 
@@ -118,15 +124,13 @@ impl Signer {
 
     /// Made anew each day, and for other credentials.
     fn key(&self, state: &State, known: &Arc<Credentials>, stamp: &Stamp) -> Result<Rc<SigningKey>, NotSigned> {
-        let mut last = state.key.borrow_mut();
-        if let Some((of, date, key)) = &*last
-            && Arc::ptr_eq(of, known)
-            && date == stamp.date()
-        {
-            return Ok(key.clone());
+        let mut last = state.last.borrow_mut();
+        let is_it = |last: &&Last| Arc::ptr_eq(&last.known, known) && last.date == stamp.date();
+        if let Some(last) = last.as_ref().filter(is_it) {
+            return Ok(last.key.clone());
         }
         let key = Rc::new(SigningKey::new(known, &self.service, stamp)?);
-        *last = Some((known.clone(), stamp.date().to_owned(), key.clone()));
+        *last = Some(Last { known: known.clone(), date: stamp.date().to_owned(), key: key.clone() });
         Ok(key)
     }
 }

@@ -105,7 +105,8 @@ impl Stamp {
 pub struct SigningKey(Key);
 
 enum Key {
-    Secret(hmac::Key),
+    /// Two states of its hash, a kibibyte.
+    Secret(Box<hmac::Key>),
     Pair(EcdsaKeyPair),
 }
 
@@ -123,7 +124,7 @@ impl SigningKey {
                 let secret = format!("AWS4{secret_access_key}").into_bytes();
                 let parts = [stamp.date(), &service.region, &service.name, "aws4_request"];
                 let key = parts.iter().fold(secret, |key, part| mac(&key, part.as_bytes()).as_ref().to_vec());
-                Key::Secret(hmac::Key::new(hmac::HMAC_SHA256, &key))
+                Key::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &key)))
             }
             Algorithm::SigV4A => Key::Pair(pair(access_key_id, secret_access_key).ok_or(NotSigned)?),
         }))

@@ -136,7 +136,9 @@ fn only_who_was_let_in_is_remembered_and_only_where_that_is_wanted() {
     assert_eq!(with.asked(), ["ada:b", "ad:a:a", "ADA:a"]);
     for said in [Ok(Verdict::Refused), Ok(Verdict::Unknown), Err("timeout")] {
         let trying = Trying::new("", 60, said);
-        (trying.ask_as(b"ada:a").expect_err("no"), trying.ask_as(b"ada:a").expect_err("no"));
+        for _ in 0..2 {
+            trying.ask_as(b"ada:a").expect_err("no");
+        }
         assert_eq!(trying.asked().len(), 2, "{said:?}");
     }
 }

@@ -129,7 +129,6 @@ impl Policy for NativeAwsLambda {
         .default("default"),
         Field::new("credentialProfile", "Profile", "Its name in the file. `default` where it is not written.")
             .when("authenticationMode", "profile"),
-        Field::new("credentials", "Written credentials", "With `static`.").when("authenticationMode", "static"),
         Field::new("credentials.accessKeyId", "Access key id", "Of the key.").when("authenticationMode", "static"),
         Field::new("credentials.secretAccessKey", "Secret access key", "The key.")
             .sensitive()

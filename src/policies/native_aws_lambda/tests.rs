@@ -20,6 +20,9 @@ struct Invoked {
     refused: Option<(u16, &'static str)>,
 }
 
+/// Status, body and headers.
+type Answered = (u16, String, Vec<(String, String)>);
+
 fn invoke(policy: &NativeAwsLambda, method: &str, lines: &[(&str, &str)], body: &[u8]) -> Invoked {
     let mut trial = Trial::new(method, "/theirs", lines);
     trial.request.query = b"?a=b".into();
@@ -52,7 +55,7 @@ impl Invoked {
         status: u16,
         lines: &[(&str, &str)],
         body: &str,
-    ) -> Result<(u16, String, Vec<(String, String)>), (u16, &'static str)> {
+    ) -> Result<Answered, (u16, &'static str)> {
         let bodies = std::mem::take(&mut self.trial.bodies);
         let mut trial = self.trial.answered(status, lines);
         trial.bodies = bodies;

@@ -87,11 +87,9 @@ fn the_body_counts_unless_it_is_left_out() {
 
 #[test]
 fn version_4a_says_its_regions() {
-    let config = format!(
-        "{{serviceName: s3, region: 'us-west-2,eu-*', signingAlgorithm: sigv4a, authenticationMode: static, \
-         inlineCredentialProvider: {{accessKeyId: A, secretAccessKey: b, sessionToken: hunter3}}}}"
-    );
-    let policy: NativeAwsSignature = testing::compile(&config).expect("valid");
+    let config = "{serviceName: s3, region: 'us-west-2,eu-*', signingAlgorithm: sigv4a, authenticationMode: static, \
+                  inlineCredentialProvider: {accessKeyId: A, secretAccessKey: b, sessionToken: hunter3}}";
+    let policy: NativeAwsSignature = testing::compile(config).expect("valid");
     let lines = signed(&policy, &Core::default(), &mut Trial::new("GET", "/", &[])).expect("signed");
     assert_eq!(value(&lines, "x-amz-region-set"), "us-west-2,eu-*");
     assert_eq!(value(&lines, "x-amz-security-token"), "hunter3");

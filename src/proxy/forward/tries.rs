@@ -87,9 +87,8 @@ impl<'a> Tries<'a> {
                 self.fresh.set(true);
                 return Some(Again::Unseen);
             }
-            // Nobody has seen it: another connection may take it.
-            // Of a request without a body nothing is held, and nothing needs to be.
             Failure::AnotherWanted if !self.another.replace(true) => return Some(Again::Wanted),
+            // Nobody has seen it: another connection may take it.
             Failure::Unprocessed if is_young && self.unprocessed.get() < UNPROCESSED_MAX => {
                 self.unprocessed.set(self.unprocessed.get() + 1);
                 return Some(Again::Unseen);

@@ -239,7 +239,9 @@ fn nested(depth: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn whoever_lies_is_not_believed() {
-    let lies: Vec<(fn(u8) -> Vec<u8>, &str)> = vec![
+    /// Made for the question of a number.
+    type Lie = fn(u8) -> Vec<u8>;
+    let lies: Vec<(Lie, &str)> = vec![
         (|id| message(id + 1, &result(0x61, 0)), "malformed_answer"),
         (|id| message(id, &result(0x78, 0)), "malformed_answer"),
         (|id| message(id, &result(0x6f, 0)), "malformed_answer"),
