@@ -26,7 +26,7 @@ fn snapshot(policy: &str) -> Snapshot {
     let text = format!(
         "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: ApiInstance\nmetadata: {{name: api}}\n\
          spec:\n  address: http://127.0.0.1:8081\n  services: {{upstream: {{address: 'http://127.0.0.1:8080'}}}}\n  \
-         policies:\n    - policyRef: {policy}}}\n{IDENTITY}"
+         policies:\n    - {{policyRef: {policy}}}\n{IDENTITY}"
     );
     let loaded = Loaded::from_texts(&[("api.yaml", &text)], Environment::default());
     let outcome = loaded.compile(1, &mut |_| SeriesId(0));
@@ -36,7 +36,7 @@ fn snapshot(policy: &str) -> Snapshot {
 /// Every token but those that begin with `bad` is good.
 fn say(call: &Call) -> Result<Answer, Fault> {
     let is_bad = call.body.starts_with(b"token=bad");
-    let good = br#"{"active":true,"scope":"orders:write orders:read","client_id":"shop","username":"ada","token_type":"Bearer","exp":4102444800,"iat":1800000000,"nbf":1800000000,"sub":"user-00000001","aud":"orders","iss":"https://login.example/","jti":"0f6f4ad2-7b6e-4d0c-9c43-1f2a5a0a6f35"}"#;
+    let good = br#"{"active":true,"scope":"orders:write orders:read","client_id":"shop","username":"ada","token_type":"Bearer","exp":4102444800,"iat":1700000000,"nbf":1700000000,"sub":"user-00000001","aud":"orders","iss":"https://login.example/","jti":"0f6f4ad2-7b6e-4d0c-9c43-1f2a5a0a6f35"}"#;
     let body = if is_bad { br#"{"active":false}"#.to_vec() } else { good.to_vec() };
     Ok(Answer { status: 200, headers: Fields::default(), body })
 }
