@@ -10,15 +10,18 @@ use std::time::Instant;
 
 use allocations::counted;
 use ringway::{
+    calls::{Answer, Call, Calls},
     config::{Loaded, environment::Environment},
     http::head::{Fields, RequestHead, ResponseHead},
     matching::rule::Scratch,
+    net::signal::Signals,
     policies::{
         At, Authentication, Core, End, Exchange, Peer, Timeouts,
         chain::{BoundPolicy, Instances, Next, Turns, Watcher, run_log, run_request, run_response},
         wants::Published,
     },
     telemetry::{
+        fault::Fault,
         policies::{Decision, Policies},
         series::SeriesId,
     },
@@ -166,6 +169,14 @@ const PASSING: &[Passing] = &[
         ..NOTHING
     },
     Passing {
+        name: "a token that is known, whose fields go upstream",
+        policies: "[{policyRef: {name: oauth2-token-introspection-flex}, config: {introspectionURL: 'https://login.test/i',
+            authorizationValue: secret, scopes: a b, exposeHeaders: true}}]",
+        sent: &[("authorization", "Bearer 2YotnFZFEjr1zCsicMWpAA"), ("x-agw-sub", "theirs")],
+        more: CLIENT,
+        ..NOTHING
+    },
+    Passing {
         name: "lines of message logging",
         policies: "[{policyRef: {name: message-logging-flex}, config: {loggingConfiguration: [
             {itemName: a, itemData: {level: INFO, firstSection: true, conditional: \"#[attributes.headers['x-probe'] == null]\",
@@ -218,7 +229,7 @@ fn what_passes_allocates_nothing() {
         let snapshot = snapshot.unwrap_or_else(|problems| panic!("{}: {problems:#?}", passing.name));
         let (api, service) = (&snapshot.apis[0], &snapshot.services[0]);
         let mut instances = Instances::default();
-        let core = Core::default();
+        let core = Core { calls: Some(Calls::told(say)), signals: Signals::apart(), ..Core::default() };
         let chains = [&api.policies, &service.policies].map(|chain| (chain, instances.chain(chain, &core)));
         instances.publish(&Published { contracts: snapshot.contracts.clone(), ..Published::default() });
         let mut scratch = Scratch::new(snapshot.patterns);
@@ -265,6 +276,12 @@ fn what_passes_allocates_nothing() {
         core.messages.lines.drain();
         assert_eq!(pass().0, passing.allocations, "{}", passing.name);
     }
+}
+
+/// What an authorization server says of any token.
+fn say(_: &Call) -> Result<Answer, Fault> {
+    let body = br#"{"active": true, "scope": "b a", "client_id": "mobile", "sub": "ada", "exp": 4102444800}"#;
+    Ok(Answer { status: 200, headers: Fields::default(), body: body.to_vec() })
 }
 
 fn fill(fields: &mut Fields, lines: &[(&str, &str)]) {
