@@ -192,7 +192,7 @@ impl Loaded {
         let (sections, secrets) = (&self.sections, &self.resources.secrets);
         Beside {
             tickets: tickets::keys(sections, &self.tickets, files, problems),
-            ways: forward_proxy::ways(sections, secrets, files, problems),
+            ways: forward_proxy::ways(sections, &self.settings, secrets, files, problems),
             storage: shared_storage::read(sections, self.settings.name.is_given, secrets, files, problems),
         }
     }

@@ -50,7 +50,6 @@ use crate::{
         headers, reject,
         workspace::Workspace,
     },
-    telemetry::fault::Fault,
 };
 
 /// Where a client's port would be.
@@ -142,7 +141,7 @@ fn decided(
     let mut watch = Watch::new(&snapshot, secrets, credentials, core.messages, asks);
     let most = snapshot.settings.limits.buffered_body_bytes;
     let mut body = Passing::new(question.body.as_deref(), workspace.request.content_length, most);
-    let decided = decide(&asked, &mut workspace, &serving, random, &mut body, &mut watch);
+    let decided = decide(&asked, &mut workspace, &serving, random, &mut body, &mut watch, &question.answers);
     for (is_inbound, turns) in [(true, &workspace.api_turns), (false, &workspace.service_turns)] {
         turns.scans_refused().for_each(|(index, _, answer)| watch.refuses_as_it_passes(is_inbound, index, &answer));
     }
@@ -168,6 +167,7 @@ fn decide(
     random: impl Fn() -> u64 + Copy,
     body: &mut Passing<'_>,
     watch: &mut Watch<'_>,
+    answers: &[(String, Vec<u8>)],
 ) -> Result<(), Rc<LocalResponse>> {
     let mut decision = Decision::begin(asked, workspace, serving, random, watch)?;
     let mut reply = None;
@@ -177,6 +177,7 @@ fn decide(
             Next::Respond(answer) => return Err(answer),
             Next::Wait(question) => Some(match *question {
                 policies::Question::Time(_) | policies::Question::Signal { .. } => Reply::Time,
+                policies::Question::Call(call) => Reply::Called(Box::new(watch.told(&call, answers))),
             }),
             Next::Body(wanted) => {
                 let length = workspace.request.content_length;
@@ -202,9 +203,9 @@ fn decide(
 fn calls(answers: Arc<Vec<(String, Vec<u8>)>>, asked: Asks) -> Arc<Calls> {
     Calls::told(move |call| {
         let known = answers.iter().find(|(name, _)| *name == call.binding || *name == call.policy);
-        let brought = if known.is_some() { "" } else { " (`--answer NAME=FILE` gives an answer)" };
+        let brought = if known.is_some() { "" } else { watch::GIVES_AN_ANSWER };
         asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("would ask {call}{brought}"));
-        let (_, body) = known.ok_or_else(|| Fault::new("not_asked", "nothing is asked here"))?;
+        let (_, body) = known.ok_or_else(watch::not_asked)?;
         Ok(calls::Answer { status: 200, headers: Fields::default(), body: body.clone() })
     })
 }

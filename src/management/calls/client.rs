@@ -26,7 +26,7 @@ use super::{
     place::{Place, Sender},
 };
 use crate::{
-    calls::{Answer, Call},
+    calls::{Answer, Call, outcome},
     http::head::Fields,
     management::{health::lost, resolver::Resolve, within::within},
     telemetry::fault::Fault,
@@ -61,15 +61,16 @@ impl<R: Resolve> Client<R> {
     pub async fn call(&self, call: Call) -> Result<Answer, Fault> {
         let (place, began) = (self.place(&call), Instant::now());
         let answer = self.ruled(&place, &call).await;
-        let outcome = match &answer {
-            Ok(answer) => class(answer.status),
-            Err(fault) => fault.reason,
-        };
         if let Err(fault) = &answer {
             let Fault { reason, text } = fault;
             tracing::debug!(reason, policy = call.policy, binding = call.binding, "{call}: {text}");
         }
-        self.counts.count(call.policy, call.destination.origin(), outcome, began.elapsed());
+        self.counts.count(
+            call.policy,
+            call.destination.origin(),
+            outcome(answer.as_ref().map(|answer| answer.status)),
+            began.elapsed(),
+        );
         answer
     }
 
@@ -231,17 +232,6 @@ fn said(error: &hyper::Error) -> Fault {
         cause = inner.source();
     }
     Fault::new("closed", error.to_string())
-}
-
-/// A metric's label.
-fn class(status: u16) -> &'static str {
-    match status {
-        0..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
-    }
 }
 
 /// A body in one piece, or none.
