@@ -148,9 +148,10 @@ impl Setting {
         if snapshot.listeners.iter().any(|listener| listener.tls.is_some() || listener.proxy_protocol) {
             return Ok(0);
         }
-        // What their endpoints say is not known here.
+        // What those say who are asked is not known here.
         let mut bound = snapshot.services.iter().flat_map(|service| &service.policies);
-        if bound.any(|bound| matches!(bound.policy, Compiled::CredentialInjectionOauth2(_))) {
+        let asks = bound.any(|bound| matches!(bound.policy, Compiled::CredentialInjectionOauth2(_)));
+        if asks || !snapshot.called.is_empty() {
             return Ok(0);
         }
         let driver = drivers().pop().expect("epoll at least");
