@@ -421,7 +421,7 @@ impl Gateway {
         }
         // Names first: a core that serves a new Service should know where it is, a policy its keys, and a quota who counts.
         tokio::join!(
-            self.endpoints.prepare(&snapshot.services),
+            self.endpoints.prepare(snapshot.reached()),
             self.publisher.prepare(&snapshot.wants, &snapshot.contracts),
             self.stores.prepare(&snapshot)
         );

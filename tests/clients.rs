@@ -199,6 +199,54 @@ fn envoy_in_front_and_as_upstream() {
     }
 }
 
+/// Both in front of one authorization server, by gRPC and by HTTP: each of 118 exchanges ends alike, the upstream sees the same
+/// request, and the server is asked the same.
+#[test]
+fn envoy_and_the_gateway_are_told_the_same_verdicts() {
+    let Some(python) = python("grpc") else { return };
+    let binary = target().join("peers/envoy/envoy");
+    if !binary.exists() {
+        return println!("skipped: envoy");
+    }
+    let [by_grpc, by_http, server, http_server, upstream] = [(); 5].map(|()| ports::reserve());
+    let folder = folder("ext-authz-envoy");
+    let configuration = include_str!("clients/ext_authz.yaml")
+        .replace("@BY_GRPC@", &by_grpc.to_string())
+        .replace("@BY_HTTP@", &by_http.to_string())
+        .replace("@GRPC@", &server.to_string())
+        .replace("@HTTP@", &http_server.to_string())
+        .replace("@UPSTREAM@", &upstream.to_string());
+    fs::write(folder.join("envoy.yaml"), configuration).expect("the directory is writable");
+    let mut envoy = Command::new(&binary);
+    envoy.arg("-c").arg(folder.join("envoy.yaml"));
+    envoy.args(["--concurrency", "1", "--use-dynamic-base-id", "-l", "error"]);
+    let _envoy = Program::run(&mut envoy).expect("it is there");
+    wait_for(by_http);
+    for driver in drivers() {
+        let (own_grpc, own_http) = (ports::reserve(), ports::reserve());
+        let folder = self::folder(&format!("ext-authz-{driver}"));
+        let api = |name: &str, port: u16, config: &str| {
+            format!(
+                "{}\nspec: {{address: 'http://127.0.0.1:{port}', services: {{u: {{address: 'http://127.0.0.1:{upstream}'}}}}, \
+                 policies: [{{policyRef: {{name: native-ext-authz-flex}}, config: {{requestTimeout: 1000, {config}}}}}]}}\n---\n",
+                envelope("ApiInstance").replace("name: a", &format!("name: {name}")),
+            )
+        };
+        let http = format!(
+            "uri: 'http://127.0.0.1:{http_server}', serverType: http, pathPrefix: /check, allowedHeaders: [x-verdict], \
+             serviceRequestHeadersToAdd: [{{key: x-added, value: by-configuration}}], \
+             serviceResponseUpstreamHeaders: [x-up, x-old], serviceResponseUpstreamHeadersToAppend: [x-app], \
+             serviceResponseClientHeaders: [x-denied], serviceResponseClientHeadersOnSuccess: [x-ok, x-from]"
+        );
+        let grpc = format!("uri: 'h2://127.0.0.1:{server}'");
+        let configuration = [api("a", own_grpc, &grpc), api("b", own_http, &http)].concat();
+        let gateway = serve(&driver, &folder, &configuration);
+        let [server, http_server, upstream] = [server, http_server, upstream].map(|port| port.to_string());
+        let others = [format!("envoy:{by_grpc}:{by_http}"), format!("ringway:{own_grpc}:{own_http}")];
+        calls(&python, "ext_authz.py", &[&server, &http_server, &upstream, &others[0], &others[1]], &gateway);
+    }
+}
+
 /// The interpreter that has these modules: that of `make test`, or else the host's.
 fn python(modules: &str) -> Option<PathBuf> {
     let has = |python: &PathBuf| {

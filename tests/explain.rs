@@ -148,21 +148,20 @@ impl Setting {
         if snapshot.listeners.iter().any(|listener| listener.tls.is_some() || listener.proxy_protocol) {
             return Ok(0);
         }
-        // What their endpoints say is not known here.
+        // What those say who are asked is not known here.
         let of_services = snapshot.services.iter().flat_map(|service| &service.policies);
         let asks = |policy: &Compiled| {
             matches!(
                 policy,
                 Compiled::CredentialInjectionOauth2(_)
+                    | Compiled::CredentialInjectionOauth2Obo(_)
+                    | Compiled::LdapAuthentication(_)
                     | Compiled::Oauth2TokenIntrospection(_)
                     | Compiled::OpenidconnectAccessTokenEnforcement(_)
             )
         };
-        if snapshot.apis.iter().flat_map(|api| &api.policies).chain(of_services).any(|bound| asks(&bound.policy)) {
-            return Ok(0);
-        }
-        let mut bound = snapshot.apis.iter().flat_map(|api| &api.policies);
-        if bound.any(|bound| matches!(bound.policy, Compiled::LdapAuthentication(_))) {
+        let mut bound = snapshot.apis.iter().flat_map(|api| &api.policies).chain(of_services);
+        if bound.any(|bound| asks(&bound.policy)) || !snapshot.called.is_empty() {
             return Ok(0);
         }
         let driver = drivers().pop().expect("epoll at least");

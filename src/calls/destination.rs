@@ -18,6 +18,8 @@ pub struct Ways {
     /// How a host is dialled over TLS; `None`: in no way that works.
     pub secure: Option<Box<Secure>>,
     pub proxy: Option<Arc<ForwardProxy>>,
+    /// Values of headers are told as text alone.
+    pub text_header_values: bool,
 }
 
 /// Who carries calls outside.
@@ -167,7 +169,7 @@ mod tests {
     fn hosts_of_no_proxy_are_reached_without_one() {
         let no_proxy = vec!["plain.test".to_owned(), ".inside.test".to_owned(), "10.0.0.1".to_owned()];
         let proxy = ForwardProxy { address: web("http://proxy:3128"), tls: None, authorization: None, no_proxy };
-        let ways = Arc::new(Ways { secure: None, proxy: Some(Arc::new(proxy)) });
+        let ways = Arc::new(Ways { proxy: Some(Arc::new(proxy)), ..Ways::default() });
         for (url, goes_through) in [
             ("http://plain.test/", false),
             ("http://plain.test./", false),
@@ -232,7 +234,7 @@ mod tests {
         }
         let shown = format!("{plain:?} {}", plain.origin());
         assert_eq!(shown, "Destination(http://a.test/x?***) http://a.test");
-        let refusing = Ways { secure: Some(Box::new(|_| Err("no".to_owned()))), proxy: None };
+        let refusing = Ways { secure: Some(Box::new(|_| Err("no".to_owned()))), ..Ways::default() };
         let of = |ways: Ways| Destination::new(web("https://a.test/"), &Arc::new(ways));
         assert_eq!((of(refusing).insecure.as_deref(), of(Ways::default()).insecure), (Some("no"), None));
     }

@@ -1,9 +1,11 @@
-//! What policies ask of others outside: the cores' end. Who calls is the management thread, once for a whole replica.
+//! What policies ask of others outside: the cores' end. Who calls is the management thread, once for a whole replica; what is
+//! asked for each request anew a core asks itself ([`Direct`]).
 //!
-//! A core never waits for a call: it puts it into a bounded queue, and what is to be done with the answer goes along. That runs
-//! on the management thread, exactly once, also where there is no answer.
+//! A core never waits for a call of the management thread: it puts it into a bounded queue, and what is to be done with the
+//! answer goes along. That runs on the management thread, exactly once, also where there is no answer.
 
 mod destination;
+pub mod direct;
 mod directory;
 pub mod flights;
 mod known;
@@ -16,6 +18,7 @@ use tokio::sync::mpsc;
 
 pub use self::{
     destination::{Destination, ForwardProxy, Ways, is_private},
+    direct::{Direct, Server, Whole},
     directory::{Directory, LogIn, Security, Verdict},
     flights::{Flights, Lead, Look, Stands, Waits, Wake},
     known::{Key, Known},
@@ -135,6 +138,18 @@ impl fmt::Debug for Call {
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// A metric's label: what became of a call, which was answered with a status, or not.
+pub fn outcome(answered: Result<u16, &Fault>) -> &'static str {
+    match answered {
+        Err(fault) => fault.reason,
+        Ok(0..200) => "1xx",
+        Ok(200..300) => "2xx",
+        Ok(300..400) => "3xx",
+        Ok(400..500) => "4xx",
+        Ok(_) => "5xx",
     }
 }
 

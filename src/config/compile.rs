@@ -6,6 +6,7 @@
 mod limits;
 mod rules;
 mod series;
+mod servers;
 mod wants;
 
 use std::{
@@ -31,7 +32,7 @@ use super::{
     tls::{Inbound, Outbound, Port, Reading, demands_certificates},
 };
 use crate::{
-    calls::Ways,
+    calls::{Server, Ways},
     document::{
         Id, Resource,
         address::{ListenAddress, Scheme, ServiceAddress, host_pattern},
@@ -90,6 +91,7 @@ pub fn compile(
         proxy_protocol: BTreeMap::new(),
         files: context.files.to_vec(),
         wants: Vec::new(),
+        servers: Vec::new(),
         intern,
     };
     let mut services = Vec::new();
@@ -145,6 +147,7 @@ pub fn compile(
             .collect(),
         apis,
         services,
+        called: servers::called(&compiler.servers, context.settings),
         patterns: compiler.patterns,
         wants: wants::shared(&compiler.wants, compiler.problems),
         contracts: context.contracts.clone(),
@@ -170,6 +173,8 @@ struct Compiler<'c> {
     files: Vec<PathBuf>,
     /// What policies want that will serve.
     wants: Vec<Wanted>,
+    /// Whom they call over connections of the cores' own.
+    servers: Vec<Arc<Server>>,
     intern: Intern<'c>,
 }
 
@@ -192,9 +197,10 @@ impl Compiler<'_> {
 
     /// Compiles what will not serve: what else is wrong with it should be told as well.
     fn for_its_problems(&mut self, compile: impl FnOnce(&mut Self)) {
-        let wants = self.wants.len();
+        let (wants, servers) = (self.wants.len(), self.servers.len());
         compile(self);
         self.wants.truncate(wants);
+        self.servers.truncate(servers);
     }
 
     fn service(&mut self, model: &ServiceModel) -> Option<CompiledService> {
@@ -581,6 +587,7 @@ impl Compiler<'_> {
         if let Some(config) = config {
             identity = identity.text(&config.to_json().to_string());
             if !matches!(policy, Compiled::Broken(_)) {
+                self.servers.extend(site.take_servers());
                 self.wants.extend(site.take_wants().into_iter().map(|want| Wanted::by(want, &config, &path)));
             }
         }

@@ -227,6 +227,7 @@ fn settings_json(settings: &Settings) -> Value {
         "forwardClientCert": format!("{:?}", settings.forward_client_cert),
         "rewriteHostHeader": settings.rewrite_host_header,
         "preserveRequestId": settings.preserve_request_id,
+        "rawHeaderValues": settings.raw_header_values,
         "probePort": settings.probe_port,
         "accessLog": settings.access_log.as_ref().map(|log| json!({
             "format": if log.json { "json" } else { "text" },

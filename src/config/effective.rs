@@ -229,6 +229,7 @@ fn from_environment(settings: &mut Settings, environment: &Environment, problems
     }
     settings.replica = environment.filled("FLEX_NAME").map(|name| name.trim().to_owned());
     variables.switch("FLEX_PRESERVE_EXTERNAL_REQUEST_ID", |on| settings.preserve_request_id = on);
+    variables.switch("FLEX_HEADER_RAW_VALUE_ENABLE", |on| settings.raw_header_values = on);
     variables.switch("FLEX_REWRITE_HOST_HEADER", |on| settings.rewrite_host_header = on);
     variables.forward_client_cert("FLEX_FORWARD_CLIENT_CERT_DETAILS", &mut settings.forward_client_cert);
     variables.switch("FLEX_REMOVE_SERVER_HEADER", |on| {

@@ -9,6 +9,7 @@ use super::{
     effective::Sections,
     resources::{self, Secret},
     setting::Checked,
+    settings::Settings,
     tls::{Outbound, calls},
 };
 use crate::{
@@ -23,6 +24,7 @@ const NO_PROXY_MAX: usize = 256;
 /// it is written, that is an error.
 pub fn ways(
     sections: &Sections,
+    settings: &Settings,
     secrets: &[Resource<Secret>],
     files: &mut Vec<PathBuf>,
     problems: &mut Vec<Problem>,
@@ -33,7 +35,7 @@ pub fn ways(
         let secure = move |host: &str| outbound.clone().context(host);
         Box::new(secure) as Box<_>
     });
-    Arc::new(Ways { secure, proxy })
+    Arc::new(Ways { secure, proxy, text_header_values: !settings.raw_header_values })
 }
 
 fn proxy(sections: &Sections, outbound: Option<&Outbound>, problems: &mut Vec<Problem>) -> Option<ForwardProxy> {

@@ -207,6 +207,8 @@ pub struct Settings {
     pub rewrite_host_header: bool,
     /// `FLEX_PRESERVE_EXTERNAL_REQUEST_ID`.
     pub preserve_request_id: bool,
+    /// `FLEX_HEADER_RAW_VALUE_ENABLE`: authorization services are told headers as bytes too.
+    pub raw_header_values: bool,
     /// `Configuration.probe`: a listener of its own for the probes.
     pub probe_port: Option<u16>,
     pub access_log: Option<AccessLog>,
@@ -288,6 +290,7 @@ impl Default for Settings {
             forward_client_cert: ForwardClientCert::Sanitize,
             rewrite_host_header: true,
             preserve_request_id: false,
+            raw_header_values: true,
             probe_port: None,
             access_log: None,
         }

@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     pub apis: Vec<Arc<Api>>,
     pub services: Vec<Arc<Service>>,
+    /// Whom policies call, as cores reach it; each once. No route leads there.
+    pub called: Vec<Arc<Service>>,
     /// How many regular expressions the rules hold; cores size their scratch space by it.
     pub patterns: usize,
     /// What its policies need from elsewhere; each once.
@@ -48,6 +50,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Everybody with an address to connect to: Services, and whom policies call.
+    pub fn reached(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.iter().chain(&self.called)
+    }
+
     /// What a core serves before it is told: nothing.
     pub fn empty() -> Self {
         Self {
@@ -57,6 +64,7 @@ impl Snapshot {
             listeners: Vec::new(),
             apis: Vec::new(),
             services: Vec::new(),
+            called: Vec::new(),
             patterns: 0,
             wants: Vec::new(),
             contracts: Contracts::default(),

@@ -118,6 +118,14 @@ impl ServiceAddress {
             path: path.trim_end_matches('/').to_owned(),
         })
     }
+
+    /// As something to call: its path is the target.
+    pub fn web(self) -> WebAddress {
+        let target = if self.path.is_empty() { "/".to_owned() } else { self.path };
+        let mut endpoint = self.endpoint;
+        endpoint.host.make_ascii_lowercase();
+        WebAddress { secure: self.scheme == Scheme::Https, endpoint, authority: self.authority, target }
+    }
 }
 
 impl WebAddress {

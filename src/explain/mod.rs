@@ -143,7 +143,7 @@ fn decided(
     let mut watch = Watch::new(&snapshot, secrets, credentials, core.messages, asks);
     let most = snapshot.settings.limits.buffered_body_bytes;
     let mut body = Passing::new(question.body.as_deref(), workspace.request.content_length, most);
-    let decided = decide(&asked, &mut workspace, &serving, random, &mut body, &mut watch);
+    let decided = decide(&asked, &mut workspace, &serving, random, &mut body, &mut watch, &question.answers);
     for (is_inbound, turns) in [(true, &workspace.api_turns), (false, &workspace.service_turns)] {
         turns.scans_refused().for_each(|(index, _, answer)| watch.refuses_as_it_passes(is_inbound, index, &answer));
     }
@@ -169,6 +169,7 @@ fn decide(
     random: impl Fn() -> u64 + Copy,
     body: &mut Passing<'_>,
     watch: &mut Watch<'_>,
+    answers: &[(String, Vec<u8>)],
 ) -> Result<(), Rc<LocalResponse>> {
     let mut decision = Decision::begin(asked, workspace, serving, random, watch)?;
     let mut reply = None;
@@ -185,6 +186,7 @@ fn decide(
             Next::Respond(answer) => return Err(answer),
             Next::Wait(question) => Some(match *question {
                 policies::Question::Time(_) | policies::Question::Signal { .. } => Reply::Time,
+                policies::Question::Call(call) => Reply::Called(Box::new(watch.told(&call, answers))),
             }),
             Next::Body(wanted) => {
                 let length = workspace.request.content_length;
@@ -210,9 +212,9 @@ fn decide(
 fn calls(answers: Arc<Vec<(String, Vec<u8>)>>, asked: Asks) -> Arc<Calls> {
     let brought = move |asks: &dyn fmt::Display, binding: &str, policy: &str| -> Result<Vec<u8>, Fault> {
         let known = answers.iter().find(|(name, _)| *name == binding || *name == policy);
-        let brought = if known.is_some() { "" } else { " (`--answer NAME=FILE` gives an answer)" };
+        let brought = if known.is_some() { "" } else { watch::GIVES_AN_ANSWER };
         asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("would ask {asks}{brought}"));
-        let (_, body) = known.ok_or_else(|| Fault::new("not_asked", "nothing is asked here"))?;
+        let (_, body) = known.ok_or_else(watch::not_asked)?;
         Ok(body.clone())
     };
     let of_directories = brought.clone();

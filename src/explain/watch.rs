@@ -11,6 +11,7 @@ use super::{
     secrets::Credentials,
 };
 use crate::{
+    calls::{Direct, Whole},
     config::snapshot::{Destination, Route, Snapshot, Target},
     document::address::WebAddress,
     http::head::RequestHead,
@@ -21,7 +22,7 @@ use crate::{
         jwt,
     },
     proxy::decide,
-    telemetry::message_log::Messages,
+    telemetry::{fault::Fault, message_log::Messages},
 };
 
 /// What calls would have asked, since somebody looked.
@@ -96,6 +97,22 @@ impl<'s> Watch<'s> {
         if let Some(turn) = self.latest() {
             (turn.what, turn.why) = (Turn::NotReached, ANSWERED.to_owned());
         }
+    }
+
+    /// What the policy that waits is told, as nobody is asked: the answer that the question brings for it or for its binding.
+    pub(super) fn told(&mut self, call: &Direct, answers: &[(String, Vec<u8>)]) -> Result<Whole, Fault> {
+        let binding = self.latest().map(|turn| turn.name.clone()).unwrap_or_default();
+        let known = answers.iter().find(|(name, _)| *name == binding || name == call.server.policy);
+        let told = known.map(|(_, written)| (call.told)(written));
+        let remark = match &told {
+            None => GIVES_AN_ANSWER.to_owned(),
+            Some(Ok(_)) => String::new(),
+            Some(Err(why)) => format!(", and cannot use the answer that is given: {why}"),
+        };
+        if let Some(turn) = self.latest() {
+            turn.why.push_str(&remark);
+        }
+        told.and_then(Result::ok).ok_or_else(not_asked)
     }
 
     /// A policy does not let the body pass that it looks at, or would not if it were not in shadow.
@@ -255,6 +272,12 @@ impl<'s> Watch<'s> {
     }
 }
 
+pub(super) const GIVES_AN_ANSWER: &str = " (`--answer NAME=FILE` gives an answer)";
+
+pub(super) fn not_asked() -> Fault {
+    Fault::new("not_asked", "nothing is asked here")
+}
+
 const ANSWERED: &str = "the request has its answer";
 const LIMIT: &str = "a pattern reached its limit: the request is refused";
 
@@ -289,7 +312,7 @@ impl chain::Watcher for Watch<'_> {
         turn.logs.extend(logs);
         match flow {
             Flow::Continue | Flow::AskAgain => {}
-            Flow::Wait(question) => turn.why = format!("{}; would wait {}", turn.why, waits_for(question)),
+            Flow::Wait(question) => turn.why = format!("{}; would {}", turn.why, waits_for(question)),
             Flow::Respond(answer) => {
                 responded(turn, answer);
                 if let Compiled::JwtValidation(policy) = &bound.policy
@@ -356,8 +379,9 @@ fn turn_of(bound: &BoundPolicy, what: Turn, why: String) -> PolicyTurn {
 /// Behind "would wait".
 fn waits_for(question: &Question) -> String {
     match question {
-        Question::Time(time) => format!("{time:?}"),
-        Question::Signal { at_most, .. } => format!("for another request or a storage, at most {at_most:?}"),
+        Question::Time(time) => format!("wait {time:?}"),
+        Question::Signal { at_most, .. } => format!("wait for another request or a storage, at most {at_most:?}"),
+        Question::Call(call) => format!("ask {call} and wait at most {:?}", call.time_max),
     }
 }
 

@@ -69,10 +69,11 @@ impl Endpoints {
 
     /// Makes the endpoints of a coming snapshot known beside those of the running one. Returns when every name has been
     /// answered once, or after two seconds.
-    pub async fn prepare(&self, services: &[Arc<Service>]) {
+    pub async fn prepare(&self, services: impl IntoIterator<Item = &Arc<Service>>) {
+        let prepared = services.into_iter().cloned().collect();
         self.wanted.send_modify(|wanted| {
             wanted.version += 1;
-            wanted.prepared = services.into();
+            wanted.prepared = prepared;
         });
         let version = self.wanted.borrow().version;
         let mut settled = self.settled.clone();

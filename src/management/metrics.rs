@@ -24,6 +24,7 @@ use crate::{
     quota::Counts,
     storage::State,
     telemetry::{
+        calls,
         core::{CONNECTIONS, CORES, CoreCopy, FAULTS, REQUESTS, STATUS_CLASSES, StatusCounts},
         counts::{Kind, Row, Value},
         histogram::Histogram,
@@ -72,6 +73,7 @@ impl Metrics {
             }
         }
         let mut page = Page::default();
+        let mut totals = view.calls.totals();
         let mut copies = cores.values().map(|core| &core.last);
         if let Some(first) = copies.next() {
             let mut sum = first.clone();
@@ -79,6 +81,7 @@ impl Metrics {
             sum.log_dropped.add("access_log", log_dropped.access_log);
             sum.log_dropped.add("messages", log_dropped.messages);
             sum.panics += supervise::panics();
+            calls::merge(&mut totals, &sum.calls);
             latencies(&mut page, &sum, names);
             requests(&mut page, &sum, names);
             policies(&mut page, &sum, names);
@@ -100,7 +103,7 @@ impl Metrics {
         key_sets(&mut page, view);
         limits(&mut page, rate_limits);
         shared_storage(&mut page, view);
-        calls(&mut page, view);
+        calls(&mut page, totals);
         caches(&mut page, view);
         process::render(&mut page, view.started_at);
         page.finish()
@@ -380,9 +383,8 @@ fn shared_storage(page: &mut Page, view: &View) {
     page.family(Kind::Histogram, "ringway_storage_duration_seconds", help).histogram(&[], &latency);
 }
 
-/// What policies have asked others; nothing where none has.
-fn calls(page: &mut Page, view: &View) {
-    let totals = view.calls.totals();
+/// What policies have asked others, whoever has called for them; nothing where none has.
+fn calls(page: &mut Page, totals: calls::Totals) {
     if totals.is_empty() {
         return;
     }

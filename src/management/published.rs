@@ -298,7 +298,7 @@ mod tests {
         let Want::KeySet(mut new) = old.clone();
         let address = WebAddress::parse("http://proxy:3128").expect("an address");
         let proxy = ForwardProxy { address, tls: None, authorization: None, no_proxy: Vec::new() };
-        let ways = Arc::new(Ways { secure: None, proxy: Some(Arc::new(proxy)) });
+        let ways = Arc::new(Ways { proxy: Some(Arc::new(proxy)), ..Ways::default() });
         new.destination = Arc::new(Destination::new(new.address().clone(), &ways));
         let Want::KeySet(running) = &old;
         let of = |want| OfSnapshot { wants: [want].into(), ..OfSnapshot::default() };

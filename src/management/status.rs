@@ -378,6 +378,7 @@ pub(super) mod tests {
             listeners: Vec::new(),
             apis: (0..apis).map(|_| Arc::new(api())).collect(),
             services: Vec::new(),
+            called: Vec::new(),
             patterns: 0,
             wants: Vec::new(),
             contracts: Default::default(),

@@ -262,6 +262,33 @@ impl<'a> Exchange<'a> {
         !self.has_body(side) || self.body(side).is_some_and(|body| body.satisfies(wanted))
     }
 
+    /// How long the request's body is, where that is known before it has come.
+    pub fn request_length(&self) -> Option<u64> {
+        match self.request.body {
+            BodyLength::None => Some(0),
+            BodyLength::Length(length) => Some(length),
+            BodyLength::Chunked | BodyLength::UntilClose => self.request.content_length,
+        }
+    }
+
+    /// The request's `content-length`, which is no field here.
+    pub fn request_content_length(&self) -> Option<u64> {
+        self.request.content_length
+    }
+
+    /// Makes the query another one: with its `?`, or empty. The path stays what rules were asked about.
+    pub fn set_query(&mut self, query: &[u8]) -> Result<(), Refused> {
+        let is_query = |query: &[u8]| query.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#');
+        if !query.is_empty() && !query.strip_prefix(b"?").is_some_and(is_query) {
+            return Err(Refused);
+        }
+        if !self.shadow {
+            self.request.query.clear();
+            self.request.query.extend_from_slice(query);
+        }
+        Ok(())
+    }
+
     /// How long the response's body says it is.
     pub fn response_length(&self) -> Option<u64> {
         self.response.content_length
@@ -435,6 +462,16 @@ pub struct Headers<'a> {
 }
 
 impl Headers<'_> {
+    /// The first value of a name, in any case.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.fields.get(name)
+    }
+
+    /// Every value of a name, and another one behind them, in one line.
+    pub fn joined(&self, name: &[u8], value: &[u8]) -> Vec<u8> {
+        self.fields.values(name).chain([value]).collect::<Vec<_>>().join(&b',')
+    }
+
     /// Makes the name have this one value.
     pub fn set(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Refused> {
         self.write(value, |fields| fields.set(name.as_bytes(), value))

@@ -15,6 +15,7 @@ pub mod credentials;
 pub mod exchange;
 pub mod fields;
 pub mod form;
+pub mod grpc;
 pub mod headers;
 pub mod introspection;
 pub mod options;
@@ -33,6 +34,7 @@ pub mod credential_injection_api_key;
 pub mod credential_injection_basic_auth;
 pub mod credential_injection_oauth2;
 pub mod credential_injection_oauth2_obo;
+pub mod ext_authz;
 pub mod header_injection;
 pub mod header_removal;
 pub mod health_check;
@@ -287,7 +289,7 @@ policies! {
     "message-logging-outbound-flex" Outbound => message_logging::OutboundMessageLogging;
     "native-aws-lambda" Outbound => native_aws_lambda::NativeAwsLambda;
     "native-aws-signature-flex" Outbound => native_aws_signature::NativeAwsSignature;
-    "native-ext-authz-flex" Inbound;
+    "native-ext-authz-flex" Inbound => ext_authz::ExtAuthz;
     "native-ext-proc-flex" Inbound;
     "oauth2-token-introspection-flex" Inbound => oauth2_token_introspection::Oauth2TokenIntrospection;
     "openidconnect-access-token-enforcement-flex" Inbound

@@ -18,13 +18,17 @@ use super::{
 };
 use crate::{
     cache::Store,
-    calls::{Calls, Destination, Ways},
-    document::{Id, address::WebAddress, hash::Stable},
+    calls::{Calls, Destination, Direct, Server, Ways, Whole},
+    document::{
+        Id,
+        address::{Scheme, ServiceAddress, WebAddress},
+        hash::Stable,
+    },
     http::head::Fields,
     net::signal::{Signal, Signals},
     quota::{Balances, Clock, Ledger},
     storage::Storage,
-    telemetry::message_log::Messages,
+    telemetry::{fault, message_log::Messages},
     tls::ClientContext,
 };
 
@@ -144,6 +148,7 @@ pub struct Site<'s> {
     identity: Stable,
     remarks: Vec<Fault>,
     wants: Vec<Want>,
+    servers: Vec<Arc<Server>>,
 }
 
 impl<'s> Site<'s> {
@@ -161,6 +166,7 @@ impl<'s> Site<'s> {
             identity: Stable::new(),
             remarks: Vec::new(),
             wants: Vec::new(),
+            servers: Vec::new(),
         }
     }
 
@@ -268,6 +274,27 @@ impl<'s> Site<'s> {
         Some(server)
     }
 
+    /// Somebody whom this policy's requests ask, over connections of each core's own ([`Question::Call`]). `multiplexes`: by
+    /// HTTP/2, whatever the address says.
+    pub fn server(&mut self, policy: &'static str, address: ServiceAddress, multiplexes: bool) -> Arc<Server> {
+        let multiplexes = multiplexes || address.scheme == Scheme::H2;
+        let server = Arc::new(Server::new(policy, self.destination(address.web()), multiplexes));
+        self.identity = std::mem::take(&mut self.identity).number(server.identity);
+        self.servers.push(server.clone());
+        server
+    }
+
+    pub fn take_servers(&mut self) -> Vec<Arc<Server>> {
+        std::mem::take(&mut self.servers)
+    }
+
+    /// Whether headers of requests are told as bytes too, which text may not be (`FLEX_HEADER_RAW_VALUE_ENABLE`).
+    pub fn raw_header_values(&mut self) -> bool {
+        let raw = !self.ways.text_header_values;
+        self.identity = std::mem::take(&mut self.identity).number(u64::from(raw));
+        raw
+    }
+
     /// As [`Policy::remarks`], where only the rest of the configuration tells.
     pub fn remark(&mut self, remark: Fault) {
         self.remarks.push(remark);
@@ -349,15 +376,19 @@ pub enum Question {
     /// That it may look again, which another thread or another request says: the reply is [`Reply::Signal`], or
     /// [`Reply::Time`] where nobody has said so in the time.
     Signal { signal: Signal, at_most: Duration },
+    /// What a server answers, over this core's own connections: the reply is [`Reply::Called`].
+    Call(Direct),
 }
 
 /// The answer to a [`Question`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Reply {
     /// The time is over.
     Time,
     /// The signal has come.
     Signal,
+    /// The whole answer, of any status, or why there is none.
+    Called(Box<Result<Whole, fault::Fault>>),
 }
 
 impl Flow {

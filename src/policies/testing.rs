@@ -247,7 +247,7 @@ impl Policy for Waits {
     }
 
     fn on_reply(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, reply: Reply) -> Flow {
-        assert_eq!(reply, Reply::Time);
+        assert!(matches!(reply, Reply::Time));
         self.go_on(turn.kept, exchange)
     }
 }

@@ -225,6 +225,8 @@ pub struct Serving {
     pub api_policies: Vec<Vec<Rc<Instance>>>,
     pub service_policies: Vec<Vec<Rc<Instance>>>,
     pub upstreams: Vec<Rc<Upstream>>,
+    /// Whom policies call, by identity.
+    called: HashMap<u64, Rc<Upstream>>,
     /// Never borrowed across an await.
     pub scratch: RefCell<Scratch>,
 }
@@ -240,9 +242,15 @@ impl Serving {
             api_policies,
             service_policies,
             upstreams: Vec::new(),
+            called: HashMap::new(),
             scratch: RefCell::new(Scratch::new(snapshot.patterns)),
             snapshot,
         }
+    }
+
+    /// Somebody whom a policy of this snapshot calls.
+    pub fn called(&self, identity: u64) -> Option<&Rc<Upstream>> {
+        self.called.get(&identity)
     }
 }
 
@@ -266,6 +274,7 @@ impl Core {
             api_policies: Vec::new(),
             service_policies: Vec::new(),
             upstreams: Vec::new(),
+            called: HashMap::new(),
             scratch: RefCell::new(Scratch::new(0)),
         };
         let snapshot = empty.snapshot.clone();
@@ -309,6 +318,8 @@ impl Core {
         self.header_memory.set_max(snapshot.settings.limits.h2.header_memory_per_core);
         let h2_limits = h2::upstream_limits(&snapshot.settings);
         let upstreams: Vec<_> = snapshot.services.iter().map(|service| self.upstream(service, h2_limits)).collect();
+        let called = snapshot.called.iter().map(|service| (service.identity, self.upstream(service, h2_limits)));
+        let called: HashMap<_, _> = called.collect();
         let mut policies = self.policies.borrow_mut();
         let serving = Serving {
             api_policies: snapshot.apis.iter().map(|api| policies.chain(&api.policies, &self.for_policies)).collect(),
@@ -319,6 +330,7 @@ impl Core {
                 .collect(),
             scratch: RefCell::new(Scratch::new(snapshot.patterns)),
             upstreams,
+            called,
             snapshot,
         };
         let chains = || {
@@ -329,7 +341,7 @@ impl Core {
         policies.retain(|identity| bound.contains(&identity));
         policies.publish(&self.published.borrow());
         drop(policies);
-        let named: Vec<u64> = serving.snapshot.services.iter().map(|service| service.identity).collect();
+        let named: HashSet<u64> = serving.snapshot.reached().map(|service| service.identity).collect();
         self.upstreams.borrow_mut().retain(|identity, upstream| {
             let stays = named.contains(identity);
             if !stays {
@@ -410,7 +422,10 @@ impl Core {
     fn locate(&self) {
         let serving = self.serving();
         let endpoints = self.endpoints.borrow();
-        for (service, upstream) in serving.snapshot.services.iter().zip(&serving.upstreams) {
+        let of_routes = serving.snapshot.services.iter().zip(&serving.upstreams);
+        let called =
+            serving.snapshot.called.iter().filter_map(|called| Some((called, serving.called(called.identity)?)));
+        for (service, upstream) in of_routes.chain(called) {
             let mut addresses = Vec::new();
             for endpoint in &service.endpoints {
                 for &address in endpoints.addresses(endpoint) {

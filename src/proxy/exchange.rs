@@ -147,7 +147,8 @@ impl Pending<'_, '_> {
                 Next::Respond(answer) => return Err(Stop::Answered(answer)),
                 Next::Wait(question) => {
                     let request = &self.workspace.request;
-                    let reply = wait::watched(self.client, self.wire, request, self.account, *question).await;
+                    let reply =
+                        wait::watched(self.client, self.serving, self.wire, request, self.account, *question).await;
                     Some(reply.map_err(Stop::of_stalled)?)
                 }
                 Next::Body(wanted) => {

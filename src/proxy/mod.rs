@@ -17,6 +17,7 @@ pub mod workspace;
 
 pub mod exchange;
 
+mod call;
 pub mod decide;
 pub mod wait;
 

@@ -299,7 +299,7 @@ async fn wait(
     mut question: Box<Question>,
 ) -> Result<Option<Rc<LocalResponse>>, ClientGone> {
     loop {
-        let reply = match wait::watched(client, wire, &workspace.request, account, *question).await {
+        let reply = match wait::watched(client, serving, wire, &workspace.request, account, *question).await {
             Ok(reply) => reply,
             Err(Stalled::ClientGone) => {
                 account.client_left();

@@ -6,7 +6,9 @@ use std::{pin::pin, time::Duration};
 
 use super::{
     account::Account,
+    call,
     client::Client,
+    core::Serving,
     grpc,
     watch::{Stalled, Waiting, Watch},
     wire::Wire,
@@ -20,6 +22,7 @@ use crate::{
 /// Waits for the reply, at most until the client leaves, the drain is over, or the time of a gRPC call is.
 pub async fn watched(
     client: &Client,
+    serving: &Serving,
     wire: &Wire<'_>,
     request: &RequestHead,
     account: &mut Account,
@@ -33,7 +36,7 @@ pub async fn watched(
     }
     watch.wait_for(Waiting::Policy, None);
     // By a clock of its own: the watch looks at its limits ten times a second, and a call is not to end before its time.
-    let replied = task::timeout(left, watch.over(pin!(reply(account, question)))).await;
+    let replied = task::timeout(left, watch.over(pin!(reply(client, serving, account, question)))).await;
     let reply = replied.unwrap_or(Err(Stalled::TimedOut(Waiting::Policy)))?;
     // Many short waits would never look, and the last one be for nobody.
     watch.look()?;
@@ -41,7 +44,7 @@ pub async fn watched(
 }
 
 /// Waits for the reply, under a watch that runs already.
-pub async fn reply(account: &mut Account, question: Question) -> Reply {
+pub async fn reply(client: &Client, serving: &Serving, account: &mut Account, question: Question) -> Reply {
     account.policy_waits();
     let reply = match question {
         Question::Time(time) => {
@@ -52,6 +55,8 @@ pub async fn reply(account: &mut Account, question: Question) -> Reply {
             Some(()) => Reply::Signal,
             None => Reply::Time,
         },
+        // Boxed: few call, and the others are not to keep room for it.
+        Question::Call(made) => Reply::Called(Box::new(Box::pin(call::make(&client.core, serving, made)).await)),
     };
     account.policy_goes_on();
     reply

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    calls::Calls,
     counts::{ByReason, Count, Counter, Gauge, Reasons, Row, Told},
     histogram::{Histogram, merge_histogram},
     lines::Lines,
@@ -200,6 +201,8 @@ counts! {
         tls_handshakes_open: Gauge
             => "ringway_tls_handshakes_in_flight",
             "TLS handshakes of clients that are under way or wait for their turn.";
+        /// Those that the core has made itself.
+        calls: Calls;
         /// Upstream connections that wait for a request.
         pool_idle: Gauge;
         /// All upstream connections, the idle ones included.

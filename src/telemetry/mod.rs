@@ -15,6 +15,7 @@ pub mod fault;
 pub mod lines;
 
 pub mod access_log;
+pub mod calls;
 pub mod message_log;
 
 pub mod heartbeat;

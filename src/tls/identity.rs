@@ -7,12 +7,16 @@ use std::{
 };
 
 use aws_lc_rs::digest;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use x509_parser::{
     extensions::GeneralName,
     objects::{oid_registry, oid2abbrev},
     prelude::{FromDer, X509Certificate},
     x509::X509Name,
 };
+
+/// Signs of a line of PEM (RFC 7468 section 2).
+const PEM_LINE: usize = 64;
 
 #[derive(Debug)]
 pub struct Identity {
@@ -24,6 +28,8 @@ pub struct Identity {
     pub fingerprint: String,
     /// `Hash=<fingerprint>;Subject="CN=a,O=b";URI=...;DNS=...`
     pub forwarded: String,
+    /// DER.
+    pub certificate: Box<[u8]>,
 }
 
 /// One of the names that a certificate's authority vouches for beside the subject.
@@ -58,10 +64,10 @@ pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 impl Identity {
     pub fn of(certificate: &[u8]) -> Self {
-        let fingerprint = fingerprint(certificate);
+        let (fingerprint, der) = (fingerprint(certificate), certificate.into());
         let mut forwarded = format!("Hash={fingerprint}");
         let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
-            return Self { subject: String::new(), names: Vec::new(), fingerprint, forwarded };
+            return Self { subject: String::new(), names: Vec::new(), fingerprint, forwarded, certificate: der };
         };
         let subject = distinguished(certificate.subject());
         forwarded.push_str(";Subject=");
@@ -81,7 +87,26 @@ impl Identity {
                 false => quoted(&mut forwarded, value),
             }
         }
-        Self { subject, names, fingerprint, forwarded }
+        Self { subject, names, fingerprint, forwarded, certificate: der }
+    }
+
+    /// The certificate as PEM, of which what means something in URLs is escaped: Envoy's form.
+    pub fn url_encoded(&self) -> String {
+        let mut out = "-----BEGIN%20CERTIFICATE-----%0A".to_owned();
+        let text = STANDARD.encode(&self.certificate);
+        for (at, sign) in text.chars().enumerate() {
+            if at > 0 && at % PEM_LINE == 0 {
+                out.push_str("%0A");
+            }
+            match sign {
+                '+' => out.push_str("%2B"),
+                '/' => out.push_str("%2F"),
+                '=' => out.push_str("%3D"),
+                sign => out.push(sign),
+            }
+        }
+        out.push_str("%0A-----END%20CERTIFICATE-----%0A");
+        out
     }
 }
 
@@ -159,7 +184,7 @@ mod tests {
         params.distinguished_name.push(DnType::OrganizationName, "Trial");
         params.distinguished_name.push(DnType::CommonName, "a");
         let certificate = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
-        let Identity { subject, names, fingerprint, forwarded } = Identity::of(certificate.der());
+        let Identity { subject, names, fingerprint, forwarded, .. } = Identity::of(certificate.der());
         assert_eq!(subject, "CN=a,O=Trial");
         assert_eq!(
             names,

@@ -27,7 +27,7 @@ use super::{
     places::Places,
 };
 use crate::{
-    calls::{Answer, Call, LogIn, Verdict},
+    calls::{Answer, Call, LogIn, Verdict, outcome},
     http::head::Fields,
     management::{health::lost, resolver::Resolve},
     telemetry::fault::Fault,
@@ -79,15 +79,16 @@ impl<R: Resolve> Client<R> {
         // What a proxy or a server says that does not do its work.
         let is_well = |answer: &Answer| !matches!(answer.status, 502..=504);
         let answer = place.gate.pass(call.time_max, self.steps(&place, &call), is_well).await;
-        let outcome = match &answer {
-            Ok(answer) => class(answer.status),
-            Err(fault) => fault.reason,
-        };
         if let Err(fault) = &answer {
             let Fault { reason, text } = fault;
             tracing::debug!(reason, policy = call.policy, binding = call.binding, "{call}: {text}");
         }
-        self.counts.count(call.policy, call.destination.origin(), outcome, began.elapsed());
+        self.counts.count(
+            call.policy,
+            call.destination.origin(),
+            outcome(answer.as_ref().map(|answer| answer.status)),
+            began.elapsed(),
+        );
         answer
     }
 
@@ -182,17 +183,6 @@ fn said(error: &hyper::Error) -> Fault {
         cause = inner.source();
     }
     Fault::new("closed", error.to_string())
-}
-
-/// A metric's label.
-fn class(status: u16) -> &'static str {
-    match status {
-        0..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
-    }
 }
 
 /// A body in one piece, or none.

@@ -18,10 +18,7 @@ use std::sync::Arc;
 
 use tokio::{sync::Mutex, task::JoinSet};
 
-pub use self::{
-    client::Client,
-    counts::{Counts, Total},
-};
+pub use self::{client::Client, counts::Counts};
 use super::{resolver::Resolve, supervise};
 use crate::calls::{Queue, Work};
 

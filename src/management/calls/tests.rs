@@ -200,7 +200,7 @@ async fn a_proxy_that_is_to_be_secured_is_told_nothing_in_the_clear() {
     let authorization = Some("Basic dTpw".to_owned());
     let address = web(&format!("https://127.0.0.1:{port}"));
     let proxy = ForwardProxy { address, tls: None, authorization, no_proxy: Vec::new() };
-    let ways = Arc::new(Ways { secure: None, proxy: Some(Arc::new(proxy)) });
+    let ways = Arc::new(Ways { proxy: Some(Arc::new(proxy)), ..Ways::default() });
     let answer =
         Client::new(Names::default()).call(call_of(Destination::new(web("http://far.test/"), &ways), LONG)).await;
     assert_eq!(told(answer), Err("tls"));
@@ -211,6 +211,7 @@ async fn a_proxy_that_is_to_be_secured_is_told_nothing_in_the_clear() {
 async fn a_proxy_carries_what_is_not_excepted() {
     let (port, mut requests) = server(vec![vec![OK], vec!["HTTP/1.1 407 Who are you\r\n\r\n"]]).await;
     let ways = Arc::new(Ways {
+        text_header_values: false,
         secure: Some(Box::new(|host| {
             let settings = crate::tls::ClientSettings {
                 trust: crate::tls::Trust::Nobody,

@@ -399,7 +399,7 @@ mod tests {
             };
             ClientContext::new(host, settings, identity)
         };
-        let ways = Arc::new(Ways { secure: Some(Box::new(secure)), proxy: None });
+        let ways = Arc::new(Ways { secure: Some(Box::new(secure)), ..Ways::default() });
         Arc::new(Destination::new(want.address().clone(), &ways))
     }
 

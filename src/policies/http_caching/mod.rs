@@ -288,7 +288,7 @@ impl Policy for HttpCaching {
         if now.saturating_sub(since) >= WAIT_MS_MAX {
             // Whoever asks takes too long for others to wait for.
             turn.state.partition.set_fruitless(&key, now);
-        } else if reply == Reply::Time {
+        } else if matches!(reply, Reply::Time) {
             match self.lead(turn.state, &key, now) {
                 Led::Leads(lead) => ahead.lead = Some(lead),
                 Led::Follows(signal) => return self.wait(turn, key, since, now, signal),

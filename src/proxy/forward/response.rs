@@ -196,7 +196,7 @@ impl Download<'_> {
             let reply = match next {
                 Next::Wait(question) => {
                     self.watch.wait_for(Waiting::Policy, None);
-                    Some(wait::reply(account, *question).await)
+                    Some(wait::reply(client, serving, account, *question).await)
                 }
                 Next::Body(wanted) => {
                     let held = ahead.get_or_insert_with(|| self.hold());

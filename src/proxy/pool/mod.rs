@@ -172,7 +172,11 @@ impl Upstream {
         header_memory: HeaderMemory,
     ) -> Rc<Self> {
         let secure = |context: &Arc<ClientContext>| {
-            let config = context.of_core();
+            let mut config = context.of_core();
+            if service.multiplexes {
+                // Nothing else will do.
+                Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec()];
+            }
             let mut http1 = ClientConfig::clone(&config);
             http1.alpn_protocols = vec![b"http/1.1".to_vec()];
             Secure { config, http1: Arc::new(http1), name: context.name.clone() }
