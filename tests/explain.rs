@@ -148,7 +148,7 @@ impl Setting {
         if snapshot.listeners.iter().any(|listener| listener.tls.is_some() || listener.proxy_protocol) {
             return Ok(0);
         }
-        // What those say who are asked is not known here.
+        // What those say who are asked is not known here, nor what a function gives.
         let of_services = snapshot.services.iter().flat_map(|service| &service.policies);
         let asks = |policy: &Compiled| {
             matches!(
@@ -156,6 +156,7 @@ impl Setting {
                 Compiled::CredentialInjectionOauth2(_)
                     | Compiled::CredentialInjectionOauth2Obo(_)
                     | Compiled::LdapAuthentication(_)
+                    | Compiled::NativeAwsLambda(_)
                     | Compiled::Oauth2TokenIntrospection(_)
                     | Compiled::OpenidconnectAccessTokenEnforcement(_)
             )

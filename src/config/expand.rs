@@ -51,9 +51,7 @@ pub fn expand(resources: &Resources, environment: &Environment, problems: &mut V
     for binding in &resources.refused_bindings {
         expansion.refused_binding(binding);
     }
-    for contract in &resources.contracts {
-        expansion.contract(contract);
-    }
+    expansion.contracts(&resources.contracts);
     let Expansion { mut model, .. } = expansion;
     for api in &mut model.apis {
         api.policies.sort_by(|one, other| rank(one).cmp(&rank(other)));
@@ -278,13 +276,23 @@ impl Expansion<'_> {
         }
     }
 
-    /// What of a contract has no effect.
-    fn contract(&mut self, contract: &Resource<Contract>) {
-        let Contract { api_id, .. } = &contract.spec;
-        let api = Id::new(&contract.id.namespace, &api_id.value);
-        if !self.apis.contains_key(&api) && !self.resources.refused.contains(&(Kind::ApiInstance, api.clone())) {
-            let path = format!("{}.spec.apiId", contract.id.name);
-            self.problem(Severity::Warning, &api_id.location, path, format!("no ApiInstance `{api}`: no effect"));
+    /// Which contracts have no effect: of an API that is not there the first is named, since there may be many.
+    fn contracts(&mut self, contracts: &[Resource<Contract>]) {
+        let mut missing = BTreeMap::<Id, Vec<&Resource<Contract>>>::new();
+        for contract in contracts {
+            let api = Id::new(&contract.id.namespace, &contract.spec.api_id.value);
+            if !self.apis.contains_key(&api) && !self.resources.refused.contains(&(Kind::ApiInstance, api.clone())) {
+                missing.entry(api).or_default().push(contract);
+            }
+        }
+        for (api, contracts) in missing {
+            let Resource { id, spec, .. } = contracts[0];
+            let more = match contracts.len() - 1 {
+                0 => String::new(),
+                more => format!("; the same goes for {more} more contracts"),
+            };
+            let text = format!("no ApiInstance `{api}`: no effect{more}");
+            self.problem(Severity::Warning, &spec.api_id.location, format!("{}.spec.apiId", id.name), text);
         }
     }
 

@@ -114,9 +114,15 @@ impl Body {
         Self { is_replaced: true, ..Self::new(pieces.collect(), true) }
     }
 
-    /// A policy has put it in the place of the message's own: only the trailers are left of that.
+    /// A policy has put it in the place of the message's own, or lets it stand as one that is told by its length: only the
+    /// trailers are left of what was sent.
     pub fn is_replaced(&self) -> bool {
         self.is_replaced
+    }
+
+    /// Whatever framed it before, it goes on as one whose length is known.
+    pub(super) fn stand_for_itself(&mut self) {
+        self.is_replaced |= self.is_whole;
     }
 
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {

@@ -322,14 +322,25 @@ impl<'a> Exchange<'a> {
         self.replace_body(Side::Response, bytes)?;
         if !self.shadow {
             let length = bytes.len() as u64;
-            self.response.content_length = Some(length);
+            let is_to_head = self.request.method == b"HEAD";
+            // What is empty to HEAD says nothing of the length that GET would have (RFC 9110, section 8.6).
+            self.response.content_length = Some(length).filter(|length| *length > 0 || !is_to_head);
             self.response.body = match length {
-                _ if self.request.method == b"HEAD" => BodyLength::None,
+                _ if is_to_head => BodyLength::None,
                 0 => BodyLength::None,
                 length => BodyLength::Length(length),
             };
         }
         Ok(())
+    }
+
+    /// Has the upstream told how long the request's body is, where it was read whole and the client has not said so. Trailers
+    /// stay, and leave it chunked.
+    pub fn tell_request_length(&mut self) {
+        let is_untold = self.request.body == BodyLength::Chunked && self.request.content_length.is_none();
+        if let Some(bodies) = self.bodies.as_deref_mut().filter(|_| is_untold && !self.shadow) {
+            bodies.request.stand_for_itself();
+        }
     }
 
     fn replace_body(&mut self, side: Side, bytes: &[u8]) -> Result<(), NotReplaced> {
@@ -364,8 +375,9 @@ impl<'a> Exchange<'a> {
             return Err(NotReplaced::Unread);
         }
         if !self.shadow {
-            if self.response.status == 304 && self.response.body == BodyLength::None {
-                // It was the length of what the client has already.
+            let is_of_another = self.response.status == 304 && self.response.body == BodyLength::None;
+            if is_of_another || status == 304 {
+                // It is the length of what the client has already, which nobody knows here (RFC 9110, section 8.6).
                 self.response.content_length = None;
             }
             self.response.status = status;

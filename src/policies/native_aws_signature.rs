@@ -87,15 +87,27 @@ enum Way {
     Contains,
 }
 
-const ANSWERS: [Answers; 1] = [Answers {
-    status: 503,
-    reason: "aws_no_credentials",
-    when: "the container that the credentials are asked of gives none",
-}];
+const ANSWERS: [Answers; 2] = [
+    Answers {
+        status: 503,
+        reason: "aws_no_credentials",
+        when: "the container that the credentials are asked of gives none",
+    },
+    Answers {
+        status: 501,
+        reason: "aws_signed_chunks",
+        when: "the client has signed its body in chunks (`x-amz-content-sha256: STREAMING-...`), with a key that is not ours",
+    },
+];
+/// What a client says of a body that it sends in chunks of AWS's own, within those of HTTP.
+const STREAMING: &[u8] = b"STREAMING-";
+/// Such a body without signatures: its checksum comes behind it, and the signature of the head leaves it out.
+const STREAMING_UNSIGNED: &[u8] = b"STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
 pub struct State {
     aws: aws::State,
     none: Rc<LocalResponse>,
+    signed_chunks: Rc<LocalResponse>,
     failed: Rc<LocalResponse>,
 }
 
@@ -199,8 +211,14 @@ impl Policy for NativeAwsSignature {
     }
 
     fn state(&self, core: &Core) -> State {
-        let none = LocalResponse::error_json(503, "Service Unavailable", ANSWERS[0].reason);
-        State { aws: aws::State::new(core), none: none.into(), failed: LocalResponse::failed_policy().into() }
+        let [none, signed_chunks] = ["Service Unavailable", "Not Implemented"];
+        let answer = |at: usize, text| Rc::new(LocalResponse::error_json(ANSWERS[at].status, text, ANSWERS[at].reason));
+        State {
+            aws: aws::State::new(core),
+            none: answer(0, none),
+            signed_chunks: answer(1, signed_chunks),
+            failed: LocalResponse::failed_policy().into(),
+        }
     }
 
     fn needs(&self) -> Needs {
@@ -226,10 +244,16 @@ impl Policy for NativeAwsSignature {
 impl NativeAwsSignature {
     fn finish(&self, state: &State, who: Who, exchange: &mut Exchange<'_>) -> Flow {
         let Who::Known(known) = who else { return Flow::Respond(state.none.clone()) };
-        let payload = match self.is_unsigned {
-            true => UNSIGNED_PAYLOAD.to_owned(),
-            false => signing::sha256_hex_of(exchange.body(Side::Request).into_iter().flat_map(Body::pieces)),
+        let said = exchange.request_fields().get(aws::CONTENT_SHA256).unwrap_or_default();
+        let payload = match (said.starts_with(STREAMING), self.is_unsigned) {
+            (true, _) if said == STREAMING_UNSIGNED => String::from_utf8_lossy(said).into_owned(),
+            (true, _) => return Flow::Respond(state.signed_chunks.clone()),
+            (false, true) => UNSIGNED_PAYLOAD.to_owned(),
+            (false, false) => signing::sha256_hex_of(exchange.body(Side::Request).into_iter().flat_map(Body::pieces)),
         };
+        if !self.is_unsigned {
+            exchange.tell_request_length();
+        }
         let signs = |name: &[u8]| {
             let is_never = NEVER_SIGNED.iter().any(|never| name.eq_ignore_ascii_case(never));
             !is_never && !self.excluded.iter().any(|matcher| matcher.is_of(name))

@@ -225,11 +225,13 @@ fn a_304_is_judged_as_a_response_is() {
 }
 
 #[test]
-fn a_304_with_another_strong_validator_is_of_something_else() {
+fn a_304_with_another_validator_is_of_something_else() {
     for (own, new, expected) in [
         ("\"a\"", "\"a\"", false),
         ("\"a\"", "\"b\"", true),
-        ("\"a\"", "W/\"b\"", false),
+        ("\"a\"", "W/\"b\"", true),
+        ("\"a\"", "W/\"a\"", false),
+        ("W/\"a\"", "W/\"b\"", true),
         ("W/\"a\"", "\"a\"", false),
         ("W/\"a\"", "\"b\"", true),
     ] {

@@ -297,7 +297,7 @@ fn read(answer: Result<Answer, fault::Fault>, now: SystemTime) -> Result<(Creden
 
 /// `2015-08-30T12:36:00Z` (RFC 3339, in UTC), with parts of a second or without, in seconds since 1970.
 fn instant(text: &str) -> Option<u64> {
-    let text = text.strip_suffix('Z')?;
+    let text = ["Z", "+00:00", "-00:00"].iter().find_map(|utc| text.strip_suffix(utc))?;
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (date, time) = whole.split_once('T').filter(|_| is_digits(part))?;

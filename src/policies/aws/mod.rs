@@ -22,7 +22,7 @@ use crate::{
 
 const SECURITY_TOKEN: &[u8] = b"x-amz-security-token";
 const REGION_SET: &[u8] = b"x-amz-region-set";
-const CONTENT_SHA256: &[u8] = b"x-amz-content-sha256";
+pub const CONTENT_SHA256: &[u8] = b"x-amz-content-sha256";
 const DATE: &[u8] = b"x-amz-date";
 const AUTHORIZATION: &[u8] = b"authorization";
 

@@ -140,8 +140,10 @@ fn the_certificate_is_shown_where_it_is_asked_for() {
     assert_eq!(seen("includePeerCertificate: true").1, expected);
 }
 
+type Lines = Vec<(String, String)>;
+
 /// What becomes of a request, and what its response has.
-fn told(policy: &ExtAuthz, said: CheckResponse) -> (Flow, Vec<(String, String)>, Vec<(String, String)>) {
+fn told(policy: &ExtAuthz, said: CheckResponse) -> (Flow, Lines, Lines) {
     let state = policy.state(&Core::default());
     let mut kept = Kept::default();
     let mut trial = Trial::new("GET", "/", &[("x-old", "before")]).answered(200, &[("x-from", "upstream")]);

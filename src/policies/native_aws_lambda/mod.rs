@@ -234,6 +234,7 @@ impl NativeAwsLambda {
                 return Flow::Wait(question);
             }
         };
+        exchange.tell_request_length();
         let payload = match self.passes {
             true => signing::sha256_hex_of(exchange.body(Side::Request).into_iter().flat_map(Body::pieces)),
             false => {
