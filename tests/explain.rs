@@ -148,7 +148,7 @@ impl Setting {
         if snapshot.listeners.iter().any(|listener| listener.tls.is_some() || listener.proxy_protocol) {
             return Ok(0);
         }
-        // What those say who are asked is not known here, nor what a function gives.
+        // What those say who are asked is not known here, nor what a function gives; and what is signed holds the time.
         let of_services = snapshot.services.iter().flat_map(|service| &service.policies);
         let asks = |policy: &Compiled| {
             matches!(
@@ -157,6 +157,7 @@ impl Setting {
                     | Compiled::CredentialInjectionOauth2Obo(_)
                     | Compiled::LdapAuthentication(_)
                     | Compiled::NativeAwsLambda(_)
+                    | Compiled::NativeAwsSignature(_)
                     | Compiled::Oauth2TokenIntrospection(_)
                     | Compiled::OpenidconnectAccessTokenEnforcement(_)
             )
