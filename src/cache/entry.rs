@@ -204,8 +204,8 @@ impl Entry {
         (entry, fits)
     }
 
-    /// Whether a 304 is not of this response: a validator of it names another (RFC 9111 section 4.3.4). One that is weak may be the
-    /// same, weakened on its way.
+    /// Whether a 304 is not of this response: a validator of it names another (RFC 9111 section 4.3.4). One that is weak may be
+    /// the same, weakened on its way.
     pub fn is_other_than(&self, update: &Fields) -> bool {
         let (Some(own), Some(new)) = (self.fields.get(b"etag"), update.get(b"etag")) else { return false };
         let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
