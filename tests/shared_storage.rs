@@ -346,6 +346,7 @@ fn purges_that_were_not_taken_are_sent_before_anything_is_found() {
         }
         server.kill();
         [&purges, &other].iter().for_each(|replica| replica.wait_until(State::Away));
+        purged.try_iter().for_each(drop);
         for scope in 0..count {
             assert_eq!(purges.ask(support::replica::purge(&scope.to_string())), Err(Unavailable::Away));
         }
@@ -364,7 +365,9 @@ fn purges_that_were_not_taken_are_sent_before_anything_is_found() {
         other.wait_until(State::Here);
         assert_eq!(other.get("0", &["all", "0"]).0, None);
         assert_eq!(other.get("never purged", &["all", "never purged"]).0.is_none(), count == 2000);
-        wait("word of it", || purged.recv_timeout(LIMIT).expect("a purge") == heard);
+        // Whoever has lost the thread is told more than what was purged.
+        let covers = |told: Purged| told == heard || told == Purged::Everything;
+        wait("word of it", || covers(purged.recv_timeout(LIMIT).expect("a purge")));
     }
 }
 
