@@ -8,6 +8,7 @@ mod destination;
 pub mod direct;
 mod directory;
 pub mod flights;
+pub mod forward_proxy;
 mod known;
 mod queue;
 mod renewed;
@@ -17,10 +18,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 pub use self::{
-    destination::{Destination, ForwardProxy, Ways, is_private},
+    destination::{Destination, Ways, is_private},
     direct::{Direct, Server, Whole},
     directory::{Directory, LogIn, Security, Verdict},
     flights::{Flights, Lead, Look, Stands, Waits, Wake},
+    forward_proxy::{ForwardProxy, ProxyServer},
     known::{Key, Known},
     queue::{Done, Queue, Work},
     renewed::{Held, Lifetime, Renewed},

@@ -124,8 +124,10 @@ async fn ask<R: Resolve>(resolver: Arc<R>, monitor: Arc<Monitor>) -> Result<(), 
         proxy_protocol: None,
         tls: monitor.tls.clone(),
         multiplexes: monitor.multiplexes,
+        endpoints: vec![monitor.endpoint.clone()],
+        carried: None,
     };
-    match check.status(SocketAddr::new(address, monitor.endpoint.port)).await? {
+    match check.status(SocketAddr::new(address, monitor.endpoint.port).into()).await? {
         status if status == monitor.status => Ok(()),
         status => Err(Fault::new("unexpected_status", format!("status {status}, not {}", monitor.status))),
     }

@@ -16,7 +16,7 @@ use super::{calls::Counts as CallCounts, storage::Counts as StorageCounts};
 use crate::{
     cache::Store,
     config::{
-        endpoints::EndpointTable,
+        endpoints::{EndpointTable, Place},
         snapshot::{Service, Snapshot},
     },
     document::problem::{Problem, Severity},
@@ -276,22 +276,29 @@ impl View {
     pub fn upstreams(&self) -> Vec<Reached<'_>> {
         let mut known = Vec::new();
         for service in self.running.iter().flat_map(|running| &running.snapshot.services) {
-            // Two names of one Service may mean the same address.
-            let mut addresses: BTreeSet<&SocketAddr> = BTreeSet::new();
-            for endpoint in &service.endpoints {
+            for (endpoint, carried) in service.dialled() {
                 let found = self.endpoints.addresses(endpoint);
-                addresses.extend(found);
                 if let Some(fault) = self.endpoints.unresolved.get(&endpoint.host).filter(|_| found.is_empty()) {
-                    let endpoint = format!("{}:{}", endpoint.host, endpoint.port);
+                    let endpoint = through(service, carried, &format!("{}:{}", endpoint.host, endpoint.port));
                     known.push(Reached { service, endpoint, fault: Some(fault) });
                 }
             }
-            known.extend(addresses.into_iter().map(|address| {
-                let fault = self.endpoints.unhealthy.get(&(service.identity, *address));
-                Reached { service, endpoint: address.to_string(), fault }
+            // Two names of one Service may mean the same address.
+            let places: BTreeSet<Place> = self.endpoints.places(service).collect();
+            known.extend(places.into_iter().map(|place| {
+                let fault = self.endpoints.unhealthy.get(&(service.identity, place));
+                Reached { service, endpoint: through(service, place.carried, &place.address.to_string()), fault }
             }));
         }
         known
+    }
+}
+
+/// Which endpoint is reached, and through whom.
+fn through(service: &Service, carried: Option<usize>, dialled: &str) -> String {
+    match carried {
+        None => dialled.to_owned(),
+        Some(at) => format!("{} through {dialled}", service.endpoints[at]),
     }
 }
 

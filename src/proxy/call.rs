@@ -293,6 +293,7 @@ fn unseen(text: &str) -> Failure {
 fn unavailable(error: &Unavailable) -> Fault {
     let text = match error {
         Unavailable::Connect(error) => error.to_string(),
+        Unavailable::Proxy(fault) => fault.text.clone(),
         _ => "there is no connection".to_owned(),
     };
     Fault::new(error.reason(), text)

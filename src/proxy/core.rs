@@ -426,13 +426,9 @@ impl Core {
         let called =
             serving.snapshot.called.iter().filter_map(|called| Some((called, serving.called(called.identity)?)));
         for (service, upstream) in of_routes.chain(called) {
-            let mut addresses = Vec::new();
-            for endpoint in &service.endpoints {
-                for &address in endpoints.addresses(endpoint) {
-                    addresses.push((address, endpoints.is_healthy(service.identity, address)));
-                }
-            }
-            upstream.set_addresses(&addresses);
+            let standing = |place| (place, endpoints.is_healthy(service.identity, place));
+            let places: Vec<_> = endpoints.places(service).map(standing).collect();
+            upstream.set_places(&places);
         }
     }
 }

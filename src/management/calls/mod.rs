@@ -9,7 +9,7 @@ mod directories;
 mod gate;
 mod place;
 mod places;
-mod tunnel;
+pub(super) mod tunnel;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use tokio::{sync::Mutex, task::JoinSet};
 
+pub(super) use self::dial::Stream;
 pub use self::{client::Client, counts::Counts};
 use super::{resolver::Resolve, supervise};
 use crate::calls::{Queue, Work};
