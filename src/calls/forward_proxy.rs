@@ -144,6 +144,12 @@ fn of_proxy(what: &str) -> String {
     format!("the forward proxy: {what}")
 }
 
+impl PartialEq for ForwardProxy {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity() && self.no_proxy == other.no_proxy
+    }
+}
+
 impl fmt::Debug for ForwardProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.server {

@@ -4,6 +4,8 @@
 //! A core never waits for a call of the management thread: it puts it into a bounded queue, and what is to be done with the
 //! answer goes along. That runs on the management thread, exactly once, also where there is no answer.
 
+pub mod chance;
+pub mod circuit;
 mod destination;
 pub mod direct;
 mod directory;

@@ -15,8 +15,9 @@ use tokio::{
 };
 
 use self::key_sets::{Come, KeySets};
-use super::{calls::Client, chance::chance, fetch::Fetch, resolver::Resolve, supervise};
+use super::{calls::Client, fetch::Fetch, resolver::Resolve, supervise};
 use crate::{
+    calls::chance::chance,
     policies::{
         clients::Contracts,
         jwt::key_set::KEY_SET_BYTES_MAX,

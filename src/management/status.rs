@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{calls::Counts as CallCounts, storage::Counts as StorageCounts};
+use super::{calls::Counts as CallCounts, monitors::Standings, storage::Counts as StorageCounts};
 use crate::{
     cache::Store,
     config::{
@@ -48,6 +48,7 @@ struct State {
     published: Arc<Published>,
     storage: Arc<StorageCounts>,
     calls: Arc<CallCounts>,
+    checks: Arc<Standings>,
     cache: Store,
     /// Every snapshot that some core or exchange may still hold.
     snapshots: Vec<Weak<Snapshot>>,
@@ -117,6 +118,7 @@ pub struct View {
     pub published: Arc<Published>,
     pub storage: Arc<StorageCounts>,
     pub calls: Arc<CallCounts>,
+    pub checks: Arc<Standings>,
     pub cache: Store,
     pub live_snapshots: usize,
     pub draining: bool,
@@ -166,6 +168,11 @@ impl Status {
 
     pub fn publish(&self, published: Arc<Published>) {
         self.lock().published = published;
+    }
+
+    /// What `health-check-flex` policies have found.
+    pub fn attach_checks(&self, checks: Arc<Standings>) {
+        self.lock().checks = checks;
     }
 
     /// What counts the calls of policies.
@@ -237,6 +244,7 @@ impl Status {
             published: state.published.clone(),
             storage: state.storage.clone(),
             calls: state.calls.clone(),
+            checks: state.checks.clone(),
             cache: state.cache.clone(),
             live_snapshots: state.snapshots.iter().filter(|snapshot| snapshot.strong_count() > 0).count(),
             draining: state.draining,

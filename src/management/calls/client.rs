@@ -27,7 +27,10 @@ use super::{
     places::Places,
 };
 use crate::{
-    calls::{Answer, Call, Destination, LogIn, ProxyServer, Verdict, forward_proxy::unauthenticated, outcome},
+    calls::{
+        Answer, Call, Destination, LogIn, ProxyServer, Verdict, circuit::is_failure, forward_proxy::unauthenticated,
+        outcome,
+    },
     http::head::Fields,
     management::{health::lost, resolver::Resolve},
     telemetry::fault::Fault,
@@ -76,8 +79,7 @@ impl<R: Resolve> Client<R> {
     pub async fn call(&self, call: Call) -> Result<Answer, Fault> {
         let place = self.places.get(call.destination.identity(), || Place::new(call.destination.clone()));
         let began = Instant::now();
-        // What a proxy or a server says that does not do its work.
-        let is_well = |answer: &Answer| !matches!(answer.status, 502..=504);
+        let is_well = |answer: &Answer| !is_failure(answer.status);
         let answer = place.gate.pass(call.time_max, self.steps(&place, &call), is_well).await;
         if let Err(fault) = &answer {
             let Fault { reason, text } = fault;

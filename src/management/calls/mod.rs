@@ -1,7 +1,6 @@
 //! The calls of policies as the management thread makes them: what the cores ask is taken from their queue, each on a task of
 //! its own, and so many at a time.
 
-mod circuit;
 mod client;
 mod counts;
 mod dial;

@@ -534,6 +534,11 @@ impl Upstream {
             || self.backends.borrow().iter().any(|backend| !backend.idle.borrow().is_empty())
     }
 
+    /// Whether whoever comes now waits for others to be done.
+    pub fn is_full(&self) -> bool {
+        !self.has_unpromised()
+    }
+
     /// Whether there is room for one more than those who were called.
     fn has_unpromised(&self) -> bool {
         let idle: usize = self.backends.borrow().iter().map(|backend| backend.idle.borrow().len()).sum();
