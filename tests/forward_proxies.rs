@@ -59,7 +59,10 @@ fn tell(stream: TcpStream) -> std::io::Result<()> {
             }
         }
         if is_websocket {
-            to.write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")?;
+            to.write_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+                           sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+            )?;
             std::io::copy(&mut from, &mut to)?;
             return Ok(());
         }
@@ -267,7 +270,7 @@ fn squid_carries_http_https_http2_and_websockets() {
         let Some(setting) = Setting::start(driver, "secret", is_secure) else { return };
         for _ in 0..2 {
             let (status, seen) = setting.ask("/plain/a?b=c");
-            assert!(status == 200 && seen.starts_with("GET /plain/a?b=c HTTP/1.1 "), "{seen}");
+            assert!(status == 200 && seen.starts_with("GET /a?b=c HTTP/1.1 "), "{seen}");
             assert!(seen.contains("via=1.1 proxy.test") && seen.contains("host=far.test:"), "{seen}");
             assert!(!seen.contains("proxy-authorization"), "{seen}");
             for (path, version) in [("/http1", "1.1"), ("/http2", "2.0")] {

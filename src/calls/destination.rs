@@ -177,6 +177,9 @@ mod tests {
             assert!(named(url).is_foreign && named(url).named_by_it(web(url)).is_foreign, "{url}");
             assert_ne!(named(url).identity(), Destination::new(web(url), &Arc::default()).identity(), "{url}");
         }
+        let proxy = ForwardProxy { server: None, no_proxy: Vec::new() };
+        let unusable = Arc::new(Ways { proxy: Some(Arc::new(proxy)), ..Ways::default() });
+        assert_ne!(plain.identity(), Destination::new(web("http://a.test/"), &unusable).identity());
         let shown = format!("{plain:?} {}", plain.origin());
         assert_eq!(shown, "Destination(http://a.test/x?***) http://a.test");
         let refusing = Ways { secure: Some(Box::new(|_| Err("no".to_owned()))), ..Ways::default() };

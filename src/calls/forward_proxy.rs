@@ -66,7 +66,8 @@ impl ForwardProxy {
 
     /// Of everything that makes connections of one kind another's.
     pub fn identity(&self) -> u64 {
-        let Some(server) = &self.server else { return 0 };
+        // Not that of nobody: what went directly before must not go on.
+        let Some(server) = &self.server else { return Stable::new().text(MISCONFIGURED).finish() };
         let tls = server.tls.as_ref().map_or(0, |tls| tls.identity);
         let identity = Stable::new().text(&server.address.to_string()).number(tls);
         identity.text(server.authorization.as_deref().unwrap_or_default()).finish()

@@ -219,7 +219,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::snapshot::{LoadBalancing, Retries, ServiceLimits},
+        calls::{ForwardProxy, ProxyServer},
+        config::{
+            endpoints::Place,
+            snapshot::{Carried, LoadBalancing, Retries, ServiceLimits},
+        },
+        document::address::WebAddress,
         telemetry::series::SeriesId,
     };
 
@@ -306,6 +311,34 @@ mod tests {
         let later = tables.recv().await.expect("a table");
         assert_eq!(later.addresses(&endpoint("up")), [address("192.0.2.2")]);
         assert_eq!(began.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_forward_proxy_carries_is_where_the_proxy_is() {
+        let (endpoints, mut tables) = start();
+        let address = WebAddress::parse("http://up:8080").expect("an address");
+        let server = Some(ProxyServer { address, tls: None, authorization: None });
+        let proxy = Arc::new(ForwardProxy { server, no_proxy: vec!["192.0.2.99".to_owned()] });
+        let mut carried = Arc::into_inner(service(1, &["silent", "192.0.2.99", "other"])).expect("held once");
+        carried.carried = Carried::of(Some(&proxy), &carried.endpoints, true);
+        let carried = Arc::new(carried);
+        let began = Instant::now();
+        endpoints.prepare([&carried]).await;
+        assert_eq!(began.elapsed(), Duration::ZERO, "nobody asks for the names of what is carried");
+        let mut table = tables.recv().await.expect("a table");
+        while let Ok(later) = tables.try_recv() {
+            table = later;
+        }
+        let place = |text, carried| Place {
+            address: SocketAddr::new(literal(text).expect("a literal address"), 8080),
+            carried,
+        };
+        let expected = [place("192.0.2.1", Some(0)), place("192.0.2.99", None), place("192.0.2.1", Some(2))];
+        assert_eq!(table.places(&carried).collect::<Vec<_>>(), expected);
+        let nobody = Arc::new(ForwardProxy { server: None, no_proxy: vec!["192.0.2.99".to_owned()] });
+        let mut unusable = Arc::into_inner(service(2, &["silent", "192.0.2.99"])).expect("held once");
+        unusable.carried = Carried::of(Some(&nobody), &unusable.endpoints, true);
+        assert_eq!(table.places(&unusable).collect::<Vec<_>>(), [place("192.0.2.99", None)]);
     }
 
     #[tokio::test(start_paused = true)]
