@@ -79,7 +79,7 @@ fn a_file_that_states_every_default_changes_nothing() {
     let absent = service("absent.yaml", "healthCheck: {}");
     assert_eq!(stated.endpoints, absent.endpoints);
     assert_eq!(stated.load_balancing, absent.load_balancing);
-    assert_eq!(stated.preserve_host, absent.preserve_host);
+    assert_eq!(stated.keeps_host, absent.keeps_host);
     assert_eq!(stated.retries, absent.retries);
     assert_eq!(stated.health_check, absent.health_check);
 }
