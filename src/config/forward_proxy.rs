@@ -4,7 +4,7 @@
 //! A proxy is often the border of a network: where it cannot be used as it is written, and what is sound may serve all the same,
 //! what it would carry reaches nobody.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
@@ -97,8 +97,9 @@ fn hosts(written: &[Located<String>], checked: &mut Checked<'_>) -> Vec<String> 
     for (at, Located { value, location }) in written.iter().enumerate().take(NO_PROXY_MAX) {
         let host = spelt(value.trim());
         let name = host.strip_prefix('.').unwrap_or(&host);
-        if name.is_empty() || name.contains(['/', '*', ' ', '@']) {
-            let text = "expected a host, or a dot and the end of one".to_owned();
+        let has_port = name.contains(':') && name.parse::<IpAddr>().is_err();
+        if name.is_empty() || has_port || name.contains(['/', '*', ' ', '@']) {
+            let text = "no effect: expected a host without a port, or a dot and the end of one".to_owned();
             checked.warn(&format!("noProxy[{at}]"), location.clone(), text);
         }
         hosts.push(host);

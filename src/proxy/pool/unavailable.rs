@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{net::tls::Failure, telemetry::fault::Fault};
+use crate::{calls::forward_proxy, net::tls::Failure, telemetry::fault::Fault};
 
 #[derive(Debug)]
 pub enum Unavailable {
@@ -25,6 +25,12 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
+    /// Connecting was not done in its time, be it by a forward proxy.
+    pub(super) fn took_all_its_time(&self) -> bool {
+        matches!(self, Self::ConnectTimeout)
+            || matches!(self, Self::Proxy(fault) if fault.reason == forward_proxy::TIMEOUT)
+    }
+
     /// The reason code of the log, the metrics and the documentation.
     pub fn reason(&self) -> &'static str {
         match self {

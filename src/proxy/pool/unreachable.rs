@@ -28,7 +28,7 @@ impl Unreachable {
 
     pub(super) fn note(&mut self, backend: Rc<Backend>, failed: &Unavailable) {
         self.backends.push(backend);
-        self.timeouts += usize::from(matches!(failed, Unavailable::ConnectTimeout));
+        self.timeouts += usize::from(failed.took_all_its_time());
     }
 
     pub(super) fn may_go_on(&self) -> bool {
