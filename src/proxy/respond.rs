@@ -292,7 +292,7 @@ struct ClientGone;
 /// meanwhile has an answer that says so, and that no policy sees.
 async fn wait(
     client: &Client,
-    wire: &Wire<'_>,
+    wire: &mut Wire<'_>,
     workspace: &mut Workspace,
     serving: &Serving,
     account: &mut Account,
