@@ -38,7 +38,7 @@ build: tools ## Build the released binary, target/release/ringway
 .PHONY: test
 test: tools components ## Everything CI runs: formatting, lints, every test, the documentation
 	@scripts/need.sh curl:curl openssl:openssl nginx:nginx haproxy:haproxy h2load:nghttp2-client nghttpd:nghttp2-server \
-		redis-server:redis-server redis-sentinel:redis-sentinel slapd:slapd ip:iproute2 \
+		redis-server:redis-server redis-sentinel:redis-sentinel slapd:slapd squid:squid ip:iproute2 \
 		python3-venv:python3,python3-venv
 	@scripts/need.sh chromium:chromium || echo "warning: no Chromium: its test is skipped" >&2
 	@scripts/need-python.sh $(TARGET)/clients $(CLIENTS)

@@ -50,9 +50,11 @@ fi
 apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 "$@" >&2; }
 apt update || true # without it a fresh machine knows no package; one with old lists may do
 apt install --no-install-recommends "${packages[@]}" || fail "apt-get could not install ${packages[*]}."
-if [[ " ${packages[*]} " == *" nginx "* && -d /run/systemd/system ]]; then
-    "${root[@]}" systemctl disable --quiet --now nginx || true # nor at the next boot
-fi
+for server in nginx squid; do
+    if [[ " ${packages[*]} " == *" $server "* && -d /run/systemd/system ]]; then
+        "${root[@]}" systemctl disable --quiet --now $server || true # nor at the next boot
+    fi
+done
 hash -r
 for command in "${missing[@]}"; do
     has "$command" ||

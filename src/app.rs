@@ -183,6 +183,7 @@ async fn manage(options: RunOptions, driver: driver::Driver, cpus: Vec<Option<us
         })
     };
     let monitors = Monitors::start(SystemResolver::default());
+    status.attach_checks(monitors.standings());
     let stores = SharedStores::start(SystemResolver::default(), storage, queue, quotas);
     status.attach_storage(stores.counts());
     let mut gateway = Gateway {

@@ -69,7 +69,7 @@ fn edit_and_emit(criterion: &mut Criterion) {
                 let taken = parse_request(black_box(input), &mut 0, &HEAD_LIMITS, Scheme::Http, &mut head);
                 arrive(&snapshot.settings, &peer, "127.0.0.1", || core.random(), &mut head);
                 out.clear();
-                write_upstream_head(&mut out, &head, &Line::of(&head, &head.path, &None), service, &snapshot.settings);
+                write_upstream_head(&mut out, &head, &Line::of(&head, &head.path, &None), service, || false);
                 taken
             })
         });

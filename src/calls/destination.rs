@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
+use super::ForwardProxy;
 use crate::{
     document::{
         address::{Scheme, WebAddress},
@@ -20,17 +21,6 @@ pub struct Ways {
     pub proxy: Option<Arc<ForwardProxy>>,
     /// Values of headers are told as text alone.
     pub text_header_values: bool,
-}
-
-/// Who carries calls outside.
-pub struct ForwardProxy {
-    pub address: WebAddress,
-    /// Where it is itself spoken with over https.
-    pub tls: Option<Arc<ClientContext>>,
-    /// The value of `Proxy-Authorization`.
-    pub authorization: Option<String>,
-    /// Hosts that are reached without it, in lower case; one that begins with a dot is a suffix.
-    pub no_proxy: Vec<String>,
 }
 
 /// One server, as it is to be reached.
@@ -88,23 +78,6 @@ impl PartialEq for Destination {
     }
 }
 
-impl ForwardProxy {
-    /// Whether calls of this host go through it.
-    fn carries(&self, host: &str) -> bool {
-        let host = host.strip_suffix('.').unwrap_or(host);
-        !self.no_proxy.iter().any(|entry| match entry.strip_prefix('.') {
-            Some(suffix) => host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')),
-            None => entry == host,
-        })
-    }
-
-    fn identity(&self) -> u64 {
-        let tls = self.tls.as_ref().map_or(0, |tls| tls.identity);
-        let identity = Stable::new().text(&self.address.to_string()).number(tls);
-        identity.text(self.authorization.as_deref().unwrap_or_default()).finish()
-    }
-}
-
 /// Whether an address is of this host or of a network that is nobody else's: RFC 6890 for both versions.
 pub fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -145,12 +118,6 @@ impl fmt::Debug for Ways {
     }
 }
 
-impl fmt::Debug for ForwardProxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ForwardProxy({})", self.address)
-    }
-}
-
 impl fmt::Debug for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Destination({})", self.address)
@@ -163,28 +130,6 @@ mod tests {
 
     fn web(text: &str) -> WebAddress {
         WebAddress::parse(text).expect("an address")
-    }
-
-    #[test]
-    fn hosts_of_no_proxy_are_reached_without_one() {
-        let no_proxy = vec!["plain.test".to_owned(), ".inside.test".to_owned(), "10.0.0.1".to_owned()];
-        let proxy = ForwardProxy { address: web("http://proxy:3128"), tls: None, authorization: None, no_proxy };
-        let ways = Arc::new(Ways { proxy: Some(Arc::new(proxy)), ..Ways::default() });
-        for (url, goes_through) in [
-            ("http://plain.test/", false),
-            ("http://plain.test./", false),
-            ("http://PLAIN.test:81/", false),
-            ("http://a.plain.test/", true),
-            ("http://notplain.test/", true),
-            ("http://a.inside.test/", false),
-            ("http://a.b.inside.test/", false),
-            ("http://inside.test/", true),
-            ("http://notinside.test/", true),
-            ("http://10.0.0.1/", false),
-            ("http://10.0.0.2/", true),
-        ] {
-            assert_eq!(Destination::new(web(url), &ways).proxy.is_some(), goes_through, "{url}");
-        }
     }
 
     #[test]

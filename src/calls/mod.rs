@@ -4,10 +4,13 @@
 //! A core never waits for a call of the management thread: it puts it into a bounded queue, and what is to be done with the
 //! answer goes along. That runs on the management thread, exactly once, also where there is no answer.
 
+pub mod chance;
+pub mod circuit;
 mod destination;
 pub mod direct;
 mod directory;
 pub mod flights;
+pub mod forward_proxy;
 mod known;
 mod queue;
 mod renewed;
@@ -17,10 +20,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 pub use self::{
-    destination::{Destination, ForwardProxy, Ways, is_private},
+    destination::{Destination, Ways, is_private},
     direct::{Direct, Server, Whole},
     directory::{Directory, LogIn, Security, Verdict},
     flights::{Flights, Lead, Look, Stands, Waits, Wake},
+    forward_proxy::{ForwardProxy, ProxyServer},
     known::{Key, Known},
     queue::{Done, Queue, Work},
     renewed::{Held, Lifetime, Renewed},

@@ -7,6 +7,7 @@ mod limits;
 mod rules;
 mod series;
 mod servers;
+mod services;
 mod wants;
 
 use std::{
@@ -21,13 +22,12 @@ use super::{
     bypass, caches,
     environment::Environment,
     expand::CORS,
-    model::{ApiModel, Attachment, Model, RouteModel, ServiceModel},
+    model::{ApiModel, Attachment, Model, RouteModel},
     port::{Occupant, Occupied},
     resources::{Extension, Secret},
-    service_settings,
     settings::Settings,
     shared_storage::SharedStorage,
-    snapshot::{Api, ApiIndex, Destination, Listener, ProxyProtocolVersion, Route, Service, Snapshot, Target},
+    snapshot::{Api, ApiIndex, Destination, Listener, Route, Snapshot, Target},
     substitute,
     tls::{Inbound, Outbound, Port, Reading, demands_certificates},
 };
@@ -35,18 +35,18 @@ use crate::{
     calls::{Server, Ways},
     document::{
         Id, Resource,
-        address::{ListenAddress, Scheme, ServiceAddress, host_pattern},
+        address::{ListenAddress, Scheme, host_pattern},
         hash::Stable,
         node::{Located, Node},
         problem::{Location, Problem, Severity},
     },
     matching::rule::Scratch,
     policies::{
-        self, Compiled, Needs, Role, Site, chain::BoundPolicy, circuit_breaker::CircuitBreaker, clients::Contracts,
+        self, Compiled, Role, Site, chain::BoundPolicy, circuit_breaker::CircuitBreaker, clients::Contracts,
         idle_timeout::IdleTimeout, introspection::AuthorizationServer,
     },
     telemetry::series::{Series, SeriesId},
-    tls::{ClientContext, ServerContext, TicketKeys},
+    tls::{ServerContext, TicketKeys},
 };
 
 /// Gives metric series their numbers; `telemetry::series::intern` outside of tests.
@@ -178,11 +178,6 @@ struct Compiler<'c> {
     intern: Intern<'c>,
 }
 
-struct CompiledService {
-    service: Service,
-    path: String,
-}
-
 /// Where a policy is bound.
 #[derive(Clone, Copy)]
 enum Owner<'m> {
@@ -201,85 +196,6 @@ impl Compiler<'_> {
         compile(self);
         self.wants.truncate(wants);
         self.servers.truncate(servers);
-    }
-
-    fn service(&mut self, model: &ServiceModel) -> Option<CompiledService> {
-        let path = format!("{}.address", model.path);
-        let location = &model.address.location;
-        let address = match ServiceAddress::parse(&model.address.value) {
-            Ok(address) => address,
-            Err(text) => {
-                self.problem(Severity::Error, location, path, text);
-                self.for_its_problems(|compiler| drop(compiler.policies(&model.policies, Owner::Service(&model.id))));
-                self.limits(model, &mut Vec::new());
-                service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
-                return None;
-            }
-        };
-        if !address.path.is_empty() {
-            self.problem(Severity::Warning, location, &path, "the path is put ahead of every destinationPath");
-        }
-        let mut policies = Vec::new();
-        let tls = match address.scheme {
-            Scheme::Https => self.outbound_tls(model, &address.endpoint.host),
-            Scheme::Http | Scheme::H2 => {
-                self.no_outbound_tls(model, address.scheme);
-                None
-            }
-        };
-        if address.scheme == Scheme::Https && tls.is_none() {
-            policies.push(BoundPolicy {
-                name: format!("{}-tls", model.id.name),
-                reference: "tls-outbound".to_owned(),
-                location: location.clone(),
-                identity: Stable::new().text("tls").text(&model.id.to_string()).finish(),
-                series: SeriesId::default(),
-                policy: Compiled::Broken(format!("{path}: its TLS settings are wrong")),
-                needs: Needs::NONE,
-                shadow: false,
-                rules: Vec::new(),
-            });
-        }
-        let limits = self.limits(model, &mut policies);
-        policies.extend(self.policies(&model.policies, Owner::Service(&model.id)));
-        self.give_series(&mut policies, Owner::Service(&model.id));
-        let settings = service_settings::read(&model.ringway, &format!("{}.ringway", model.path), self.problems);
-        let mut endpoints = vec![address.endpoint];
-        endpoints.extend(settings.endpoints);
-        let mut identity = Stable::new().text("Service").text(&model.id.namespace).text(&model.id.name);
-        identity = identity.text(&address.scheme.to_string());
-        for endpoint in &endpoints {
-            identity = identity.text(&endpoint.host).text(&endpoint.port.to_string());
-        }
-        // A connection that has begun in one way cannot serve where another is expected.
-        identity = identity.text(match settings.proxy_protocol {
-            None => "",
-            Some(ProxyProtocolVersion::V1) => "PROXY v1",
-            Some(ProxyProtocolVersion::V2) => "PROXY v2",
-        });
-        if let Some(tls) = &tls {
-            identity = identity.text(&format!("{:?} {}", tls.name, tls.identity));
-        }
-        let series = (self.intern)(Series::Service { namespace: &model.id.namespace, service: &model.id.name });
-        let service = Service {
-            namespace: model.id.namespace.clone(),
-            name: model.id.name.clone(),
-            location: location.clone(),
-            identity: identity.finish(),
-            series,
-            endpoints,
-            authority: address.authority,
-            load_balancing: settings.load_balancing,
-            multiplexes: address.scheme == Scheme::H2,
-            preserve_host: settings.preserve_host,
-            proxy_protocol: settings.proxy_protocol,
-            retries: settings.retries,
-            limits,
-            health_check: settings.health_check,
-            tls,
-            policies,
-        };
-        Some(CompiledService { service, path: address.path })
     }
 
     /// The hosts that an API answers for.
@@ -488,41 +404,6 @@ impl Compiler<'_> {
                 "the address of ApiInstance `{}` is http: this policy of a Selector has no effect on it",
                 api.id
             );
-            self.problem(Severity::Warning, &attachment.policy.location, path, text);
-        }
-    }
-
-    /// How an https Service is dialled: by its policy, or by the defaults. `None`: in no way.
-    fn outbound_tls(&mut self, model: &ServiceModel, host: &str) -> Option<Arc<ClientContext>> {
-        let mut bound = model.policies.iter().filter(|attachment| is_policy(attachment, "tls-outbound"));
-        let policy = match bound.next() {
-            Some(attachment) => self.transport(attachment, Owner::Service(&model.id), Outbound::read),
-            None => {
-                let (secrets, namespace, path) = (self.context.secrets, "", "");
-                let (problems, files) = (&mut *self.problems, &mut self.files);
-                let nothing = Node::empty_map(model.address.location.clone());
-                Outbound::read(&nothing, Reading { secrets, namespace, path, problems, files })
-            }
-        };
-        for further in bound {
-            let path = format!("{}.policyRef.name", further.written.path);
-            let text = "a second `tls-outbound` of this Service: the first counts";
-            self.problem(Severity::Error, &further.policy.location, path, text);
-        }
-        match policy?.context(host) {
-            Ok(context) => Some(Arc::new(context)),
-            Err(text) => {
-                let path = format!("{}.address", model.path);
-                self.problem(Severity::Error, &model.address.location, path, text);
-                None
-            }
-        }
-    }
-
-    fn no_outbound_tls(&mut self, model: &ServiceModel, scheme: Scheme) {
-        for attachment in model.policies.iter().filter(|attachment| is_policy(attachment, "tls-outbound")) {
-            let path = format!("{}.policyRef.name", attachment.written.path);
-            let text = format!("the address is {scheme}: the policy has no effect");
             self.problem(Severity::Warning, &attachment.policy.location, path, text);
         }
     }

@@ -82,6 +82,12 @@ impl Sections {
         }
     }
 
+    /// Where a section is written, and whether all of it can be read.
+    pub fn written<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<(&Location, bool)> {
+        let node = &self.0.get(name)?.node;
+        Some((node.location(), node.deserialize::<T>("", &mut Vec::new()).is_some()))
+    }
+
     /// As JSON, for a dump. The registration is left out: it is one machine's own, and secret.
     pub fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
         let shown = self.0.iter().filter(|(name, _)| **name != "platformConnection");

@@ -201,7 +201,7 @@ impl Loaded {
     /// Sections that are read with their files and Secrets.
     fn beside(&self, files: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) -> Beside {
         let (sections, secrets) = (&self.sections, &self.resources.secrets);
-        let ways = forward_proxy::ways(sections, &self.settings, secrets, files, problems);
+        let ways = forward_proxy::ways(sections, &self.settings, &self.resources, files, problems);
         Beside {
             tickets: tickets::keys(sections, &self.tickets, files, problems),
             authorization_server: identity_management::read(sections, &ways, problems),

@@ -14,8 +14,12 @@ use std::{
 
 use super::{settings::Settings, shared_storage::SharedStorage};
 use crate::{
-    document::address::Endpoint,
-    document::problem::{Location, Problem},
+    calls::ForwardProxy,
+    document::{
+        address::Endpoint,
+        hash::Stable,
+        problem::{Location, Problem},
+    },
     http::authority::host,
     matching::rule::Rule,
     policies::{chain::BoundPolicy, clients::Contracts, wants::Want},
@@ -274,7 +278,8 @@ pub struct Service {
     pub load_balancing: LoadBalancing,
     /// Its address says that it speaks HTTP/2 (`h2://`).
     pub multiplexes: bool,
-    pub preserve_host: bool,
+    /// The client's host goes upstream, in the place of `authority`.
+    pub keeps_host: bool,
     /// Every connection begins with this header, and is one client connection's own.
     pub proxy_protocol: Option<ProxyProtocolVersion>,
     pub retries: Retries,
@@ -282,6 +287,8 @@ pub struct Service {
     pub health_check: Option<HealthCheck>,
     /// How connections to it are secured.
     pub tls: Option<Arc<ClientContext>>,
+    /// Where some of its endpoints are reached through a forward proxy. Boxed: most have none, and only dials ask for more.
+    pub carried: Option<Box<Carried>>,
     /// Outbound policies; also where what cannot be dialled stands as `Compiled::Broken`.
     pub policies: Vec<BoundPolicy>,
 }
@@ -289,6 +296,53 @@ pub struct Service {
 impl Service {
     pub fn is_secure(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Whom connections are made to: each endpoint itself, or the forward proxy for it, with its place among the endpoints. The
+    /// name of an endpoint that is carried is nobody's business but the proxy's.
+    pub fn dialled(&self) -> impl Iterator<Item = (&Endpoint, Option<usize>)> {
+        self.endpoints.iter().enumerate().filter_map(|(at, endpoint)| match &self.carried {
+            Some(carried) if carried.endpoints[at] => {
+                let server = carried.proxy.server.as_ref()?;
+                Some((&server.address.endpoint, Some(at)))
+            }
+            _ => Some((endpoint, None)),
+        })
+    }
+}
+
+/// What a forward proxy carries of a Service.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    pub proxy: Arc<ForwardProxy>,
+    /// Whether it carries an endpoint, by its place among the Service's.
+    pub endpoints: Vec<bool>,
+    /// The proxy itself is asked for what the first endpoint has, in absolute form (RFC 9112 section 3.2.2). Everything else
+    /// goes through tunnels.
+    pub in_absolute_form: bool,
+}
+
+impl Carried {
+    /// `None`: nothing. `may_be_asked`: requests are such that a proxy can be asked in absolute form, which says once whom to
+    /// connect to and whom to ask for.
+    pub fn of(proxy: Option<&Arc<ForwardProxy>>, endpoints: &[Endpoint], may_be_asked: bool) -> Option<Box<Self>> {
+        let proxy = proxy?;
+        let carried: Vec<bool> = endpoints.iter().map(|endpoint| proxy.carries(&endpoint.host)).collect();
+        let in_absolute_form = may_be_asked && carried.first() == Some(&true);
+        let any = carried.contains(&true);
+        any.then(|| Box::new(Self { proxy: proxy.clone(), endpoints: carried, in_absolute_form }))
+    }
+
+    /// Of everything that makes connections of one kind another's.
+    pub fn identity(&self) -> u64 {
+        let said = format!("{:?} {}", self.endpoints, self.in_absolute_form);
+        Stable::new().number(self.proxy.identity()).text(&said).finish()
+    }
+}
+
+impl PartialEq for Carried {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
     }
 }
 

@@ -32,6 +32,7 @@ use self::{
 use crate::{
     calls::{self, Calls, Verdict},
     config::snapshot::{Listener, Service, Snapshot},
+    document::address::Endpoint,
     http::{
         authority::host,
         h1::parse::{HeadLimits, parse_request},
@@ -153,7 +154,7 @@ fn decided(
     match (decided, service) {
         (Ok(()), Some(service)) => {
             told.outcome = Outcome::Upstream;
-            told.upstream = Some(upstream(&workspace, service, &snapshot, &sent, secrets));
+            told.upstream = Some(upstream(&workspace, service, &sent, secrets));
         }
         (Err(answer), _) => told.outcome = answered(&answer, &watch.answers(), secrets),
         (Ok(()), None) => unreachable!("what was decided has its Service"),
@@ -266,24 +267,23 @@ fn answered(answer: &LocalResponse, by: &str, secrets: Secrets) -> Outcome {
 }
 
 fn found(service: &Service) -> ServiceFound {
+    let is_carried = |at: usize| service.carried.as_ref().is_some_and(|carried| carried.endpoints[at]);
+    let place = |(at, endpoint): (usize, &Endpoint)| match is_carried(at) {
+        false => format!("{}:{}", endpoint.host, endpoint.port),
+        true => format!("{}:{} through the forward proxy", endpoint.host, endpoint.port),
+    };
     ServiceFound {
         name: service.name.clone(),
         namespace: service.namespace.clone(),
         at: Place::of(&service.location),
-        endpoints: service.endpoints.iter().map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port)).collect(),
+        endpoints: service.endpoints.iter().enumerate().map(place).collect(),
     }
 }
 
 /// The request as the upstream sees it, from the very bytes.
-fn upstream(
-    workspace: &Workspace,
-    service: &Service,
-    snapshot: &Snapshot,
-    sent: &[(Vec<u8>, Vec<u8>)],
-    secrets: Secrets,
-) -> Sent {
-    let (request, line, settings) = (&workspace.request, workspace.line(), &snapshot.settings);
-    let asked = headers::upstream_request(request, &line, service, settings);
+fn upstream(workspace: &Workspace, service: &Service, sent: &[(Vec<u8>, Vec<u8>)], secrets: Secrets) -> Sent {
+    let (request, line) = (&workspace.request, workspace.line());
+    let asked = headers::upstream_request(request, &line, service);
     let seen = match service.multiplexes {
         true => {
             let mut fields = Fields::default();
@@ -292,7 +292,8 @@ fn upstream(
         }
         false => {
             let mut head = Vec::new();
-            headers::write_upstream_head(&mut head, request, &line, service, settings);
+            // What a forward proxy is told besides is none of the upstream's.
+            headers::write_upstream_head(&mut head, request, &line, service, || false);
             written_lines(&head)
         }
     };

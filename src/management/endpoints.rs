@@ -148,26 +148,23 @@ impl<R: Resolve, P: Fn(Arc<EndpointTable>) + Send + Sync + 'static> Task<R, P> {
     fn update(&mut self, wanted: &Wanted) {
         let now = Instant::now();
         let services = || wanted.committed.iter().chain(wanted.prepared.iter());
-        let endpoints = || services().flat_map(|service| &service.endpoints);
+        let endpoints = || services().flat_map(|service| service.dialled()).map(|(endpoint, _)| endpoint);
         let hosts: HashSet<&str> =
             endpoints().map(|endpoint| endpoint.host.as_str()).filter(|host| literal(host).is_none()).collect();
         self.names.keep(&hosts, now);
 
         let known = |endpoint: &Endpoint| (endpoint.clone(), self.addresses(endpoint));
-        let by_endpoint: HashMap<_, _> = endpoints().map(known).filter(|(_, found)| !found.is_empty()).collect();
+        let by_endpoint = endpoints().map(known).filter(|(_, found)| !found.is_empty()).collect();
+        let mut table = EndpointTable { by_endpoint, ..EndpointTable::default() };
         let mut checked = HashMap::new();
         for service in services() {
             let Some(check) = Check::of(service) else { continue };
-            let addresses = service.endpoints.iter().filter_map(|endpoint| by_endpoint.get(endpoint)).flatten();
-            checked.extend(addresses.map(|address| ((service.identity, *address), check.clone())));
+            checked.extend(table.places(service).map(|place| ((service.identity, place), check.clone())));
         }
         self.checks.keep(checked, now);
 
-        let table = EndpointTable {
-            by_endpoint,
-            unhealthy: self.checks.unhealthy().collect(),
-            unresolved: self.names.unresolved().collect(),
-        };
+        table.unhealthy = self.checks.unhealthy().collect();
+        table.unresolved = self.names.unresolved().collect();
         if table != self.published {
             self.published = table.clone();
             (self.publish)(Arc::new(table));
@@ -237,7 +234,7 @@ mod tests {
             authority: "orders".to_owned(),
             load_balancing: LoadBalancing::RoundRobin,
             multiplexes: false,
-            preserve_host: false,
+            keeps_host: false,
             proxy_protocol: None,
             retries: Retries {
                 attempts: 0,
@@ -255,6 +252,7 @@ mod tests {
             },
             health_check: None,
             tls: None,
+            carried: None,
             policies: Vec::new(),
         })
     }
@@ -350,7 +348,7 @@ mod tests {
             healthy_threshold: 1,
         });
         endpoints.prepare(&[Arc::new(checked)]).await;
-        let target = SocketAddr::from(([127, 0, 0, 1], 1));
+        let target = SocketAddr::from(([127, 0, 0, 1], 1)).into();
         assert!(tables.recv().await.expect("a table").is_healthy(7, target));
         let table = tables.recv().await.expect("a table");
         assert!(!table.is_healthy(7, target));

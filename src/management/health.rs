@@ -5,16 +5,16 @@
 
 mod check;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::Instant;
 
 pub use self::check::Check;
 pub(super) use self::check::{connect, insecure, lost};
-use crate::telemetry::fault::Fault;
+use crate::{config::endpoints::Place, telemetry::fault::Fault};
 
 /// A Service by identity, and one of its addresses.
-pub type Target = (u64, SocketAddr);
+pub type Target = (u64, Place);
 
 /// Every endpoint that is checked, how it is, and when to ask again. Does no I/O.
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ impl Checks {
         if state.against < threshold {
             return false;
         }
-        let (upstream, address) = (&state.check.authority, target.1);
+        let (upstream, address) = (&state.check.authority, state.check.reached(target.1));
         match &fault {
             None => tracing::info!(upstream, %address, "endpoint is healthy again"),
             Some(Fault { reason, text }) => tracing::warn!(upstream, %address, reason, text, "endpoint is unhealthy"),
@@ -94,7 +94,7 @@ impl Checks {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{net::SocketAddr, time::Duration};
 
     use super::*;
     use crate::config::snapshot::HealthCheck;
@@ -109,8 +109,16 @@ mod tests {
             healthy_threshold: 2,
         };
         let authority = "orders.internal".to_owned();
-        let check = Arc::new(Check { settings, authority, proxy_protocol: None, tls: None, multiplexes: false });
-        let target = (1, SocketAddr::from(([192, 0, 2, 1], 80)));
+        let check = Arc::new(Check {
+            settings,
+            authority,
+            proxy_protocol: None,
+            tls: None,
+            multiplexes: false,
+            endpoints: Vec::new(),
+            carried: None,
+        });
+        let target = (1, SocketAddr::from(([192, 0, 2, 1], 80)).into());
         let now = Instant::now();
         let mut checks = Checks::default();
         let wanted = || HashMap::from([(target, check.clone())]);

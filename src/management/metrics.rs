@@ -104,6 +104,7 @@ impl Metrics {
         limits(&mut page, rate_limits);
         shared_storage(&mut page, view);
         calls(&mut page, totals);
+        view.checks.render(&mut page);
         caches(&mut page, view);
         process::render(&mut page, view.started_at);
         page.finish()
@@ -477,6 +478,7 @@ mod tests {
         management::{
             calls::Counts as CallCounts,
             exposition::tests::{Samples, parse},
+            monitors::{Standings, tests::watched},
             status::{Driver, Status, tests::snapshot},
             storage::Counts as StorageCounts,
         },
@@ -515,6 +517,9 @@ mod tests {
         let calls = CallCounts::default();
         calls.count("p", "http://a.test".to_owned(), "2xx", Duration::from_secs(2));
         status.attach_calls(Arc::new(calls));
+        let checks = Standings::default();
+        checks.count(1, &watched(1), &Ok(()));
+        status.attach_checks(Arc::new(checks));
         status.view()
     }
 

@@ -22,7 +22,6 @@ pub mod storage;
 pub mod log_sink;
 pub mod watch;
 
-pub mod chance;
 pub mod service_manager;
 pub mod supervise;
 pub mod within;

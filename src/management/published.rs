@@ -15,8 +15,9 @@ use tokio::{
 };
 
 use self::key_sets::{Come, KeySets};
-use super::{calls::Client, chance::chance, fetch::Fetch, resolver::Resolve, supervise};
+use super::{calls::Client, fetch::Fetch, resolver::Resolve, supervise};
 use crate::{
+    calls::chance::chance,
     policies::{
         clients::Contracts,
         jwt::key_set::KEY_SET_BYTES_MAX,
@@ -208,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        calls::{Destination, ForwardProxy, Ways},
+        calls::{Destination, ForwardProxy, ProxyServer, Ways},
         document::address::WebAddress,
         management::resolver::Answer,
     };
@@ -297,7 +298,8 @@ mod tests {
         let old = want("a");
         let Want::KeySet(mut new) = old.clone();
         let address = WebAddress::parse("http://proxy:3128").expect("an address");
-        let proxy = ForwardProxy { address, tls: None, authorization: None, no_proxy: Vec::new() };
+        let server = Some(ProxyServer { address, tls: None, authorization: None });
+        let proxy = ForwardProxy { server, no_proxy: Vec::new() };
         let ways = Arc::new(Ways { proxy: Some(Arc::new(proxy)), ..Ways::default() });
         new.destination = Arc::new(Destination::new(new.address().clone(), &ways));
         let Want::KeySet(running) = &old;

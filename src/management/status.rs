@@ -12,11 +12,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{calls::Counts as CallCounts, storage::Counts as StorageCounts};
+use super::{calls::Counts as CallCounts, monitors::Standings, storage::Counts as StorageCounts};
 use crate::{
     cache::Store,
     config::{
-        endpoints::EndpointTable,
+        endpoints::{EndpointTable, Place},
         snapshot::{Service, Snapshot},
     },
     document::problem::{Problem, Severity},
@@ -48,6 +48,7 @@ struct State {
     published: Arc<Published>,
     storage: Arc<StorageCounts>,
     calls: Arc<CallCounts>,
+    checks: Arc<Standings>,
     cache: Store,
     /// Every snapshot that some core or exchange may still hold.
     snapshots: Vec<Weak<Snapshot>>,
@@ -117,6 +118,7 @@ pub struct View {
     pub published: Arc<Published>,
     pub storage: Arc<StorageCounts>,
     pub calls: Arc<CallCounts>,
+    pub checks: Arc<Standings>,
     pub cache: Store,
     pub live_snapshots: usize,
     pub draining: bool,
@@ -166,6 +168,11 @@ impl Status {
 
     pub fn publish(&self, published: Arc<Published>) {
         self.lock().published = published;
+    }
+
+    /// What `health-check-flex` policies have found.
+    pub fn attach_checks(&self, checks: Arc<Standings>) {
+        self.lock().checks = checks;
     }
 
     /// What counts the calls of policies.
@@ -237,6 +244,7 @@ impl Status {
             published: state.published.clone(),
             storage: state.storage.clone(),
             calls: state.calls.clone(),
+            checks: state.checks.clone(),
             cache: state.cache.clone(),
             live_snapshots: state.snapshots.iter().filter(|snapshot| snapshot.strong_count() > 0).count(),
             draining: state.draining,
@@ -276,22 +284,29 @@ impl View {
     pub fn upstreams(&self) -> Vec<Reached<'_>> {
         let mut known = Vec::new();
         for service in self.running.iter().flat_map(|running| &running.snapshot.services) {
-            // Two names of one Service may mean the same address.
-            let mut addresses: BTreeSet<&SocketAddr> = BTreeSet::new();
-            for endpoint in &service.endpoints {
+            for (endpoint, carried) in service.dialled() {
                 let found = self.endpoints.addresses(endpoint);
-                addresses.extend(found);
                 if let Some(fault) = self.endpoints.unresolved.get(&endpoint.host).filter(|_| found.is_empty()) {
-                    let endpoint = format!("{}:{}", endpoint.host, endpoint.port);
+                    let endpoint = through(service, carried, &format!("{}:{}", endpoint.host, endpoint.port));
                     known.push(Reached { service, endpoint, fault: Some(fault) });
                 }
             }
-            known.extend(addresses.into_iter().map(|address| {
-                let fault = self.endpoints.unhealthy.get(&(service.identity, *address));
-                Reached { service, endpoint: address.to_string(), fault }
+            // Two names of one Service may mean the same address.
+            let places: BTreeSet<Place> = self.endpoints.places(service).collect();
+            known.extend(places.into_iter().map(|place| {
+                let fault = self.endpoints.unhealthy.get(&(service.identity, place));
+                Reached { service, endpoint: through(service, place.carried, &place.address.to_string()), fault }
             }));
         }
         known
+    }
+}
+
+/// Which endpoint is reached, and through whom.
+fn through(service: &Service, carried: Option<usize>, dialled: &str) -> String {
+    match carried {
+        None => dialled.to_owned(),
+        Some(at) => format!("{} through {dialled}", service.endpoints[at]),
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{Category, ConfigError, Core, Fault, Field, Policy, Site};
 use crate::{
+    calls::ForwardProxy,
     document::address::{Endpoint, Scheme, ServiceAddress},
     tls::{ClientContext, ClientSettings, Trust, suites::Version},
 };
@@ -40,6 +41,15 @@ pub struct Monitor {
     pub tls: Option<Arc<ClientContext>>,
     /// HTTP/2 without being asked.
     pub multiplexes: bool,
+    /// Who is asked for it.
+    pub proxy: Option<Arc<ForwardProxy>>,
+}
+
+impl Monitor {
+    /// HTTP/1.1, without TLS.
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_none() && !self.multiplexes
+    }
 }
 
 impl Policy for HealthCheck {
@@ -87,6 +97,7 @@ impl Policy for HealthCheck {
         let monitor = Monitor {
             api: site.owner.to_string(),
             multiplexes: address.scheme == Scheme::H2,
+            proxy: site.forward_proxy(&address.endpoint.host),
             endpoint: address.endpoint,
             authority: address.authority,
             path: address.path + &path,
@@ -127,6 +138,7 @@ mod tests {
             status: 204,
             tls: None,
             multiplexes: false,
+            proxy: None,
         };
         assert_eq!(*plain, expected);
         assert!(monitor("{endpoint: 'h2://a.test:8080', path: /, statusCode: '200'}").multiplexes);

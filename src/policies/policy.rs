@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cache::Store,
-    calls::{Calls, Destination, Direct, Server, Ways, Whole},
+    calls::{Calls, Destination, Direct, ForwardProxy, Server, Ways, Whole},
     document::{
         Id,
         address::{Scheme, ServiceAddress, WebAddress},
@@ -253,6 +253,13 @@ impl<'s> Site<'s> {
         let context = self.ways.secure.as_ref().ok_or(None)?(host)?;
         self.identity = std::mem::take(&mut self.identity).text("secured").number(context.identity);
         Ok(Arc::new(context))
+    }
+
+    /// Who carries what is sent to a host, where somebody does. A policy that is carried in another way is another one.
+    pub fn forward_proxy(&mut self, host: &str) -> Option<Arc<ForwardProxy>> {
+        let proxy = self.ways.proxy.as_ref().filter(|proxy| proxy.carries(host))?;
+        self.identity = std::mem::take(&mut self.identity).text("carried").number(proxy.identity());
+        Some(proxy.clone())
     }
 
     /// A variable of the environment, where it is filled. A policy that reads it is another one when it changes.

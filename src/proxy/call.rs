@@ -2,7 +2,7 @@
 //! with windows of its own. So a server that is slow holds up nobody but the exchanges that wait for it, and one that sends
 //! too much is stopped at its window.
 
-use std::{pin::pin, rc::Rc, time::Instant};
+use std::{cell::Cell, pin::pin, rc::Rc, time::Instant};
 
 use super::{
     core::{Core, Serving},
@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     calls::{
-        Direct, Whole,
+        Direct, Server, Whole,
+        circuit::{Circuit, Leave, closed_to_calls, is_failure},
         direct::{MALFORMED_ANSWER, NO_HTTP2, TOO_LARGE},
         outcome,
     },
@@ -41,6 +42,13 @@ const TRIES_MAX: u32 = 3;
 /// Interim responses of one call.
 const INTERIM_MAX: u32 = 16;
 
+/// Whoever waited for the answer has gone.
+const CLIENT_LEFT: &str = "client_left";
+
+/// No turn among the calls of this core, and what is too large, are no failure of who is called.
+const SAYS_NOTHING: [&str; 4] = [FULL, TOO_LARGE, "upstream_overflow", "upstream_request_limit"];
+const FULL: &str = "full";
+
 /// Why a try has brought no answer.
 enum Failure {
     /// Nobody has looked at it, as far as can be known: another connection may have it.
@@ -54,27 +62,77 @@ impl From<Fault> for Failure {
     }
 }
 
-/// The answer, within the call's time and size, or why there is none; counted. Dropped, the call is given up.
+/// The answer, within the call's time and size, or why there is none; counted, and told to the circuit that this core has for who
+/// is called. Dropped, the call is given up.
 pub async fn make(core: &Core, serving: &Serving, call: Direct) -> Result<Whole, Fault> {
-    let began = Instant::now();
+    let mut pending = Pending { core, call: &call, began: Instant::now(), leave: None, is_over: false };
     let answer = match serving.called(call.server.identity) {
         None => Err(Fault::new("gone", "nobody is to be called there any more")),
+        Some(_) if !pending.may_call() => Err(closed_to_calls()),
         Some(upstream) => {
-            let making = Making { core, serving, upstream, call: &call };
+            let making = Making { core, serving, upstream, call: &call, waits: Cell::new(false) };
             let made = task::timeout(Some(call.time_max), pin!(making.run())).await;
-            made.unwrap_or_else(|| Err(Fault::new("timeout", format!("not done in {:?}", call.time_max))))
+            let answer = made.unwrap_or_else(|| Err(making.late()));
+            pending.learn(&answer);
+            answer
         }
     };
     if let Err(Fault { reason, text }) = &answer {
         tracing::debug!(reason, policy = call.server.policy, "{call}: {text}");
     }
-    core.telemetry.calls.count(
-        call.server.policy,
-        call.server.origin(),
-        outcome(answer.as_ref().map(|answer| answer.status)),
-        began.elapsed(),
-    );
+    pending.end(outcome(answer.as_ref().map(|answer| answer.status)));
     answer
+}
+
+/// A call that has not been counted. Dropped, nobody waits for its answer any more.
+struct Pending<'a> {
+    core: &'a Core,
+    call: &'a Direct,
+    began: Instant,
+    /// Of the circuit, which has not been told what came of it.
+    leave: Option<Leave>,
+    is_over: bool,
+}
+
+impl Pending<'_> {
+    /// Whether the circuit lets it through.
+    fn may_call(&mut self) -> bool {
+        self.leave = self.circuit(Circuit::admits);
+        self.leave.is_some()
+    }
+
+    /// What came of it, as far as that says something of who was called.
+    fn learn(&mut self, answer: &Result<Whole, Fault>) {
+        let Some(leave) = self.leave.take() else { return };
+        self.circuit(|circuit, now| match answer {
+            Ok(answer) if !is_failure(answer.status) => circuit.succeeded(),
+            Err(fault) if SAYS_NOTHING.contains(&fault.reason) => circuit.given_up(leave),
+            _ => circuit.failed(leave, now),
+        });
+    }
+
+    fn circuit<T>(&self, tell: impl FnOnce(&mut Circuit, Instant) -> T) -> T {
+        let mut circuits = self.core.circuits.borrow_mut();
+        tell(circuits.entry(self.call.server.identity).or_default(), Instant::now())
+    }
+
+    fn end(&mut self, outcome: &'static str) {
+        self.is_over = true;
+        let Server { policy, .. } = &*self.call.server;
+        self.core.telemetry.calls.count(policy, self.call.server.origin(), outcome, self.began.elapsed());
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        if let Some(leave) = self.leave.take() {
+            self.circuit(|circuit, _| circuit.given_up(leave));
+        }
+        self.end(CLIENT_LEFT);
+    }
 }
 
 struct Making<'a> {
@@ -82,9 +140,21 @@ struct Making<'a> {
     serving: &'a Serving,
     upstream: &'a Rc<Upstream>,
     call: &'a Direct,
+    /// For its turn: it has come where others had all there is.
+    waits: Cell<bool>,
 }
 
 impl Making<'_> {
+    /// Its time is over.
+    fn late(&self) -> Fault {
+        match self.waits.get() {
+            false => Fault::new("timeout", format!("not done in {:?}", self.call.time_max)),
+            true => {
+                Fault::new(FULL, format!("no turn in {:?}: too many calls of this destination", self.call.time_max))
+            }
+        }
+    }
+
     async fn run(&self) -> Result<Whole, Fault> {
         let (mut reuse, mut left) = (Reuse::Any, TRIES_MAX);
         loop {
@@ -106,7 +176,10 @@ impl Making<'_> {
             own: None,
             websocket: false,
         };
-        let mut lease = self.upstream.acquire(wanted).await.map_err(|error| unavailable(&error))?;
+        self.waits.set(self.upstream.is_full());
+        let acquired = self.upstream.acquire(wanted).await;
+        self.waits.set(false);
+        let mut lease = acquired.map_err(|error| unavailable(&error))?;
         match lease.carrier() {
             Carrier::Http2(link) => self.over_http2(&mut lease, &link).await,
             Carrier::Http1(_) if self.call.server.multiplexes => {
@@ -293,6 +366,7 @@ fn unseen(text: &str) -> Failure {
 fn unavailable(error: &Unavailable) -> Fault {
     let text = match error {
         Unavailable::Connect(error) => error.to_string(),
+        Unavailable::Proxy(fault) => fault.text.clone(),
         _ => "there is no connection".to_owned(),
     };
     Fault::new(error.reason(), text)

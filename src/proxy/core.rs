@@ -20,6 +20,7 @@ use super::{
     workspace::Workspaces,
 };
 use crate::{
+    calls::circuit::Circuit,
     config::{
         endpoints::EndpointTable,
         snapshot::{Service, ServiceLimits, Snapshot},
@@ -62,6 +63,8 @@ pub struct Core {
     pub gone: RefCell<Vec<Rc<OpenListener>>>,
     /// TLS handshakes under way, and those that wait for their turn.
     pub handshakes: Gate,
+    /// Of whom policies call, by identity.
+    pub circuits: RefCell<HashMap<u64, Circuit>>,
     /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
     /// Memory that holds bodies, of all exchanges.
@@ -300,6 +303,7 @@ impl Core {
             neighbours,
             gone: RefCell::default(),
             handshakes: Gate::default(),
+            circuits: RefCell::default(),
             retries: Cell::new(0),
             buffered: Cell::new(0),
             random: Cell::new(seed(id)),
@@ -349,6 +353,7 @@ impl Core {
             }
             stays
         });
+        self.circuits.borrow_mut().retain(|identity, _| named.contains(identity));
         // Its listeners are open by now: connections for them may be handed over.
         self.load.serves(serving.snapshot.generation);
         *self.serving.borrow_mut() = Rc::new(serving);
@@ -426,13 +431,9 @@ impl Core {
         let called =
             serving.snapshot.called.iter().filter_map(|called| Some((called, serving.called(called.identity)?)));
         for (service, upstream) in of_routes.chain(called) {
-            let mut addresses = Vec::new();
-            for endpoint in &service.endpoints {
-                for &address in endpoints.addresses(endpoint) {
-                    addresses.push((address, endpoints.is_healthy(service.identity, address)));
-                }
-            }
-            upstream.set_addresses(&addresses);
+            let standing = |place| (place, endpoints.is_healthy(service.identity, place));
+            let places: Vec<_> = endpoints.places(service).map(standing).collect();
+            upstream.set_places(&places);
         }
     }
 }

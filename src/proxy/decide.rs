@@ -148,7 +148,7 @@ impl Decision {
         let settings = &snapshot.settings;
         let upstream = service.map(|service| Upstream {
             scheme: if service.is_secure() { "https" } else { "http" },
-            authority: headers::own_authority(request, service, settings),
+            authority: headers::own_authority(request, service),
             path,
             line: instead,
         });

@@ -3,7 +3,7 @@
 use crate::{
     config::{
         settings::{ForwardClientCert, Settings},
-        snapshot::Service,
+        snapshot::{Carried, Service},
     },
     http::{
         bytes,
@@ -113,16 +113,21 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Writes the head that the upstream sees.
+/// Writes the head that the upstream sees; or the forward proxy, where one is asked.
 pub fn write_upstream_head(
     out: &mut Vec<u8>,
     request: &RequestHead,
     line: &Line<'_>,
     service: &Service,
-    settings: &Settings,
+    asks_a_proxy: impl FnOnce() -> bool,
 ) {
-    emit::request_line(out, line.method, line.path, line.query);
-    emit::field(out, b"host", authority(request, service, settings));
+    match service.carried.as_ref().filter(|_| asks_a_proxy()) {
+        None => {
+            emit::request_line(out, line.method, line.path, line.query);
+            emit::field(out, b"host", authority(request, service));
+        }
+        Some(carried) => ask_a_proxy(out, line, service, carried),
+    }
     for field in request.fields.iter() {
         match field.known {
             Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Connection => {}
@@ -158,17 +163,24 @@ pub fn write_upstream_head(
     emit::end_of_head(out);
 }
 
+/// The beginning of a head in absolute form (RFC 9112 section 3.2.2).
+#[cold]
+fn ask_a_proxy(out: &mut Vec<u8>, line: &Line<'_>, service: &Service, carried: &Carried) {
+    let target = [b"http://", service.authority.as_bytes(), line.path].concat();
+    emit::request_line(out, line.method, &target, line.query);
+    emit::field(out, b"host", service.authority.as_bytes());
+    let authorization = carried.proxy.server.as_ref().and_then(|server| server.authorization.as_deref());
+    if let Some(authorization) = authorization {
+        emit::field(out, b"proxy-authorization", authorization.as_bytes());
+    }
+}
+
 /// The same for an upstream that speaks HTTP/2: the line, as pseudo-fields.
-pub fn upstream_request<'a>(
-    request: &'a RequestHead,
-    line: &Line<'a>,
-    service: &'a Service,
-    settings: &Settings,
-) -> h2::Outgoing<'a> {
+pub fn upstream_request<'a>(request: &'a RequestHead, line: &Line<'a>, service: &'a Service) -> h2::Outgoing<'a> {
     h2::Outgoing {
         method: if request.websocket { b"CONNECT" } else { line.method },
         scheme: if service.is_secure() { b"https" } else { b"http" },
-        authority: authority(request, service, settings),
+        authority: authority(request, service),
         path: line.path,
         query: line.query,
         protocol: request.websocket.then_some(&b"websocket"[..]),
@@ -213,14 +225,13 @@ pub fn fill_upstream_fields(fields: &mut Fields, request: &RequestHead) {
 }
 
 /// Whom the upstream is asked for.
-fn authority<'a>(request: &'a RequestHead, service: &'a Service, settings: &Settings) -> &'a [u8] {
-    own_authority(request, service, settings).map_or(&request.authority, str::as_bytes)
+fn authority<'a>(request: &'a RequestHead, service: &'a Service) -> &'a [u8] {
+    own_authority(request, service).map_or(&request.authority, str::as_bytes)
 }
 
 /// The Service's, where the client's is not kept.
-pub fn own_authority<'a>(request: &RequestHead, service: &'a Service, settings: &Settings) -> Option<&'a str> {
-    let keeps_host = service.preserve_host || !settings.rewrite_host_header;
-    (!keeps_host || request.authority.is_empty()).then_some(&service.authority)
+pub fn own_authority<'a>(request: &RequestHead, service: &'a Service) -> Option<&'a str> {
+    (!service.keeps_host || request.authority.is_empty()).then_some(&service.authority)
 }
 
 /// A version 4 UUID (RFC 9562) in its text form.

@@ -2,6 +2,7 @@
 //! metric's label and the documentation's anchor.
 
 use crate::{
+    calls::forward_proxy,
     http::h1::{
         body::BodyError,
         parse::{RequestError, ResponseError},
@@ -108,7 +109,12 @@ pub fn unavailable(error: &Unavailable) -> LocalResponse {
         _ => "upstream connect error",
     };
     // Trying again would not help.
-    let status = if matches!(error, Unavailable::NoWebSocket) { 502 } else { 503 };
+    let is_final = match error {
+        Unavailable::NoWebSocket => true,
+        Unavailable::Proxy(fault) => matches!(fault.reason, forward_proxy::AUTHENTICATION | forward_proxy::MALFORMED),
+        _ => false,
+    };
+    let status = if is_final { 502 } else { 503 };
     text(status, body, error.reason())
 }
 

@@ -1,12 +1,12 @@
 //! Whom policies call over connections of the cores' own: pooled and resolved as a Service is, though none is bound to it.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use crate::{
     calls::Server,
     config::{
         settings::Settings,
-        snapshot::{LoadBalancing, Retries, Service, ServiceLimits},
+        snapshot::{Carried, LoadBalancing, Retries, Service, ServiceLimits},
     },
     document::problem::Location,
     telemetry::series::SeriesId,
@@ -37,7 +37,7 @@ fn service(server: &Server, settings: &Settings) -> Service {
         authority: address.authority.clone(),
         load_balancing: LoadBalancing::RoundRobin,
         multiplexes: server.multiplexes,
-        preserve_host: false,
+        keeps_host: false,
         proxy_protocol: None,
         retries: Retries { attempts: 0, connect_failure: false, reset: false, gateway_error: false, budget_percent: 0 },
         limits: ServiceLimits {
@@ -49,6 +49,8 @@ fn service(server: &Server, settings: &Settings) -> Service {
         },
         health_check: None,
         tls: server.destination.tls.clone(),
+        // They ask for whom the client has asked for, which absolute form cannot say.
+        carried: Carried::of(server.destination.proxy.as_ref(), slice::from_ref(&address.endpoint), false),
         policies: Vec::new(),
     }
 }

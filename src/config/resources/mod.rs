@@ -101,6 +101,8 @@ pub struct Resources {
     drafts: Option<Box<Resources>>,
     /// What can be read of bindings with errors. Where the good documents may serve, their targets must not do without them.
     pub refused_bindings: Vec<RefusedBinding>,
+    /// A Configuration with an error says who is to carry what goes outside: nothing of it must go without.
+    pub refused_forward_proxy: bool,
     documents: usize,
     /// What was added. Without it each resource would be compared with all of its kind.
     known: HashSet<(Kind, Id)>,
@@ -285,6 +287,8 @@ impl Resources {
                 rules: spec.get("rules").cloned(),
             }));
         }
+        let says_who_carries = spec.is_some_and(|spec| spec.get("forwardProxy").is_some());
+        self.refused_forward_proxy |= kind == Kind::Configuration && says_who_carries;
         self.refused.insert((kind, id));
     }
 }

@@ -331,7 +331,7 @@ ringway:
     let service = &snapshot.services[0];
     let hosts: Vec<_> = service.endpoints.iter().map(|endpoint| (endpoint.host.as_str(), endpoint.port)).collect();
     assert_eq!(hosts, [("one", 80), ("two", 81), ("::1", 82)]);
-    assert!(service.preserve_host && service.retries.reset && !service.retries.connect_failure);
+    assert!(service.keeps_host && service.retries.reset && !service.retries.connect_failure);
     assert_eq!(service.health_check.as_ref().map(|check| check.path.as_str()), Some("/up"));
     check(
         &document(

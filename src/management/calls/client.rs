@@ -14,7 +14,7 @@ use std::{
 };
 
 use hyper::{
-    Request, Response,
+    Request, Response, StatusCode,
     body::{Body, Bytes, Frame, Incoming, SizeHint},
     header,
 };
@@ -27,7 +27,10 @@ use super::{
     places::Places,
 };
 use crate::{
-    calls::{Answer, Call, LogIn, Verdict, outcome},
+    calls::{
+        Answer, Call, Destination, LogIn, ProxyServer, Verdict, circuit::is_failure, forward_proxy::unauthenticated,
+        outcome,
+    },
     http::head::Fields,
     management::{health::lost, resolver::Resolve},
     telemetry::fault::Fault,
@@ -76,8 +79,7 @@ impl<R: Resolve> Client<R> {
     pub async fn call(&self, call: Call) -> Result<Answer, Fault> {
         let place = self.places.get(call.destination.identity(), || Place::new(call.destination.clone()));
         let began = Instant::now();
-        // What a proxy or a server says that does not do its work.
-        let is_well = |answer: &Answer| !matches!(answer.status, 502..=504);
+        let is_well = |answer: &Answer| !is_failure(answer.status);
         let answer = place.gate.pass(call.time_max, self.steps(&place, &call), is_well).await;
         if let Err(fault) = &answer {
             let Fault { reason, text } = fault;
@@ -114,6 +116,9 @@ async fn ask(place: &Place, mut sender: Sender, call: &Call) -> Result<Answer, F
         Failure { fault: said(error.error()), nothing_sent }
     })?;
     let (head, body) = response.into_parts();
+    if to_proxy(call).is_some() && head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        return Err(own(unauthenticated()));
+    }
     // Nobody knows what has become of a body that broke off: only what has not begun is asked for again.
     let body = read(body, call.answer_bytes_max).await.map_err(|fault| match fault.reason {
         "closed" => own(Fault { reason: "truncated", ..fault }),
@@ -124,9 +129,15 @@ async fn ask(place: &Place, mut sender: Sender, call: &Call) -> Result<Answer, F
     Ok(answer)
 }
 
+/// Whom the request itself is for, where that is the forward proxy.
+fn to_proxy(call: &Call) -> Option<&ProxyServer> {
+    let Destination { proxy, address, .. } = &*call.destination;
+    proxy.as_ref().filter(|_| !address.secure)?.server.as_ref()
+}
+
 fn request(call: &Call) -> Result<Request<Full>, Fault> {
     let destination = &call.destination;
-    let proxy = destination.proxy.as_ref().filter(|_| !destination.address.secure);
+    let proxy = to_proxy(call);
     // In absolute form for a proxy (RFC 9112 section 3.2.2).
     let target = match proxy {
         Some(_) => format!("{}{}", destination.origin(), call.target),

@@ -14,8 +14,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::circuit::{Circuit, Leave};
-use crate::{management::within::within, telemetry::fault::Fault};
+use crate::{
+    calls::circuit::{Circuit, Leave, closed_to_calls},
+    management::within::within,
+    telemetry::fault::Fault,
+};
 
 /// Under way at one place, and those that wait for one of them to end.
 const UNDER_WAY_MAX: usize = 64;
@@ -43,8 +46,8 @@ impl Gate {
         asking: impl Future<Output = Result<T, Fault>>,
         is_well: impl FnOnce(&T) -> bool,
     ) -> Result<T, Fault> {
-        let Some(leave) = self.circuit().admits(Instant::now()) else {
-            return Err(Fault::new("circuit_open", "it has failed too often; it is tried again after a pause"));
+        let Some(leave) = self.circuit().admits(now()) else {
+            return Err(closed_to_calls());
         };
         let mut learning = Learning { gate: self, leave, learned: false };
         let has_begun = AtomicBool::new(false);
@@ -101,7 +104,7 @@ impl Learning<'_> {
         self.learned = true;
         match is_well {
             true => self.gate.circuit().succeeded(),
-            false => self.gate.circuit().failed(self.leave, Instant::now()),
+            false => self.gate.circuit().failed(self.leave, now()),
         }
     }
 }
@@ -112,6 +115,11 @@ impl Drop for Learning<'_> {
             self.gate.circuit().given_up(self.leave);
         }
     }
+}
+
+/// By the runtime's clock.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 /// One of those that wait for their turn.

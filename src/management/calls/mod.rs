@@ -1,7 +1,6 @@
 //! The calls of policies as the management thread makes them: what the cores ask is taken from their queue, each on a task of
 //! its own, and so many at a time.
 
-mod circuit;
 mod client;
 mod counts;
 mod dial;
@@ -9,7 +8,7 @@ mod directories;
 mod gate;
 mod place;
 mod places;
-mod tunnel;
+pub(super) mod tunnel;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +17,7 @@ use std::sync::Arc;
 
 use tokio::{sync::Mutex, task::JoinSet};
 
+pub(super) use self::dial::Stream;
 pub use self::{client::Client, counts::Counts};
 use super::{resolver::Resolve, supervise};
 use crate::calls::{Queue, Work};

@@ -16,7 +16,7 @@ use super::{
     tunnel,
 };
 use crate::{
-    calls::{Destination, is_private},
+    calls::{Destination, forward_proxy, is_private},
     management::resolver::Resolve,
     telemetry::fault::Fault,
     tls::ClientContext,
@@ -69,21 +69,17 @@ impl Place {
         }
         let mut stream: Box<dyn Stream> = match proxy {
             None => Box::new(self.dial.dial(&address.endpoint, self.destination.is_foreign, resolver).await?),
-            Some(proxy) if proxy.address.secure && proxy.tls.is_none() => {
-                return Err(Fault::new("tls", "there is no way to secure the forward proxy"));
-            }
             Some(proxy) => {
+                let server = proxy.server()?;
                 // The proxy looks names up itself; an address needs no looking up.
                 if self.destination.is_foreign && address.endpoint.host.parse().is_ok_and(is_private) {
                     return Err(private());
                 }
-                let stream = self.dial.dial(&proxy.address.endpoint, false, resolver).await?;
-                let mut stream: Box<dyn Stream> = match &proxy.tls {
-                    None => Box::new(stream),
-                    Some(tls) => Box::new(secured(&over_http1(tls), tls, stream).await?),
-                };
+                let dialled = self.dial.dial(&server.address.endpoint, false, resolver).await;
+                let stream = dialled.map_err(|fault| forward_proxy::unreachable(&fault.text))?;
+                let mut stream = tunnel::begin(stream, server).await?;
                 if address.secure {
-                    tunnel::open(&mut stream, proxy, &address.endpoint).await?;
+                    tunnel::open_silent(&mut stream, server, &address.endpoint).await?;
                 }
                 stream
             }

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    calls::{Answer, Call, Destination, ForwardProxy, Ways},
+    calls::{Answer, Call, Destination, ForwardProxy, ProxyServer, Ways},
     document::address::WebAddress,
     http::head::Fields,
     management::resolver,
@@ -195,15 +195,13 @@ async fn what_a_peer_has_named_is_no_way_into_our_network() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_to_be_secured_is_told_nothing_in_the_clear() {
+async fn whom_a_proxy_would_carry_nobody_reaches_where_there_is_none() {
     let (port, mut requests) = server(vec![vec![OK]]).await;
-    let authorization = Some("Basic dTpw".to_owned());
-    let address = web(&format!("https://127.0.0.1:{port}"));
-    let proxy = ForwardProxy { address, tls: None, authorization, no_proxy: Vec::new() };
+    let proxy = ForwardProxy { server: None, no_proxy: vec!["127.0.0.2".to_owned()] };
     let ways = Arc::new(Ways { proxy: Some(Arc::new(proxy)), ..Ways::default() });
-    let answer =
-        Client::new(Names::default()).call(call_of(Destination::new(web("http://far.test/"), &ways), LONG)).await;
-    assert_eq!(told(answer), Err("tls"));
+    let client = Client::new(Names::default());
+    let to = |host: &str| call_of(Destination::new(web(&format!("http://{host}:{port}/")), &ways), LONG);
+    assert_eq!(told(client.call(to("127.0.0.1")).await), Err("proxy_misconfigured"));
     assert!(requests.try_recv().is_err());
 }
 
@@ -224,9 +222,11 @@ async fn a_proxy_carries_what_is_not_excepted() {
             crate::tls::ClientContext::new(host, settings, 1)
         })),
         proxy: Some(Arc::new(ForwardProxy {
-            address: web(&format!("http://127.0.0.1:{port}")),
-            tls: None,
-            authorization: Some("Basic dTpw".to_owned()),
+            server: Some(ProxyServer {
+                address: web(&format!("http://127.0.0.1:{port}")),
+                tls: None,
+                authorization: Some("Basic dTpw".to_owned()),
+            }),
             no_proxy: Vec::new(),
         })),
     });
@@ -236,7 +236,7 @@ async fn a_proxy_carries_what_is_not_excepted() {
     let plain = requests.recv().await.expect("it was asked");
     assert!(plain.starts_with("GET http://far.test/a?b=c HTTP/1.1\r\nhost: far.test\r\n"), "{plain}");
     assert!(plain.contains("proxy-authorization: Basic dTpw\r\n"), "{plain}");
-    assert_eq!(told(client.call(through("https://far.test/a")).await), Err("proxy_refused"));
+    assert_eq!(told(client.call(through("https://far.test/a")).await), Err("proxy_authentication"));
     let tunnel = requests.recv().await.expect("it was asked");
     let expected = "CONNECT far.test:443 HTTP/1.1\r\nhost: far.test:443\r\nproxy-authorization: Basic dTpw\r\n\r\n";
     assert_eq!(tunnel, expected);

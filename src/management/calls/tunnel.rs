@@ -1,49 +1,65 @@
-//! A way through a forward proxy: `CONNECT` (RFC 9110 section 9.3.6).
+//! A way through a forward proxy.
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
 
+use super::{
+    Stream,
+    dial::{secured, speaking},
+};
 use crate::{
-    calls::ForwardProxy,
-    document::address::Endpoint,
-    http::{
-        h1::parse::{HeadLimits, ResponseTo, parse_response},
-        head::ResponseHead,
+    calls::{
+        ProxyServer,
+        forward_proxy::{self, Opening, malformed},
     },
-    management::health::lost,
+    document::address::Endpoint,
     telemetry::fault::Fault,
 };
 
-const HEAD: HeadLimits = HeadLimits { head_bytes: 16 << 10, header_count: 200 };
+/// On a new connection to the proxy: secured, where it is spoken with over https.
+pub async fn begin(stream: TcpStream, proxy: &ProxyServer) -> Result<Box<dyn Stream>, Fault> {
+    let Some(tls) = &proxy.tls else { return Ok(Box::new(stream)) };
+    let secured = secured(&speaking(tls, Some(b"http/1.1")), tls, stream).await;
+    Ok(Box::new(secured.map_err(|fault| Fault { reason: forward_proxy::TLS, ..fault })?))
+}
 
-/// From here on the stream is one to the other end.
-pub async fn open(
+/// As [`open`], to an end that waits until it is spoken to.
+pub async fn open_silent(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    proxy: &ForwardProxy,
+    proxy: &ProxyServer,
     to: &Endpoint,
 ) -> Result<(), Fault> {
-    let mut request = format!("CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n");
-    if let Some(authorization) = &proxy.authorization {
-        request += &format!("proxy-authorization: {authorization}\r\n");
+    match open(stream, proxy, to).await?.is_empty() {
+        true => Ok(()),
+        false => Err(spoke_unasked()),
     }
-    request += "\r\n";
-    stream.write_all(request.as_bytes()).await.map_err(lost)?;
-    let (mut input, mut scanned, mut head) = (Vec::with_capacity(1024), 0, ResponseHead::default());
+}
+
+/// From here on the stream is one to the other end, which may have spoken already: what it has said comes back.
+pub async fn open(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    proxy: &ProxyServer,
+    to: &Endpoint,
+) -> Result<Vec<u8>, Fault> {
+    // Who closes may have answered first.
+    let sent = stream.write_all(proxy.connect(to).as_bytes()).await;
+    let (mut opening, mut input) = (Opening::default(), Vec::with_capacity(1024));
     loop {
-        let read = parse_response(&input, &mut scanned, &HEAD, ResponseTo::Other, &mut head);
-        match read.map_err(|error| proxy_fault(error.reason()))? {
-            Some(taken) if (200..300).contains(&head.status) && taken == input.len() => return Ok(()),
-            Some(_) if (200..300).contains(&head.status) => {
-                return Err(proxy_fault("it speaks before it was asked"));
-            }
-            Some(_) => return Err(proxy_fault(&format!("status {}", head.status))),
-            None if stream.read_buf(&mut input).await.map_err(lost)? == 0 => {
-                return Err(proxy_fault("closed before its answer"));
-            }
-            None => {}
+        if let Some(taken) = opening.read(&input)? {
+            sent.map_err(|error| malformed(&error.to_string()))?;
+            return Ok(input.split_off(taken));
+        }
+        match stream.read_buf(&mut input).await {
+            Ok(0) => return Err(malformed("closed before its answer")),
+            Ok(_) => {}
+            Err(error) => return Err(malformed(&error.to_string())),
         }
     }
 }
 
-fn proxy_fault(what: &str) -> Fault {
-    Fault::new("proxy_refused", format!("the forward proxy: {what}"))
+/// Who is behind a new way has said something that it could not know to say.
+pub fn spoke_unasked() -> Fault {
+    malformed("bytes behind its answer")
 }

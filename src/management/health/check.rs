@@ -23,11 +23,20 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    config::snapshot::{HealthCheck, ProxyProtocolVersion, Service},
+    calls::{
+        ProxyServer,
+        forward_proxy::{unauthenticated, unreachable},
+    },
+    config::{
+        endpoints::Place,
+        snapshot::{Carried, HealthCheck, ProxyProtocolVersion, Service},
+    },
+    document::address::Endpoint,
     http::{
         h1::parse::{HeadLimits, ResponseTo, parse_response},
         head::ResponseHead,
     },
+    management::calls::{Stream, tunnel},
     net::{
         proxy_protocol,
         tls::{Failure, HandshakeError},
@@ -56,6 +65,9 @@ pub struct Check {
     pub tls: Option<Arc<ClientContext>>,
     /// HTTP/2 without being asked; with TLS the handshake decides.
     pub multiplexes: bool,
+    pub endpoints: Vec<Endpoint>,
+    /// Those of them that a forward proxy carries.
+    pub carried: Option<Box<Carried>>,
 }
 
 impl Check {
@@ -67,21 +79,47 @@ impl Check {
             proxy_protocol: service.proxy_protocol,
             tls: service.tls.clone(),
             multiplexes: service.multiplexes,
+            endpoints: service.endpoints.clone(),
+            carried: service.carried.clone(),
         }))
     }
 
     /// One check: well is a status of 2xx or 3xx in time.
-    pub async fn run(&self, address: SocketAddr) -> Result<(), Fault> {
-        match self.status(address).await? {
+    pub async fn run(&self, place: Place) -> Result<(), Fault> {
+        match self.status(place).await? {
             200..=399 => Ok(()),
             status => Err(Fault::new("unexpected_status", format!("status {status}"))),
         }
     }
 
     /// The status of the answer, in time.
-    pub async fn status(&self, address: SocketAddr) -> Result<u16, Fault> {
+    pub async fn status(&self, place: Place) -> Result<u16, Fault> {
         let deadline = Instant::now() + self.settings.timeout;
-        let mut stream = self.by(deadline, "connecting", connect(address)).await?;
+        let mut stream: Box<dyn Stream> = match (&self.carried, place.carried) {
+            (Some(carried), Some(at)) => {
+                let server = carried.proxy.server()?;
+                let begun = async {
+                    let stream = connect(place.address).await.map_err(|fault| unreachable(&fault.text))?;
+                    tunnel::begin(stream, server).await
+                };
+                let mut stream = self.by(deadline, "connecting to the forward proxy", begun).await?;
+                if at == 0 && carried.in_absolute_form {
+                    return self.by(deadline, "the answer", self.ask_proxy(stream, server)).await;
+                }
+                let opened = tunnel::open(&mut stream, server, &self.endpoints[at]);
+                let said = self.by(deadline, "a way through the forward proxy", opened).await?;
+                match said.is_empty() {
+                    true => stream,
+                    // It may begin with its settings.
+                    false if self.multiplexes && self.proxy_protocol.is_none() => {
+                        let (from, to) = tokio::io::split(stream);
+                        Box::new(tokio::io::join(io::Cursor::new(said).chain(from), to))
+                    }
+                    false => return Err(tunnel::spoke_unasked()),
+                }
+            }
+            _ => Box::new(self.by(deadline, "connecting", connect(place.address)).await?),
+        };
         if let Some(version) = self.proxy_protocol {
             let header = proxy_protocol::write_own(version.into());
             self.by(deadline, "sending", async { stream.write_all(&header).await.map_err(lost) }).await?;
@@ -95,6 +133,14 @@ impl Check {
                 let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 self.by(deadline, "the answer", self.ask(stream, speaks_http2)).await
             }
+        }
+    }
+
+    /// Where it is, for people.
+    pub fn reached(&self, place: Place) -> String {
+        match place.carried.and_then(|at| self.endpoints.get(at)) {
+            None => place.address.to_string(),
+            Some(endpoint) => format!("{endpoint} through {}", place.address),
         }
     }
 
@@ -113,10 +159,34 @@ impl Check {
         if speaks_http2 { self.ask_http2(stream).await } else { self.ask_http1(stream).await }
     }
 
-    async fn ask_http1(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin + Send) -> Result<u16, Fault> {
-        let (path, authority) = (&self.settings.path, &self.authority);
+    async fn ask_http1(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send) -> Result<u16, Fault> {
+        self.ask_for(&self.settings.path, "", stream).await
+    }
+
+    /// The forward proxy itself is asked, in absolute form.
+    async fn ask_proxy(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+        server: &ProxyServer,
+    ) -> Result<u16, Fault> {
+        let target = format!("http://{}{}", self.authority, self.settings.path);
+        let authorization = server.authorization.iter().map(|value| format!("proxy-authorization: {value}\r\n"));
+        match self.ask_for(&target, &authorization.collect::<String>(), stream).await? {
+            407 => Err(unauthenticated()),
+            status => Ok(status),
+        }
+    }
+
+    /// `lines`: further ones of the head.
+    async fn ask_for(
+        &self,
+        target: &str,
+        lines: &str,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    ) -> Result<u16, Fault> {
+        let authority = &self.authority;
         let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: {USER_AGENT}\r\naccept: */*\r\n\
+            "GET {target} HTTP/1.1\r\nhost: {authority}\r\n{lines}user-agent: {USER_AGENT}\r\naccept: */*\r\n\
              connection: close\r\n\r\n"
         );
         // Whoever does not take the request may have said why before it left.

@@ -38,8 +38,9 @@ pub use self::{
     counts::{Counts, Standing, Totals},
     quotas::Quotas,
 };
-use super::{chance::jittered, resolver::Resolve, supervise, within::within};
+use super::{resolver::Resolve, supervise, within::within};
 use crate::{
+    calls::chance::jittered,
     config::{
         shared_storage::{Redis, SharedStorage},
         snapshot::Snapshot,

@@ -164,9 +164,6 @@ impl Config {
         if let Some(why) = &server.destination.insecure {
             site.remark(Fault::at("uri", format!("it cannot be called: {why}")));
         }
-        if server.destination.proxy.is_some() {
-            site.remark(Fault::at("uri", "it is called directly, not through the forward proxy"));
-        }
         error.or(ExtAuthz {
             server,
             speaks,

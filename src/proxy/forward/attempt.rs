@@ -56,6 +56,8 @@ pub(super) struct Progress {
     pub(super) answering: Cell<bool>,
     /// That response ends with its connection, so that only a reset says that it is not whole.
     pub(super) unframed: Cell<bool>,
+    /// The forward proxy itself was asked, in absolute form.
+    pub(super) asks_a_proxy: Cell<bool>,
 }
 
 impl Attempt<'_> {
@@ -208,7 +210,6 @@ impl Attempt<'_> {
 
     /// Asks. Over HTTP/1.1 the returned bytes are the head; over HTTP/2 that is on its way already.
     fn ask(&self, lease: &mut Lease, workspace: &mut Workspace) -> Result<(Outgoing, Buffer), Failure> {
-        let settings = &self.serving.snapshot.settings;
         let link = match lease.carrier() {
             Carrier::Http1(sender) => {
                 if workspace.request.websocket && workspace.request.version == Version::Http2 {
@@ -216,7 +217,17 @@ impl Attempt<'_> {
                 }
                 let Workspace { request, path, instead, head, .. } = workspace;
                 head.clear();
-                headers::write_upstream_head(head, request, &Line::of(request, path, instead), self.service, settings);
+                let asks_a_proxy = || {
+                    self.progress.asks_a_proxy.set(lease.backend.asks_a_proxy);
+                    lease.backend.asks_a_proxy
+                };
+                headers::write_upstream_head(
+                    head,
+                    request,
+                    &Line::of(request, path, instead),
+                    self.service,
+                    asks_a_proxy,
+                );
                 let mut out = Buffer::with_room(SMALL_ROOM.max(head.len()));
                 out.extend(head);
                 return Ok((Outgoing::Http1(sender), out));
@@ -226,7 +237,7 @@ impl Attempt<'_> {
         let Workspace { request, path, instead, scratch, .. } = workspace;
         let end = request.body == BodyLength::None && !request.websocket;
         headers::fill_upstream_fields(scratch, request);
-        let asked = headers::upstream_request(request, &Line::of(request, path, instead), self.service, settings);
+        let asked = headers::upstream_request(request, &Line::of(request, path, instead), self.service);
         let owned = link.ask(&asked, scratch, end).map_err(|_| Failure::Unprocessed)?;
         let up = Outgoing::Http2(owned.stream.clone());
         lease.hold(owned);

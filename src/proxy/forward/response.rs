@@ -4,6 +4,7 @@ use std::{cell::Cell, rc::Rc};
 
 use super::{Failure, attempt::Attempt};
 use crate::{
+    calls::forward_proxy::unauthenticated,
     http::{
         h1::{body::BodyReader, hop::strip_response},
         head::{BodyLength, RequestHead, ResponseHead, Version},
@@ -15,6 +16,7 @@ use crate::{
         ahead::{Ahead, Reach, Unread},
         body::{Held, Scanning},
         headers,
+        pool::Unavailable,
         pump::{Direction, Framing, PumpError, Sees, pump},
         reject,
         respond::{self, ClientFraming},
@@ -76,8 +78,14 @@ impl Download<'_> {
         if is_mistakable(&workspace.request, status, &from) {
             return Err(Failure::BadResponseBody { reason: "not_upgraded" });
         }
-        if matches!(status, 502..=504) && tries.gateway_error_allowed(workspace.line().method, held) {
-            return Err(Failure::GatewayError);
+        if status >= 407 {
+            // Whoever the client is, it is not the client who is to tell the proxy.
+            if status == 407 && progress.asks_a_proxy.get() {
+                return Err(Failure::Unavailable(Unavailable::Proxy(unauthenticated())));
+            }
+            if matches!(status, 502..=504) && tries.gateway_error_allowed(workspace.line().method, held) {
+                return Err(Failure::GatewayError);
+            }
         }
 
         held.release();

@@ -4,6 +4,7 @@ use std::{cell::Cell, rc::Rc};
 
 use super::Failure;
 use crate::{
+    calls::forward_proxy,
     config::snapshot::Service,
     http::head::{BodyLength, RequestHead},
     proxy::{
@@ -94,6 +95,9 @@ impl<'a> Tries<'a> {
                 return Some(Again::Unseen);
             }
             Failure::Unavailable(Unavailable::Connect(_) | Unavailable::ConnectTimeout) => retries.connect_failure,
+            Failure::Unavailable(Unavailable::Proxy(fault)) => {
+                retries.connect_failure && matches!(fault.reason, forward_proxy::UNREACHABLE | forward_proxy::TIMEOUT)
+            }
             Failure::Unprocessed => retries.reset,
             Failure::Reset { .. } => retries.reset && is_idempotent(method),
             Failure::GatewayError => true,

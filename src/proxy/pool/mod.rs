@@ -7,6 +7,8 @@
 mod breaker;
 mod dial;
 mod lease;
+mod through;
+mod unavailable;
 mod unreachable;
 
 use std::{
@@ -14,7 +16,6 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    net::SocketAddr,
     rc::{Rc, Weak},
     sync::Arc,
     task::{Poll, Waker},
@@ -26,20 +27,25 @@ use rustls::{ClientConfig, client::UnbufferedClientConnection, pki_types::Server
 pub use self::{
     breaker::Shares,
     lease::{Carrier, Lease},
+    unavailable::Unavailable,
 };
 use self::{
     dial::{Dial, Dialling},
     lease::Held,
+    through::{Spoken, Through, Way},
     unreachable::Unreachable,
 };
 use crate::{
-    config::snapshot::{LoadBalancing, ProxyProtocolVersion, Service},
+    config::{
+        endpoints::Place,
+        snapshot::{LoadBalancing, ProxyProtocolVersion, Service},
+    },
     http::h2::{HeaderMemory, Limits},
     net::{
         Buffer, Stream,
         proxy_protocol::{self, Addresses, Version},
         task,
-        tls::{Failure, HandshakeError, Side},
+        tls::{HandshakeError, Side},
     },
     proxy::h2::{self, Link},
     telemetry::core::CoreTelemetry,
@@ -72,6 +78,8 @@ pub struct Upstream {
     header_memory: HeaderMemory,
     /// How its connections are secured, with this core's sessions.
     tls: Option<Secure>,
+    /// The forward proxy, for those of its endpoints that it carries.
+    through: Option<Box<Through>>,
     /// No snapshot names this Service any more: connections close when they are given back.
     retired: Cell<bool>,
 }
@@ -85,7 +93,9 @@ struct Secure {
 
 /// One address of a Service.
 pub struct Backend {
-    pub address: SocketAddr,
+    pub place: Place,
+    /// The address is that of a forward proxy, which is itself asked, in absolute form.
+    pub asks_a_proxy: bool,
     healthy: Cell<bool>,
     /// Requests under way, for `leastRequests`.
     active: Cell<usize>,
@@ -144,25 +154,6 @@ pub enum Reuse {
     None,
 }
 
-/// Why there is no connection.
-#[derive(Debug)]
-pub enum Unavailable {
-    /// The name has not been resolved to any address.
-    NoEndpoint,
-    /// Every address fails its health check.
-    NoHealthyEndpoint,
-    /// Too many requests wait for a connection already.
-    Overflow,
-    /// As many requests are under way as may be.
-    RequestLimit,
-    Connect(io::Error),
-    ConnectTimeout,
-    /// It speaks HTTP/2, and takes no WebSockets over it (RFC 8441).
-    NoWebSocket,
-    /// No handshake, for this reason: the request was not looked at.
-    Tls(Failure),
-}
-
 impl Upstream {
     pub fn new(
         telemetry: Rc<CoreTelemetry>,
@@ -184,6 +175,7 @@ impl Upstream {
         let (tls, multiplexes) = (service.tls.as_ref().map(secure), service.multiplexes);
         Rc::new(Self {
             tls,
+            through: service.carried.as_ref().map(|carried| Box::new(Through::new(carried, &service.endpoints))),
             telemetry,
             backends: RefCell::new(Rc::default()),
             limits: Cell::new(limits),
@@ -212,15 +204,16 @@ impl Upstream {
     }
 
     /// Addresses that stay keep their connections; those that went are closed when idle.
-    pub fn set_addresses(&self, addresses: &[(SocketAddr, bool)]) {
+    pub fn set_places(&self, places: &[(Place, bool)]) {
         let old = self.backends.borrow().clone();
-        let backend = |&(address, healthy): &(SocketAddr, bool)| {
-            let known = old.iter().find(|backend| backend.address == address).cloned();
-            let backend = known.unwrap_or_else(|| Rc::new(Backend::new(address)));
+        let asks_a_proxy = |place| self.through.as_ref().is_some_and(|through| through.is_asked(place));
+        let backend = |&(place, healthy): &(Place, bool)| {
+            let known = old.iter().find(|backend| backend.place == place).cloned();
+            let backend = known.unwrap_or_else(|| Rc::new(Backend::new(place, asks_a_proxy(place))));
             backend.healthy.set(healthy);
             backend
         };
-        let new: Rc<[Rc<Backend>]> = addresses.iter().map(backend).collect();
+        let new: Rc<[Rc<Backend>]> = places.iter().map(backend).collect();
         for gone in old.iter().filter(|backend| !new.iter().any(|kept| Rc::ptr_eq(kept, backend))) {
             self.close_idle(gone);
         }
@@ -251,8 +244,7 @@ impl Upstream {
 
     async fn find(self: &Rc<Self>, wanted: Wanted<'_>, unreachable: &mut Unreachable) -> Result<Lease, Unavailable> {
         let Wanted { balancing, random, connect_timeout, reuse, own, websocket } = wanted;
-        // Where the handshake chooses the protocol, a WebSocket can have its own.
-        let http1 = websocket && self.tls.is_some();
+        let (http1, reuse) = if websocket { self.for_a_websocket(reuse) } else { (false, reuse) };
         let mut waited = false;
         loop {
             // Who failed to use what it was called for passes the call on.
@@ -292,6 +284,15 @@ impl Upstream {
             }
             self.wait(waited).await?;
             waited = true;
+        }
+    }
+
+    /// Where the handshake chooses the protocol, a WebSocket can have its own; and where a forward proxy is asked, it has a
+    /// tunnel of its own.
+    fn for_a_websocket(&self, reuse: Reuse) -> (bool, Reuse) {
+        match &self.through {
+            Some(through) if through.is_any_asked() => (true, Reuse::None),
+            _ => (self.tls.is_some(), reuse),
         }
     }
 
@@ -358,7 +359,7 @@ impl Upstream {
             return left().nth(at).cloned().ok_or(Unavailable::NoHealthyEndpoint);
         }
         match &*backends {
-            [] => return Err(Unavailable::NoEndpoint),
+            [] => return Err(self.no_endpoint()),
             [only] if only.healthy.get() => return Ok(only.clone()),
             _ => {}
         }
@@ -377,6 +378,11 @@ impl Upstream {
                 Ok(if second.active.get() < first.active.get() { second.clone() } else { first.clone() })
             }
         }
+    }
+
+    #[cold]
+    fn no_endpoint(&self) -> Unavailable {
+        self.through.as_ref().and_then(|through| through.fault()).map_or(Unavailable::NoEndpoint, Unavailable::Proxy)
     }
 
     fn take_idle(&self, backend: &Backend, reuse: Reuse, own: Option<Own<'_>>) -> Option<Stream> {
@@ -415,7 +421,11 @@ impl Upstream {
         let opening = Opening(self);
         // Nobody can share what an HTTP/1.1 dial brings, so nobody waits for it.
         let dialling = (!http1).then(|| Dialling::begin(&backend.dial));
-        let failed = match task::timeout(timeout, self.connect(backend.address, own, http1)).await {
+        // What a proxy is asked over carries no tunnel, and what was one is not kept: nobody asks a proxy over it.
+        let tunnelled = (http1 && backend.asks_a_proxy).then(|| Rc::new(Backend::new(backend.place, false)));
+        let backend = tunnelled.as_ref().unwrap_or(backend);
+        let way = Way::default();
+        let failed = match task::timeout(timeout, self.connect(backend, own, http1, &way)).await {
             Some(Ok((stream, speaks_http2))) => {
                 std::mem::forget(opening);
                 let held = match speaks_http2 {
@@ -429,7 +439,7 @@ impl Upstream {
                 return Ok(self.lease(held, backend.clone(), false, own));
             }
             Some(Err(error)) => error,
-            None => Unavailable::ConnectTimeout,
+            None => way.timed_out(),
         };
         if let Some(dialling) = dialling {
             dialling.ended(true);
@@ -441,11 +451,25 @@ impl Upstream {
     /// A connection that may be asked, and whether by HTTP/2: to the one who was meant, where there is TLS.
     async fn connect(
         &self,
-        address: SocketAddr,
+        backend: &Backend,
         own: Option<Own<'_>>,
         websocket: bool,
+        way: &Way,
     ) -> Result<(Stream, bool), Unavailable> {
-        let mut stream = introduced(address, own).await.map_err(Unavailable::Connect)?;
+        let mut stream = match &self.through {
+            Some(through) if backend.place.carried.is_some() => {
+                let spoken = match &self.tls {
+                    Some(_) => Spoken::Secured,
+                    None if self.multiplexes.get() && own.is_none() => Spoken::ByBoth,
+                    None => Spoken::ByUs,
+                };
+                through.open(backend, spoken, way).await?
+            }
+            _ => Stream::connect(backend.place.address).await.map_err(Unavailable::Connect)?,
+        };
+        if let Some(own) = own {
+            introduce(&stream, own).await.map_err(Unavailable::Connect)?;
+        }
         let Some(Secure { config, http1, name }) = &self.tls else { return Ok((stream, self.multiplexes.get())) };
         let config = if websocket { http1 } else { config };
         let client = UnbufferedClientConnection::new(config.clone(), name.clone());
@@ -490,7 +514,7 @@ impl Upstream {
                 false => waiting.push_back(waiter.clone()),
             }
         }
-        let place = Place { upstream: self, waiter, served: Cell::new(false) };
+        let place = InLine { upstream: self, waiter, served: Cell::new(false) };
         poll_fn(|context| {
             if place.waiter.called.get() {
                 place.served.set(true);
@@ -508,6 +532,11 @@ impl Upstream {
     fn has_room(&self) -> bool {
         self.open.get() < self.limits.get().connections
             || self.backends.borrow().iter().any(|backend| !backend.idle.borrow().is_empty())
+    }
+
+    /// Whether whoever comes now waits for others to be done.
+    pub fn is_full(&self) -> bool {
+        !self.has_unpromised()
     }
 
     /// Whether there is room for one more than those who were called.
@@ -578,16 +607,12 @@ impl Upstream {
     }
 }
 
-/// A connection on which nothing but a client's introduction has been said.
-async fn introduced(address: SocketAddr, own: Option<Own<'_>>) -> io::Result<Stream> {
-    let stream = Stream::connect(address).await?;
-    if let Some(Own { version, client }) = own {
-        let header = proxy_protocol::write(version, client);
-        let mut out = Buffer::with_room(header.len());
-        out.extend(&header);
-        stream.sender.send(out).await.0?;
-    }
-    Ok(stream)
+/// Says whom a connection is for, ahead of everything else.
+async fn introduce(stream: &Stream, Own { version, client }: Own<'_>) -> io::Result<()> {
+    let header = proxy_protocol::write(version, client);
+    let mut out = Buffer::with_room(header.len());
+    out.extend(&header);
+    stream.sender.send(out).await.0
 }
 
 /// The configuration knows nothing of sockets, and those nothing of it.
@@ -616,9 +641,10 @@ impl Idle {
 }
 
 impl Backend {
-    fn new(address: SocketAddr) -> Self {
+    fn new(place: Place, asks_a_proxy: bool) -> Self {
         Self {
-            address,
+            place,
+            asks_a_proxy,
             healthy: Cell::new(true),
             active: Cell::new(0),
             idle: RefCell::default(),
@@ -650,13 +676,13 @@ struct Waiter {
 }
 
 /// A place in the queue; dropped, it is left, and a call that came meanwhile goes to the next.
-struct Place<'a> {
+struct InLine<'a> {
     upstream: &'a Upstream,
     waiter: Rc<Waiter>,
     served: Cell<bool>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for InLine<'_> {
     fn drop(&mut self) {
         if self.served.get() {
             return;
@@ -666,26 +692,6 @@ impl Drop for Place<'_> {
             self.upstream.call_next();
         } else {
             self.upstream.waiting.borrow_mut().retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
-        }
-    }
-}
-
-impl Unavailable {
-    /// The reason code of the log, the metrics and the documentation.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NoEndpoint => "upstream_no_endpoint",
-            Self::NoHealthyEndpoint => "upstream_unhealthy",
-            Self::Overflow => "upstream_overflow",
-            Self::RequestLimit => "upstream_request_limit",
-            Self::ConnectTimeout => "upstream_connect_timeout",
-            Self::NoWebSocket => "upstream_no_websocket",
-            Self::Tls(failure) => failure.reason(),
-            Self::Connect(error) => match error.kind() {
-                io::ErrorKind::ConnectionRefused => "upstream_connect_refused",
-                io::ErrorKind::ConnectionReset => "upstream_connect_reset",
-                _ => "upstream_connect_failed",
-            },
         }
     }
 }

@@ -1,10 +1,9 @@
 //! A destination that has failed often enough in a row is left alone for a while, and then tried with one call. Does no I/O.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::Instant;
-
-use crate::management::chance::jittered;
+use super::chance::jittered;
+use crate::telemetry::fault::Fault;
 
 /// In a row.
 const FAILURES_MAX: u32 = 5;
@@ -68,12 +67,22 @@ impl Circuit {
     }
 }
 
+/// Why nobody was asked.
+pub fn closed_to_calls() -> Fault {
+    Fault::new("circuit_open", "it has failed too often; it is tried again after a pause")
+}
+
+/// What a proxy or a server answers that does not do its work.
+pub fn is_failure(status: u16) -> bool {
+    matches!(status, 502..=504)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn it_opens_after_failures_in_a_row_and_closes_after_one_success() {
+    #[test]
+    fn it_opens_after_failures_in_a_row_and_closes_after_one_success() {
         let (mut circuit, now) = (Circuit::default(), Instant::now());
         let fail = |circuit: &mut Circuit, now| {
             let leave = circuit.admits(now).expect("it may be called");
@@ -96,8 +105,8 @@ mod tests {
         assert!(circuit.admits(now).is_some() && circuit.admits(now).is_some());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn calls_that_fail_together_count_as_what_they_are() {
+    #[test]
+    fn calls_that_fail_together_count_as_what_they_are() {
         let (mut circuit, now) = (Circuit::default(), Instant::now());
         let together: Vec<_> = (0..50).map(|_| circuit.admits(now).expect("closed")).collect();
         let (fresh, late) = together.split_at(40);
