@@ -561,7 +561,7 @@ pub fn minimal(answer: &LocalResponse, date: &str, server: &ServerHeader, reques
 
 fn fill_response(response: &mut ResponseHead, answer: &LocalResponse) {
     response.clear();
-    response.is_own = true;
+    response.own = Some(answer.reason);
     response.status = answer.status;
     if let Some(stored) = &answer.stored {
         response.fields.copy_from(stored);

@@ -440,7 +440,7 @@ fn a_change_makes_what_it_changes_stale() {
 fn what_is_the_gateways_own_is_not_stored() {
     let cache = Cache::new("{responseExpression: ''}");
     let mut asking = cache.ask(0, "GET /a", &[]);
-    asking.trial.response = ResponseHead { status: 404, is_own: true, ..ResponseHead::default() };
+    asking.trial.response = ResponseHead { status: 404, own: Some("no_api"), ..ResponseHead::default() };
     asking.turn(0, |policy, turn, exchange| policy.on_response(turn, exchange));
     assert_eq!(cache.exchange(1, "GET /a", &[], OK), "-> 200 one");
 }
