@@ -199,7 +199,7 @@ pub fn answer(flow: Flow) -> Option<Rc<LocalResponse>> {
     match flow {
         Flow::Continue => None,
         Flow::Respond(answer) => Some(answer),
-        Flow::AskAgain => panic!("it has the upstream asked again"),
+        Flow::AskAgain(_) => panic!("it has the upstream asked again"),
         Flow::Wait(question) => panic!("it waits for {question:?}"),
     }
 }
