@@ -480,8 +480,8 @@ pub struct ResponseHead {
     pub content_length: Option<u64>,
     /// Where it strays from the grammar.
     pub quirks: Quirks,
-    /// The gateway's own answer, not an upstream's.
-    pub is_own: bool,
+    /// Why it is the gateway's own answer, by its reason code; `None`: it is an upstream's.
+    pub own: Option<&'static str>,
 }
 
 impl RequestHead {
@@ -512,6 +512,6 @@ impl ResponseHead {
         self.keep_alive = false;
         self.content_length = None;
         self.quirks = Quirks::default();
-        self.is_own = false;
+        self.own = None;
     }
 }

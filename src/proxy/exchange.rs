@@ -183,7 +183,7 @@ impl Pending<'_, '_> {
     async fn steps(&mut self, mut next: Next) -> Result<(), Stop> {
         loop {
             let reply = match next {
-                Next::Done | Next::AskAgain => return Ok(()),
+                Next::Done | Next::AskAgain(_) => return Ok(()),
                 Next::Respond(answer) => return Err(Stop::Answered(answer)),
                 Next::Wait(question) => {
                     let request = &self.workspace.request;
