@@ -81,13 +81,11 @@ impl Directories {
     pub async fn log_in(&self, log_in: &LogIn, resolver: &impl Resolve) -> Result<Verdict, Fault> {
         let place = self.0.get(log_in.directory.identity(), Place::default);
         // A directory that answers is well, whatever it makes of this user.
-        let steps = async {
-            match steps(&place, log_in, resolver).await {
-                Err(fault) if fault.reason == REFUSED => Ok(Err(fault)),
-                done => done.map(Ok),
-            }
+        let ask = async || match steps(&place, log_in, resolver).await {
+            Err(fault) if fault.reason == REFUSED => Ok(Err(fault)),
+            done => done.map(Ok),
         };
-        place.gate.pass(log_in.time_max, steps, |_| true).await?
+        place.gate.pass(log_in.time_max, ask, |_| true).await?
     }
 }
 
