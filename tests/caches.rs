@@ -178,7 +178,8 @@ fn replicas_share_what_one_has_stored_and_forget_together() {
         let (upstream, redis) = (Upstream::start("vary: x-kind\r\n"), Redis::start(&[]));
         let [one, other] = [0; 2].map(|_| Replica::start(&driver, &upstream, &redis, DISTRIBUTED));
         assert_eq!(one.ask("/a"), "answer 1");
-        wait("the other has it", || other.ask("/a") == "answer 1" || upstream.asked() > 2);
+        redis.wait_until("it is stored", "KEYS *:v:*", |keys| keys.starts_with("*2"));
+        assert_eq!(other.ask("/a"), "answer 1");
         assert_eq!((one.ask("/a"), upstream.asked()), ("answer 1".into(), 1));
         // What both have in memory goes on both.
         one.purge(&["--key", "/a"]);

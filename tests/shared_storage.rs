@@ -315,16 +315,23 @@ fn replicas_count_each_other_and_hear_of_purges() {
     let (first, second) = (Replica::start(&section), Replica::start(&section));
     let (told, purged) = mpsc::channel();
     second.storage.on_purge(move |purged| drop(told.send(purged.clone())));
+    let (told, own) = mpsc::channel();
+    first.storage.on_purge(move |purged| drop(told.send(purged.clone())));
     let heard = || purged.recv_timeout(LIMIT).expect("a purge");
     for replica in [&first, &second] {
         wait("two replicas", || replica.counts.standing().replicas == 2);
     }
     // Twice, so that the list was looked at before one of them.
-    let beats = second.counts.totals().commands;
-    wait("two beats", || second.counts.totals().commands >= beats + 4);
+    for replica in [&first, &second] {
+        let beats = replica.counts.totals().commands;
+        wait("two beats", || replica.counts.totals().commands >= beats + 4);
+    }
     first.purge("a");
     first.purge("b");
     assert_eq!([heard(), heard()], [Purged::Scope(key("a")), Purged::Scope(key("b"))]);
+    // Whoever has purged something hears of what others have.
+    second.purge("c");
+    assert_eq!(own.recv_timeout(LIMIT).expect("a purge"), Purged::Scope(key("c")));
     server.restart();
     assert_eq!(heard(), Purged::Everything, "what a server has lost may have had purges");
     drop(first);
@@ -337,6 +344,8 @@ fn purges_that_were_not_taken_are_sent_before_anything_is_found() {
     let (purges, other) = (Replica::start(&section), Replica::start(&section));
     let (told, purged) = mpsc::channel();
     other.storage.on_purge(move |purged| drop(told.send(purged.clone())));
+    let (told, own) = mpsc::channel();
+    purges.storage.on_purge(move |purged| drop(told.send(purged.clone())));
     // Few are sent as they are; of too many one stands for all.
     for (count, heard) in [(2, Purged::Scope(key("0"))), (2000, Purged::Scope(key("all")))] {
         let names = ["0", "1", "never purged"];
@@ -368,6 +377,10 @@ fn purges_that_were_not_taken_are_sent_before_anything_is_found() {
         // Whoever has lost the thread is told more than what was purged.
         let covers = |told: Purged| told == heard || told == Purged::Everything;
         wait("word of it", || covers(purged.recv_timeout(LIMIT).expect("a purge")));
+        // Of its own purges, late as they are, a replica is not told; of what comes behind them it is.
+        other.purge("behind");
+        let heard = own.recv_timeout(LIMIT).expect("a purge");
+        assert!(heard == Purged::Scope(key("behind")) || heard == Purged::Everything, "{heard:?} of {count}");
     }
 }
 

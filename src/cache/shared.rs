@@ -100,7 +100,7 @@ impl Shared {
         self.storage.ask(Operation::Purge { scope, whole: self.scope(), time_to_live: self.ttl }, || ());
     }
 
-    /// Another replica, or this one, has purged something: what this policy has of it goes.
+    /// Another replica has purged something: what this policy has of it goes.
     pub fn hear(&self, purged: &Purged, partition: &Partition) {
         match purged {
             Purged::Everything => {

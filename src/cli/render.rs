@@ -5,7 +5,7 @@ use std::{env, io::IsTerminal};
 use crate::{
     config::{
         dump::{REDACTED, is_sensitive, names_credential},
-        load::SourceFile,
+        files::SourceFile,
     },
     document::problem::Problem,
 };
@@ -25,7 +25,7 @@ pub fn problem(problem: &Problem, fatal: bool, files: &[SourceFile], colour: boo
     let mut text = format!("{}: {problem}\n", paint(code, label));
     let location = &problem.location;
     let file = files.iter().find(|file| file.path == location.file);
-    let line = location.line.checked_sub(1).and_then(|index| file?.text.lines().nth(index as usize));
+    let line = location.line.checked_sub(1).and_then(|index| file?.text.as_ref()?.lines().nth(index as usize));
     if let Some(line) = line {
         // Of a list of names with values, `key` is the name.
         let is_name = problem.path.ends_with("].key");

@@ -1,6 +1,9 @@
 //! The expanded form as JSON: for `dump`, for the `/config` page, and for the hash of a configuration.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -12,10 +15,10 @@ use super::{
 };
 use crate::{
     document::{
-        Id,
+        Id, Resource,
         node::{Node, nearest},
     },
-    policies::contract::ClientSecret,
+    policies::contract::{ClientSecret, Contract},
 };
 
 /// What stands in the place of a secret.
@@ -25,11 +28,12 @@ pub const REDACTED: &str = "***";
 pub fn dump_json(loaded: &Loaded) -> Value {
     let model = loaded.expand(&mut Vec::new());
     let mut dump = unredacted(loaded, &model);
+    dump["configuration"]["contracts"] = contracts(loaded).into();
     Redaction::new(sensitive_properties(loaded)).redact(&mut dump);
     dump
 }
 
-/// With every secret in it: for hashing, never for showing.
+/// With every secret in it, and without contracts, which are known by what was made of them: for hashing, never for showing.
 pub(super) fn unredacted(loaded: &Loaded, model: &Model) -> Value {
     let resources = &loaded.resources;
     let mut apis: Vec<_> = model.apis.iter().collect();
@@ -47,7 +51,6 @@ pub(super) fn unredacted(loaded: &Loaded, model: &Model) -> Value {
         "configuration": {
             "spec": loaded.sections.to_json(),
             "effective": settings_json(&loaded.settings),
-            "contracts": contracts(loaded),
             "certificates": secrets.iter().map(|secret| json!({
                 "name": secret.id.name,
                 "namespace": secret.id.namespace,
@@ -63,7 +66,7 @@ pub(super) fn unredacted(loaded: &Loaded, model: &Model) -> Value {
 }
 
 fn contracts(loaded: &Loaded) -> Vec<Value> {
-    let contract = |contract: &crate::document::Resource<crate::policies::contract::Contract>| {
+    let contract = |contract: &Arc<Resource<Contract>>| {
         let spec = &contract.spec;
         json!({
             "name": contract.id.name,

@@ -340,7 +340,7 @@ impl Variables<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::resources::Resources, document::node::documents};
+    use crate::config::files::Files;
 
     fn effective(yaml: &str, environment: Environment) -> (Settings, Vec<String>) {
         let text: String = yaml
@@ -350,10 +350,8 @@ mod tests {
                 format!("---\napiVersion: gateway.mulesoft.com/v1beta1\nkind: Configuration\nmetadata: {{name: c{at}}}\nspec:\n{spec}")
             })
             .collect();
-        let (mut problems, mut resources) = (Vec::new(), Resources::default());
-        for document in documents(&std::sync::Arc::new("f".into()), &text, &mut problems) {
-            resources.add(&document, &mut problems);
-        }
+        let mut problems = Vec::new();
+        let resources = Files::of(&[("f", &text)]).resources(&mut problems);
         let sections = Sections::merge(&resources.configurations, &mut problems);
         let settings = settings(&sections, &environment, &mut problems);
         (settings, problems.iter().map(|problem| format!("{}: {}", problem.path, problem.text)).collect())

@@ -1,6 +1,9 @@
 //! Resources to the expanded form: inline parts get their documented names, bindings find their targets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     environment::Environment,
@@ -277,7 +280,7 @@ impl Expansion<'_> {
     }
 
     /// Which contracts have no effect: of an API that is not there the first is named, since there may be many.
-    fn contracts(&mut self, contracts: &[Resource<Contract>]) {
+    fn contracts(&mut self, contracts: &[Arc<Resource<Contract>>]) {
         let mut missing = BTreeMap::<Id, Vec<&Resource<Contract>>>::new();
         for contract in contracts {
             let api = Id::new(&contract.id.namespace, &contract.spec.api_id.value);

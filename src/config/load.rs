@@ -1,10 +1,7 @@
 //! Files to resources, and resources to an outcome: the two calls that `run`, a reload, `check` and `dump` share.
 
 use std::{
-    collections::HashMap,
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,6 +13,7 @@ use super::{
     effective::{self, Sections},
     environment::Environment,
     expand::expand,
+    files::{self, Files, KnownFiles, SourceFile},
     forward_proxy, identity_management,
     model::Model,
     resources::{GatewayRingway, Resources},
@@ -23,13 +21,13 @@ use super::{
     shared_storage::{self, SharedStorage},
     snapshot::Snapshot,
     tls::tickets,
+    told::{self, Told},
 };
 use crate::{
     calls::Ways,
     document::{
         hash::Stable,
-        node::{BYTES_MAX, documents},
-        problem::{Location, Problem, Severity},
+        problem::{Problem, Severity},
     },
     policies::{clients::Contracts, introspection::AuthorizationServer},
     telemetry::series::SeriesId,
@@ -43,8 +41,14 @@ pub struct Loader {
     environment: Environment,
     /// Tickets outlive the snapshot under which they were made.
     tickets: Arc<TicketKeys>,
-    /// Of the last reading: what has not changed since is not made again.
-    contracts: Arc<Mutex<Contracts>>,
+    /// Of the last reading: what has not changed since is neither read nor made again.
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    files: KnownFiles,
+    contracts: Contracts,
 }
 
 /// One reading of all files, good and bad.
@@ -60,13 +64,6 @@ pub struct Loaded {
     contracts: Contracts,
     environment: Environment,
     tickets: Arc<TicketKeys>,
-}
-
-/// A file as it was read, so that a problem can show its line.
-#[derive(Clone, Debug)]
-pub struct SourceFile {
-    pub path: Arc<PathBuf>,
-    pub text: Arc<str>,
 }
 
 /// What is read of sections beside the settings.
@@ -87,7 +84,7 @@ pub struct Outcome {
 impl Loader {
     /// `given`: files and directories from the command line; without any, [`Roots::choose`] says where to look.
     pub fn new(given: Vec<PathBuf>, environment: Environment) -> Self {
-        Self { given, environment, tickets: TicketKeys::random(), contracts: Arc::default() }
+        Self { given, environment, tickets: TicketKeys::random(), known: Arc::default() }
     }
 
     /// What to watch. A directory that is made later counts, so it is asked again on each load.
@@ -103,40 +100,33 @@ impl Loader {
 
     pub fn load(&self) -> Loaded {
         let mut problems = Vec::new();
-        let files = self.roots().files(&mut problems);
-        let files = files.iter().filter_map(|path| read(path, &mut problems)).collect();
-        let mut known = self.contracts.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = Loaded::from_files(files, self.environment.clone(), self.tickets.clone(), &known, problems);
-        known.clone_from(&loaded.contracts);
+        let paths = self.roots().files(&mut problems);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = files::read(&paths, &mut known.files, &mut problems);
+        let loaded = Loaded::of(files, self.environment.clone(), self.tickets.clone(), &known.contracts, problems);
+        known.contracts.clone_from(&loaded.contracts);
         loaded
     }
 }
 
 impl Loaded {
-    fn from_files(
-        files: Vec<SourceFile>,
+    fn of(
+        files: Files,
         environment: Environment,
         tickets: Arc<TicketKeys>,
         known: &Contracts,
         mut problems: Vec<Problem>,
     ) -> Self {
-        let mut resources = Resources::default();
-        for file in &files {
-            for document in documents(&file.path, &file.text, &mut problems) {
-                resources.add(&document, &mut problems);
-            }
-        }
+        let resources = files.resources(&mut problems);
         let sections = Sections::merge(&resources.configurations, &mut problems);
         let settings = effective::settings(&sections, &environment, &mut problems);
         let contracts = Contracts::of(&resources.contracts, known);
-        Self { resources, sections, settings, files, problems, contracts, environment, tickets }
+        Self { resources, sections, settings, files: files.sources, problems, contracts, environment, tickets }
     }
 
     /// Texts as if they were files, for tests and tools.
     pub fn from_texts(texts: &[(&str, &str)], environment: Environment) -> Self {
-        let file = |(path, text): &(&str, &str)| SourceFile { path: Arc::new(path.into()), text: (*text).into() };
-        let (files, known) = (texts.iter().map(file).collect(), Contracts::default());
-        Self::from_files(files, environment, TicketKeys::random(), &known, Vec::new())
+        Self::of(Files::of(texts), environment, TicketKeys::random(), &Contracts::default(), Vec::new())
     }
 
     /// The expanded form, with the problems of references and targets.
@@ -157,7 +147,7 @@ impl Loaded {
         if let Some(everything) = self.resources.with_drafts() {
             problems = self.problems_of(&everything);
         }
-        sort(&mut problems, &self.files);
+        told::sort(&mut problems, &self.files);
         snapshot.problems.clone_from(&problems);
         Outcome { snapshot, problems }
     }
@@ -183,19 +173,10 @@ impl Loaded {
         let beside = self.beside(&mut files, &mut found);
         let context = self.context(&beside, &files);
         compile::compile(&model, &context, 0, String::new(), &mut |_| SeriesId::default(), &mut found);
-        found.retain(|problem| !problem.location.is_nowhere() && !self.is_told(problem));
+        let told = Told::of(&self.problems);
+        found.retain(|problem| !problem.location.is_nowhere() && !told.covers(problem));
         found.extend(self.problems.iter().cloned());
         found
-    }
-
-    /// Whether it is about something, or a part of something, that is known to be wrong.
-    fn is_told(&self, problem: &Problem) -> bool {
-        self.problems.iter().any(|told| {
-            let below = problem.path.strip_prefix(&told.path);
-            told.severity == Severity::Error
-                && told.location.file == problem.location.file
-                && below.is_some_and(|below| below.is_empty() || below.starts_with(['.', '[']))
-        })
     }
 
     /// Sections that are read with their files and Secrets.
@@ -228,7 +209,9 @@ impl Loaded {
     /// Of everything that is configured and nothing of where it was written.
     fn hash(&self, model: &Model) -> String {
         let resources = dump::unredacted(self, model).to_string();
-        let hash = Stable::new().text(&resources).text(&format!("{:?}", self.settings)).finish();
+        let hash = Stable::new().text(&resources).text(&format!("{:?}", self.settings));
+        let contracts = self.contracts.identities();
+        let hash = contracts.iter().fold(hash, |hash, (api, set)| hash.text(&api.to_string()).number(*set)).finish();
         format!("{hash:016x}")
     }
 }
@@ -244,41 +227,5 @@ impl Outcome {
     pub fn accept(self, allow_partial: bool) -> Result<Snapshot, Vec<Problem>> {
         let refused = self.problems.iter().any(|problem| problem.severity == Severity::Error);
         if refused && !allow_partial { Err(self.problems) } else { Ok(self.snapshot) }
-    }
-}
-
-/// A Selector's policy has the same problem at each target: it is told once.
-fn sort(problems: &mut Vec<Problem>, files: &[SourceFile]) {
-    let places: HashMap<_, _> = files.iter().enumerate().rev().map(|(at, file)| (&file.path, at)).collect();
-    let place = |path: &Arc<PathBuf>| places.get(path).copied().unwrap_or(usize::MAX);
-    problems.sort_by_cached_key(|problem| {
-        let Location { file, line, column } = &problem.location;
-        (place(file), file.clone(), *line, *column, problem.path.clone(), problem.text.clone())
-    });
-    problems.dedup();
-}
-
-/// The text of a file, up to the limit that the parser then reports.
-fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<SourceFile> {
-    let file = Arc::new(path.to_owned());
-    let text = File::open(path).and_then(|opened| {
-        let mut bytes = Vec::new();
-        opened.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-        if bytes.len() > BYTES_MAX {
-            return Err(io::Error::other(format!("more than {BYTES_MAX} bytes")));
-        }
-        String::from_utf8(bytes).map_err(|error| {
-            let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
-            io::Error::other(format!("not UTF-8 on line {line}"))
-        })
-    });
-    match text {
-        Ok(text) => Some(SourceFile { path: file, text: text.into() }),
-        Err(error) => {
-            let location = Location { file, line: 0, column: 0 };
-            let text = format!("cannot be read: {error}");
-            problems.push(Problem { severity: Severity::Error, location, path: "file".into(), text });
-            None
-        }
     }
 }

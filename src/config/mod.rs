@@ -9,6 +9,8 @@ pub mod load;
 
 pub mod discovery;
 pub mod environment;
+pub mod files;
+mod told;
 
 mod effective;
 pub mod resources;

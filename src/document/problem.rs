@@ -17,7 +17,7 @@ impl Location {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// Loads; an operator should know. `check --strict` makes it an error.
     Warning,

@@ -176,7 +176,7 @@ fn decide(
     let mut reply = None;
     loop {
         reply = match decision.go_on(asked, workspace, serving, random, reply, watch) {
-            Next::Done | Next::AskAgain => {
+            Next::Done | Next::AskAgain(_) => {
                 body.pass_rest(workspace)?;
                 let instead = &workspace.bodies.request;
                 if instead.is_replaced() {

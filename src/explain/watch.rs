@@ -311,7 +311,7 @@ impl chain::Watcher for Watch<'_> {
         (turn.changes, turn.client) = (changed, client);
         turn.logs.extend(logs);
         match flow {
-            Flow::Continue | Flow::AskAgain => {}
+            Flow::Continue | Flow::AskAgain(_) => {}
             Flow::Wait(question) => turn.why = format!("{}; would {}", turn.why, waits_for(question)),
             Flow::Respond(answer) => {
                 responded(turn, answer);

@@ -86,11 +86,21 @@ impl Known {
 /// makes no other byte of a token one of these.
 #[inline]
 pub(in crate::http) fn begins<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
-    let Some(mut beginning) = token.first_chunk::<N>().copied() else { return false };
-    for byte in &mut beginning {
-        *byte |= 0x20;
+    let Some(beginning) = token.first_chunk::<N>() else { return false };
+    // Word by word: of arrays of odd lengths the compiler makes loops over bytes. The last word may overlap the one before it.
+    let (words, rest) = (beginning.as_chunks::<8>().0, beginning.last_chunk::<8>());
+    let (lower_words, lower_rest) = (lower.as_chunks::<8>().0, lower.last_chunk::<8>());
+    if let (Some(rest), Some(lower_rest)) = (rest, lower_rest) {
+        let is_same = |(word, lower): (&[u8; 8], &[u8; 8])| lower_case(*word) == u64::from_ne_bytes(*lower);
+        return words.iter().zip(lower_words).all(is_same) && is_same((rest, lower_rest));
     }
-    beginning == *lower
+    beginning.iter().zip(lower).all(|(byte, lower)| byte | 0x20 == *lower)
+}
+
+/// With the bit set that makes letters lower-case.
+#[inline]
+fn lower_case(word: [u8; 8]) -> u64 {
+    u64::from_ne_bytes(word) | u64::from_ne_bytes([0x20; 8])
 }
 
 fn is_lookalike(name: &[u8]) -> bool {
@@ -470,8 +480,8 @@ pub struct ResponseHead {
     pub content_length: Option<u64>,
     /// Where it strays from the grammar.
     pub quirks: Quirks,
-    /// The gateway's own answer, not an upstream's.
-    pub is_own: bool,
+    /// Why it is the gateway's own answer, by its reason code; `None`: it is an upstream's.
+    pub own: Option<&'static str>,
 }
 
 impl RequestHead {
@@ -502,6 +512,6 @@ impl ResponseHead {
         self.keep_alive = false;
         self.content_length = None;
         self.quirks = Quirks::default();
-        self.is_own = false;
+        self.own = None;
     }
 }

@@ -109,6 +109,13 @@ impl Receiver {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Gives the buffer back where nothing is in it: whoever waits for something else first takes none meanwhile.
+    pub fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = Buffer::none();
+        }
+    }
+
     /// How much the next receive may bring; a buffer of that size is taken when there is something.
     pub fn want(&mut self, bytes: usize) {
         self.room = bytes;

@@ -147,7 +147,7 @@ impl Turns {
     /// turn comes.
     fn decided(&mut self, flow: Flow, shadow: bool, next: usize) -> Option<Next> {
         match flow {
-            Flow::Continue | Flow::AskAgain => None,
+            Flow::Continue | Flow::AskAgain(_) => None,
             Flow::Respond(answer) if !shadow => {
                 self.refused = answer.stored.is_none().then_some((next - 1, answer.status));
                 Some(Next::Respond(answer))
@@ -199,8 +199,9 @@ pub enum Next {
     Wait(Box<Question>),
     /// A policy's turn has come, and wants so much of the message's body read ahead: then the same run goes on.
     Body(Wanted),
-    /// In the response direction: the upstream is asked once more, and the run begins anew with what it answers.
-    AskAgain,
+    /// In the response direction: the upstream is asked once more, and the run begins anew with what it answers, or with this
+    /// answer where it may not be asked.
+    AskAgain(Rc<LocalResponse>),
 }
 
 /// Sees what becomes of each policy of a chain: those who serve count the decisions, `explain` wants to know all. What nobody
@@ -355,11 +356,11 @@ pub fn run_response<'x>(
                 }
                 turns.answered = Some(answer);
             }
-            Flow::AskAgain if !bound.shadow => {
+            Flow::AskAgain(otherwise) if !bound.shadow => {
                 turns.sees_another();
-                return Next::AskAgain;
+                return Next::AskAgain(otherwise);
             }
-            Flow::Continue | Flow::Respond(_) | Flow::Wait(_) | Flow::AskAgain => {}
+            Flow::Continue | Flow::Respond(_) | Flow::Wait(_) | Flow::AskAgain(_) => {}
         }
     }
     turns.answered.take().map_or(Next::Done, Next::Respond)
@@ -377,7 +378,7 @@ fn take_turn(
     let began = watcher.begins();
     let (flow, goes_on) = run(exchange);
     let decision = match &flow {
-        Flow::Continue | Flow::AskAgain => goes_on,
+        Flow::Continue | Flow::AskAgain(_) => goes_on,
         Flow::Wait(_) => Some(Decision::Wait),
         Flow::Respond(answer) => refusal(answer, bound.shadow, goes_on),
     };

@@ -3,7 +3,14 @@
 //! What a request shows is compared as a salted hash, in constant time, also where nobody has the id: how long a refusal takes
 //! does not say which ids there are.
 
-use std::{borrow::Cow, cell::RefCell, collections::HashMap, fmt, rc::Rc, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    rc::Rc,
+    sync::Arc,
+};
 
 use super::{
     Answers, Authentication, ConfigError, Exchange, Fault, LocalResponse, Need, Site,
@@ -39,14 +46,16 @@ pub struct Contracts(Arc<HashMap<Id, Arc<ClientSet>>>);
 
 impl Contracts {
     /// Of all that was written. The set of an API that is as it was in `known` is that one.
-    pub fn of(written: &[Resource<Contract>], known: &Self) -> Self {
+    pub fn of(written: &[Arc<Resource<Contract>>], known: &Self) -> Self {
         let mut by_api = HashMap::<_, Vec<_>>::new();
-        for Resource { id, spec, .. } in written {
+        for resource in written {
+            let Resource { id, spec, .. } = &**resource;
             by_api.entry(Id::new(&id.namespace, &spec.api_id.value)).or_default().push(spec);
         }
         let set = |(api, contracts): (Id, Vec<&Contract>)| {
-            let known = known.0.get(&api).filter(|known| known.identity == identity(&contracts));
-            let set = known.cloned().unwrap_or_else(|| Arc::new(ClientSet::of(&contracts)));
+            let identity = identity(&contracts);
+            let known = known.0.get(&api).filter(|known| known.identity == identity);
+            let set = known.cloned().unwrap_or_else(|| Arc::new(ClientSet::of(&contracts, identity)));
             (api, set)
         };
         Self(Arc::new(by_api.into_iter().map(set).collect()))
@@ -63,6 +72,11 @@ impl Contracts {
 
     pub fn of_api(&self, api: &Id) -> Option<&Arc<ClientSet>> {
         self.0.get(api)
+    }
+
+    /// What each API's set has been made of: the same on every replica that reads the same.
+    pub fn identities(&self) -> BTreeMap<&Id, u64> {
+        self.0.iter().map(|(api, set)| (api, set.identity)).collect()
     }
 
     /// Whether every API has the very same set in both.
@@ -116,8 +130,8 @@ fn identity(contracts: &[&Contract]) -> u64 {
 }
 
 impl ClientSet {
-    fn of(contracts: &[&Contract]) -> Self {
-        let mut set = Self { identity: identity(contracts), ..Self::default() };
+    fn of(contracts: &[&Contract], identity: u64) -> Self {
+        let mut set = Self { identity, ..Self::default() };
         let text = |text: Option<&String>| Box::from(text.map_or("", |text| text));
         for Contract { client, sla, .. } in contracts {
             if set.clients.contains_key(&*client.id) {
@@ -345,16 +359,11 @@ mod tests {
     use super::*;
     use crate::policies::testing;
 
-    fn contract(api: &str, written: &str) -> Resource<Contract> {
+    fn contract(api: &str, written: &str) -> Arc<Resource<Contract>> {
         let text = format!("{{apiId: {api}, {written}}}");
         let spec = testing::node(&text).deserialize("spec", &mut Vec::new()).unwrap_or_else(|| panic!("{text}"));
-        Resource {
-            id: Id::new("default", "k"),
-            labels: Default::default(),
-            location: Default::default(),
-            position: 0,
-            spec,
-        }
+        let (labels, location) = Default::default();
+        Arc::new(Resource { id: Id::new("default", "k"), labels, location, position: 0, spec })
     }
 
     fn contracts(written: &[(&str, &str)], known: &Contracts) -> Contracts {

@@ -219,7 +219,12 @@ impl<'a> Exchange<'a> {
 
     /// Whether the answer that has come is the gateway's own: of a policy, or for want of an upstream's.
     pub fn is_own_answer(&self) -> bool {
-        self.response.is_own
+        self.response.own.is_some()
+    }
+
+    /// Why there is an answer of the gateway's own, by its reason code.
+    pub fn own_reason(&self) -> Option<&'static str> {
+        self.response.own
     }
 
     /// Of the answer; 0 before there is one.
@@ -313,7 +318,7 @@ impl<'a> Exchange<'a> {
     /// # Errors
     /// As for the request; and an answer of the gateway's own has no other body, but another answer.
     pub fn replace_response_body(&mut self, bytes: &[u8]) -> Result<(), NotReplaced> {
-        if self.response.is_own {
+        if self.is_own_answer() {
             return Err(NotReplaced::OwnAnswer);
         }
         if self.response.status == 101 {
@@ -368,7 +373,7 @@ impl<'a> Exchange<'a> {
     /// # Errors
     /// It stays: an answer of the gateway's own, or a switch of protocols, or no such status.
     pub fn set_response_status(&mut self, status: u16) -> Result<(), NotReplaced> {
-        if self.response.is_own {
+        if self.is_own_answer() {
             return Err(NotReplaced::OwnAnswer);
         }
         if self.response.status < 200 || !(200..600).contains(&status) {

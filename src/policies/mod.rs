@@ -51,6 +51,7 @@ pub mod native_aws_signature;
 pub mod oauth2_token_introspection;
 pub mod openidconnect_access_token_enforcement;
 pub mod rate_limiting;
+pub mod required_headers;
 pub mod response_timeout;
 pub mod seconds;
 pub mod spike_control;
@@ -296,6 +297,7 @@ policies! {
         => openidconnect_access_token_enforcement::OpenidconnectAccessTokenEnforcement;
     "rate-limiting-flex" Inbound => rate_limiting::RateLimiting;
     "rate-limiting-sla-based-flex" Inbound => rate_limiting::SlaRateLimiting;
+    "required-headers" Inbound => required_headers::RequiredHeaders;
     "response-timeout-flex" Inbound => response_timeout::ResponseTimeout;
     "route" Routing elsewhere None;
     "route-weighted" Routing elsewhere None;

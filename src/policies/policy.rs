@@ -371,8 +371,9 @@ pub enum Flow {
     /// keeps is dropped, and it sees no response.
     Wait(Box<Question>),
     /// The upstream is asked once more, by the request as it is now, and its next response is seen by all that have seen this
-    /// one. In the response direction alone, of an upstream's answer, for a request without a body, and once in an exchange.
-    AskAgain,
+    /// one. In the response direction alone, of an upstream's answer, for a request without a body, and once in an exchange:
+    /// where that is over, this is the answer.
+    AskAgain(Rc<LocalResponse>),
 }
 
 /// What a policy waits for. It does not know who answers.

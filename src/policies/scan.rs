@@ -138,7 +138,7 @@ impl Scan {
             return Ok(());
         }
         let answer = match self.instance.on_body(&mut self.shared.kept.borrow_mut(), piece) {
-            Flow::Continue | Flow::AskAgain => return Ok(()),
+            Flow::Continue | Flow::AskAgain(_) => return Ok(()),
             Flow::Respond(answer) => answer,
             // Nothing can be waited for here, and what was not looked at does not pass.
             Flow::Wait(_) => LocalResponse::failed_policy().into(),
@@ -298,7 +298,7 @@ mod tests {
             Next::Done => Ok(()),
             Next::Respond(answer) => Err(answer.reason.to_owned()),
             Next::Body(wanted) => Err(format!("{wanted:?}")),
-            Next::Wait(_) | Next::AskAgain => panic!("nobody answers"),
+            Next::Wait(_) | Next::AskAgain(_) => panic!("nobody answers"),
         }
     }
 

@@ -107,12 +107,9 @@ pub fn contract(client: Client) -> Contract {
 
 /// What a core is told where these are the contracts.
 pub fn published(contracts: Vec<Contract>) -> Published {
-    let resource = |spec: Contract| Resource {
-        id: Id::new("default", &spec.client.id),
-        labels: BTreeMap::new(),
-        location: Location::default(),
-        position: 0,
-        spec,
+    let resource = |spec: Contract| {
+        let (labels, location) = (BTreeMap::new(), Location::default());
+        Arc::new(Resource { id: Id::new("default", &spec.client.id), labels, location, position: 0, spec })
     };
     let written: Vec<_> = contracts.into_iter().map(resource).collect();
     Published { contracts: Contracts::of(&written, &Contracts::default()), ..Published::default() }
@@ -199,7 +196,7 @@ pub fn answer(flow: Flow) -> Option<Rc<LocalResponse>> {
     match flow {
         Flow::Continue => None,
         Flow::Respond(answer) => Some(answer),
-        Flow::AskAgain => panic!("it has the upstream asked again"),
+        Flow::AskAgain(_) => panic!("it has the upstream asked again"),
         Flow::Wait(question) => panic!("it waits for {question:?}"),
     }
 }

@@ -9,13 +9,14 @@ use super::{
     arrival::{self, Arrival},
     client::{Client, Open},
     core::{Core, Occupant},
-    exchange::{self, After},
+    exchange::{self, After, Suspended},
     h2::{self, End},
     handshake::{self, Secured},
     listener::OpenListener,
     pump::usual_room,
     reject, respond,
     wire::Wire,
+    workspace::Lent,
 };
 use crate::{
     config::settings::ServerHeader,
@@ -78,14 +79,23 @@ pub fn serve(
             true => Next::Http2,
             false => Next::Idle { waited: Duration::ZERO },
         };
-        while let Next::Idle { waited } = next {
-            // A first request may have come with the end of the handshake.
-            if connection.stream.receiver.buffered().is_empty() && !connection.wait_for_bytes(waited).await {
-                break;
-            }
-            let busy = connection.client.core.busy.enter();
-            // Boxed, so that an idle connection does not keep room for an exchange.
-            next = Box::pin(active(&mut connection, busy)).await;
+        loop {
+            next = match next {
+                Next::Idle { waited } => {
+                    // A first request may have come with the end of the handshake.
+                    if connection.stream.receiver.buffered().is_empty() && !connection.wait_for_bytes(waited).await {
+                        break;
+                    }
+                    let busy = connection.client.core.busy.enter();
+                    // Boxed, so that an idle connection does not keep room for an exchange.
+                    Box::pin(active(&mut connection, busy)).await
+                }
+                Next::Waits(waiting) => {
+                    let busy = connection.client.core.busy.enter();
+                    Box::pin(resumed(&mut connection, busy, *waiting)).await
+                }
+                Next::Http2 | Next::Close => break,
+            };
         }
         if let Next::Http2 = next {
             Box::pin(http2(&mut connection)).await;
@@ -138,6 +148,8 @@ enum Next {
     },
     /// The client speaks HTTP/2.
     Http2,
+    /// A policy of its request waits for something.
+    Waits(Box<(Lent, Box<Suspended>)>),
     Close,
 }
 
@@ -169,14 +181,35 @@ async fn active(connection: &mut Connection, _busy: Occupant) -> Next {
         let usual = usual_room(workspace.request.body);
         client.tenure.begin_request();
         match exchange::run(client, &mut Wire::Http1(stream), &mut workspace).await {
-            After::KeepAlive => *room = usual,
-            After::Close => return Next::Close,
-            After::Linger => {
-                linger(connection).await;
-                return Next::Close;
-            }
+            Ok(After::KeepAlive) => *room = usual,
+            Ok(after) => return ended(connection, after).await,
+            Err(suspended) => return Next::Waits(Box::new((workspace, suspended))),
         }
     }
+}
+
+/// The rest of an exchange that was waiting; as [`active`].
+async fn resumed(
+    connection: &mut Connection,
+    _busy: Occupant,
+    (mut workspace, suspended): (Lent, Box<Suspended>),
+) -> Next {
+    let Connection { client, stream, room, .. } = &mut *connection;
+    let usual = usual_room(workspace.request.body);
+    match suspended.run(client, &mut Wire::Http1(stream), &mut workspace).await {
+        After::KeepAlive => {
+            *room = usual;
+            Next::Idle { waited: Duration::ZERO }
+        }
+        after => ended(connection, after).await,
+    }
+}
+
+async fn ended(connection: &mut Connection, after: After) -> Next {
+    if after == After::Linger {
+        linger(connection).await;
+    }
+    Next::Close
 }
 
 enum Head {

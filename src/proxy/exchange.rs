@@ -1,6 +1,6 @@
 //! One exchange: a request, decided, and its answer. The steps in order, each called once.
 
-use std::{pin::pin, rc::Rc};
+use std::{pin::pin, rc::Rc, time::Duration};
 
 use super::{
     account::Account,
@@ -30,42 +30,82 @@ pub enum After {
     Linger,
 }
 
-pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace) -> After {
+/// Runs an exchange to its end. `Err`: its policies have to wait, or to read or replace its body, before it is decided, and it
+/// goes on by [`Suspended::run`]. Those are few, but may be many at a time and wait for long, without room for what comes later.
+pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace) -> Result<After, Box<Suspended>> {
     let serving = client.serving();
     workspace.timeouts = usual_timeouts(&serving);
     let mut account = Account::begin(client, serving.clone(), &workspace.request);
-    let decided = match decide(client, workspace, &serving, &mut account) {
-        Ok((_, Next::Done)) if !workspace.bodies.request.is_replaced() => Ok(None),
-        Ok((_, Next::Respond(answer))) => Err(Stop::Answered(answer)),
-        // Boxed: few wait, or read or replace a body, and the others are not to keep room for it.
-        Ok((decision, next)) => {
-            let (serving, account) = (&serving, &mut account);
-            Box::pin(Pending { client, wire, workspace, serving, account, decision, taken: None }.run(next)).await
-        }
-        Err(answer) => Err(Stop::Answered(answer)),
+    let answer = match decide(client, workspace, &serving, &mut account) {
+        Ok((_, Next::Done)) if !workspace.bodies.request.is_replaced() => None,
+        Ok((_, Next::Respond(answer))) | Err(answer) => Some(answer),
+        Ok((decision, next)) => return Err(Box::new(Suspended { serving, account, decision, next })),
     };
-    let after = match decided {
-        Ok(taken) => match grpc::time_left(&workspace.request, || account.age()) {
-            None => forward::forward(client, wire, workspace, &serving, &mut account, taken).await,
-            Some(limit) => {
-                // Boxed: few are limited, and the others are not to keep room for it beside their own.
-                let call = Box::pin(forward::forward(client, wire, workspace, &serving, &mut account, taken));
-                match task::timeout(Some(limit), call).await {
-                    Some(after) => after,
-                    None => respond::end_call(client, wire, workspace, &serving, &mut account).await,
-                }
-            }
+    let after = match answer {
+        None => match grpc::time_left(&workspace.request, || account.age()) {
+            None => forward::forward(client, wire, workspace, &serving, &mut account, None).await,
+            // Boxed: few are limited, and the others are not to keep room for it beside their own.
+            Some(limit) => Box::pin(within(limit, client, wire, workspace, &serving, &mut account, None)).await,
         },
-        Err(Stop::Answered(answer) | Stop::Unread(answer)) => {
-            respond::local(client, wire, workspace, &serving, &mut account, &answer).await
-        }
-        Err(Stop::ClientGone) => {
-            account.client_left();
-            After::Close
-        }
+        Some(answer) => respond::local(client, wire, workspace, &serving, &mut account, &answer).await,
     };
     respond::run_log_chains(client, workspace, &serving, &mut account);
-    after
+    Ok(after)
+}
+
+/// Forwards a call of gRPC that has so much time left.
+async fn within(
+    limit: Duration,
+    client: &Client,
+    wire: &mut Wire<'_>,
+    workspace: &mut Workspace,
+    serving: &Rc<Serving>,
+    account: &mut Account,
+    taken: Option<Box<Taken>>,
+) -> After {
+    let forwarded = {
+        let call = pin!(forward::forward(client, wire, workspace, serving, account, taken));
+        task::timeout(Some(limit), call).await
+    };
+    match forwarded {
+        Some(after) => after,
+        None => respond::end_call(client, wire, workspace, serving, account).await,
+    }
+}
+
+/// An exchange whose request is not decided yet.
+pub struct Suspended {
+    serving: Rc<Serving>,
+    account: Account,
+    decision: Decision,
+    next: Next,
+}
+
+impl Suspended {
+    /// Runs it to its end, with the same client and workspace.
+    pub async fn run(self: Box<Self>, client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace) -> After {
+        let Self { serving, mut account, decision, next } = *self;
+        let decided = {
+            let (serving, account) = (&serving, &mut account);
+            Pending { client, wire, workspace, serving, account, decision, taken: None }.run(next).await
+        };
+        // What comes now is boxed: who still waits keeps no room for it.
+        let after = match decided {
+            Ok(taken) => match grpc::time_left(&workspace.request, || account.age()) {
+                None => Box::pin(forward::forward(client, wire, workspace, &serving, &mut account, taken)).await,
+                Some(limit) => Box::pin(within(limit, client, wire, workspace, &serving, &mut account, taken)).await,
+            },
+            Err(Stop::Answered(answer) | Stop::Unread(answer)) => {
+                Box::pin(respond::local(client, wire, workspace, &serving, &mut account, &answer)).await
+            }
+            Err(Stop::ClientGone) => {
+                account.client_left();
+                After::Close
+            }
+        };
+        respond::run_log_chains(client, workspace, &serving, &mut account);
+        after
+    }
 }
 
 /// Why a request does not go on to its upstream.
@@ -143,7 +183,7 @@ impl Pending<'_, '_> {
     async fn steps(&mut self, mut next: Next) -> Result<(), Stop> {
         loop {
             let reply = match next {
-                Next::Done | Next::AskAgain => return Ok(()),
+                Next::Done | Next::AskAgain(_) => return Ok(()),
                 Next::Respond(answer) => return Err(Stop::Answered(answer)),
                 Next::Wait(question) => {
                     let request = &self.workspace.request;

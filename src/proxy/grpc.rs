@@ -59,7 +59,7 @@ pub fn time_left(request: &RequestHead, age: impl FnOnce() -> Duration) -> Optio
 /// Makes an answer of the gateway's own one that ends a call.
 pub fn fill(response: &mut ResponseHead, answer: &LocalResponse) {
     response.clear();
-    response.is_own = true;
+    response.own = Some(answer.reason);
     response.status = 200;
     response.fields.append(b"content-type", b"application/grpc");
     // What a policy says beside its refusal, such as a challenge, means the same here.

@@ -278,7 +278,7 @@ pub async fn local(
             Ok(other) => other,
             Err(ClientGone) => return After::Close,
         },
-        Next::Body(_) | Next::AskAgain => unreachable!("{OWN_ANSWER}"),
+        Next::Body(_) | Next::AskAgain(_) => unreachable!("{OWN_ANSWER}"),
     };
     deliver(client, wire, workspace, serving, account, other.as_deref().unwrap_or(answer)).await
 }
@@ -292,7 +292,7 @@ struct ClientGone;
 /// meanwhile has an answer that says so, and that no policy sees.
 async fn wait(
     client: &Client,
-    wire: &Wire<'_>,
+    wire: &mut Wire<'_>,
     workspace: &mut Workspace,
     serving: &Serving,
     account: &mut Account,
@@ -315,7 +315,7 @@ async fn wait(
             Next::Done => return Ok(None),
             Next::Respond(other) => return Ok(Some(other)),
             Next::Wait(next) => next,
-            Next::Body(_) | Next::AskAgain => unreachable!("{OWN_ANSWER}"),
+            Next::Body(_) | Next::AskAgain(_) => unreachable!("{OWN_ANSWER}"),
         };
     }
 }
@@ -477,12 +477,12 @@ pub fn run_response_chains(
         match chain::run_response(policies, instances, service_turns, &mut exchange, &mut reply, &render, account) {
             Next::Done => {}
             Next::Respond(answer) => api_turns.answered_before(answer),
-            stop @ (Next::Wait(_) | Next::Body(_) | Next::AskAgain) => return stop,
+            stop @ (Next::Wait(_) | Next::Body(_) | Next::AskAgain(_)) => return stop,
         }
     }
     let instances = &serving.api_policies[api_index];
     let next = chain::run_response(&api.policies, instances, api_turns, &mut exchange, &mut reply, &render, account);
-    if matches!(next, Next::AskAgain) {
+    if matches!(next, Next::AskAgain(_)) {
         service_turns.sees_another();
     }
     next
@@ -561,7 +561,7 @@ pub fn minimal(answer: &LocalResponse, date: &str, server: &ServerHeader, reques
 
 fn fill_response(response: &mut ResponseHead, answer: &LocalResponse) {
     response.clear();
-    response.is_own = true;
+    response.own = Some(answer.reason);
     response.status = answer.status;
     if let Some(stored) = &answer.stored {
         response.fields.copy_from(stored);

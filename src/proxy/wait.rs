@@ -23,11 +23,15 @@ use crate::{
 pub async fn watched(
     client: &Client,
     serving: &Serving,
-    wire: &Wire<'_>,
+    wire: &mut Wire<'_>,
     request: &RequestHead,
     account: &mut Account,
     question: Question,
 ) -> Result<Reply, Stalled> {
+    // Many may wait, and long: with nothing that they do not need.
+    if let Wire::Http1(stream) = wire {
+        stream.receiver.rest();
+    }
     let to_client = wire.outgoing();
     let watch = Watch::new(&client.deadline, &to_client, &client.listener);
     let left = grpc::time_left(request, || account.age());

@@ -232,8 +232,7 @@ impl Storage {
         self.state.store(state as u8, Ordering::Release);
     }
 
-    /// Has the listener called, on the management thread, for each purge of another replica or of this one: within a second.
-    /// It must not block.
+    /// Has the listener called, on the management thread, for each purge of another replica: within a second. It must not block.
     pub fn on_purge(&self, listener: impl Fn(&Purged) + Send + Sync + 'static) {
         self.listeners().push(Box::new(listener));
     }

@@ -12,10 +12,13 @@ mod secret;
 mod service;
 mod shared_storage;
 mod to_come;
+mod written;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-
-use serde::{Deserialize, de::DeserializeOwned};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry as Place},
+    sync::Arc,
+};
 
 pub use api_instance::{ApiInstance, InlineRoute, InlineService};
 pub use configuration::{
@@ -33,10 +36,12 @@ pub use ringway::{
 pub use secret::Secret;
 pub use service::Service;
 pub use shared_storage::{Redis, RedisCertificate, RedisTls, Sentinel, SharedStorage};
+pub use written::{API_VERSIONS, DEFAULT_NAMESPACE, Written, envelope};
 
+use self::written::Any;
 use crate::document::{
     Id, Resource,
-    node::{Document, Located, Node, Shape, nearest, shape_of},
+    node::{Node, Shape, shape_of},
     problem::{Location, Problem, Severity},
 };
 use crate::policies::contract::Contract;
@@ -94,7 +99,8 @@ pub struct Resources {
     pub configurations: Vec<Resource<Configuration>>,
     pub extensions: Vec<Resource<Extension>>,
     pub secrets: Vec<Resource<Secret>>,
-    pub contracts: Vec<Resource<Contract>>,
+    /// As their files have them: there may be a hundred thousand.
+    pub contracts: Vec<Arc<Resource<Contract>>>,
     /// Written, but with errors: references to them are no further problem.
     pub refused: BTreeSet<(Kind, Id)>,
     /// What can be read of resources with errors.
@@ -104,8 +110,10 @@ pub struct Resources {
     /// A Configuration with an error says who is to carry what goes outside: nothing of it must go without.
     pub refused_forward_proxy: bool,
     documents: usize,
-    /// What was added. Without it each resource would be compared with all of its kind.
-    known: HashSet<(Kind, Id)>,
+    /// What was taken in, and where the last of each is. Without it each resource would be compared with all of its kind.
+    known: HashMap<(Kind, Id), Location>,
+    /// Kinds of which some came several times.
+    repeated: HashSet<Kind>,
 }
 
 /// A PolicyBinding with an error, which still says what it was to govern.
@@ -118,145 +126,70 @@ pub struct RefusedBinding {
     pub rules: Option<Node>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(dead_code, reason = "read so that they are known keys")]
-struct Envelope {
-    api_version: String,
-    kind: Located<String>,
-    metadata: Metadata,
-    spec: Node,
-    status: Option<Node>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(dead_code, reason = "what Kubernetes adds is read so that it is known")]
-struct Metadata {
-    name: Located<String>,
-    namespace: Option<String>,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    annotations: Option<Node>,
-    uid: Option<Node>,
-    resource_version: Option<Node>,
-    generation: Option<Node>,
-    creation_timestamp: Option<Node>,
-    deletion_timestamp: Option<Node>,
-    managed_fields: Option<Node>,
-    owner_references: Option<Node>,
-    finalizers: Option<Node>,
-    self_link: Option<Node>,
-    generate_name: Option<Node>,
-    deletion_grace_period_seconds: Option<Node>,
-}
-
 impl Resources {
-    /// Takes in one document. A document of another system is none of our business and warns.
-    pub fn add(&mut self, document: &Document, problems: &mut Vec<Problem>) {
+    /// Takes in one document; of two with one identity the later stays.
+    pub fn take(&mut self, written: &Written, problems: &mut Vec<Problem>) {
         self.documents += 1;
-        let node = &document.node;
-        let mut at = |severity, location: &Location, path: &str, text: String| {
-            problems.push(Problem { severity, location: location.clone(), path: path.to_owned(), text });
-        };
-        if !node.is_map() {
-            return at(
-                Severity::Error,
-                node.location(),
-                "document",
-                "expected apiVersion, kind, metadata and spec".into(),
-            );
-        }
-        match node.get("apiVersion") {
-            None => return at(Severity::Warning, node.location(), "apiVersion", "missing: document ignored".into()),
-            Some(version) if !version.as_str().is_some_and(is_ours) => {
-                let text = "not gateway.mulesoft.com/v1alpha1 or /v1beta1: document ignored".into();
-                return at(Severity::Warning, version.location(), "apiVersion", text);
+        match written {
+            Written::Nothing => {}
+            Written::Sound(resource) => {
+                let (kind, id) = (resource.kind(), resource.id());
+                match self.known.entry((kind, id.clone())) {
+                    Place::Vacant(place) => {
+                        place.insert(resource.location().clone());
+                    }
+                    Place::Occupied(mut place) => {
+                        let first = place.insert(resource.location().clone());
+                        self.repeated.insert(kind);
+                        let text = format!(
+                            "a second {} `{id}`; the first is at {}:{}:{}, and this one takes its place",
+                            kind.name(),
+                            first.file.display(),
+                            first.line,
+                            first.column
+                        );
+                        let (path, location) = (format!("{}.metadata.name", id.name), resource.location().clone());
+                        problems.push(Problem { severity: Severity::Error, location, path, text });
+                    }
+                }
+                self.put(resource, self.documents);
             }
-            Some(_) => {}
-        }
-        // A kind that nobody knows comes first: the fields of its envelope would only add noise.
-        let kind = node.get("kind").and_then(Node::as_str).and_then(Kind::of);
-        if let (None, Some(kind)) = (kind, node.get("kind")) {
-            let meant = nearest(kind.as_str().unwrap_or(""), Kind::NAMES.iter().map(|(name, _)| *name));
-            let meant = meant.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
-            return at(Severity::Error, kind.location(), "kind", format!("unknown kind{meant}"));
-        }
-        let name = node.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::as_str);
-        let envelope = node.deserialize::<Envelope>(name.unwrap_or("document"), problems);
-        let (Some(kind), Some(envelope)) = (kind, envelope) else {
-            if let (Some(kind), Some(name)) = (kind, name) {
-                let namespace = node.get("metadata").and_then(|metadata| metadata.get("namespace"));
-                let namespace = namespace.and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE);
-                self.refuse(kind, Id::new(namespace, name), node.get("spec"));
+            Written::Refused { kind, id, binding, says_who_carries, rest } => {
+                if let Some(rest) = rest {
+                    self.drafts.get_or_insert_default().put(rest, self.documents);
+                }
+                self.refused_bindings.extend(binding.clone());
+                self.refused_forward_proxy |= says_who_carries;
+                self.refused.insert((*kind, id.clone()));
             }
-            return;
-        };
-        if envelope.metadata.name.value.is_empty() {
-            let location = envelope.metadata.name.location;
-            let text = "a name cannot be empty".into();
-            return problems.push(Problem { severity: Severity::Error, location, path: "metadata.name".into(), text });
-        }
-        if kind == Kind::Configuration && envelope.api_version.ends_with("/v1alpha1") {
-            for entry in ["tracing", "circuitBreaker"].iter().filter_map(|key| envelope.spec.entry(key)) {
-                let path = format!("{}.spec.{}", envelope.metadata.name.value, entry.key);
-                let (severity, location) = (Severity::Warning, entry.key_location.clone());
-                let text = "documented for gateway.mulesoft.com/v1beta1; read all the same".into();
-                problems.push(Problem { severity, location, path, text });
-            }
-        }
-        let sound = document.sound;
-        match kind {
-            Kind::ApiInstance => self.keep(kind, envelope, sound, |all| &mut all.apis, problems),
-            Kind::Service => self.keep(kind, envelope, sound, |all| &mut all.services, problems),
-            Kind::PolicyBinding => self.keep(kind, envelope, sound, |all| &mut all.bindings, problems),
-            Kind::Configuration => self.keep(kind, envelope, sound, |all| &mut all.configurations, problems),
-            Kind::Extension => self.keep(kind, envelope, sound, |all| &mut all.extensions, problems),
-            Kind::Secret => self.keep(kind, envelope, sound, |all| &mut all.secrets, problems),
-            Kind::Contract => self.keep(kind, envelope, sound, |all| &mut all.contracts, problems),
         }
     }
 
-    /// Reads the specification and adds the resource; of two with one identity the later stays.
-    fn keep<T: DeserializeOwned>(
-        &mut self,
-        kind: Kind,
-        envelope: Envelope,
-        sound: bool,
-        list: fn(&mut Self) -> &mut Vec<Resource<T>>,
-        problems: &mut Vec<Problem>,
-    ) {
-        let Metadata { name, namespace, labels, .. } = envelope.metadata;
-        let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        let id = Id { namespace, name: name.value };
-        let position = self.documents;
-        let spec = envelope.spec.deserialize(&format!("{}.spec", id.name), problems);
-        let Some(spec) = spec.filter(|_| sound) else {
-            let draft = envelope.spec.deserialize_rest().map(|spec| Resource {
-                id: id.clone(),
-                labels,
-                location: name.location,
-                position,
-                spec,
-            });
-            list(self.drafts.get_or_insert_default()).extend(draft);
-            return self.refuse(kind, id, Some(&envelope.spec));
-        };
-        let second = !self.known.insert((kind, id.clone()));
-        let resources = list(self);
-        if second && let Some(earlier) = resources.iter().position(|resource| resource.id == id) {
-            let first = resources.remove(earlier).location;
-            let text = format!(
-                "a second {} `{id}`; the first is at {}:{}:{}, and this one takes its place",
-                kind.name(),
-                first.file.display(),
-                first.line,
-                first.column
-            );
-            let path = format!("{}.metadata.name", id.name);
-            problems.push(Problem { severity: Severity::Error, location: name.location.clone(), path, text });
+    /// All documents were taken in.
+    pub fn finish(&mut self) {
+        for kind in std::mem::take(&mut self.repeated) {
+            match kind {
+                Kind::ApiInstance => keep_last(&mut self.apis),
+                Kind::Service => keep_last(&mut self.services),
+                Kind::PolicyBinding => keep_last(&mut self.bindings),
+                Kind::Configuration => keep_last(&mut self.configurations),
+                Kind::Extension => keep_last(&mut self.extensions),
+                Kind::Secret => keep_last(&mut self.secrets),
+                Kind::Contract => keep_last(&mut self.contracts),
+            }
         }
-        resources.push(Resource { id, labels, location: name.location, position, spec });
+    }
+
+    fn put(&mut self, resource: &Any, position: usize) {
+        match resource {
+            Any::ApiInstance(resource) => self.apis.push(placed(resource, position)),
+            Any::Service(resource) => self.services.push(placed(resource, position)),
+            Any::PolicyBinding(resource) => self.bindings.push(placed(resource, position)),
+            Any::Configuration(resource) => self.configurations.push(placed(resource, position)),
+            Any::Extension(resource) => self.extensions.push(placed(resource, position)),
+            Any::Secret(resource) => self.secrets.push(placed(resource, position)),
+            Any::Contract(resource) => self.contracts.push(resource.clone()),
+        }
     }
 
     /// With those that have errors among them, to find further ones: nothing that should serve. `None`: there are none.
@@ -274,23 +207,18 @@ impl Resources {
     pub fn refused_apis(&self) -> impl Iterator<Item = &Resource<ApiInstance>> {
         self.drafts.iter().flat_map(|drafts| &drafts.apis)
     }
+}
 
-    fn refuse(&mut self, kind: Kind, id: Id, spec: Option<&Node>) {
-        if let (Kind::PolicyBinding, Some(spec)) = (kind, spec) {
-            let policy = spec.get("policyRef").and_then(|policy| policy.get("name")).and_then(Node::as_str);
-            let target = spec.get("targetRef").and_then(|target| target.deserialize("", &mut Vec::new()));
-            self.refused_bindings.extend(target.map(|target_ref| RefusedBinding {
-                id: id.clone(),
-                location: spec.location().clone(),
-                policy: policy.unwrap_or_default().to_owned(),
-                target_ref,
-                rules: spec.get("rules").cloned(),
-            }));
-        }
-        let says_who_carries = spec.is_some_and(|spec| spec.get("forwardProxy").is_some());
-        self.refused_forward_proxy |= kind == Kind::Configuration && says_who_carries;
-        self.refused.insert((kind, id));
-    }
+fn placed<T: Clone>(resource: &Resource<T>, position: usize) -> Resource<T> {
+    Resource { position, ..resource.clone() }
+}
+
+/// Of those with one identity.
+fn keep_last<R: Borrow<Resource<T>>, T>(resources: &mut Vec<R>) {
+    let mut seen = HashSet::new();
+    let is_last: Vec<bool> = resources.iter().rev().map(|resource| seen.insert(resource.borrow().id.clone())).collect();
+    let mut is_last = is_last.into_iter().rev();
+    resources.retain(|_| is_last.next().unwrap_or(true));
 }
 
 /// In the order written, and one of each identity.
@@ -298,17 +226,4 @@ fn join<T: Clone>(good: &mut Vec<Resource<T>>, drafts: &[Resource<T>]) {
     let mut known: HashSet<Id> = good.iter().map(|resource| resource.id.clone()).collect();
     good.extend(drafts.iter().filter(|draft| known.insert(draft.id.clone())).cloned());
     good.sort_by_key(|resource| resource.position);
-}
-
-pub const DEFAULT_NAMESPACE: &str = "default";
-
-pub const API_VERSIONS: [&str; 2] = ["gateway.mulesoft.com/v1alpha1", "gateway.mulesoft.com/v1beta1"];
-
-fn is_ours(version: &str) -> bool {
-    API_VERSIONS.contains(&version)
-}
-
-/// What every document of ours is read from.
-pub fn envelope() -> Shape {
-    shape_of::<Envelope>()
 }

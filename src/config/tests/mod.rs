@@ -412,6 +412,28 @@ fn a_dump_is_expanded_and_keeps_secrets() {
 }
 
 #[test]
+fn a_flood_of_one_mistake_is_cut_and_the_last_of_one_name_stays() {
+    let contract = |at: usize, spec: &str| document("Contract", &format!("k{at}"), spec);
+    let empty: String = (0..1000).map(|at| contract(at, "apiId: a\nclient: {id: i, secret: ''}")).collect();
+    let (_, problems) = load(&empty);
+    assert_eq!(problems.len(), 100, "{problems:#?}");
+    assert!(problems[0].ends_with(": leave it out for a client without one"), "{}", problems[0]);
+    assert!(problems[99].ends_with(": leave it out for a client without one; the same goes for 900 more"));
+
+    let api = api("a", "address: http://0.0.0.0:1");
+    let twice: String = (0..1000).map(|at| contract(7, &format!("apiId: a\nclient: {{id: c{at}}}"))).collect();
+    let others: String = (8..11).map(|at| contract(at, &format!("apiId: a\nclient: {{id: o{at}}}"))).collect();
+    let loaded = Loaded::from_texts(&[("f", &(api + &twice + &others))], Environment::default());
+    let ids: Vec<_> = loaded.resources.contracts.iter().map(|contract| &*contract.spec.client.id).collect();
+    assert_eq!(ids, ["c999", "o8", "o9", "o10"]);
+    let outcome = loaded.compile(1, &mut |_| SeriesId::default());
+    let texts: Vec<_> = outcome.problems().iter().map(|problem| &*problem.text).collect();
+    assert_eq!(texts.len(), 100);
+    assert!(texts[0].starts_with("a second Contract `default/k7`; the first is at f:"));
+    assert!(texts[99].ends_with("this one takes its place; the same goes for 899 more"), "{}", texts[99]);
+}
+
+#[test]
 fn published_defects_are_tolerated() {
     let text = document(
         "Configuration",

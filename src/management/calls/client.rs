@@ -80,7 +80,7 @@ impl<R: Resolve> Client<R> {
         let place = self.places.get(call.destination.identity(), || Place::new(call.destination.clone()));
         let began = Instant::now();
         let is_well = |answer: &Answer| !is_failure(answer.status);
-        let answer = place.gate.pass(call.time_max, self.steps(&place, &call), is_well).await;
+        let answer = place.gate.pass(call.time_max, || self.steps(&place, &call), is_well).await;
         if let Err(fault) = &answer {
             let Fault { reason, text } = fault;
             tracing::debug!(reason, policy = call.policy, binding = call.binding, "{call}: {text}");
@@ -102,7 +102,8 @@ impl<R: Resolve> Client<R> {
                 answered => return answered.map_err(|failure| failure.fault),
             }
         }
-        let fresh = place.connect(&self.resolver).await?;
+        // Boxed: it is over when the answer is waited for.
+        let fresh = Box::pin(place.connect(&self.resolver)).await?;
         ask(place, fresh, call).await.map_err(|failure| failure.fault)
     }
 }

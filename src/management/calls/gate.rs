@@ -38,12 +38,12 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Has `asking` done in its turn and in the time, and tells the circuit what came of it: an answer that `is_well` or not, or
+    /// Has `ask` done in its turn and in the time, and tells the circuit what came of it: an answer that `is_well` or not, or
     /// a fault. What is too large says nothing of the place.
-    pub async fn pass<T>(
+    pub async fn pass<T, F: Future<Output = Result<T, Fault>>>(
         &self,
         time_max: Duration,
-        asking: impl Future<Output = Result<T, Fault>>,
+        ask: impl FnOnce() -> F,
         is_well: impl FnOnce(&T) -> bool,
     ) -> Result<T, Fault> {
         let Some(leave) = self.circuit().admits(now()) else {
@@ -54,7 +54,8 @@ impl Gate {
         let in_turn = async {
             let turn = self.turn().await.map_err(|fault| (fault, false))?;
             has_begun.store(true, Ordering::Relaxed);
-            let answer = asking.await.map_err(|fault| (fault, true));
+            // Boxed: those that wait for their turn need no room for it.
+            let answer = Box::pin(ask()).await.map_err(|fault| (fault, true));
             drop(turn);
             answer
         };

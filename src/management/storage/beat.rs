@@ -1,5 +1,10 @@
 //! The beat: a sign of life of this replica and of Redis alike, and what others have purged meanwhile.
 
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
 use redis::Value;
 
 use super::{
@@ -32,6 +37,36 @@ struct Seen {
     number: i64,
 }
 
+/// The replica's own purges, as the list counts them: it has done them itself by then. What it has kept since, it would have to
+/// ask for once more.
+#[derive(Debug, Default)]
+pub struct OwnPurges(Mutex<HashSet<(Vec<u8>, i64)>>);
+
+impl OwnPurges {
+    /// By the answer of the script that has written one down.
+    pub fn note(&self, answer: &Value) {
+        let Value::Array(parts) = answer else { return };
+        let [Value::Int(number), Value::BulkString(epoch)] = parts.as_slice() else { return };
+        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who forgets them hears of them.
+        if own.len() >= PURGES_MAX as usize {
+            own.clear();
+        }
+        own.insert((epoch.clone(), *number));
+    }
+
+    fn has(&self, epoch: &[u8], number: i64) -> bool {
+        let own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        own.contains(&(epoch.to_vec(), number))
+    }
+
+    /// Those that lie behind, in this list or in one that is lost, do not come again.
+    fn forget(&self, seen: &Seen) {
+        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        own.retain(|(epoch, number)| *epoch == seen.epoch && *number > seen.number);
+    }
+}
+
 /// Beats once. Returns how many replicas there are.
 pub async fn beat<R: Resolve>(
     servers: &Servers<R>,
@@ -39,6 +74,7 @@ pub async fn beat<R: Resolve>(
     replica: &str,
     storage: &Storage,
     seen: &mut PurgesSeen,
+    own: &OwnPurges,
 ) -> Result<usize, Fault> {
     let mut commands = vec![Command::script(&BEAT, [names.replicas()]).arg(replica.to_owned()).number(COUNTS_MS)];
     let hears = storage.hears_of_purges();
@@ -52,9 +88,10 @@ pub async fn beat<R: Resolve>(
     };
     if hears {
         let now = seen_of(&answers.next().unwrap_or(Ok(Value::Nil))?)?;
-        for purged in missed(servers, names, seen, &now).await? {
+        for purged in missed(servers, names, seen, &now, own).await? {
             storage.purged(&purged);
         }
+        now.0.iter().for_each(|now| own.forget(now));
         *seen = now;
     }
     Ok(replicas)
@@ -74,20 +111,24 @@ fn seen_of(answer: &Value) -> Result<PurgesSeen, Fault> {
     }
 }
 
-/// What was purged since the last look.
+/// What others have purged since the last look.
 async fn missed<R: Resolve>(
     servers: &Servers<R>,
     names: &Names,
     before: &PurgesSeen,
     now: &PurgesSeen,
+    own: &OwnPurges,
 ) -> Result<Vec<Purged>, Fault> {
     let (Some(before), Some(now)) = (&before.0, &now.0) else { return Ok(Vec::new()) };
     let numbers = match Missed::of(before, now) {
         Missed::None => return Ok(Vec::new()),
         Missed::Unknown => return Ok(vec![Purged::Everything]),
-        Missed::Numbers(numbers) => numbers,
+        Missed::Numbers(numbers) => numbers.filter(|number| !own.has(&now.epoch, *number)).collect::<Vec<_>>(),
     };
-    let command = numbers.fold(Command::new("HMGET", names.purges()), |command, number| command.number(number));
+    if numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let command = numbers.iter().fold(Command::new("HMGET", names.purges()), |command, number| command.number(number));
     let answer = servers.send(Lane::Questions, vec![command]).await.pop().unwrap_or(Ok(Value::Nil))?;
     let Value::Array(scopes) = answer else { return Err(unexpected(&answer)) };
     let scope = |scope: Value| match scope {
@@ -119,6 +160,25 @@ impl Missed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn own_purges_are_known_until_the_list_has_passed_them() {
+        let own = OwnPurges::default();
+        let told = |number, epoch: &str| Value::Array(vec![Value::Int(number), Value::BulkString(epoch.into())]);
+        let knows = |numbers: &[i64]| numbers.iter().all(|number| own.has(b"a", *number));
+        for number in 1..4 {
+            own.note(&told(number, "a"));
+        }
+        own.note(&told(1, "b"));
+        for nonsense in [Value::Int(5), Value::Nil, Value::Array(vec![Value::Int(5)]), Value::Array(vec![])] {
+            own.note(&nonsense);
+        }
+        assert!(knows(&[1, 2, 3]) && own.has(b"b", 1) && !own.has(b"a", 4) && !own.has(b"b", 2));
+        own.forget(&Seen { epoch: b"a".to_vec(), number: 2 });
+        assert!(knows(&[3]) && !knows(&[1]) && !knows(&[2]) && !own.has(b"b", 1), "one list at a time");
+        (0..PURGES_MAX * 3).for_each(|number| own.note(&told(number, "a")));
+        assert!(own.0.lock().expect("whole").len() <= PURGES_MAX as usize);
+    }
 
     #[test]
     fn what_was_missed_is_known_or_it_is_everything() {

@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use self::{
-    beat::PurgesSeen,
+    beat::{OwnPurges, PurgesSeen},
     names::Names,
     servers::{Access, Servers},
 };
@@ -103,6 +103,7 @@ impl SharedStores {
                 counts: task_counts.clone(),
                 settle: settle.clone(),
                 seen: Arc::default(),
+                own: Arc::default(),
                 learned: Mutex::default(),
                 instance: format!("{:016x}", RandomState::new().hash_one(std::time::SystemTime::now())),
             };
@@ -161,6 +162,7 @@ struct Task<R> {
     counts: Arc<Counts>,
     settle: Arc<watch::Sender<u64>>,
     seen: Arc<Mutex<PurgesSeen>>,
+    own: Arc<OwnPurges>,
     /// Nodes of the Cluster that was there last.
     learned: Mutex<Option<(Arc<Redis>, Vec<Endpoint>)>>,
     /// Of this process, so that replicas of one name are several.
@@ -289,7 +291,7 @@ impl<R: Resolve> Task<R> {
     /// Purges that could not be sent when they were asked for.
     async fn send_late(&self, connected: &Connected<R>) -> Result<(), Fault> {
         let Connected { servers, names, .. } = connected;
-        let faults = values::send_late(servers, names, &self.counts, &self.storage).await;
+        let faults = values::send_late(servers, names, &self.counts, &self.storage, &self.own).await;
         faults.iter().filter(|fault| !connection::is_loss(fault)).for_each(|fault| self.counts.failed(fault.reason));
         faults.into_iter().find(connection::is_loss).map_or(Ok(()), Err)
     }
@@ -299,7 +301,7 @@ impl<R: Resolve> Task<R> {
         let mut seen = self.seen.lock().await;
         let began = Instant::now();
         let late = || Fault::new("timeout", format!("no answer in {BEAT_ANSWER_MAX:?}"));
-        let beat = beat::beat(servers, names, replica, &self.storage, &mut seen);
+        let beat = beat::beat(servers, names, replica, &self.storage, &mut seen, &self.own);
         let replicas = within(BEAT_ANSWER_MAX, beat).await.ok_or_else(late)??;
         self.counts.answered(began.elapsed());
         self.counts.saw_replicas(replicas);
@@ -379,9 +381,10 @@ impl<R: Resolve> Task<R> {
                         return Ended::Over; // nobody can ask any more
                     }
                     let (connected, counts, storage) = (connected.clone(), self.counts.clone(), self.storage.clone());
-                    let batch = std::mem::take(&mut asked);
+                    let (own, batch) = (self.own.clone(), std::mem::take(&mut asked));
                     under_way.spawn(async move {
-                        values::answer(&connected.servers, &connected.names, &counts, &storage, batch).await
+                        let Connected { servers, names, .. } = &*connected;
+                        values::answer(servers, names, &counts, &storage, &own, batch).await
                     });
                 }
             }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{resolver::Resolve, within::within},
+    beat::OwnPurges,
     command::{Command, Script, script},
     connection::unexpected,
     counts::Counts,
@@ -42,6 +43,7 @@ pub async fn answer<R: Resolve>(
     names: &Names,
     counts: &Counts,
     storage: &Storage,
+    own: &OwnPurges,
     batch: Vec<Asked>,
 ) -> Vec<Fault> {
     let (late, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|asked| asked.asked_at.elapsed() >= WAIT_MAX);
@@ -64,6 +66,9 @@ pub async fn answer<R: Resolve>(
     let mut faults = Vec::new();
     for (asked, size) in batch.into_iter().zip(sizes) {
         let answers: Result<Vec<Value>, Fault> = answers.by_ref().take(size).collect::<Vec<_>>().into_iter().collect();
+        if let (Operation::Purge { .. }, Ok(answers)) = (&asked.operation, &answers) {
+            answers.iter().for_each(|answer| own.note(answer));
+        }
         match answers.and_then(|answers| read(&asked.operation, answers)) {
             // A purge of what was looked for may have failed meanwhile.
             Ok(_) if storage.is_barred(&asked.operation) => asked.reply.send(Err(Unavailable::Away)),
@@ -119,6 +124,7 @@ pub async fn send_late<R: Resolve>(
     names: &Names,
     counts: &Counts,
     storage: &Storage,
+    own: &OwnPurges,
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
     for some in storage.late_purges().chunks(LATE_MAX) {
@@ -132,7 +138,10 @@ pub async fn send_late<R: Resolve>(
         let mut answers = answers.into_iter();
         for late in some {
             match answers.by_ref().take(PURGE_COMMANDS).collect::<Result<Vec<Value>, Fault>>() {
-                Ok(_) => storage.sent(late),
+                Ok(answers) => {
+                    answers.iter().for_each(|answer| own.note(answer));
+                    storage.sent(late);
+                }
                 Err(fault) => faults.push(fault),
             }
         }

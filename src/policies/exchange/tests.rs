@@ -79,7 +79,7 @@ fn what_cannot_be_replaced_stays() {
     (tunnel.request.websocket, tunnel.response.status) = (true, 101);
     assert_eq!(both(&mut tunnel, b"x"), [Err(NotReplaced::Unread); 2]);
     let mut own = trial(true);
-    own.response.is_own = true;
+    own.response.own = Some("reason");
     assert_eq!(both(&mut own, b"x"), [Ok(()), Err(NotReplaced::OwnAnswer)]);
     let mut shadow = trial(true);
     let line = RequestLine { method: "PUT", path: b"/".into(), query: Vec::new() };

@@ -90,18 +90,22 @@ impl HttpCaching {
         Flow::Continue
     }
 
-    /// The upstream says that something is good still that is not here: it is asked for the whole (RFC 9111 section 4.3.3).
+    /// The upstream says that something is good still that is not here: it is asked for the whole (RFC 9111 section 4.3.3). What
+    /// is here is nobody's answer any more, and were it kept an upstream that says so each time would be asked twice each time.
     fn ask_again(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, asked: Asked, now: Millis) -> Flow {
+        let State { partition, names, not_validated, .. } = turn.state;
+        partition.invalidate(&asked.key);
         if exchange.has_body(Side::Request) {
-            turn.state.partition.invalidate(&asked.key);
-            return Flow::Respond(turn.state.not_validated.clone());
+            return Flow::Respond(not_validated.clone());
         }
-        let names = &turn.state.names;
         for name in [&names.if_none_match, &names.if_modified_since] {
             exchange.request_headers().remove_if(|known| known.eq_ignore_ascii_case(name.as_bytes()));
         }
-        *turn.kept = Kept::Asked(Box::new(Asked { validates: false, again: true, at: now, ..asked }));
-        Flow::AskAgain
+        // What comes now is asked for after that. The others have their marks of before, and would not take it.
+        let (stamp, others) = (partition.stamp(&asked.key), Others { marks: None, ..asked.others });
+        let asked = Asked { validates: false, again: true, at: now, stamp, others, ..asked };
+        *turn.kept = Kept::Asked(Box::new(asked));
+        Flow::AskAgain(not_validated.clone())
     }
 
     /// The upstream says that what is here is good still.

@@ -207,7 +207,13 @@ impl Policy for HttpCaching {
     }
 
     fn state(&self, core: &Core) -> State {
-        let answer = |Answers { status, reason, .. }, text| LocalResponse::error_json(status, text, reason).into();
+        let answer = |Answers { status, reason, .. }, text, status_member: &str| {
+            let answer = LocalResponse::error_json(status, text, reason);
+            Rc::new(match self.tells {
+                true => answer.with_header("cache-status", format!("ringway; {status_member}detail={reason}")),
+                false => answer,
+            })
+        };
         let partition = core.cache.partition(core.policy, self.entries_max);
         if let (Some(locks), Some(storage)) = (self.shares, &core.storage) {
             let ttl = Duration::from_millis(self.rules.ttl);
@@ -218,8 +224,13 @@ impl Policy for HttpCaching {
             core: core.id,
             signals: core.signals.clone(),
             key: RefCell::default(),
-            not_stored: answer(ONLY_IF_CACHED, "Not in the cache."),
-            not_validated: answer(NOT_VALIDATED, "The upstream's answer does not fit what it was asked."),
+            // Neither found nor asked for.
+            not_stored: answer(ONLY_IF_CACHED, "Not in the cache.", ""),
+            not_validated: answer(
+                NOT_VALIDATED,
+                "The upstream's answer does not fit what it was asked.",
+                "fwd=stale; fwd-status=304; ",
+            ),
             names: Names::new(),
         }
     }

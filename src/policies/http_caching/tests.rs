@@ -56,7 +56,7 @@ impl Cache {
         let mut asking = self.ask(at, line, lines);
         match std::mem::replace(&mut asking.flow, Flow::Continue) {
             Flow::Respond(answer) => shown(&answer),
-            Flow::Wait(_) | Flow::AskAgain => panic!("nobody else asks"),
+            Flow::Wait(_) | Flow::AskAgain(_) => panic!("nobody else asks"),
             Flow::Continue => format!("{}-> {}", asking.conditions(), asking.answered(at, upstream)),
         }
     }
@@ -99,7 +99,7 @@ impl Asking<'_> {
         match self.turn(at, |policy, turn, exchange| policy.on_response(turn, exchange)) {
             Flow::Respond(answer) => return shown(&answer),
             Flow::Wait(_) => panic!("responses wait for nobody"),
-            Flow::AskAgain => return format!("again {}", self.conditions()),
+            Flow::AskAgain(_) => return format!("again {}", self.conditions()),
             Flow::Continue => {}
         }
         let Self { cache: Cache { policy, state }, kept, .. } = self;
@@ -318,8 +318,9 @@ fn a_304_that_is_for_one_client_is_given_to_that_one_alone() {
 
 #[test]
 fn a_304_of_another_response_renews_nothing() {
+    let old = (200, &[("cache-control", "max-age=10"), ("etag", "\"1\"")][..], "one");
     let cache = Cache::new("{}");
-    cache.exchange(0, "GET /a", &[], (200, &[("cache-control", "max-age=10"), ("etag", "\"1\"")], "one"));
+    cache.exchange(0, "GET /a", &[], old);
     let other = (304, &[("etag", "\"2\"")][..], "");
     let mut asking = cache.ask(15, "GET /a", &[("if-none-match", "\"0\"")]);
     assert_eq!(asking.conditions(), "\"1\" ");
@@ -327,9 +328,11 @@ fn a_304_of_another_response_renews_nothing() {
     let refused = "502 {\"error\":\"The upstream's answer does not fit what it was asked.\"}";
     assert_eq!(asking.answered(15, other), refused, "and no third time");
     let mut asking = cache.ask(16, "GET /a", &[]);
-    assert_eq!(asking.answered(16, other), "again ");
-    assert_eq!(asking.answered(17, NEW), "200 two");
-    assert_eq!(cache.exchange(18, "GET /a", &[], OK), "200 two age 2");
+    assert_eq!((asking.conditions(), asking.answered(16, old)), (String::new(), "200 one".into()), "it is gone");
+    let mut asking = cache.ask(30, "GET /a", &[]);
+    assert_eq!(asking.answered(30, other), "again ");
+    assert_eq!(asking.answered(31, NEW), "200 two");
+    assert_eq!(cache.exchange(32, "GET /a", &[], OK), "200 two age 2");
 }
 
 #[test]
@@ -440,7 +443,7 @@ fn a_change_makes_what_it_changes_stale() {
 fn what_is_the_gateways_own_is_not_stored() {
     let cache = Cache::new("{responseExpression: ''}");
     let mut asking = cache.ask(0, "GET /a", &[]);
-    asking.trial.response = ResponseHead { status: 404, is_own: true, ..ResponseHead::default() };
+    asking.trial.response = ResponseHead { status: 404, own: Some("no_api"), ..ResponseHead::default() };
     asking.turn(0, |policy, turn, exchange| policy.on_response(turn, exchange));
     assert_eq!(cache.exchange(1, "GET /a", &[], OK), "-> 200 one");
 }

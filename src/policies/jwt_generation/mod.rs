@@ -275,12 +275,12 @@ impl Members {
                 Template::Literal(text) => quoted(text),
                 Template::Expression(expression) => match expression.evaluate_within(reading, budget)? {
                     Value::Null => continue,
-                    value => value.into_json(budget)?,
+                    value => certain(value.into_json(budget)?)?,
                 },
             };
             let name = match name {
                 Template::Literal(text) => text.trim().into(),
-                Template::Expression(expression) => expression.evaluate_within(reading, budget)?.into_text()?,
+                Template::Expression(expression) => certain(expression.evaluate_within(reading, budget)?.into_text()?)?,
             };
             if name.is_empty() || is_ours(&name) {
                 return Err(Failed);
@@ -294,6 +294,12 @@ impl Members {
         let members: Vec<String> = self.0.iter().map(|(name, json)| format!("{}:{json}", quoted(name))).collect();
         format!("{{{}}}", members.join(","))
     }
+}
+
+/// A text that was sent. Bytes that are no UTF-8 read as one and the same character: nobody is to have a signature for what
+/// somebody else's bytes would read as too.
+fn certain<T: AsRef<str>>(text: T) -> Result<T, Failed> {
+    if text.as_ref().contains(char::REPLACEMENT_CHARACTER) { Err(Failed) } else { Ok(text) }
 }
 
 fn quoted(text: &str) -> String {

@@ -208,6 +208,12 @@ impl Policy for NativeAwsLambda {
     fn on_response(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
         // In shadow somebody else has answered.
         let is_invoked = matches!(turn.kept, Kept::Invoked) && !exchange.is_in_shadow();
+        if let Some(reason) = exchange.own_reason().filter(|reason| is_invoked && is_unreached(reason)) {
+            return match exchange.status() {
+                503 => Flow::respond(LocalResponse::error_json(502, "Bad Gateway", reason)),
+                _ => Flow::Continue,
+            };
+        }
         if !is_invoked || exchange.is_own_answer() || !(200..300).contains(&exchange.status()) {
             return Flow::Continue;
         }
@@ -270,6 +276,11 @@ impl NativeAwsLambda {
             _ => Flow::Respond(turn.state.failed.clone()),
         }
     }
+}
+
+/// Whether this is why Lambda has not answered. What the Service's own thresholds keep back was never to reach it.
+fn is_unreached(reason: &str) -> bool {
+    reason.starts_with("upstream_") && !matches!(reason, "upstream_overflow" | "upstream_request_limit")
 }
 
 /// Makes what the function gives the client's answer; `None`: it cannot be one.

@@ -186,7 +186,7 @@ impl Attempt<'_> {
         }
         match delivered.instead {
             Some(Instead::Answer(answer)) => return Err(Failure::Refused(answer)),
-            Some(Instead::AnotherTry) => return Err(Failure::AnotherWanted),
+            Some(Instead::AnotherTry(otherwise)) => return Err(Failure::AnotherWanted(otherwise)),
             None => {}
         }
         Ok(match delivered.keep_alive {

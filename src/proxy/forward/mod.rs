@@ -53,8 +53,8 @@ enum Failure {
     GatewayError,
     /// A policy answers in the place of the upstream; its head lies in the workspace.
     Refused(Rc<LocalResponse>),
-    /// A policy wants another response of the upstream, to the request as it is now.
-    AnotherWanted,
+    /// A policy wants another response of the upstream, to the request as it is now, or this answer.
+    AnotherWanted(Rc<LocalResponse>),
     ClientBody(BodyError),
     /// A policy lets one of the bodies go no further, or wants more of it than may be read; the client has not seen a response.
     BodyRefused(Rc<LocalResponse>),
@@ -101,7 +101,7 @@ pub async fn forward(
             Err(failure) => failure,
         };
         let is_sent_again = match failure {
-            Failure::AnotherWanted => workspace.request.body == BodyLength::None,
+            Failure::AnotherWanted(_) => workspace.request.body == BodyLength::None,
             _ => held.is_whole(),
         };
         let again = is_sent_again.then(|| {
@@ -128,12 +128,16 @@ pub async fn forward(
             }
             Failure::Stalled(stalled) => reject::stalled(stalled),
             Failure::Unprocessed => reject::unprocessed(),
-            Failure::Reset { .. } | Failure::GatewayError | Failure::AnotherWanted => reject::upstream_reset(),
+            Failure::Reset { .. } | Failure::GatewayError => reject::upstream_reset(),
             Failure::BadResponse(error) => reject::bad_response(&error),
             Failure::BadResponseBody { reason } => reject::bad_response_body(reason),
             Failure::ClientBody(error) => reject::bad_body(&error),
             Failure::BodyRefused(answer) => {
                 respond::leave_body(wire, workspace, reader);
+                return respond::local(client, wire, workspace, serving, account, &answer).await;
+            }
+            Failure::AnotherWanted(answer) => {
+                respond::close_unread(workspace);
                 return respond::local(client, wire, workspace, serving, account, &answer).await;
             }
             Failure::Refused(answer) => {

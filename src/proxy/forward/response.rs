@@ -45,8 +45,8 @@ pub(super) struct Delivered {
 pub(super) enum Instead {
     /// An answer of its own; its head lies in the workspace.
     Answer(Rc<LocalResponse>),
-    /// Another response.
-    AnotherTry,
+    /// Another response, or this answer.
+    AnotherTry(Rc<LocalResponse>),
 }
 
 /// The response direction of an attempt.
@@ -107,7 +107,7 @@ impl Download<'_> {
         };
         let instead = match seen {
             Next::Respond(answer) => Some(Instead::Answer(answer)),
-            Next::AskAgain => Some(Instead::AnotherTry),
+            Next::AskAgain(otherwise) => Some(Instead::AnotherTry(otherwise)),
             Next::Done | Next::Wait(_) | Next::Body(_) => None,
         };
         if instead.is_some() {
@@ -220,7 +220,7 @@ impl Download<'_> {
                     workspace.bodies.response = held.lend(settings.limits.buffered_body_bytes);
                     None
                 }
-                Next::Done | Next::Respond(_) | Next::AskAgain => break,
+                Next::Done | Next::Respond(_) | Next::AskAgain(_) => break,
             };
             next = respond::run_response_chains(client, workspace, serving, account, reply);
         }

@@ -88,7 +88,7 @@ impl<'a> Tries<'a> {
                 self.fresh.set(true);
                 return Some(Again::Unseen);
             }
-            Failure::AnotherWanted if !self.another.replace(true) => return Some(Again::Wanted),
+            Failure::AnotherWanted(_) if !self.another.replace(true) => return Some(Again::Wanted),
             // Nobody has seen it: another connection may take it.
             Failure::Unprocessed if is_young && self.unprocessed.get() < UNPROCESSED_MAX => {
                 self.unprocessed.set(self.unprocessed.get() + 1);

@@ -85,9 +85,16 @@ fn begin(link: &Rc<Link>, client: &Client, id: StreamId, refusal: Option<LocalRe
         let mut workspace = client.core.workspaces.lend(client.peer.ip());
         link.protocol.borrow_mut().take_request(id, &mut workspace.request);
         let mut wire = Wire::Http2(&owned.stream);
-        match refusal {
+        let ran = match refusal {
             None => exchange::run(&client, &mut wire, &mut workspace).await,
-            Some(answer) => exchange::refuse(&client, &mut wire, &mut workspace, answer).await,
+            Some(answer) => Ok(exchange::refuse(&client, &mut wire, &mut workspace, answer).await),
         };
+        if let Err(suspended) = ran {
+            // A task of its own: this one has room for all of an exchange.
+            task::spawn(async move {
+                let mut wire = Wire::Http2(&owned.stream);
+                suspended.run(&client, &mut wire, &mut workspace).await;
+            });
+        }
     });
 }

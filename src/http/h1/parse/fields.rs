@@ -80,15 +80,16 @@ fn take_apart(input: &[u8], count_max: usize, fields: &mut Fields) -> Result<Opt
         let after_colon = &line[name_len + 1..];
         let Some(lf) = bytes::find::<b'\n'>(after_colon) else { return Ok(None) };
         let line_len = lf + 1;
-        let mut value = &after_colon[..line_len];
+        // The usual line ends so, and what is left of it is taken off one by one.
+        let mut value = after_colon[..lf].strip_suffix(b"\r").unwrap_or(&after_colon[..lf]);
+        while let [rest @ .., b' ' | b'\t' | b'\r'] = value {
+            value = rest;
+        }
+        let value_end = at + name_len + 1 + value.len();
         while let [b' ' | b'\t', rest @ ..] = value {
             value = rest;
         }
-        let value_at = at + name_len + 1 + line_len - value.len();
-        while let [rest @ .., b' ' | b'\t' | b'\r' | b'\n'] = value {
-            value = rest;
-        }
-        fields.push_parsed(Known::of(&line[..name_len]), at..at + name_len, value_at..value_at + value.len());
+        fields.push_parsed(Known::of(&line[..name_len]), at..at + name_len, value_end - value.len()..value_end);
         at += name_len + 1 + line_len;
     }
     Ok(Some(at + 2))

@@ -9,11 +9,15 @@ mod connection;
 mod tests;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use aws_lc_rs::rand;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use self::connection::{Connection, Found};
 use super::{
@@ -32,6 +36,8 @@ use crate::{
 /// Kept for the next question, of each kind, and for how long.
 const IDLE_MAX: usize = 16;
 const IDLE_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long a user who is not there may be made to wait for those who are.
+const PRETENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Why there is no verdict: it has answered, and does not do as it is asked to.
 const REFUSED: &str = "directory_refused";
@@ -45,6 +51,10 @@ struct Place {
     dial: Dial,
     tls: OnceLock<Arc<rustls::ClientConfig>>,
     idle: Mutex<Idle>,
+    /// How long the last bind with a wrong password took, in microseconds.
+    refused_after: AtomicU64,
+    /// The first part of a name that no entry has.
+    nobody: OnceLock<String>,
 }
 
 type Opened = Connection<Box<dyn Stream>>;
@@ -71,13 +81,11 @@ impl Directories {
     pub async fn log_in(&self, log_in: &LogIn, resolver: &impl Resolve) -> Result<Verdict, Fault> {
         let place = self.0.get(log_in.directory.identity(), Place::default);
         // A directory that answers is well, whatever it makes of this user.
-        let steps = async {
-            match steps(&place, log_in, resolver).await {
-                Err(fault) if fault.reason == REFUSED => Ok(Err(fault)),
-                done => done.map(Ok),
-            }
+        let ask = async || match steps(&place, log_in, resolver).await {
+            Err(fault) if fault.reason == REFUSED => Ok(Err(fault)),
+            done => done.map(Ok),
         };
-        place.gate.pass(log_in.time_max, steps, |_| true).await?
+        place.gate.pass(log_in.time_max, ask, |_| true).await?
     }
 }
 
@@ -85,11 +93,36 @@ async fn steps(place: &Arc<Place>, log_in: &LogIn, resolver: &impl Resolve) -> R
     if log_in.password.is_empty() {
         return Ok(Verdict::Refused);
     }
-    match find(place, log_in, resolver).await? {
-        Found::Nobody => Ok(Verdict::Unknown),
-        Found::Several => Ok(Verdict::Ambiguous),
-        Found::One(name) => try_password(place, &name, log_in, resolver).await,
+    let found = find(place, log_in, resolver).await?;
+    let began = Instant::now();
+    let verdict = match found {
+        Found::Nobody => Verdict::Unknown,
+        Found::Several => Verdict::Ambiguous,
+        Found::One(name) => {
+            let verdict = try_password(place, &name, log_in, resolver).await?;
+            if verdict == Verdict::Refused {
+                let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                place.refused_after.store(micros, Ordering::Relaxed);
+            }
+            return Ok(verdict);
+        }
+    };
+    pretend(place, began, log_in, resolver).await?;
+    Ok(verdict)
+}
+
+/// Takes as long as a wrong password does: else how soon a refusal comes would say which users there are. A bind that must fail
+/// goes the same way, over the same connections, and what hashing a password takes, which a directory does for entries alone, is
+/// waited for.
+async fn pretend(place: &Arc<Place>, began: Instant, log_in: &LogIn, resolver: &impl Resolve) -> Result<(), Fault> {
+    let name = format!("{},{}", place.nobody(), log_in.directory.base);
+    match try_password(place, name.trim_end_matches(',').as_bytes(), log_in, resolver).await {
+        Err(fault) if fault.reason != REFUSED => return Err(fault),
+        _ => {}
     }
+    let usual = Duration::from_micros(place.refused_after.load(Ordering::Relaxed));
+    sleep_until(began + usual.min(PRETENCE_MAX)).await;
+    Ok(())
 }
 
 /// Looks for the user, again over a new connection where one that was kept turns out to be closed.
@@ -182,6 +215,15 @@ impl Place {
             idle.is_swept = true;
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
+    }
+
+    /// Made once: a directory that keeps a list of failures has one of it.
+    fn nobody(&self) -> &str {
+        self.nobody.get_or_init(|| {
+            let mut random = [0; 16];
+            rand::fill(&mut random).expect("the system's random numbers");
+            format!("cn={:032x}", u128::from_be_bytes(random))
+        })
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {

@@ -127,6 +127,7 @@ async fn request(stream: &mut TcpStream) -> Option<(u8, String)> {
         id,
         match operation[0] {
             0x60 if text.contains(SERVICE) => "service",
+            0x60 if text.contains("cn=") && text.contains(",dc=example") => "nobody",
             0x60 => "user",
             0x63 => "search",
             0x77 => "start tls",
@@ -233,6 +234,34 @@ async fn how_a_directory_refuses_says_whose_fault_it_is() {
     }
 }
 
+#[tokio::test]
+async fn who_is_not_there_is_refused_no_sooner_than_a_wrong_password() {
+    for (search, code, expected) in [
+        (found(&[], 0), 49, Ok(Verdict::Unknown)),
+        (found(&[USER, b"uid=eve"], 0), 49, Ok(Verdict::Ambiguous)),
+        // Whatever a directory makes of a name that it does not know: he stays unknown.
+        (found(&[], 0), 0, Ok(Verdict::Unknown)),
+        (found(&[], 0), 32, Ok(Verdict::Unknown)),
+        (found(&[], 0), 1, Ok(Verdict::Unknown)),
+        (found(&[], 0), 51, Err("busy")),
+    ] {
+        let (port, mut told) = directory(vec![vec![bound(0), search], vec![bound(code)]]).await;
+        assert_eq!(ask(&Directories::default(), &log_in(port)).await, expected, "{code}");
+        assert_eq!(drained(&mut told), ["service", "search", "nobody"]);
+    }
+    // What a wrong password took is what it takes again, and no more than a second.
+    let answers = vec![vec![bound(0), found(&[USER], 0), found(&[], 0)], vec![bound(49), bound(49)]];
+    let (port, _told) = directory(answers).await;
+    let directories = Directories::default();
+    assert_eq!(ask(&directories, &log_in(port)).await, Ok(Verdict::Refused));
+    let place = directories.0.get(log_in(port).directory.identity(), Place::default);
+    assert!(place.refused_after.load(Ordering::Relaxed) > 0);
+    place.refused_after.store(u64::MAX, Ordering::Relaxed);
+    let began = Instant::now();
+    assert_eq!(ask(&directories, &log_in(port)).await, Ok(Verdict::Unknown));
+    assert!((PRETENCE_MAX..2 * PRETENCE_MAX).contains(&began.elapsed()), "{:?}", began.elapsed());
+}
+
 fn nested(depth: usize) -> Vec<u8> {
     (0..depth).fold(Vec::new(), |inner, _| element(0x30, &inner))
 }
@@ -277,11 +306,12 @@ async fn what_comes_ahead_of_its_question_is_no_answer() {
     // With the answer to the search comes one to a bind that nobody has asked for.
     let ahead = says(|id| [entry(id, USER), done(0)(id), message(id + 1, &result(0x65, 0))].concat());
     let again = vec![bound(0), found(&[], 0)];
-    let (port, mut told) = directory(vec![vec![bound(0), ahead], vec![bound(0)], again]).await;
+    let (port, mut told) = directory(vec![vec![bound(0), ahead], vec![bound(0), bound(49)], again]).await;
     let directories = Directories::default();
     assert_eq!(ask(&directories, &log_in(port)).await, Ok(Verdict::Accepted));
     assert_eq!(ask(&directories, &log_in(port)).await, Ok(Verdict::Unknown));
-    assert_eq!(drained(&mut told), ["service", "search", "user", "service", "search"], "that connection is not kept");
+    let asked = ["service", "search", "user", "service", "search", "nobody"];
+    assert_eq!(drained(&mut told), asked, "that connection is not kept");
 }
 
 #[tokio::test]
@@ -299,23 +329,24 @@ async fn what_was_kept_and_is_closed_is_asked_for_again_once() {
     }
     // A new one that is closed too is the directory's failure.
     let closes = || vec![says(|_| Vec::new())];
-    let (port, mut told) =
-        directory(vec![vec![bound(0), found(&[], 0), says(|_| Vec::new())], closes(), closes()]).await;
+    let searching = vec![bound(0), found(&[], 0), says(|_| Vec::new())];
+    let (port, mut told) = directory(vec![searching, vec![bound(49)], closes(), closes()]).await;
     let directories = Directories::default();
     assert_eq!(ask(&directories, &log_in(port)).await, Ok(Verdict::Unknown));
     assert_eq!(ask(&directories, &log_in(port)).await, Err("closed"));
-    assert_eq!(drained(&mut told), ["service", "search", "search", "service"]);
+    assert_eq!(drained(&mut told), ["service", "search", "nobody", "search", "service"]);
 }
 
 #[tokio::test]
 async fn an_answer_that_comes_too_late_is_nobodys() {
     // The search is never answered on the first connection; on the second everything is.
-    let (port, mut told) = directory(vec![vec![bound(0)], vec![bound(0), found(&[], 0)]]).await;
+    let answering = vec![bound(0), found(&[], 0)];
+    let (port, mut told) = directory(vec![vec![bound(0)], answering, vec![bound(49)]]).await;
     let directories = Directories::default();
     let short = log_in_with(port, Security::Plain, Duration::from_millis(50));
     assert_eq!(ask(&directories, &short).await, Err("timeout"));
     assert_eq!(ask(&directories, &log_in(port)).await, Ok(Verdict::Unknown));
-    assert_eq!(drained(&mut told), ["service", "search", "service", "search"]);
+    assert_eq!(drained(&mut told), ["service", "search", "service", "search", "nobody"]);
 }
 
 fn trusting_nobody() -> Arc<ClientContext> {

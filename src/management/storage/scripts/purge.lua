@@ -4,4 +4,4 @@ redis.call('HSETNX', KEYS[1], 'e', ARGV[2])
 local n = redis.call('HINCRBY', KEYS[1], 'n', 1)
 redis.call('HSET', KEYS[1], n, ARGV[1])
 redis.call('HDEL', KEYS[1], n - 1000)
-return n
+return {n, redis.call('HMGET', KEYS[1], 'e')[1]}
