@@ -64,6 +64,8 @@ pub struct Core {
     pub handshakes: Gate,
     /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
+    /// Those that go on without their client.
+    pub alone: Rc<Occupancy>,
     /// Memory that holds bodies, of all exchanges.
     pub buffered: Cell<usize>,
     random: Cell<u64>,
@@ -301,6 +303,7 @@ impl Core {
             gone: RefCell::default(),
             handshakes: Gate::default(),
             retries: Cell::new(0),
+            alone: Rc::default(),
             buffered: Cell::new(0),
             random: Cell::new(seed(id)),
             date: RefCell::default(),

@@ -5,6 +5,7 @@ use std::{pin::pin, rc::Rc};
 use super::{
     account::Account,
     ahead::{Ahead, Reach, Unread},
+    alone,
     body::{Scanning, Taken},
     client::Client,
     core::Serving,
@@ -34,37 +35,51 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
     let serving = client.serving();
     workspace.timeouts = usual_timeouts(&serving);
     let mut account = Account::begin(client, serving.clone(), &workspace.request);
-    let decided = match decide(client, workspace, &serving, &mut account) {
+    let decided = decide(client, workspace, &serving, &mut account);
+    go_on(client, wire, workspace, &serving, &mut account, decided).await
+}
+
+/// From the first that policies have said of it to its end.
+pub async fn go_on(
+    client: &Client,
+    wire: &mut Wire<'_>,
+    workspace: &mut Workspace,
+    serving: &Rc<Serving>,
+    account: &mut Account,
+    decided: Result<(Decision, Next), Rc<LocalResponse>>,
+) -> After {
+    let decided = match decided {
         Ok((_, Next::Done)) if !workspace.bodies.request.is_replaced() => Ok(None),
         Ok((_, Next::Respond(answer))) => Err(Stop::Answered(answer)),
         // Boxed: few wait, or read or replace a body, and the others are not to keep room for it.
         Ok((decision, next)) => {
-            let (serving, account) = (&serving, &mut account);
+            let (workspace, account) = (&mut *workspace, &mut *account);
             Box::pin(Pending { client, wire, workspace, serving, account, decision, taken: None }.run(next)).await
         }
         Err(answer) => Err(Stop::Answered(answer)),
     };
     let after = match decided {
         Ok(taken) => match grpc::time_left(&workspace.request, || account.age()) {
-            None => forward::forward(client, wire, workspace, &serving, &mut account, taken).await,
+            None => forward::forward(client, wire, workspace, serving, account, taken).await,
             Some(limit) => {
                 // Boxed: few are limited, and the others are not to keep room for it beside their own.
-                let call = Box::pin(forward::forward(client, wire, workspace, &serving, &mut account, taken));
+                let call = Box::pin(forward::forward(client, wire, workspace, serving, account, taken));
                 match task::timeout(Some(limit), call).await {
                     Some(after) => after,
-                    None => respond::end_call(client, wire, workspace, &serving, &mut account).await,
+                    None => respond::end_call(client, wire, workspace, serving, account).await,
                 }
             }
         },
         Err(Stop::Answered(answer) | Stop::Unread(answer)) => {
-            respond::local(client, wire, workspace, &serving, &mut account, &answer).await
+            alone::begin_if_wanted(client, workspace, serving, account);
+            respond::local(client, wire, workspace, serving, account, &answer).await
         }
         Err(Stop::ClientGone) => {
             account.client_left();
             After::Close
         }
     };
-    respond::run_log_chains(client, workspace, &serving, &mut account);
+    respond::run_log_chains(client, workspace, serving, account);
     after
 }
 
@@ -223,7 +238,7 @@ pub async fn refuse(client: &Client, wire: &mut Wire<'_>, workspace: &mut Worksp
 }
 
 /// Those of the replica.
-fn usual_timeouts(serving: &Serving) -> Timeouts {
+pub fn usual_timeouts(serving: &Serving) -> Timeouts {
     let timeouts = &serving.snapshot.settings.timeouts;
     Timeouts { response: timeouts.upstream_response, stream_idle: timeouts.stream_idle }
 }
@@ -242,11 +257,12 @@ fn decide(
 }
 
 /// What the connection tells of the request, to those who decide.
-fn asked(client: &Client) -> Asked<'_> {
+pub fn asked(client: &Client) -> Asked<'_> {
     Asked {
         peer: client.as_peer(),
         listener: client.listener.index.get(),
         certificates: client.secured.as_ref().map(|secured| secured.certificates()),
         now: None,
+        may_go_on_alone: alone::has_room(&client.core),
     }
 }
