@@ -393,7 +393,7 @@ mod tests {
     trustedProxies: [203.0.113.7, 10.0.0.0/8]
     proxyProtocol: {from: [192.0.2.0/24]}
     connections: {spread: false, maxRequests: 14, maxAgeSeconds: 15}
-    cache: {maxBytes: 16}
+    cache: {maxBytes: 16, revalidationsPerCore: 3}
     serverHeader: edge
     forwardClientCert: sanitizeSet
     accessLog: {format: json, path: /var/log/access.log}\n",
@@ -446,7 +446,7 @@ mod tests {
                 from: TrustedProxies(vec!["192.0.2.0/24".parse().unwrap()]),
             },
             connections: settings::Connections { spread: false, max_requests: 14, max_age: seconds(15.0) },
-            cache: settings::Cache { max_bytes: 16 },
+            cache: settings::Cache { max_bytes: 16, revalidations_per_core: 3 },
             server_header: ServerHeader::Name("edge".into()),
             forward_client_cert: ForwardClientCert::SanitizeSet,
             access_log: Some(settings::AccessLog { json: true, path: Some("/var/log/access.log".into()) }),

@@ -171,6 +171,8 @@ settings! {
         Cache "cache." {
             /// Of all policies of the replica.
             max_bytes "maxBytes": usize = 256 << 20, 0..=1024 * GIB;
+            /// Requests that renew on each core what is stored, without a client.
+            revalidations_per_core "revalidationsPerCore": usize = 64, 0..=10_000;
         }
     }
 

@@ -128,6 +128,7 @@ fn decided(
     let core = policies::Core { calls, signals: Signals::apart(), ..policies::Core::default() };
     let serving = Serving::apart(snapshot.clone(), &core, &published(&snapshot, question));
     let asked = Asked {
+        may_go_on_alone: false,
         peer: Peer {
             address: (question.client, CLIENT_PORT).into(),
             local: listener.address,

@@ -313,7 +313,7 @@ impl chain::Watcher for Watch<'_> {
         match flow {
             Flow::Continue | Flow::AskAgain(_) => {}
             Flow::Wait(question) => turn.why = format!("{}; would {}", turn.why, waits_for(question)),
-            Flow::Respond(answer) => {
+            Flow::Respond(answer) | Flow::RespondAndGoOn(answer) => {
                 responded(turn, answer);
                 if let Compiled::JwtValidation(policy) = &bound.policy
                     && answer.reason == jwt::NO_KEYS

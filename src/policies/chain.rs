@@ -79,6 +79,10 @@ pub struct Turns {
     seen: usize,
     /// Where the request direction goes on: the index behind the policy that waits.
     next: usize,
+    /// What the policy at `next` keeps, whose turn begins anew.
+    again: Option<Keeps>,
+    /// The policy that has answered and has the request go on without its client.
+    goes_on: Option<GoesOn>,
     /// The last of those that are not `seen` has had its turn in the response direction, and waits.
     is_held: bool,
     /// The policy at `next`, or the last of `ran`, applies and has asked for a body to be read ahead.
@@ -91,7 +95,20 @@ pub struct Turns {
     answered: Option<Rc<LocalResponse>>,
 }
 
+/// A policy that has the request go on without its client, and what it keeps.
+pub struct GoesOn(usize, Keeps);
+
 impl Turns {
+    /// The policy that has the request go on, once.
+    pub fn take_goes_on(&mut self) -> Option<GoesOn> {
+        self.goes_on.take()
+    }
+
+    /// Has the request direction begin with that policy's turn.
+    pub fn begin_with(&mut self, GoesOn(index, keeps): GoesOn) {
+        (self.is_used, self.next, self.again) = (true, index, Some(keeps));
+    }
+
     /// Most APIs and Services have no policy, and nothing to clear.
     #[inline]
     pub fn clear(&mut self) {
@@ -104,6 +121,8 @@ impl Turns {
         self.ran.clear();
         self.seen = 0;
         self.next = 0;
+        self.again = None;
+        self.goes_on = None;
         self.is_held = false;
         self.reading = None;
         self.request_scans.clear();
@@ -152,7 +171,11 @@ impl Turns {
                 self.refused = answer.stored.is_none().then_some((next - 1, answer.status));
                 Some(Next::Respond(answer))
             }
-            Flow::Respond(_) => None,
+            Flow::RespondAndGoOn(answer) if !shadow => {
+                self.goes_on = self.ran.pop().map(|(index, keeps)| GoesOn(index, keeps));
+                Some(Next::Respond(answer))
+            }
+            Flow::Respond(_) | Flow::RespondAndGoOn(_) => None,
             Flow::Wait(question) if !shadow => {
                 self.next = next;
                 Some(Next::Wait(question))
@@ -252,7 +275,8 @@ pub fn run_request(
     }
     for (index, (bound, instance)) in chain.iter().zip(instances).enumerate().skip(next) {
         let asked = turns.reading.take().is_some();
-        if !asked {
+        let again = turns.again.take();
+        if !asked && again.is_none() {
             let applies = applies(&bound.rules, exchange, scratch);
             watcher.turn(index, &applies, exchange);
             match applies {
@@ -274,7 +298,7 @@ pub fn run_request(
             }
             Err(TooLarge) => continue,
         }
-        turns.ran.push((index, Keeps::begin(instance, bound.needs)));
+        turns.ran.push((index, again.unwrap_or_else(|| Keeps::begin(instance, bound.needs))));
         let (_, kept) = turns.ran.last_mut().expect("it was just pushed");
         let scans = &mut turns.request_scans;
         let flow = take_turn(bound, exchange, watcher, |exchange| {
@@ -360,7 +384,7 @@ pub fn run_response<'x>(
                 turns.sees_another();
                 return Next::AskAgain(otherwise);
             }
-            Flow::Continue | Flow::Respond(_) | Flow::Wait(_) | Flow::AskAgain(_) => {}
+            Flow::Continue | Flow::Respond(_) | Flow::RespondAndGoOn(_) | Flow::Wait(_) | Flow::AskAgain(_) => {}
         }
     }
     turns.answered.take().map_or(Next::Done, Next::Respond)
@@ -380,7 +404,7 @@ fn take_turn(
     let decision = match &flow {
         Flow::Continue | Flow::AskAgain(_) => goes_on,
         Flow::Wait(_) => Some(Decision::Wait),
-        Flow::Respond(answer) => refusal(answer, bound.shadow, goes_on),
+        Flow::Respond(answer) | Flow::RespondAndGoOn(answer) => refusal(answer, bound.shadow, goes_on),
     };
     watcher.decided(bound, decision, began);
     flow

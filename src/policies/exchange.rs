@@ -45,6 +45,7 @@ pub struct Exchange<'a> {
     seed: Cell<u64>,
     /// Where somebody asks what would be at another time than now.
     now: Option<SystemTime>,
+    may_go_on_alone: bool,
 }
 
 /// Whom the request comes from.
@@ -146,6 +147,7 @@ impl<'a> Exchange<'a> {
             refusal: None,
             seed: Cell::new(seed),
             now: None,
+            may_go_on_alone: false,
         }
     }
 
@@ -156,6 +158,16 @@ impl<'a> Exchange<'a> {
 
     pub fn with_upstream(self, upstream: Upstream<'a>) -> Self {
         Self { upstream: Some(upstream), ..self }
+    }
+
+    /// A request that is answered may go on without its client.
+    pub fn with_way_on(self, may_go_on_alone: bool) -> Self {
+        Self { may_go_on_alone, ..self }
+    }
+
+    /// Whether a policy may answer the client and have the request go on without it ([`Flow::RespondAndGoOn`](super::Flow)).
+    pub fn may_go_on_alone(&self) -> bool {
+        self.may_go_on_alone
     }
 
     /// As if it were another time; `None`: as it is.

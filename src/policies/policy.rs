@@ -367,6 +367,9 @@ pub enum Flow {
     Continue,
     /// The chain turns round here. An answer that is always the same is made once, in the policy's state.
     Respond(Rc<LocalResponse>),
+    /// The client has this answer, and the request goes on without it: from this turn on, which begins anew with what the policy
+    /// keeps; those ahead of it see nothing of it. Only of a request without a body, where [`Exchange::may_go_on_alone`].
+    RespondAndGoOn(Rc<LocalResponse>),
     /// The exchange waits, and goes on in [`Policy::on_reply`]. A policy in shadow holds up nobody: its turn ends here, what it
     /// keeps is dropped, and it sees no response.
     Wait(Box<Question>),

@@ -139,7 +139,7 @@ impl Scan {
         }
         let answer = match self.instance.on_body(&mut self.shared.kept.borrow_mut(), piece) {
             Flow::Continue | Flow::AskAgain(_) => return Ok(()),
-            Flow::Respond(answer) => answer,
+            Flow::Respond(answer) | Flow::RespondAndGoOn(answer) => answer,
             // Nothing can be waited for here, and what was not looked at does not pass.
             Flow::Wait(_) => LocalResponse::failed_policy().into(),
         };

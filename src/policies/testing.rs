@@ -195,7 +195,7 @@ impl Trial {
 pub fn answer(flow: Flow) -> Option<Rc<LocalResponse>> {
     match flow {
         Flow::Continue => None,
-        Flow::Respond(answer) => Some(answer),
+        Flow::Respond(answer) | Flow::RespondAndGoOn(answer) => Some(answer),
         Flow::AskAgain(_) => panic!("it has the upstream asked again"),
         Flow::Wait(question) => panic!("it waits for {question:?}"),
     }

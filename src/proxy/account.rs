@@ -55,6 +55,8 @@ pub struct Account {
     pub retries: u32,
     method: Method,
     line: Option<Line>,
+    /// It has no client.
+    is_alone: bool,
 }
 
 #[derive(Default)]
@@ -107,7 +109,17 @@ impl Account {
             retries: 0,
             method: Method::of(&request.method),
             line,
+            is_alone: false,
         }
+    }
+
+    /// Of an exchange that goes on without its client, whose account it is none of.
+    pub fn alone(client: &Client, serving: Rc<Serving>, request: &RequestHead) -> Self {
+        let mut account = Self::begin(client, serving, request);
+        (account.line, account.is_alone) = (None, true);
+        account.telemetry.revalidations.increment();
+        account.telemetry.requests_open.decrement();
+        account
     }
 
     /// How long ago the head was complete.
@@ -266,6 +278,9 @@ impl Drop for Account {
     fn drop(&mut self) {
         self.policy_goes_on();
         self.wait_ends();
+        if self.is_alone {
+            return;
+        }
         let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
         let waited_ns = self.pauses.as_ref().map(|pauses| pauses.all.as_nanos() as u64);
         // Policies wait before the upstream is asked and after it has answered.

@@ -70,6 +70,7 @@ impl Ahead<'_> {
         match from {
             Incoming::Http1 { receiver, body } => self.read_http1(receiver, body, reach).await,
             Incoming::Http2(stream) => self.read_http2(stream, reach).await,
+            Incoming::Nobody => Ok(()),
         }
     }
 

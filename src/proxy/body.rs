@@ -150,6 +150,7 @@ impl Held {
                     direction.writes();
                     stream.send(piece.bytes(), false).await?;
                 }
+                Outgoing::Nobody(_) => {}
             }
             direction.watch.progress();
         }
@@ -170,6 +171,7 @@ impl Held {
                     sender.post(out).await?;
                 }
             }
+            Outgoing::Nobody(_) => {}
         }
         Ok(Buffer::none())
     }

@@ -177,7 +177,8 @@ impl Making<'_> {
             websocket: false,
         };
         self.waits.set(self.upstream.is_full());
-        let acquired = self.upstream.acquire(wanted).await;
+        // Boxed: it is over when the answer is waited for.
+        let acquired = Box::pin(self.upstream.acquire(wanted)).await;
         self.waits.set(false);
         let mut lease = acquired.map_err(|error| unavailable(&error))?;
         match lease.carrier() {
@@ -185,7 +186,7 @@ impl Making<'_> {
             Carrier::Http1(_) if self.call.server.multiplexes => {
                 Err(Fault::new(NO_HTTP2, "TLS was agreed on, and HTTP/2 was not").into())
             }
-            Carrier::Http1(_) => self.over_http1(lease).await,
+            Carrier::Http1(_) => Box::pin(self.over_http1(lease)).await,
         }
     }
 

@@ -73,7 +73,7 @@ impl Client {
         let local = || match wire {
             Wire::Http1(stream) => stream.sender.local_address(),
             // The connection has told before its first stream.
-            Wire::Http2(_) => self.listener.address,
+            Wire::Http2(_) | Wire::Nobody(_) => self.listener.address,
         };
         self.tenure.told(|| Addresses::between(self.peer, local()))
     }

@@ -67,6 +67,8 @@ pub struct Core {
     pub circuits: RefCell<HashMap<u64, Circuit>>,
     /// Exchanges that are being retried, for the retry budget.
     pub retries: Cell<u32>,
+    /// Those that go on without their client.
+    pub alone: Rc<Occupancy>,
     /// Memory that holds bodies, of all exchanges.
     pub buffered: Cell<usize>,
     random: Cell<u64>,
@@ -305,6 +307,7 @@ impl Core {
             handshakes: Gate::default(),
             circuits: RefCell::default(),
             retries: Cell::new(0),
+            alone: Rc::default(),
             buffered: Cell::new(0),
             random: Cell::new(seed(id)),
             date: RefCell::default(),

@@ -35,6 +35,8 @@ pub struct Asked<'a> {
     pub certificates: Option<Certificates<'a>>,
     /// Where the question is what would be at another time than now.
     pub now: Option<SystemTime>,
+    /// Once it is answered it may go on without its client.
+    pub may_go_on_alone: bool,
 }
 
 /// Learns what is found on the way, when it is found: also of a request that is refused later.
@@ -81,6 +83,11 @@ impl Decision {
         let (api, base) = find_api(snapshot, asked.listener, &workspace.request).ok_or_else(reject::no_api)?;
         watcher.api(api, base);
         Ok(Self { api, base, service: None })
+    }
+
+    /// Of a request that goes on without its client, from a policy of this API.
+    pub fn within(api: usize, base: usize) -> Self {
+        Self { api, base, service: None }
     }
 
     /// The policies, and between them the choice of a route; from where a policy waits for the `reply`, or from the first.
@@ -153,7 +160,8 @@ impl Decision {
             line: instead,
         });
         let exchange = Exchange::new(request, response, authentication, timeouts, asked.peer, at, random());
-        let mut exchange = exchange.with_bodies(bodies, settings.limits.buffered_body_bytes);
+        let exchange = exchange.with_bodies(bodies, settings.limits.buffered_body_bytes);
+        let mut exchange = exchange.with_way_on(asked.may_go_on_alone && self.service.is_none());
         if let Some(upstream) = upstream {
             exchange = exchange.with_upstream(upstream);
         }

@@ -5,6 +5,7 @@ use std::{pin::pin, rc::Rc, time::Duration};
 use super::{
     account::Account,
     ahead::{Ahead, Reach, Unread},
+    alone,
     body::{Scanning, Taken},
     client::Client,
     core::Serving,
@@ -39,7 +40,7 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
     let answer = match decide(client, workspace, &serving, &mut account) {
         Ok((_, Next::Done)) if !workspace.bodies.request.is_replaced() => None,
         Ok((_, Next::Respond(answer))) | Err(answer) => Some(answer),
-        Ok((decision, next)) => return Err(Box::new(Suspended { serving, account, decision, next })),
+        Ok((decision, next)) => return Err(Suspended::new(serving, account, decision, next)),
     };
     let after = match answer {
         None => match grpc::time_left(&workspace.request, || account.age()) {
@@ -47,7 +48,10 @@ pub async fn run(client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace
             // Boxed: few are limited, and the others are not to keep room for it beside their own.
             Some(limit) => Box::pin(within(limit, client, wire, workspace, &serving, &mut account, None)).await,
         },
-        Some(answer) => respond::local(client, wire, workspace, &serving, &mut account, &answer).await,
+        Some(answer) => {
+            alone::begin_if_wanted(client, workspace, &serving, &account);
+            respond::local(client, wire, workspace, &serving, &mut account, &answer).await
+        }
     };
     respond::run_log_chains(client, workspace, &serving, &mut account);
     Ok(after)
@@ -82,6 +86,10 @@ pub struct Suspended {
 }
 
 impl Suspended {
+    pub fn new(serving: Rc<Serving>, account: Account, decision: Decision, next: Next) -> Box<Self> {
+        Box::new(Self { serving, account, decision, next })
+    }
+
     /// Runs it to its end, with the same client and workspace.
     pub async fn run(self: Box<Self>, client: &Client, wire: &mut Wire<'_>, workspace: &mut Workspace) -> After {
         let Self { serving, mut account, decision, next } = *self;
@@ -96,6 +104,7 @@ impl Suspended {
                 Some(limit) => Box::pin(within(limit, client, wire, workspace, &serving, &mut account, taken)).await,
             },
             Err(Stop::Answered(answer) | Stop::Unread(answer)) => {
+                alone::begin_if_wanted(client, workspace, &serving, &account);
                 Box::pin(respond::local(client, wire, workspace, &serving, &mut account, &answer)).await
             }
             Err(Stop::ClientGone) => {
@@ -193,7 +202,8 @@ impl Pending<'_, '_> {
                 }
                 Next::Body(wanted) => {
                     let limit = grpc::time_left(&self.workspace.request, || self.account.age());
-                    let read = task::timeout(limit, pin!(self.read_ahead(wanted))).await;
+                    // Boxed: who waits for an answer reads nothing meanwhile.
+                    let read = task::timeout(limit, Box::pin(self.read_ahead(wanted))).await;
                     let read = read.unwrap_or_else(|| Err(Stop::answered(reject::grpc_timeout())));
                     read.inspect_err(|stop| self.unread(stop))?;
                     None
@@ -263,7 +273,7 @@ pub async fn refuse(client: &Client, wire: &mut Wire<'_>, workspace: &mut Worksp
 }
 
 /// Those of the replica.
-fn usual_timeouts(serving: &Serving) -> Timeouts {
+pub fn usual_timeouts(serving: &Serving) -> Timeouts {
     let timeouts = &serving.snapshot.settings.timeouts;
     Timeouts { response: timeouts.upstream_response, stream_idle: timeouts.stream_idle }
 }
@@ -282,11 +292,12 @@ fn decide(
 }
 
 /// What the connection tells of the request, to those who decide.
-fn asked(client: &Client) -> Asked<'_> {
+pub fn asked(client: &Client) -> Asked<'_> {
     Asked {
         peer: client.as_peer(),
         listener: client.listener.index.get(),
         certificates: client.secured.as_ref().map(|secured| secured.certificates()),
         now: None,
+        may_go_on_alone: alone::has_room(&client.core),
     }
 }

@@ -15,6 +15,7 @@ pub mod tenure;
 pub mod wire;
 pub mod workspace;
 
+pub mod alone;
 pub mod exchange;
 
 mod call;

@@ -135,6 +135,7 @@ pub fn begin(
             stream.respond(workspace.response.status, scratch, !framing.has_body());
             Buffer::none()
         }
+        Outgoing::Nobody(_) => Buffer::none(),
     }
 }
 
@@ -161,6 +162,7 @@ pub fn switch(to: &Outgoing, workspace: &mut Workspace) -> Buffer {
             stream.respond(200, scratch, false);
             Buffer::none()
         }
+        Outgoing::Nobody(_) => Buffer::none(),
     }
 }
 
@@ -191,6 +193,7 @@ pub fn interim(to: &Outgoing, workspace: &mut Workspace) -> Buffer {
             stream.respond(response.status, scratch, false);
             Buffer::none()
         }
+        Outgoing::Nobody(_) => Buffer::none(),
     }
 }
 
@@ -351,7 +354,7 @@ pub async fn deliver(
                 && workspace.request.keep_alive
                 && client.may_stay()
         }
-        Wire::Http2(_) => true,
+        Wire::Http2(_) | Wire::Nobody(_) => true,
     };
     account.status = answer.status;
     account.reason = answer.reason;
@@ -403,7 +406,7 @@ async fn send_whole(to: &Outgoing, mut out: Buffer, body: &[u8], keep_alive: boo
             }
         }
         Outgoing::Http2(stream) if !body.is_empty() => stream.send(body, true).await,
-        Outgoing::Http2(_) => Ok(()),
+        Outgoing::Http2(_) | Outgoing::Nobody(_) => Ok(()),
     }
 }
 
@@ -423,6 +426,7 @@ async fn send_slices(to: &Outgoing, mut out: Buffer, body: &[u8], progress: &dyn
                 out = room;
             }
             Outgoing::Http2(stream) => stream.send(slice, index == last).await?,
+            Outgoing::Nobody(_) => return Ok(()),
         }
         progress();
     }
@@ -579,7 +583,7 @@ fn fill_response(response: &mut ResponseHead, answer: &LocalResponse) {
 pub fn leave_body(wire: &mut Wire<'_>, workspace: &mut Workspace, reader: &mut BodyReader) {
     let is_gone = match wire {
         Wire::Http1(stream) => skip_buffered(&mut stream.receiver, reader),
-        Wire::Http2(_) => true,
+        Wire::Http2(_) | Wire::Nobody(_) => true,
     };
     match is_gone {
         true => workspace.request.body = BodyLength::None,

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::h2;
+use super::{alone::Nobody, h2};
 use crate::{
     http::h1::body::BodyReader,
     net::{Buffer, Receiver, Sender, Stream},
@@ -18,12 +18,19 @@ use crate::{
 pub enum Wire<'a> {
     Http1(&'a mut Stream),
     Http2(&'a h2::Stream),
+    /// There is none: the exchange goes on without a client.
+    Nobody(&'a Nobody),
 }
 
 /// Where a body comes from.
 pub enum Incoming<'a> {
-    Http1 { receiver: &'a mut Receiver, body: &'a mut BodyReader },
+    Http1 {
+        receiver: &'a mut Receiver,
+        body: &'a mut BodyReader,
+    },
     Http2(&'a h2::Stream),
+    /// There is no body.
+    Nobody,
 }
 
 /// Where a message goes.
@@ -31,6 +38,8 @@ pub enum Incoming<'a> {
 pub enum Outgoing {
     Http1(Sender),
     Http2(h2::Stream),
+    /// Whatever is sent has arrived.
+    Nobody(Nobody),
 }
 
 impl Wire<'_> {
@@ -38,6 +47,7 @@ impl Wire<'_> {
         match self {
             Self::Http1(stream) => Outgoing::Http1(stream.sender.clone()),
             Self::Http2(stream) => Outgoing::Http2((*stream).clone()),
+            Self::Nobody(nobody) => Outgoing::Nobody((*nobody).clone()),
         }
     }
 
@@ -45,7 +55,7 @@ impl Wire<'_> {
     pub fn is_quiet(&self) -> bool {
         match self {
             Self::Http1(stream) => stream.receiver.buffered().is_empty(),
-            Self::Http2(_) => true,
+            Self::Http2(_) | Self::Nobody(_) => true,
         }
     }
 
@@ -54,6 +64,7 @@ impl Wire<'_> {
         match self {
             Self::Http1(stream) => Incoming::Http1 { receiver: &mut stream.receiver, body },
             Self::Http2(stream) => Incoming::Http2(stream),
+            Self::Nobody(_) => Incoming::Nobody,
         }
     }
 }
@@ -64,6 +75,7 @@ impl Outgoing {
         match self {
             Self::Http1(sender) => sender.send(out).await.0,
             Self::Http2(stream) => stream.alive(),
+            Self::Nobody(_) => Ok(()),
         }
     }
 
@@ -72,6 +84,7 @@ impl Outgoing {
         match self {
             Self::Http1(sender) => sender.post(out).await,
             Self::Http2(stream) => stream.alive(),
+            Self::Nobody(_) => Ok(()),
         }
     }
 
@@ -79,7 +92,7 @@ impl Outgoing {
     pub fn is_settled(&self) -> bool {
         match self {
             Self::Http1(sender) => sender.is_settled(),
-            Self::Http2(_) => true,
+            Self::Http2(_) | Self::Nobody(_) => true,
         }
     }
 
@@ -88,6 +101,7 @@ impl Outgoing {
         match self {
             Self::Http1(sender) => sender.peer_has_reset() || unanswered && sender.peer_has_ended(),
             Self::Http2(stream) => stream.alive().is_err(),
+            Self::Nobody(nobody) => nobody.is_gone(),
         }
     }
 
@@ -96,6 +110,7 @@ impl Outgoing {
         match self {
             Self::Http1(sender) => sender.peer_has_reset() || sender.peer_has_ended() || sender.has_hung_up(),
             Self::Http2(stream) => stream.alive().is_err(),
+            Self::Nobody(nobody) => nobody.is_gone(),
         }
     }
 
@@ -103,7 +118,7 @@ impl Outgoing {
     /// [`Outgoing::is_gone`].
     pub fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Http1(_) => Poll::Pending,
+            Self::Http1(_) | Self::Nobody(_) => Poll::Pending,
             Self::Http2(stream) => stream.wait(context).map(drop),
         }
     }
@@ -117,7 +132,7 @@ impl Outgoing {
                 sender.finish();
             }
             // Its last frame said so.
-            Self::Http2(_) => {}
+            Self::Http2(_) | Self::Nobody(_) => {}
         }
     }
 
@@ -126,6 +141,7 @@ impl Outgoing {
         match self {
             Self::Http1(sender) => sender.reset_on_close(),
             Self::Http2(stream) => stream.reset(),
+            Self::Nobody(_) => {}
         }
     }
 }

@@ -177,6 +177,9 @@ counts! {
         /// A request was sent again that no upstream had looked at.
         resends: Counter
             => "ringway_upstream_resends_total", "Requests sent again that no upstream had looked at.";
+        /// An exchange went on without its client, to renew what is stored.
+        revalidations: Counter
+            => "ringway_cache_revalidations_total", "Requests without a client that renew what is stored.";
         dial_failures: ByReason
             => "ringway_upstream_dial_failures_total" by "reason", "Failed dials by reason code.";
         /// A client's HTTP/2 connection was ended, as it broke the protocol or used up its budget.

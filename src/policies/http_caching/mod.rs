@@ -122,6 +122,8 @@ pub enum Kept {
     /// What it succeeds in changing is stale.
     Unsafe,
     Waiting(Box<Waiting>),
+    /// The client has what is stale, and the request goes on without it.
+    Renewing(Box<Ahead>),
     Fetching(Box<Fetching>),
     Asked(Box<Asked>),
     Filling(Box<Filling>),
@@ -240,6 +242,9 @@ impl Policy for HttpCaching {
     }
 
     fn on_request(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>) -> Flow {
+        if let Kept::Renewing(ahead) = std::mem::take(turn.kept) {
+            return self.renew(turn, exchange, *ahead);
+        }
         if exchange.asks_for_upgrade() || is_grpc(exchange.request_fields()) {
             return Flow::Continue;
         }
@@ -326,7 +331,7 @@ impl Policy for HttpCaching {
                 self.tell(turn.state, exchange, why, false);
                 Flow::Continue
             }
-            Kept::Aside | Kept::Waiting(_) | Kept::Fetching(_) | Kept::Filling(_) => Flow::Continue,
+            Kept::Aside | Kept::Waiting(_) | Kept::Renewing(_) | Kept::Fetching(_) | Kept::Filling(_) => Flow::Continue,
         }
     }
 
@@ -358,7 +363,7 @@ enum Led {
 }
 
 /// A request that goes on to the upstream.
-struct Ahead {
+pub struct Ahead {
     key: Arc<[u8]>,
     control: Control,
     stale: Option<Arc<Entry>>,
@@ -368,6 +373,8 @@ struct Ahead {
     stamp: Stamp,
     /// What is stored is not looked at.
     skips: bool,
+    /// Its client has been answered.
+    is_alone: bool,
     others: Others,
 }
 
@@ -382,6 +389,7 @@ impl Ahead {
             lead: None,
             now,
             skips: false,
+            is_alone: false,
             others: Others::default(),
         }
     }
@@ -451,25 +459,41 @@ impl HttpCaching {
         }
     }
 
-    /// The first that wants an entry asks for it; the others wait, or do with what is stale where that will do.
+    /// The first that wants an entry asks for it, and the others wait. Where what is stale will do nobody waits: the first goes
+    /// on without its client (RFC 5861 section 3).
     fn ask(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, mut ahead: Ahead) -> Flow {
         let Ahead { key, control, stale, now, .. } = &ahead;
         if control.only_if_cached {
             return Flow::Respond(turn.state.not_stored.clone());
         }
-        if may_lead(exchange, control) {
+        let will_do = |stale: &&Arc<Entry>| stale.use_for(control, *now) == Use::WhileRevalidated;
+        if let Some(stale) = stale.as_ref().filter(will_do).filter(|_| may_renew(exchange, control)) {
+            let answer = || self.stale(turn.state, exchange, stale, *now, How::Hit);
+            match self.lead(turn.state, key, *now) {
+                Led::Leads(lead) if exchange.may_go_on_alone() => {
+                    let answer = answer();
+                    *turn.kept = Kept::Renewing(Box::new(Ahead { lead: Some(lead), is_alone: true, ..ahead }));
+                    return Flow::RespondAndGoOn(answer);
+                }
+                // As many go on alone as may.
+                Led::Leads(lead) => ahead.lead = Some(lead),
+                // Somebody asks, or has asked a moment ago and in vain.
+                Led::Follows(_) | Led::Alone => return Flow::Respond(answer()),
+            }
+        } else if may_lead(exchange, control) {
             match self.lead(turn.state, key, *now) {
                 Led::Leads(lead) => ahead.lead = Some(lead),
-                Led::Follows(signal) => {
-                    let will_do = |stale: &&Arc<Entry>| stale.use_for(control, *now) == Use::WhileRevalidated;
-                    if let Some(stale) = stale.as_ref().filter(will_do) {
-                        return Flow::Respond(self.stale(turn.state, exchange, stale, *now, How::Hit));
-                    }
-                    return self.wait(turn, key.clone(), *now, *now, signal);
-                }
+                Led::Follows(signal) => return self.wait(turn, key.clone(), *now, *now, signal),
                 Led::Alone => {}
             }
         }
+        self.go_on(turn, exchange, ahead)
+    }
+
+    /// Asks for the whole of what the client wanted a part of, or wanted where it is another than it had.
+    fn renew(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, ahead: Ahead) -> Flow {
+        let is_partial = |name: &[u8]| PARTIAL.iter().any(|known| name.eq_ignore_ascii_case(known));
+        exchange.request_headers().remove_if(is_partial);
         self.go_on(turn, exchange, ahead)
     }
 
@@ -505,9 +529,11 @@ impl HttpCaching {
         if !ahead.others.asked && self.shared(turn.state, exchange).is_some() {
             return self.fetch(turn, exchange, ahead);
         }
-        let Ahead { key, control, stale, lead, why, now, stamp, others, .. } = ahead;
+        let Ahead { key, control, stale, lead, why, now, stamp, is_alone, others, .. } = ahead;
         let State { partition, core, names, .. } = turn.state;
-        partition.counts(*core).missed();
+        if !is_alone {
+            partition.counts(*core).missed();
+        }
         let fields = exchange.request_fields().clone();
         // In shadow the upstream is not asked what it would be asked.
         let asks = !exchange.is_in_shadow() && exchange.method() != b"HEAD";
@@ -568,14 +594,20 @@ impl Names {
     }
 }
 
+/// What has a response be of a part, or of nothing.
+const PARTIAL: [&[u8]; 4] = [b"range", b"if-range", b"if-none-match", b"if-modified-since"];
+
 /// What it brings can be an answer to others: a whole response that may be stored.
 fn may_lead(exchange: &Exchange<'_>, control: &Control) -> bool {
     let request = exchange.request_fields();
-    let is_partial = |name: &[u8]| request.get(name).is_some();
+    may_renew(exchange, control) && !PARTIAL.iter().any(|name| request.get(name).is_some())
+}
+
+/// The same, where it asks for the whole.
+fn may_renew(exchange: &Exchange<'_>, control: &Control) -> bool {
     !exchange.is_in_shadow()
         && may_store(exchange, control)
-        && request.known(Known::Authorization).is_none()
-        && ![&b"range"[..], b"if-none-match", b"if-modified-since"].into_iter().any(is_partial)
+        && exchange.request_fields().known(Known::Authorization).is_none()
 }
 
 /// What comes is for others too. What answers a request with a body may be of that body, which no key tells apart.

@@ -156,7 +156,9 @@ impl HttpCaching {
         match entry.use_for(&ahead.control, ahead.now) {
             Use::Fresh | Use::Stale => {
                 partition.insert(*core, &ahead.key, entry.clone(), ahead.stamp);
-                partition.counts(*core).hit();
+                if !ahead.is_alone {
+                    partition.counts(*core).hit();
+                }
                 let whom = Whom { method: exchange.method(), fields: exchange.request_fields(), now: ahead.now };
                 Flow::Respond(self.answer(&entry, &whom, How::Hit))
             }

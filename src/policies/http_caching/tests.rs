@@ -55,7 +55,7 @@ impl Cache {
     fn exchange(&self, at: u64, line: &str, lines: Lines<'_>, upstream: Answered<'_>) -> String {
         let mut asking = self.ask(at, line, lines);
         match std::mem::replace(&mut asking.flow, Flow::Continue) {
-            Flow::Respond(answer) => shown(&answer),
+            Flow::Respond(answer) | Flow::RespondAndGoOn(answer) => shown(&answer),
             Flow::Wait(_) | Flow::AskAgain(_) => panic!("nobody else asks"),
             Flow::Continue => format!("{}-> {}", asking.conditions(), asking.answered(at, upstream)),
         }
@@ -97,7 +97,7 @@ impl Asking<'_> {
         let has_body = !body.is_empty() && self.trial.request.method != b"HEAD";
         self.trial.response.body = if has_body { BodyLength::Chunked } else { BodyLength::None };
         match self.turn(at, |policy, turn, exchange| policy.on_response(turn, exchange)) {
-            Flow::Respond(answer) => return shown(&answer),
+            Flow::Respond(answer) | Flow::RespondAndGoOn(answer) => return shown(&answer),
             Flow::Wait(_) => panic!("responses wait for nobody"),
             Flow::AskAgain(_) => return format!("again {}", self.conditions()),
             Flow::Continue => {}

@@ -251,7 +251,7 @@ mod tests {
             Flow::Continue => "passes".to_owned(),
             Flow::Respond(answer) => format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body)),
             Flow::Wait(question) => format!("{question:?}"),
-            Flow::AskAgain(_) => unreachable!("it looks at requests"),
+            Flow::AskAgain(_) | Flow::RespondAndGoOn(_) => unreachable!("it looks at requests"),
         }
     }
 

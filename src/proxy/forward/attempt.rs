@@ -258,7 +258,7 @@ impl Attempt<'_> {
 fn ending(request: &RequestHead, wire: &Wire<'_>) -> After {
     let asks_on = || match wire {
         Wire::Http1(client) => !client.receiver.buffered().is_empty() || client.sender.peer_has_sent(),
-        Wire::Http2(_) => false,
+        Wire::Http2(_) | Wire::Nobody(_) => false,
     };
     match request.body != BodyLength::None || request.keep_alive && asks_on() {
         true => After::Linger,

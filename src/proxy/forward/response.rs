@@ -70,6 +70,7 @@ impl Download<'_> {
         match &mut from {
             Wire::Http1(stream) => self.read_head(&mut stream.receiver, workspace).await?,
             Wire::Http2(stream) => self.await_head(stream, workspace).await?,
+            Wire::Nobody(_) => unreachable!("an upstream is somebody"),
         }
         account.upstream_answered();
         client.core.telemetry.upstream_strayed(workspace.response.quirks);

@@ -6,6 +6,7 @@
 
 mod http1;
 mod http2;
+mod nobody;
 
 use std::{cell::Cell, io, rc::Rc, time::Duration};
 
@@ -150,6 +151,11 @@ pub async fn pump(
             http2::to_http1(stream, sender, framing, out, direction).await
         }
         (Incoming::Http2(from), Outgoing::Http2(to)) => http2::between(from, to, direction).await,
+        (Incoming::Http1 { receiver, body }, Outgoing::Nobody(_)) => {
+            nobody::from_http1(receiver, body, direction).await
+        }
+        (Incoming::Http2(stream), Outgoing::Nobody(_)) => nobody::from_http2(stream, direction).await,
+        (Incoming::Nobody, _) => Ok(0),
     }
 }
 
