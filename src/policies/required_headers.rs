@@ -54,6 +54,7 @@ impl Policy for RequiredHeaders {
 
     const CATEGORY: Option<Category> = Some(Category::Compliance);
     const FIELDS: &'static [Field] = &[
+        Field::new("request", "Headers", "At least one; a request must have all of them."),
         Field::new("request[].name", "Name", "A header that each request must have, in any case."),
         Field::new(
             "request[].pattern",
@@ -64,7 +65,7 @@ impl Policy for RequiredHeaders {
         Field::new(
             "request[].message",
             "Message",
-            "What the client is told. Left out: ``Required header `NAME` is missing or not valid.``",
+            "What the client is told. Left out, it is told which header is missing or not valid.",
         ),
     ];
     const ANSWERS: &'static [Answers] =

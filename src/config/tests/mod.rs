@@ -474,7 +474,6 @@ fn every_kind_is_read() {
         "documented for gateway.mulesoft.com/v1beta1; read all the same",
         "as many resources are loaded as there are",
         "no effect",
-        "calls of policies go through it; upstream services do not",
     ];
     assert_eq!(kinds, expected.map(Some).into(), "{problems:#?}");
 }
