@@ -24,7 +24,7 @@ pub enum Written {
     Refused {
         kind: Kind,
         id: Id,
-        binding: Option<RefusedBinding>,
+        binding: Option<Box<RefusedBinding>>,
         /// What can be read of it.
         rest: Option<Any>,
     },
@@ -199,13 +199,13 @@ impl Written {
         let spec = spec.filter(|_| kind == Kind::PolicyBinding);
         let binding = spec.and_then(|spec| {
             let policy = spec.get("policyRef").and_then(|policy| policy.get("name")).and_then(Node::as_str);
-            Some(RefusedBinding {
+            Some(Box::new(RefusedBinding {
                 id: id.clone(),
                 location: spec.location().clone(),
                 policy: policy.unwrap_or_default().to_owned(),
                 target_ref: spec.get("targetRef")?.deserialize("", &mut Vec::new())?,
                 rules: spec.get("rules").cloned(),
-            })
+            }))
         });
         Self::Refused { kind, id, binding, rest }
     }
