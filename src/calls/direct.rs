@@ -13,6 +13,8 @@ use crate::{
 pub const MALFORMED_ANSWER: &str = "malformed_answer";
 pub const TOO_LARGE: &str = "too_large";
 pub const NO_HTTP2: &str = "no_http2";
+/// Whoever waited for it has gone.
+pub const CLIENT_LEFT: &str = "client_left";
 
 /// Somebody whom a policy asks, as cores reach it. Those of two policies share no connection.
 #[derive(Clone, Debug, PartialEq)]

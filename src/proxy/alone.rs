@@ -1,8 +1,8 @@
 //! Exchanges without a client: a policy has answered it, and the request goes on to renew what is stored.
 //!
-//! Such a one begins with that policy's turn, on the same core, and takes the way of any other: policies behind it, route, Service,
-//! the response's policies. What it would send arrives at once. It counts as no request of a client, and nobody is kept waiting for
-//! it: a core that drains or has another configuration ends it within a second.
+//! Such a one begins with that policy's turn, on the same core, and goes the way of any other: policies behind it, route,
+//! Service, the response's policies. What it would send arrives at once. It counts as no request of a client, and nobody is
+//! kept waiting for it: a core that drains or has another configuration ends it within a second.
 
 use std::rc::Rc;
 

@@ -15,7 +15,7 @@ use crate::{
     calls::{
         Direct, Server, Whole,
         circuit::{Circuit, Leave, closed_to_calls, is_failure},
-        direct::{MALFORMED_ANSWER, NO_HTTP2, TOO_LARGE},
+        direct::{CLIENT_LEFT, MALFORMED_ANSWER, NO_HTTP2, TOO_LARGE},
         outcome,
     },
     config::snapshot::LoadBalancing,
@@ -41,9 +41,6 @@ const TRIES_MAX: u32 = 3;
 
 /// Interim responses of one call.
 const INTERIM_MAX: u32 = 16;
-
-/// Whoever waited for the answer has gone.
-const CLIENT_LEFT: &str = "client_left";
 
 /// No turn among the calls of this core, and what is too large, are no failure of who is called.
 const SAYS_NOTHING: [&str; 4] = [FULL, TOO_LARGE, "upstream_overflow", "upstream_request_limit"];

@@ -158,7 +158,7 @@ impl Resources {
                 if let Some(rest) = rest {
                     self.drafts.get_or_insert_default().put(rest, self.documents);
                 }
-                self.refused_bindings.extend(binding.clone());
+                self.refused_bindings.extend(binding.as_deref().cloned());
                 self.refused_forward_proxy |= says_who_carries;
                 self.refused.insert((*kind, id.clone()));
             }

@@ -24,7 +24,7 @@ pub enum Written {
     Refused {
         kind: Kind,
         id: Id,
-        binding: Option<RefusedBinding>,
+        binding: Option<Box<RefusedBinding>>,
         /// A Configuration with a `forwardProxy`.
         says_who_carries: bool,
         /// What can be read of it.
@@ -201,13 +201,13 @@ impl Written {
         let has_proxy = spec.is_some_and(|spec| spec.get("forwardProxy").is_some());
         let binding = spec.filter(|_| kind == Kind::PolicyBinding).and_then(|spec| {
             let policy = spec.get("policyRef").and_then(|policy| policy.get("name")).and_then(Node::as_str);
-            Some(RefusedBinding {
+            Some(Box::new(RefusedBinding {
                 id: id.clone(),
                 location: spec.location().clone(),
                 policy: policy.unwrap_or_default().to_owned(),
                 target_ref: spec.get("targetRef")?.deserialize("", &mut Vec::new())?,
                 rules: spec.get("rules").cloned(),
-            })
+            }))
         });
         Self::Refused { kind, id, binding, says_who_carries: kind == Kind::Configuration && has_proxy, rest }
     }
