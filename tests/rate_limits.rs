@@ -6,13 +6,12 @@ mod support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
     time::{Duration, Instant},
 };
 
 use support::{
     counting::{Asker, Counting},
-    gateway::{Gateway, Launch, drivers},
+    gateway::{Gateway, drivers, folder, on_two_cores},
     message::{Head, values},
     ports,
 };
@@ -31,9 +30,7 @@ struct Bench {
 
 impl Bench {
     fn start(name: &str, driver: &str, config: &str) -> Self {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rate-limits-{name}-{driver}"));
-        fs::remove_dir_all(&directory).ok();
-        fs::create_dir_all(&directory).expect("the target directory is writable");
+        let directory = folder(&format!("rate-limits-{name}-{driver}"));
         let (port, upstream) = (ports::reserve(), Counting::start());
         let text = format!(
             "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: ApiInstance\nmetadata: {{name: a}}\nspec:\n  \
@@ -42,13 +39,7 @@ impl Bench {
             upstream.address
         );
         fs::write(directory.join("gateway.yaml"), text).expect("the directory is writable");
-        let flags = ["--threads".to_owned(), "2".to_owned()];
-        let launch =
-            Launch { directory: &directory, driver, management: ports::reserve(), flags: &flags, environment: &[] };
-        let mut gateway = Gateway::launch(&launch).expect("the gateway starts");
-        if let Err(problem) = gateway.wait_live(true, LIMIT) {
-            panic!("{driver}: {problem}\n{}", gateway.stderr.all().join("\n"));
-        }
+        let gateway = on_two_cores(&directory, driver, LIMIT);
         Self { gateway, port, upstream }
     }
 

@@ -19,7 +19,7 @@ use std::{
 };
 
 use support::{
-    gateway::{Gateway, Launch, drivers},
+    gateway::{Gateway, drivers, folder, on_two_cores},
     message::{Head, values},
     ports,
 };
@@ -74,20 +74,12 @@ struct Bench {
 
 impl Bench {
     fn start(driver: &str, name: &str) -> Self {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{driver}"));
-        fs::remove_dir_all(&directory).ok();
-        fs::create_dir_all(&directory).expect("the target directory is writable");
+        let directory = folder(&format!("{name}-{driver}"));
         let upstream = serve();
         let address = SocketAddr::from(([127, 0, 0, 1], ports::reserve()));
         write(&directory, address, upstream, 0);
         // Two cores, so that connections are handed over meanwhile.
-        let flags = ["--threads".to_owned(), "2".to_owned()];
-        let launch =
-            Launch { directory: &directory, driver, management: ports::reserve(), flags: &flags, environment: &[] };
-        let mut gateway = Gateway::launch(&launch).expect("the gateway starts");
-        if let Err(problem) = gateway.wait_live(true, LIMIT) {
-            panic!("{driver}: {problem}\n{}", gateway.stderr.all().join("\n"));
-        }
+        let gateway = on_two_cores(&directory, driver, LIMIT);
         Self { gateway, address, directory, upstream }
     }
 

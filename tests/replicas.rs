@@ -6,7 +6,6 @@ mod support;
 
 use std::{
     fs,
-    path::Path,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,7 +15,7 @@ use std::{
 
 use support::{
     counting::{Asker, Counting},
-    gateway::{Gateway, Launch, drivers},
+    gateway::{Gateway, drivers, folder, on_two_cores},
     namespace::Namespace,
     ports,
     redis::{Redis, wait},
@@ -157,9 +156,7 @@ impl Bench {
 }
 
 fn replica(name: &str, driver: &str, at: usize, policy: &str, storage: &str, upstream: &Counting) -> Replica {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("replicas-{name}-{driver}-{at}"));
-    fs::remove_dir_all(&directory).ok();
-    fs::create_dir_all(&directory).expect("the target directory is writable");
+    let directory = folder(&format!("replicas-{name}-{driver}-{at}"));
     let port = ports::reserve();
     let text = format!(
         "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: ApiInstance\nmetadata: {{name: a}}\nspec:\n  \
@@ -169,13 +166,7 @@ fn replica(name: &str, driver: &str, at: usize, policy: &str, storage: &str, ups
         upstream.address
     );
     fs::write(directory.join("gateway.yaml"), text).expect("the directory is writable");
-    let flags = ["--threads".to_owned(), "2".to_owned()];
-    let launch =
-        Launch { directory: &directory, driver, management: ports::reserve(), flags: &flags, environment: &[] };
-    let mut gateway = Gateway::launch(&launch).expect("the gateway starts");
-    if let Err(problem) = gateway.wait_live(true, LIMIT) {
-        panic!("{driver}: {problem}\n{}", gateway.stderr.all().join("\n"));
-    }
+    let gateway = on_two_cores(&directory, driver, LIMIT);
     Replica { gateway, port }
 }
 

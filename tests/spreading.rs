@@ -9,12 +9,11 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    path::Path,
     time::Duration,
 };
 
 use support::{
-    gateway::{Gateway, Launch, drivers},
+    gateway::{Gateway, drivers, folder, on_two_cores},
     message::Head,
     ports,
 };
@@ -87,9 +86,7 @@ fn where_it_is_switched_off_connections_stay_where_the_kernel_puts_them() {
 }
 
 fn start(driver: &str, name: &str, ringway: &str) -> (Gateway, SocketAddr) {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("spreading-{name}-{driver}"));
-    fs::remove_dir_all(&directory).ok();
-    fs::create_dir_all(&directory).expect("the target directory is writable");
+    let directory = folder(&format!("spreading-{name}-{driver}"));
     let address = SocketAddr::from(([127, 0, 0, 1], ports::reserve()));
     let envelope =
         |kind: &str| format!("apiVersion: gateway.mulesoft.com/v1alpha1\nkind: {kind}\nmetadata: {{name: a}}");
@@ -99,13 +96,7 @@ fn start(driver: &str, name: &str, ringway: &str) -> (Gateway, SocketAddr) {
         envelope("Configuration"),
     );
     fs::write(directory.join("gateway.yaml"), text).expect("the directory is writable");
-    let flags = ["--threads".to_owned(), "2".to_owned()];
-    let launch =
-        Launch { directory: &directory, driver, management: ports::reserve(), flags: &flags, environment: &[] };
-    let mut gateway = Gateway::launch(&launch).expect("the gateway starts");
-    if let Err(problem) = gateway.wait_live(true, LIMIT) {
-        panic!("{driver}: {problem}\n{}", gateway.stderr.all().join("\n"));
-    }
+    let gateway = on_two_cores(&directory, driver, LIMIT);
     (gateway, address)
 }
 

@@ -9,14 +9,13 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::Path,
     sync::{Arc, Condvar, Mutex},
     time::{Duration, Instant},
 };
 
 use support::{
     counting::{Asker, Counting},
-    gateway::{Gateway, Launch, drivers},
+    gateway::{Gateway, drivers, folder, on_two_cores},
     ports,
 };
 
@@ -99,9 +98,7 @@ fn read_token(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<String> {
 }
 
 fn start(name: &str, driver: &str, server: &Server) -> (Gateway, u16, Counting) {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tokens-{name}-{driver}"));
-    fs::remove_dir_all(&directory).ok();
-    fs::create_dir_all(&directory).expect("the target directory is writable");
+    let directory = folder(&format!("tokens-{name}-{driver}"));
     let (port, upstream) = (ports::reserve(), Counting::start());
     let text = format!(
         "apiVersion: gateway.mulesoft.com/v1alpha1\nkind: ApiInstance\nmetadata: {{name: a}}\nspec:\n  \
@@ -111,13 +108,7 @@ fn start(name: &str, driver: &str, server: &Server) -> (Gateway, u16, Counting) 
         upstream.address, server.address
     );
     fs::write(directory.join("gateway.yaml"), text).expect("the directory is writable");
-    let flags = ["--threads".to_owned(), "2".to_owned()];
-    let launch =
-        Launch { directory: &directory, driver, management: ports::reserve(), flags: &flags, environment: &[] };
-    let mut gateway = Gateway::launch(&launch).expect("the gateway starts");
-    if let Err(problem) = gateway.wait_live(true, LIMIT) {
-        panic!("{driver}: {problem}\n{}", gateway.stderr.all().join("\n"));
-    }
+    let gateway = on_two_cores(&directory, driver, LIMIT);
     (gateway, port, upstream)
 }
 

@@ -158,17 +158,10 @@ impl Policy for NativeAwsSignature {
     ];
 
     fn remarks(config: &Config) -> Vec<Fault> {
-        let mut remarks = Vec::new();
-        let written = [
-            ("credentialsFileProvider", config.credentials_file_provider.is_some(), Mode::Profile, "profile"),
-            ("inlineCredentialProvider", config.inline_credential_provider.is_some(), Mode::Static, "static"),
-        ];
-        for (field, is_written, mode, name) in written {
-            if is_written && config.authentication_mode != mode {
-                remarks.push(Fault::at(field, format!("has an effect only with `authenticationMode: {name}`")));
-            }
-        }
-        remarks
+        let profile = ("credentialsFileProvider", config.credentials_file_provider.is_some());
+        config
+            .authentication_mode
+            .remarks(profile, ("inlineCredentialProvider", config.inline_credential_provider.is_some()))
     }
 
     fn compile(config: Config, site: &mut Site<'_>) -> Result<Self, ConfigError> {

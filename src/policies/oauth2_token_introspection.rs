@@ -7,8 +7,7 @@ use serde::Deserialize;
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, Policy, Reply, Site, Turn,
     introspection::{
-        self, AuthorizationServer, Criterion, Introspection, Kept, Lifetime, Place, Scopes, Settings, State,
-        WrittenResource,
+        self, AuthorizationServer, Criterion, Introspection, Kept, Lifetime, Place, Ringway, Scopes, Settings, State,
     },
     wants::Published,
 };
@@ -50,13 +49,6 @@ enum Consumer {
     ClientId,
     #[serde(rename = "username")]
     Username,
-}
-
-/// Settings of our own.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Ringway {
-    resource_metadata: Option<WrittenResource>,
 }
 
 fn default_time_to_live() -> u32 {
@@ -151,9 +143,7 @@ impl Policy for Oauth2TokenIntrospection {
         } else if !is_field_value(authorization.as_bytes()) {
             error.add(Fault::at("authorizationValue", "not a header value"));
         }
-        if config.authentication_timeout == 0 {
-            error.add(Fault::at("authenticationTimeout", "must be at least 1"));
-        }
+        let time_max = introspection::time_max(config.authentication_timeout, &mut error);
         let scopes = Scopes::new(&config.scopes, config.scope_validation_criteria, &mut error);
         let Ok(address) = address else { return Err(error) };
         let server = AuthorizationServer {
@@ -162,7 +152,7 @@ impl Policy for Oauth2TokenIntrospection {
         };
         let settings = Settings {
             policy: NAME,
-            time_max: Duration::from_millis(config.authentication_timeout.into()),
+            time_max,
             lifetime: Lifetime::UpTo(Duration::from_secs(config.validated_token_ttl.into())),
             cache_max: config.max_cache_entries as usize,
             scopes,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{
     Answers, Category, ConfigError, Core, Exchange, Fault, Field, Flow, Policy, Reply, Site, Turn,
     introspection::{
-        self, AuthorizationServer, Criterion, Introspection, Kept, Lifetime, Scopes, Settings, State, WrittenResource,
+        self, AuthorizationServer, Criterion, Introspection, Kept, Lifetime, Ringway, Scopes, Settings, State,
     },
     wants::Published,
 };
@@ -46,13 +46,6 @@ impl Default for Config {
             ringway: Ringway::default(),
         }
     }
-}
-
-/// Settings of our own.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Ringway {
-    resource_metadata: Option<WrittenResource>,
 }
 
 #[derive(Debug)]
@@ -109,9 +102,7 @@ impl Policy for OpenidconnectAccessTokenEnforcement {
 
     fn compile(config: Config, site: &mut Site<'_>) -> Result<Self, ConfigError> {
         let mut error = ConfigError::default();
-        if config.authentication_timeout == 0 {
-            error.add(Fault::at("authenticationTimeout", "must be at least 1"));
-        }
+        let time_max = introspection::time_max(config.authentication_timeout, &mut error);
         let at_most = match u64::try_from(config.max_federation_expiration_time) {
             Ok(seconds) => Some(Duration::from_secs(seconds)),
             Err(_) if config.max_federation_expiration_time == -1 => None,
@@ -129,7 +120,7 @@ impl Policy for OpenidconnectAccessTokenEnforcement {
         let client = client(&server);
         let settings = Settings {
             policy: NAME,
-            time_max: Duration::from_millis(config.authentication_timeout.into()),
+            time_max,
             lifetime: Lifetime::AsItSays { at_most },
             cache_max: config.max_cache_size as usize,
             scopes,

@@ -33,6 +33,25 @@ pub fn drivers() -> Vec<String> {
     }
 }
 
+/// An empty folder below the target directory, of one test alone.
+pub fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::remove_dir_all(&folder).ok();
+    std::fs::create_dir_all(&folder).expect("the target directory is writable");
+    folder
+}
+
+/// One of two cores, with a folder's configuration, ready.
+pub fn on_two_cores(directory: &Path, driver: &str, limit: Duration) -> Gateway {
+    let flags = ["--threads".to_owned(), "2".to_owned()];
+    let launch = Launch { directory, driver, management: super::ports::reserve(), flags: &flags, environment: &[] };
+    let mut gateway = Gateway::launch(&launch).expect("the gateway starts");
+    if let Err(problem) = gateway.wait_live(true, limit) {
+        panic!("{driver}: {problem}\n{}", gateway.stderr.all().join("\n"));
+    }
+    gateway
+}
+
 /// Variables of the caller that would change what a gateway does.
 pub fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {

@@ -27,6 +27,7 @@ use super::{
         health::{connect, insecure},
         resolver::Resolve,
     },
+    cluster::NODE_LOST,
     counts::Counts,
 };
 use crate::{config::shared_storage::Tls, document::address::Endpoint, telemetry::fault::Fault};
@@ -176,7 +177,7 @@ fn reason_of(kind: Option<ServerErrorKind>, code: &str) -> &'static str {
 
 /// Whether after this nothing else on the same servers would go better.
 pub fn is_loss(fault: &Fault) -> bool {
-    !matches!(fault.reason, "refused" | "no_permission" | "out_of_memory")
+    !matches!(fault.reason, "refused" | "no_permission" | "out_of_memory" | NODE_LOST)
 }
 
 /// An answer that is none of those that the command has.

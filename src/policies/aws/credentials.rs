@@ -43,6 +43,18 @@ pub enum Mode {
     Static,
 }
 
+impl Mode {
+    /// Remarks on what is written for another mode: the profile and the inline credentials, by their fields.
+    pub fn remarks(self, profile: (&str, bool), inline: (&str, bool)) -> Vec<Fault> {
+        let written = [(profile, Self::Profile, "profile"), (inline, Self::Static, "static")];
+        let idle = written.into_iter().filter(|((_, is_written), mode, _)| *is_written && self != *mode);
+        idle.map(|((field, _), _, name)| {
+            Fault::at(field, format!("has an effect only with `authenticationMode: {name}`"))
+        })
+        .collect()
+    }
+}
+
 /// As they stand in the configuration.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

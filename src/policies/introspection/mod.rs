@@ -23,6 +23,8 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
+use serde::Deserialize;
+
 pub use self::{
     discovery::Issuer,
     refusal::ANSWERS,
@@ -61,6 +63,21 @@ pub struct Introspection {
     clients: Option<Clients>,
     resource: Option<ProtectedResource>,
     cache_max: usize,
+}
+
+/// Settings of our own, of either policy.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ringway {
+    pub resource_metadata: Option<WrittenResource>,
+}
+
+/// `authenticationTimeout`, in milliseconds.
+pub fn time_max(written: u32, error: &mut ConfigError) -> Duration {
+    if written == 0 {
+        error.add(Fault::at("authenticationTimeout", "must be at least 1"));
+    }
+    Duration::from_millis(written.into())
 }
 
 /// What the fields of the two policies come to.

@@ -139,17 +139,8 @@ impl Policy for NativeAwsLambda {
     ];
 
     fn remarks(config: &Config) -> Vec<Fault> {
-        let mut remarks = Vec::new();
-        let written = [
-            ("credentialProfile", config.credential_profile.is_some(), Mode::Profile, "profile"),
-            ("credentials", config.credentials.is_some(), Mode::Static, "static"),
-        ];
-        for (field, is_written, mode, name) in written {
-            if is_written && config.authentication_mode != mode {
-                remarks.push(Fault::at(field, format!("has an effect only with `authenticationMode: {name}`")));
-            }
-        }
-        remarks
+        let profile = ("credentialProfile", config.credential_profile.is_some());
+        config.authentication_mode.remarks(profile, ("credentials", config.credentials.is_some()))
     }
 
     fn compile(config: Config, site: &mut Site<'_>) -> Result<Self, ConfigError> {
