@@ -1,6 +1,6 @@
-//! Upstream services through a real forward proxy: squid, which asks for a password and denies one host. HAProxy stands before the
-//! upstream for TLS, and before squid where the proxy is itself spoken with over TLS. Skipped, by name, where one of them is not
-//! there.
+//! Upstream services through a real forward proxy: squid, which asks for a password and denies one host. HAProxy stands before
+//! the upstream for TLS, and before squid where the proxy is itself spoken with over TLS. Skipped, by name, where one of them is
+//! not there.
 
 #[allow(dead_code, reason = "the rest of the runner serves cases.rs")]
 mod support;

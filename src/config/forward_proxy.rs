@@ -51,7 +51,7 @@ fn proxy(sections: &Sections, outbound: Option<&Outbound>, problems: &mut Vec<Pr
     let mut checked = Checked { path, problems };
     let no_proxy = hosts(&no_proxy, &mut checked);
     if https.is_none() && is_whole {
-        checked.error("https", location.clone(), "required, but missing: nobody is named to carry anything".to_owned());
+        checked.error("https", location.clone(), "nobody is named to carry anything".to_owned());
     }
     let server = https.and_then(|https| server(https, outbound, &mut checked)).filter(|_| is_whole);
     Some(ForwardProxy { server, no_proxy })

@@ -1,5 +1,5 @@
-//! Asks what `health-check-flex` policies want to know, once a minute each, counts the answers, and logs those that are not well and
-//! each change.
+//! Asks what `health-check-flex` policies want to know, once a minute each, counts the answers, and logs each change and those
+//! that are not well.
 //!
 //! Nothing else comes of it: no endpoint leaves the balancing. A policy that a reload leaves alone keeps its minute.
 

@@ -34,6 +34,7 @@ pub fn drivers() -> Vec<String> {
 }
 
 /// An empty folder below the target directory, of one test alone.
+#[allow(dead_code, reason = "cases have folders of their own")]
 pub fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::remove_dir_all(&folder).ok();
@@ -42,6 +43,7 @@ pub fn folder(name: &str) -> PathBuf {
 }
 
 /// One of two cores, with a folder's configuration, ready.
+#[allow(dead_code, reason = "cases say how many there are")]
 pub fn on_two_cores(directory: &Path, driver: &str, limit: Duration) -> Gateway {
     let flags = ["--threads".to_owned(), "2".to_owned()];
     let launch = Launch { directory, driver, management: super::ports::reserve(), flags: &flags, environment: &[] };

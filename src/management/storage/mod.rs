@@ -403,7 +403,7 @@ impl<R: Resolve> Task<R> {
         }
     }
 
-    /// Connects anew where a server of a Cluster is lost, until there are fewer of them: it is there again, or another has its place.
+    /// Connects anew where a server of a Cluster is lost, until fewer are: it is there again, or another has its place.
     async fn find_lost(&self, connected: &Connected<R>, redis: &Arc<Redis>, current: &Wanted) -> Ended<R> {
         connected.servers.until_lost().await;
         loop {
