@@ -14,6 +14,7 @@ pub mod forward_proxy;
 mod known;
 mod queue;
 mod renewed;
+pub mod talk;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ pub use self::{
     known::{Key, Known},
     queue::{Done, Queue, Work},
     renewed::{Held, Lifetime, Renewed},
+    talk::{Hear, Heard, Talk, Talking},
 };
 use crate::{http::head::Fields, telemetry::fault::Fault};
 

@@ -38,6 +38,8 @@ pub struct Http2 {
     partial: Option<Frame>,
     /// Streams whose head, which was asked for, was all there is.
     ended: HashSet<u32>,
+    /// What came of messages of gRPC that nobody has asked for yet.
+    messages: HashMap<u32, Vec<u8>>,
     /// What the peer allows to send: on the connection, on each stream, on each new stream.
     connection_window: i64,
     windows: HashMap<u32, i64>,
@@ -65,6 +67,7 @@ impl Default for Http2 {
             inbox: VecDeque::new(),
             partial: None,
             ended: HashSet::new(),
+            messages: HashMap::new(),
             connection_window: WINDOW,
             windows: HashMap::new(),
             initial_window: WINDOW,
@@ -143,6 +146,11 @@ impl Session {
             Action::Body(check, stream) => {
                 let stream = self.h2.stream(*stream);
                 let seen = self.body_h2(stream)?;
+                self.compare_body(check, &seen)
+            }
+            Action::Message(check, stream) => {
+                let stream = self.h2.stream(*stream);
+                let seen = self.message_h2(stream)?;
                 self.compare_body(check, &seen)
             }
         }
@@ -387,6 +395,26 @@ impl Session {
             if frame.has(flag::END_STREAM) {
                 return Ok(body);
             }
+        }
+    }
+
+    /// A stream's next message of gRPC, without its prefix.
+    fn message_h2(&mut self, stream: u32) -> Result<Vec<u8>, String> {
+        loop {
+            let come = self.h2.messages.entry(stream).or_default();
+            if let Some([0, length @ ..]) = come.first_chunk::<5>() {
+                let end = 5 + u32::from_be_bytes(*length) as usize;
+                if come.len() >= end {
+                    return Ok(come.drain(..end).skip(5).collect());
+                }
+            }
+            let part = |frame: &Frame| frame.stream == stream && frame.kind == kind::DATA;
+            let gone = |frame: &Frame| frame.kind == kind::RST_STREAM && frame.stream == stream;
+            let frame = self.first(part, gone)?;
+            if frame.has(flag::END_STREAM) {
+                return Err("the stream has ended, without another message".into());
+            }
+            self.h2.messages.entry(stream).or_default().extend(frame.payload);
         }
     }
 

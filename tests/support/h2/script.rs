@@ -38,6 +38,8 @@ pub enum Action {
     Send(Outgoing),
     Expect(Expected, Stream),
     Body(BodyCheck, Stream),
+    /// The next message of a stream of gRPC.
+    Message(BodyCheck, Stream),
 }
 
 #[derive(Clone, Debug)]
@@ -182,12 +184,19 @@ fn repeated(word: &str) -> Option<(usize, &str)> {
 
 pub fn parse(text: &str) -> Result<Action, String> {
     let (command, rest) = text.split_once(' ').unwrap_or((text, ""));
-    if command == "body" {
-        let (stream, check) = match rest.trim().strip_prefix("stream=").and_then(|rest| rest.split_once(' ')) {
-            Some((id, check)) => (Stream::Is(number(id)? as u32), check),
+    if let "body" | "message" | "say" = command {
+        let (stream, rest) = match rest.trim().strip_prefix("stream=").and_then(|rest| rest.split_once(' ')) {
+            Some((id, rest)) => (Stream::Is(number(id)? as u32), rest),
             None => (Stream::Last, rest.trim()),
         };
-        return Ok(Action::Body(script::body(check)?, stream));
+        return Ok(match command {
+            "body" => Action::Body(script::body(rest)?, stream),
+            "message" => Action::Message(script::body(rest)?, stream),
+            _ => {
+                let (flags, payload) = (0, Payload::Bytes(framed(rest)?));
+                Action::Send(Outgoing { kind: kind::DATA, flags, stream, payload })
+            }
+        });
     }
     let mut words = Words::parse(rest)?;
     match command {
@@ -241,6 +250,55 @@ pub fn parse(text: &str) -> Result<Action, String> {
         method if method.bytes().all(|byte| byte.is_ascii_uppercase()) => request(method, words),
         other => Err(format!("h2 {other}?")),
     }
+}
+
+/// A message of gRPC, framed: `1{2="text" 3=4}` is the field 1, a message, with a text and a number.
+fn framed(text: &str) -> Result<Vec<u8>, String> {
+    let mut rest = text.trim();
+    let message = fields(&mut rest)?;
+    if !rest.is_empty() {
+        return Err(format!("`{rest}`? A field is `N{{...}}`, `N=\"text\"` or `N=5`"));
+    }
+    Ok([&[0], &(message.len() as u32).to_be_bytes()[..], &message].concat())
+}
+
+fn fields(rest: &mut &str) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    while let Some(end) = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0) {
+        let (id, behind) = (number(&rest[..end])?, &rest[end..]);
+        if let Some(inner) = behind.strip_prefix('{') {
+            *rest = inner.trim_start();
+            let inner = fields(rest)?;
+            *rest = rest.strip_prefix('}').ok_or_else(|| format!("no `}}` in front of `{rest}`"))?;
+            field(&mut out, id, &inner);
+        } else if let Some(quoted) = behind.strip_prefix("=\"") {
+            let end = quoted.find('"').ok_or("a string without its closing quote")?;
+            field(&mut out, id, &unescape(&quoted[..end])?);
+            *rest = &quoted[end + 1..];
+        } else {
+            let digits = behind.strip_prefix('=').ok_or_else(|| format!("`{behind}`?"))?;
+            let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+            varint(&mut out, id << 3);
+            varint(&mut out, number(&digits[..end])?);
+            *rest = &digits[end..];
+        }
+        *rest = rest.trim_start();
+    }
+    Ok(out)
+}
+
+fn field(out: &mut Vec<u8>, id: u64, bytes: &[u8]) {
+    varint(out, id << 3 | 2);
+    varint(out, bytes.len() as u64);
+    out.extend(bytes);
+}
+
+fn varint(out: &mut Vec<u8>, mut number: u64) {
+    while number > 127 {
+        out.push(number as u8 | 128);
+        number >>= 7;
+    }
+    out.push(number as u8);
 }
 
 /// `h2 GET /path name=value`: the usual pseudo-headers, less those that are written.
