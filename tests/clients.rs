@@ -247,6 +247,94 @@ fn envoy_and_the_gateway_are_told_the_same_verdicts() {
     }
 }
 
+/// Both with one external processor: each of 233 exchanges ends alike, the upstream sees the same request, and the
+/// processor is sent the same.
+#[test]
+fn envoy_and_the_gateway_are_processed_alike() {
+    let Some(python) = python("grpc") else { return };
+    let binary = target().join("peers/envoy/envoy");
+    if !binary.exists() {
+        return println!("skipped: envoy");
+    }
+    let bodies = |mode: &str| format!("request_body_mode: {mode}, response_body_mode: {mode}");
+    let trailers = "request_trailer_mode: SEND, response_trailer_mode: SEND";
+    let own_trailers = "requestTrailerMode: send, responseTrailerMode: send";
+    let own_bodies = |mode: &str| format!("requestBodyMode: {mode}, responseBodyMode: {mode}");
+    // As the script numbers them: what Envoy is told, whether it passes on failure and takes other modes; and the gateway.
+    let modes = [
+        (String::new(), "false", "true", String::new()),
+        (
+            format!("{}, {trailers}", bodies("BUFFERED")),
+            "false",
+            "true",
+            format!("{}, {own_trailers}", own_bodies("buffered")),
+        ),
+        (
+            format!("{}, {trailers}", bodies("STREAMED")),
+            "false",
+            "true",
+            format!("{}, {own_trailers}", own_bodies("streamed")),
+        ),
+        (
+            format!("{}, {trailers}", bodies("BUFFERED_PARTIAL")),
+            "false",
+            "true",
+            format!("{}, {own_trailers}", own_bodies("bufferedPartial")),
+        ),
+        (String::new(), "true", "true", "failureModeAllow: true".to_owned()),
+        (
+            format!("{}, request_header_mode: SKIP, response_header_mode: SKIP", bodies("STREAMED")),
+            "false",
+            "false",
+            format!(
+                "{}, requestHeaderMode: skip, responseHeaderMode: skip, allowModeOverride: false",
+                own_bodies("streamed")
+            ),
+        ),
+    ];
+    let [processor, upstream] = [(); 2].map(|()| ports::reserve());
+    let folder = folder("ext-proc-envoy");
+    let (listener, clusters) =
+        include_str!("clients/ext_proc.yaml").split_once("  clusters:\n").expect("both are there");
+    let fronts = modes.each_ref().map(|_| ports::reserve());
+    let listeners = modes.iter().zip(fronts).map(|((modes, allows, overrides, _), port)| {
+        listener
+            .replace("@PORT@", &port.to_string())
+            .replace("@ALLOWS@", allows)
+            .replace("@OVERRIDES@", overrides)
+            .replace("@MODES@", modes)
+    });
+    let clusters = clusters.replace("@PROCESSOR@", &processor.to_string()).replace("@UPSTREAM@", &upstream.to_string());
+    let listeners = listeners.collect::<String>();
+    let configuration = format!("static_resources:\n  listeners:\n{listeners}  clusters:\n{clusters}");
+    fs::write(folder.join("envoy.yaml"), configuration).expect("the directory is writable");
+    let mut envoy = Command::new(&binary);
+    envoy.arg("-c").arg(folder.join("envoy.yaml"));
+    envoy.args(["--concurrency", "1", "--use-dynamic-base-id", "-l", "off"]);
+    let _envoy = Program::run(&mut envoy).expect("it is there");
+    fronts.into_iter().for_each(wait_for);
+    let told = |who: &str, ports: &[u16]| {
+        let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>();
+        format!("{who}:{}", ports.join(":"))
+    };
+    for driver in drivers() {
+        let own = modes.each_ref().map(|_| ports::reserve());
+        let apis = modes.iter().zip(own).enumerate().map(|(at, ((.., config), port))| {
+            format!(
+                "{}\nspec: {{address: 'http://127.0.0.1:{port}', services: {{u: {{address: 'http://127.0.0.1:{upstream}'}}}}, \
+                 policies: [{{policyRef: {{name: native-ext-proc-flex}}, \
+                 config: {{uri: 'h2://127.0.0.1:{processor}', {config}}}}}]}}\n---\n",
+                envelope("ApiInstance").replace("name: a", &format!("name: a{at}")),
+            )
+        });
+        let folder = self::folder(&format!("ext-proc-{driver}"));
+        let gateway = serve(&driver, &folder, &apis.collect::<String>());
+        let (processor, upstream) = (processor.to_string(), upstream.to_string());
+        let others = [told("envoy", &fronts), told("ringway", &own)];
+        calls(&python, "ext_proc.py", &[&processor, &upstream, &others[0], &others[1]], &gateway);
+    }
+}
+
 /// The interpreter that has these modules: that of `make test`, or else the host's.
 fn python(modules: &str) -> Option<PathBuf> {
     let has = |python: &PathBuf| {

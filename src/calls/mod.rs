@@ -11,6 +11,7 @@ pub mod flights;
 mod known;
 mod queue;
 mod renewed;
+pub mod talk;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -24,6 +25,7 @@ pub use self::{
     known::{Key, Known},
     queue::{Done, Queue, Work},
     renewed::{Held, Lifetime, Renewed},
+    talk::{Hear, Heard, Talk, Talking},
 };
 use crate::{http::head::Fields, telemetry::fault::Fault};
 

@@ -35,7 +35,7 @@ use crate::{
     http::{
         authority::host,
         h1::parse::{HeadLimits, parse_request},
-        head::{Fields, RequestHead},
+        head::{BodyLength, Fields, RequestHead},
         target::Scheme,
     },
     net::signal::Signals,
@@ -176,7 +176,10 @@ fn decide(
     loop {
         reply = match decision.go_on(asked, workspace, serving, random, reply, watch) {
             Next::Done | Next::AskAgain => {
-                body.pass_rest(workspace)?;
+                body.pass_rest(workspace, &mut |hear| watch.heard(hear, answers))?;
+                if body.is_changed() {
+                    (workspace.request.body, workspace.request.content_length) = (BodyLength::Chunked, None);
+                }
                 let instead = &workspace.bodies.request;
                 if instead.is_replaced() {
                     headers::frame_replaced(&mut workspace.request, instead.len(), false);
@@ -187,10 +190,12 @@ fn decide(
             Next::Wait(question) => Some(match *question {
                 policies::Question::Time(_) | policies::Question::Signal { .. } => Reply::Time,
                 policies::Question::Call(call) => Reply::Called(Box::new(watch.told(&call, answers))),
+                policies::Question::Hear(hear) => Reply::Heard(watch.heard(&hear, answers)),
+                policies::Question::Body(_) => Reply::Read,
             }),
             Next::Body(wanted) => {
                 let length = workspace.request.content_length;
-                let read = body.read_ahead(wanted, length, workspace);
+                let read = body.read_ahead(wanted, length, workspace, &mut |hear| watch.heard(hear, answers));
                 match read {
                     Ok(()) => watch.reads_body(body.is_given()),
                     Err(Stop::TooLarge(answer)) => {

@@ -1,6 +1,7 @@
 //! Watches a decision being made, and asks of each rule why it did not hold.
 
 use std::{
+    collections::HashMap,
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -11,7 +12,7 @@ use super::{
     secrets::Credentials,
 };
 use crate::{
-    calls::{Direct, Whole},
+    calls::{Direct, Hear, Heard, Whole},
     config::snapshot::{Destination, Route, Snapshot, Target},
     document::address::WebAddress,
     http::head::RequestHead,
@@ -46,6 +47,8 @@ pub(super) struct Watch<'s> {
     /// Before the turn that is under way.
     before: Vec<(Vec<u8>, Vec<u8>)>,
     known: Option<String>,
+    /// How many messages were heard, by binding.
+    heard: HashMap<String, usize>,
 }
 
 impl<'s> Watch<'s> {
@@ -70,6 +73,7 @@ impl<'s> Watch<'s> {
             outbound: Vec::new(),
             before: Vec::new(),
             known: None,
+            heard: HashMap::new(),
         }
     }
 
@@ -113,6 +117,30 @@ impl<'s> Watch<'s> {
             turn.why.push_str(&remark);
         }
         told.and_then(Result::ok).ok_or_else(not_asked)
+    }
+
+    /// What the policy that waits hears, as nobody is asked: the next of the messages that the question brings for it or for
+    /// its binding.
+    pub(super) fn heard(&mut self, hear: &Hear, answers: &[(String, Vec<u8>)]) -> Result<Heard, Fault> {
+        let binding = self.latest().map(|turn| turn.name.clone()).unwrap_or_default();
+        let known = answers.iter().find(|(name, _)| *name == binding || name == hear.talk.server.policy);
+        let told = known.map(|(_, written)| (hear.talk.told)(written));
+        let at = self.heard.entry(binding).or_default();
+        let (heard, remark) = match told {
+            None => (None, GIVES_AN_ANSWER.to_owned()),
+            Some(Err(why)) => (None, format!(", and cannot use the answer that is given: {why}")),
+            Some(Ok(messages)) => {
+                let mut messages = messages.into_iter().skip(*at).inspect(|_| *at += 1);
+                match messages.find_map(|message| hear.told(message)) {
+                    None => (None, ", and the answer that is given has no more messages".to_owned()),
+                    heard => (heard, String::new()),
+                }
+            }
+        };
+        if let Some(turn) = self.latest() {
+            turn.why.push_str(&remark);
+        }
+        heard.unwrap_or_else(|| Err(not_asked()))
     }
 
     /// A policy does not let the body pass that it looks at, or would not if it were not in shadow.
@@ -382,6 +410,8 @@ fn waits_for(question: &Question) -> String {
         Question::Time(time) => format!("wait {time:?}"),
         Question::Signal { at_most, .. } => format!("wait for another request or a storage, at most {at_most:?}"),
         Question::Call(call) => format!("ask {call} and wait at most {:?}", call.time_max),
+        Question::Body(_) => "read the body".to_owned(),
+        Question::Hear(hear) => format!("ask {hear} and wait for its reply"),
     }
 }
 

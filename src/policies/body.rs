@@ -2,7 +2,10 @@
 //!
 //! A body is what its message's framing carried: nothing of `content-encoding` is undone.
 
-use crate::net::{Buffer, buffer::LARGE_ROOM};
+use crate::{
+    http::head::Fields,
+    net::{Buffer, buffer::LARGE_ROOM},
+};
 
 /// What a policy needs of the bodies of an exchange, decided with its configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,13 +37,16 @@ pub enum Need {
     Scan,
     /// All of it when the policy's turn comes, up to `limits.bufferedBodyBytes`.
     Buffer,
+    /// Perhaps each piece as it passes, to change it: the policy says so when its turn ends
+    /// ([`Policy::changes`](super::Policy::changes)).
+    Change,
 }
 
 impl Need {
     /// What has to be read ahead, for a policy that is in shadow or not.
     pub fn wanted(self, shadow: bool) -> Option<Wanted> {
         match self {
-            Self::None | Self::Scan => None,
+            Self::None | Self::Scan | Self::Change => None,
             Self::Peek(bytes) => Some(Wanted::First(bytes)),
             Self::Buffer if shadow => Some(Wanted::WholeOrNothing),
             Self::Buffer => Some(Wanted::Whole),
@@ -65,6 +71,17 @@ pub struct Piece<'a> {
     pub is_last: bool,
 }
 
+/// A piece of a body on its way past those who may change it.
+#[derive(Debug)]
+pub struct Passing {
+    pub side: Side,
+    pub bytes: Vec<u8>,
+    /// Nothing follows.
+    pub is_last: bool,
+    /// Behind the last piece.
+    pub trailers: Fields,
+}
+
 /// What the chain wants to be read before it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -74,6 +91,8 @@ pub enum Wanted {
     Whole,
     /// All, unless it is too large: the policy that asks is in shadow, and nobody is refused for it.
     WholeOrNothing,
+    /// What has come already, without waiting for more.
+    Received,
 }
 
 /// What was read ahead of a body: its beginning, or all of it.
@@ -84,12 +103,22 @@ pub struct Body {
     /// Nobody who wants all of it has it, although all of it is here.
     is_too_large: bool,
     is_replaced: bool,
+    /// What the message itself has sent of it goes nowhere, read or not.
+    is_discarded: bool,
+    /// What is here is another beginning than the message's own; the rest follows it.
+    is_rewritten: bool,
+    /// Behind one that is whole.
+    trailers: Option<Fields>,
 }
 
 impl Body {
     /// `is_whole`: the message's end was read.
     pub fn new(pieces: Vec<Buffer>, is_whole: bool) -> Self {
-        Self { pieces, is_whole, is_too_large: false, is_replaced: false }
+        Self { pieces, is_whole, ..Self::default() }
+    }
+
+    pub fn with_trailers(self, trailers: Option<Fields>) -> Self {
+        Self { trailers, ..self }
     }
 
     /// So many bytes may be read ahead. What came in one go may be more, which is too large all the same.
@@ -118,6 +147,38 @@ impl Body {
     /// trailers are left of what was sent.
     pub fn is_replaced(&self) -> bool {
         self.is_replaced
+    }
+
+    /// One that was replaced although it may not have been read to its end: what is left of it is nobody's.
+    pub fn is_discarded(&self) -> bool {
+        self.is_discarded
+    }
+
+    /// A policy has put it in the place of the message's own beginning.
+    pub fn is_rewritten(&self) -> bool {
+        self.is_rewritten
+    }
+
+    pub(super) fn discarding(bytes: &[u8]) -> Self {
+        Self { is_discarded: true, ..Self::replacing(bytes) }
+    }
+
+    /// Another beginning.
+    pub(super) fn rewriting(bytes: &[u8]) -> Self {
+        Self { is_replaced: false, is_whole: false, is_rewritten: true, ..Self::replacing(bytes) }
+    }
+
+    /// Of one that was read to its end.
+    pub fn trailers(&self) -> Option<&Fields> {
+        self.trailers.as_ref()
+    }
+
+    pub(super) fn trailers_mut(&mut self) -> &mut Option<Fields> {
+        &mut self.trailers
+    }
+
+    pub fn take_trailers(&mut self) -> Option<Fields> {
+        self.trailers.take()
     }
 
     /// Whatever framed it before, it goes on as one whose length is known.
@@ -157,6 +218,7 @@ impl Body {
         match wanted {
             Wanted::First(bytes) => self.is_whole || self.len() >= bytes,
             Wanted::Whole | Wanted::WholeOrNothing => self.is_whole && !self.is_too_large,
+            Wanted::Received => true,
         }
     }
 }

@@ -83,6 +83,8 @@ pub struct Turns {
     is_held: bool,
     /// The policy at `next`, or the last of `ran`, applies and has asked for a body to be read ahead.
     reading: Option<Side>,
+    /// The policy that waits does so for a body to be read.
+    reads: bool,
     request_scans: Scans,
     response_scans: Scans,
     /// The policy that has answered, in either direction, and with which status.
@@ -106,6 +108,7 @@ impl Turns {
         self.next = 0;
         self.is_held = false;
         self.reading = None;
+        self.reads = false;
         self.request_scans.clear();
         self.response_scans.clear();
         self.refused = None;
@@ -115,6 +118,11 @@ impl Turns {
     /// No policy has run.
     pub fn is_empty(&self) -> bool {
         self.ran.is_empty()
+    }
+
+    /// Whether one of those that have run may change the body of the answer.
+    pub fn may_change(&self) -> bool {
+        self.ran.iter().any(|(_, kept)| kept.sees())
     }
 
     /// Those that have had their turn, and look at this body as it passes.
@@ -155,13 +163,31 @@ impl Turns {
             Flow::Respond(_) => None,
             Flow::Wait(question) if !shadow => {
                 self.next = next;
-                Some(Next::Wait(question))
+                Some(self.waits(question))
             }
             Flow::Wait(_) => {
                 self.ran.pop();
                 None
             }
         }
+    }
+}
+
+impl Turns {
+    /// What the policy whose turn it is waits for.
+    fn waits(&mut self, question: Box<Question>) -> Next {
+        match *question {
+            Question::Body(wanted) => {
+                self.reads = true;
+                Next::Body(wanted)
+            }
+            _ => Next::Wait(question),
+        }
+    }
+
+    /// The reply, where the body that the policy waits for has been read.
+    fn has_read(&mut self) -> Option<Reply> {
+        std::mem::take(&mut self.reads).then_some(Reply::Read)
     }
 }
 
@@ -237,6 +263,7 @@ pub fn run_request(
 ) -> Next {
     turns.is_used = true;
     let next = std::mem::take(&mut turns.next);
+    let reply = reply.or_else(|| turns.has_read());
     if let (Some(reply), Some((index, kept))) = (reply, turns.ran.last_mut()) {
         let (index, bound, instance) = (*index, &chain[*index], &instances[*index]);
         let scans = &mut turns.request_scans;
@@ -327,7 +354,7 @@ pub fn run_response<'x>(
         turns.seen += 1;
         let reply = match is_held {
             false => None,
-            true => match reply.take() {
+            true => match reply.take().or_else(|| turns.has_read()) {
                 Some(reply) => Some(reply),
                 None => continue,
             },
@@ -345,10 +372,11 @@ pub fn run_response<'x>(
             Flow::Wait(question) if !bound.shadow => {
                 turns.seen -= 1;
                 turns.is_held = true;
-                return Next::Wait(question);
+                return turns.waits(question);
             }
             Flow::Respond(answer) if !bound.shadow => {
                 render(exchange.response_head(), &answer);
+                exchange.set_own_body(answer.body_for(turns.may_change()));
                 if answer.stored.is_none() {
                     turns.refused = Some((index, answer.status));
                     exchange.set_refusal(refused((index, answer.status)));
@@ -409,7 +437,13 @@ pub fn run_unread(
     refused: Option<&LocalResponse>,
     watcher: &mut impl Watcher,
 ) {
+    let reads = std::mem::take(&mut turns.reads);
     let index = match turns.reading {
+        // In the middle of its turn, which is over.
+        None if reads => match turns.is_held {
+            true => turns.ran[turns.ran.len() - turns.seen - 1].0,
+            false => turns.ran[turns.ran.len() - 1].0,
+        },
         None => return,
         Some(Side::Request) => {
             let index = turns.next;

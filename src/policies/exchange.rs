@@ -6,19 +6,18 @@
 use std::{
     cell::Cell,
     net::SocketAddr,
-    rc::Rc,
     time::{Duration, SystemTime},
 };
 
 use super::{
-    Bodies, Body, Side, Wanted,
+    Authentication, Bodies, Body, Side, Wanted,
     headers::{HeaderName, Refused, is_gateways},
 };
 use crate::{
-    expression::Datum,
     http::{
-        bytes::is_field_value,
+        bytes::{is_field_value, is_token},
         head::{BodyLength, Fields, RequestHead, ResponseHead, Version},
+        target::{check_path, normalise},
     },
     matching::rule::{RuleInput, relative},
     tls::Identity,
@@ -289,6 +288,40 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
+    /// Makes path and query others, as if they had been asked for: the API's own stays in front, and routes are chosen by it.
+    ///
+    /// # Errors
+    /// It is no path, or none of this API's.
+    pub fn set_target(&mut self, target: &[u8]) -> Result<(), Refused> {
+        let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+        let (path, query) = target.split_at(end);
+        let is_plain = check_path(path).map_err(|_| Refused)?;
+        let mut normal = Vec::new();
+        if !normalise(path, is_plain, &mut normal) {
+            normal.extend_from_slice(path);
+        }
+        let base = &self.request.path[..self.at.base];
+        let is_below = normal.strip_prefix(base).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')));
+        if !is_below {
+            return Err(Refused);
+        }
+        self.set_query(query)?;
+        if !self.shadow {
+            self.request.path = normal;
+        }
+        Ok(())
+    }
+
+    /// Makes the method another one. What has no body in its response, and what asks for one, stays what it is.
+    pub fn set_method(&mut self, method: &[u8]) {
+        let keeps = |method: &[u8]| matches!(method, b"HEAD" | b"CONNECT" | b"TRACE" | b"PRI");
+        let may_be = is_token(method) && !keeps(method) && !keeps(&self.request.method);
+        if may_be && !self.shadow && !self.request.websocket {
+            self.request.method.clear();
+            self.request.method.extend_from_slice(method);
+        }
+    }
+
     /// How long the response's body says it is.
     pub fn response_length(&self) -> Option<u64> {
         self.response.content_length
@@ -321,17 +354,111 @@ impl<'a> Exchange<'a> {
         }
         self.replace_body(Side::Response, bytes)?;
         if !self.shadow {
-            let length = bytes.len() as u64;
-            let is_to_head = self.request.method == b"HEAD";
-            // What is empty to HEAD says nothing of the length that GET would have (RFC 9110, section 8.6).
-            self.response.content_length = Some(length).filter(|length| *length > 0 || !is_to_head);
-            self.response.body = match length {
-                _ if is_to_head => BodyLength::None,
-                0 => BodyLength::None,
-                length => BodyLength::Length(length),
-            };
+            self.frame_response(bytes.len());
         }
         Ok(())
+    }
+
+    fn frame_response(&mut self, bytes: usize) {
+        let length = bytes as u64;
+        let is_to_head = self.request.method == b"HEAD";
+        // What is empty to HEAD says nothing of the length that GET would have (RFC 9110, section 8.6).
+        self.response.content_length = Some(length).filter(|length| *length > 0 || !is_to_head);
+        self.response.body = match length {
+            _ if is_to_head => BodyLength::None,
+            0 => BodyLength::None,
+            length => BodyLength::Length(length),
+        };
+    }
+
+    /// Has the other side get this body instead of the message's own, whose bytes go nowhere: it need not have been read, and
+    /// what is left of it is not. The message is framed anew by it, and its trailers stay where they are known. Its headers stay,
+    /// too, for the policy to say what is right of the new bytes.
+    ///
+    /// # Errors
+    /// Nothing has changed: it is too large, or what follows is no body.
+    pub fn replace_message(&mut self, side: Side, bytes: &[u8]) -> Result<(), NotReplaced> {
+        let is_none = match side {
+            Side::Request => self.request.websocket,
+            Side::Response => self.response.is_own || self.response.status == 101,
+        };
+        let Some(bodies) = self.bodies.as_deref_mut().filter(|_| !is_none) else { return Err(NotReplaced::Unread) };
+        if bytes.len() > self.body_bytes_max {
+            return Err(NotReplaced::TooLarge);
+        }
+        if self.shadow {
+            return Ok(());
+        }
+        let body = match side {
+            Side::Request => &mut bodies.request,
+            Side::Response => &mut bodies.response,
+        };
+        let trailers = body.take_trailers();
+        let has_trailers = trailers.as_ref().is_some_and(|trailers| !trailers.is_empty());
+        *body = Body::discarding(bytes).with_trailers(trailers);
+        if side == Side::Response {
+            self.frame_response(bytes.len());
+            if has_trailers && self.request.method != b"HEAD" {
+                (self.response.body, self.response.content_length) = (BodyLength::Chunked, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the other side get these bytes instead of what was read ahead of a body; the rest follows. How long it all is nobody
+    /// knows any more.
+    ///
+    /// # Errors
+    /// Nothing has changed: nothing was read, or they are too many.
+    pub fn replace_beginning(&mut self, side: Side, bytes: &[u8]) -> Result<(), NotReplaced> {
+        let Some(bodies) = self.bodies.as_deref_mut() else { return Err(NotReplaced::Unread) };
+        if bytes.len() > self.body_bytes_max {
+            return Err(NotReplaced::TooLarge);
+        }
+        if self.shadow {
+            return Ok(());
+        }
+        match side {
+            Side::Request => {
+                bodies.request = Body::rewriting(bytes);
+                (self.request.body, self.request.content_length) = (BodyLength::Chunked, None);
+            }
+            Side::Response => {
+                bodies.response = Body::rewriting(bytes);
+                (self.response.body, self.response.content_length) = (BodyLength::Chunked, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// The body of an answer of the gateway's own, which one who changes bodies may change too.
+    pub fn own_body(&self) -> Option<&Body> {
+        self.bodies.as_deref().filter(|_| self.response.is_own).map(|bodies| &bodies.response)
+    }
+
+    /// Has the client get this body in the place of the own answer's.
+    pub fn replace_own_body(&mut self, bytes: &[u8]) {
+        if let Some(bodies) = self.bodies.as_deref_mut().filter(|_| self.response.is_own && !self.shadow) {
+            bodies.response = Body::replacing(bytes);
+        }
+    }
+
+    /// For the chain: an answer's body, in the place of what was read of another response.
+    pub(super) fn set_own_body(&mut self, body: Body) {
+        if let Some(bodies) = self.bodies.as_deref_mut() {
+            bodies.response = body;
+        }
+    }
+
+    /// The trailers of a body that was read to its end, to change them.
+    pub fn trailers(&mut self, side: Side) -> Option<Headers<'_>> {
+        let shadow = self.shadow;
+        let bodies = self.bodies.as_deref_mut()?;
+        let body = match side {
+            Side::Request => &mut bodies.request,
+            Side::Response => &mut bodies.response,
+        };
+        body.trailers_mut().as_mut().map(|fields| Headers { fields, shadow })
     }
 
     /// Has the upstream told how long the request's body is, where it was read whole and the client has not said so. Trailers
@@ -473,7 +600,12 @@ pub struct Headers<'a> {
     shadow: bool,
 }
 
-impl Headers<'_> {
+impl<'a> Headers<'a> {
+    /// Of no exchange: of trailers, or of an answer that is being made.
+    pub(super) fn of(fields: &'a mut Fields) -> Self {
+        Self { fields, shadow: false }
+    }
+
     /// The first value of a name, in any case.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.fields.get(name)
@@ -517,84 +649,6 @@ impl Headers<'_> {
 pub struct Timeouts {
     pub response: Option<Duration>,
     pub stream_idle: Option<Duration>,
-}
-
-/// Who the client is, as far as policies have found out. Lives with a connection, so that its buffers are reused.
-#[derive(Clone, Debug, Default)]
-pub struct Authentication {
-    principal: String,
-    client_id: String,
-    client_name: String,
-    sla_id: String,
-    sla_name: String,
-    /// Whatever else a policy has found out, such as the claims of a token.
-    properties: Option<Rc<Datum>>,
-}
-
-impl Authentication {
-    /// Forgets the previous request's client.
-    pub fn clear(&mut self) {
-        self.principal.clear();
-        self.client_id.clear();
-        self.client_name.clear();
-        self.sla_id.clear();
-        self.sla_name.clear();
-        self.properties = None;
-    }
-
-    pub fn set_principal(&mut self, name: &str) {
-        set(&mut self.principal, name);
-    }
-
-    /// What was known of another one's tier is forgotten.
-    pub fn set_client(&mut self, id: &str, name: &str) {
-        set(&mut self.client_id, id);
-        set(&mut self.client_name, name);
-        self.set_sla("", "");
-    }
-
-    /// The tier that the client's contract has; empty texts where it has none.
-    pub fn set_sla(&mut self, id: &str, name: &str) {
-        set(&mut self.sla_id, id);
-        set(&mut self.sla_name, name);
-    }
-
-    pub fn set_properties(&mut self, properties: Rc<Datum>) {
-        self.properties = Some(properties);
-    }
-
-    pub fn principal(&self) -> Option<&str> {
-        said(&self.principal)
-    }
-
-    pub fn client_id(&self) -> Option<&str> {
-        said(&self.client_id)
-    }
-
-    pub fn client_name(&self) -> Option<&str> {
-        said(&self.client_name)
-    }
-
-    pub fn sla_id(&self) -> Option<&str> {
-        said(&self.sla_id)
-    }
-
-    pub fn sla_name(&self) -> Option<&str> {
-        said(&self.sla_name)
-    }
-
-    pub fn properties(&self) -> Option<&Datum> {
-        self.properties.as_deref()
-    }
-}
-
-fn set(field: &mut String, text: &str) {
-    field.clear();
-    field.push_str(text);
-}
-
-fn said(field: &str) -> Option<&str> {
-    (!field.is_empty()).then_some(field)
 }
 
 #[cfg(test)]

@@ -8,10 +8,40 @@ use std::time::Duration;
 
 use prost::Message;
 
-use crate::{calls::Whole, http::bytes, http::head::Fields, telemetry::fault::Fault};
+use crate::{
+    calls::{
+        Whole,
+        direct::{MALFORMED_ANSWER, TOO_LARGE},
+    },
+    http::{
+        bytes,
+        head::{Fields, Version},
+    },
+    policies::Exchange,
+    telemetry::fault::Fault,
+};
 
 const PREFIX: usize = 5;
 const CONTENT_TYPE: &[u8] = b"application/grpc";
+
+/// Whether this is a call of gRPC, which has its status in trailers.
+pub fn is_call(exchange: &Exchange<'_>) -> bool {
+    exchange.version() == Version::Http2
+        && exchange.method() == b"POST"
+        && exchange.request_fields().get(b"content-type").is_some_and(is_type)
+}
+
+/// A text as `grpc-message` has it: what is no printable ASCII escaped, and `%`.
+pub fn escaped(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for &byte in text {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(byte),
+            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    out
+}
 
 /// A message with its prefix.
 pub fn framed(message: &impl Message) -> Vec<u8> {
@@ -23,51 +53,85 @@ pub fn framed(message: &impl Message) -> Vec<u8> {
     out
 }
 
-/// The fields of a call's head.
-pub fn fields(time_max: Duration) -> Fields {
+/// The fields of a call's head; without a time, of one that lasts as long as the exchange.
+pub fn fields(time_max: Option<Duration>) -> Fields {
     let mut fields = Fields::default();
     fields.append(b"content-type", CONTENT_TYPE);
     fields.append(b"te", b"trailers");
-    // At most eight digits: more than a day is none that anybody waits for.
-    let timeout = format!("{}m", time_max.as_millis().min(99_999_999));
-    fields.append(b"grpc-timeout", timeout.as_bytes());
+    if let Some(time_max) = time_max {
+        // At most eight digits: more than a day is none that anybody waits for.
+        let timeout = format!("{}m", time_max.as_millis().min(99_999_999));
+        fields.append(b"grpc-timeout", timeout.as_bytes());
+    }
     fields.append(b"user-agent", concat!("ringway/", env!("CARGO_PKG_VERSION")).as_bytes());
     fields
 }
 
 /// The one message of an answer whose call went well.
 pub fn message(answer: &Whole) -> Result<&[u8], Fault> {
-    let fault = |text: String| Fault::new("malformed_answer", text);
-    if answer.status != 200 {
-        return Err(Fault::new("unexpected_status", format!("status {}", answer.status)));
-    }
-    let content_type = answer.headers.get(b"content-type").unwrap_or_default();
-    let is_grpc = content_type.get(..CONTENT_TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(CONTENT_TYPE))
-        && matches!(content_type.get(CONTENT_TYPE.len()), None | Some(b'+' | b';'));
-    if !is_grpc {
-        return Err(fault("its content type is not that of gRPC".to_owned()));
-    }
+    is_of_grpc(answer.status, &answer.headers)?;
     // A call that failed at once has its status in the head.
-    let status = answer.trailers.get(b"grpc-status").or_else(|| {
-        let is_alone = answer.trailers.is_empty() && answer.body.is_empty();
-        answer.headers.get(b"grpc-status").filter(|_| is_alone)
-    });
-    match status.and_then(bytes::decimal) {
-        Some(0) => {}
-        Some(status) => return Err(Fault::new("grpc_status", format!("grpc-status {status}"))),
-        None => return Err(fault("it has no grpc-status".to_owned())),
+    let is_alone = answer.trailers.is_empty() && answer.body.is_empty();
+    went_well(if is_alone { &answer.headers } else { &answer.trailers })?;
+    match prefix(&answer.body)? {
+        None => Err(malformed("there is no message in it")),
+        Some(length) if length != answer.body.len() - PREFIX => Err(malformed("it is not one whole message")),
+        Some(_) => Ok(&answer.body[PREFIX..]),
     }
-    let Some((prefix, message)) = answer.body.split_first_chunk::<PREFIX>() else {
-        return Err(fault("there is no message in it".to_owned()));
-    };
-    let [compressed, length @ ..] = *prefix;
-    if compressed != 0 {
-        return Err(fault("its message is compressed, which nobody has asked for".to_owned()));
+}
+
+/// Whether an answer with this head is one of gRPC.
+pub fn is_of_grpc(status: u16, headers: &Fields) -> Result<(), Fault> {
+    if status != 200 {
+        return Err(Fault::new("unexpected_status", format!("status {status}")));
     }
-    if u32::from_be_bytes(length) as usize != message.len() {
-        return Err(fault("it is not one whole message".to_owned()));
+    match headers.get(b"content-type").is_some_and(is_type) {
+        true => Ok(()),
+        false => Err(malformed("its content type is not that of gRPC")),
     }
-    Ok(message)
+}
+
+fn is_type(content_type: &[u8]) -> bool {
+    content_type.get(..CONTENT_TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(CONTENT_TYPE))
+        && matches!(content_type.get(CONTENT_TYPE.len()), None | Some(b'+' | b';'))
+}
+
+/// Whether the fields with which a call ends say that it went well.
+pub fn went_well(end: &Fields) -> Result<(), Fault> {
+    match end.get(b"grpc-status").and_then(bytes::decimal) {
+        Some(0) => Ok(()),
+        Some(status) => Err(Fault::new("grpc_status", format!("grpc-status {status}"))),
+        None => Err(malformed("it has no grpc-status")),
+    }
+}
+
+/// Takes the next whole message of a stream from what has come; `None`: more has to come. One of more bytes than `most` is
+/// refused at its prefix.
+pub fn take_message(come: &mut Vec<u8>, most: usize) -> Result<Option<Vec<u8>>, Fault> {
+    let Some(length) = prefix(come)? else { return Ok(None) };
+    if length > most {
+        return Err(Fault::new(TOO_LARGE, format!("a message of more than {most} bytes")));
+    }
+    if come.len() - PREFIX < length {
+        return Ok(None);
+    }
+    let behind = come.split_off(PREFIX + length);
+    let mut message = std::mem::replace(come, behind);
+    message.drain(..PREFIX);
+    Ok(Some(message))
+}
+
+/// How long the message is that begins here; `None`: its prefix is not here.
+fn prefix(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+    match bytes.first_chunk::<PREFIX>() {
+        None => Ok(None),
+        Some([0, length @ ..]) => Ok(Some(u32::from_be_bytes(*length) as usize)),
+        Some(_) => Err(malformed("its message is compressed, which nobody has asked for")),
+    }
+}
+
+fn malformed(text: &str) -> Fault {
+    Fault::new(MALFORMED_ANSWER, text)
 }
 
 /// An answer as a server would give it, for whoever is told one.

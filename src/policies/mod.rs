@@ -5,6 +5,7 @@
 
 pub mod access_tokens;
 pub mod asking;
+pub mod authentication;
 pub mod aws;
 pub mod bearer;
 pub mod body;
@@ -12,6 +13,7 @@ pub mod chain;
 pub mod clients;
 pub mod contract;
 pub mod credentials;
+mod envoy;
 pub mod exchange;
 pub mod fields;
 pub mod form;
@@ -35,6 +37,7 @@ pub mod credential_injection_basic_auth;
 pub mod credential_injection_oauth2;
 pub mod credential_injection_oauth2_obo;
 pub mod ext_authz;
+pub mod ext_proc;
 pub mod header_injection;
 pub mod header_removal;
 pub mod health_check;
@@ -60,14 +63,13 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use body::{Bodies, Body, Need, Needs, Piece, Side, Wanted};
-pub use exchange::{
-    At, Authentication, Exchange, Headers, NotReplaced, Peer, Refusal, RequestLine, Timeouts, Upstream,
-};
+pub use authentication::Authentication;
+pub use body::{Bodies, Body, Need, Needs, Passing, Piece, Side, Wanted};
+pub use exchange::{At, Exchange, Headers, NotReplaced, Peer, Refusal, RequestLine, Timeouts, Upstream};
 pub use fields::{Category, Described, Field};
 pub use options::{AssumedLifetime, Options};
 pub use policy::{Answers, ConfigError, Core, End, Fault, Flow, LocalResponse, Policy, Question, Reply, Site, Turn};
-pub use scan::{Scan, Scans};
+pub use scan::{Passed, Scan, Scans};
 
 use std::{rc::Rc, sync::Arc};
 
@@ -238,6 +240,24 @@ macro_rules! policies {
                 }
             }
 
+            pub fn changes(&self, kept: &Kept, side: Side) -> bool {
+                match (self, kept) {
+                    (Self::Broken, _) => false,
+                    $($($(#[$when])? (Self::$policy { policy, .. }, Kept::$policy(kept)) => policy.changes(kept, side),)?)*
+                    _ => unreachable!("a turn keeps what its own instance began with"),
+                }
+            }
+
+            pub fn on_passing(&self, kept: &mut Kept, passing: &mut Passing, reply: Option<Reply>) -> Flow {
+                match (self, kept) {
+                    (Self::Broken, _) => Flow::Continue,
+                    $($($(#[$when])? (Self::$policy { policy, state }, Kept::$policy(kept)) => {
+                        policy.on_passing(Turn { state, kept }, passing, reply)
+                    })?)*
+                    _ => unreachable!("a turn keeps what its own instance began with"),
+                }
+            }
+
             pub fn on_log(&self, kept: &mut Kept, exchange: &Exchange<'_>, end: &End) {
                 match (self, kept) {
                     (Self::Broken, _) => {}
@@ -290,7 +310,7 @@ policies! {
     "native-aws-lambda" Outbound => native_aws_lambda::NativeAwsLambda;
     "native-aws-signature-flex" Outbound => native_aws_signature::NativeAwsSignature;
     "native-ext-authz-flex" Inbound => ext_authz::ExtAuthz;
-    "native-ext-proc-flex" Inbound;
+    "native-ext-proc-flex" Inbound => ext_proc::ExtProc;
     "oauth2-token-introspection-flex" Inbound => oauth2_token_introspection::Oauth2TokenIntrospection;
     "openidconnect-access-token-enforcement-flex" Inbound
         => openidconnect_access_token_enforcement::OpenidconnectAccessTokenEnforcement;

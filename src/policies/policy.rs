@@ -11,14 +11,14 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    Category, Exchange, Field, Needs, Options, Piece,
+    Body, Category, Exchange, Field, Needs, Options, Passing, Piece, Side, Wanted,
     clients::Contracts,
     introspection::AuthorizationServer,
     wants::{KeySetWant, Published, Want},
 };
 use crate::{
     cache::Store,
-    calls::{Calls, Destination, Direct, Server, Ways, Whole},
+    calls::{Calls, Destination, Direct, Hear, Heard, Server, Ways, Whole},
     document::{
         Id,
         address::{Scheme, ServiceAddress, WebAddress},
@@ -84,6 +84,16 @@ pub trait Policy: Sized {
     /// Looks at a piece of a body that it scans, before anything of it is sent on. An answer is the client's if it has not seen
     /// part of another; else that one is cut. There is no exchange: the heads may have gone.
     fn on_body(&self, _turn: Turn<'_, Self>, _piece: &Piece<'_>) -> Flow {
+        Flow::Continue
+    }
+    /// Whether it changes the body that is to come, which goes through [`Policy::on_passing`] then. Asked when its turn of that
+    /// direction has ended, where it needs [`Need::Change`](super::Need).
+    fn changes(&self, _kept: &Self::PerExchange, _side: Side) -> bool {
+        false
+    }
+    /// A piece is on its way, and goes on as it is left here. It may wait for what it hears ([`Question::Hear`]), and nothing
+    /// else: then it is called again, with the reply. An answer is as in [`Policy::on_body`].
+    fn on_passing(&self, _turn: Turn<'_, Self>, _passing: &mut Passing, _reply: Option<Reply>) -> Flow {
         Flow::Continue
     }
     /// The end of the exchange, once for every policy that has run for the request: also where the client left and no answer
@@ -378,6 +388,11 @@ pub enum Question {
     Signal { signal: Signal, at_most: Duration },
     /// What a server answers, over this core's own connections: the reply is [`Reply::Called`].
     Call(Direct),
+    /// The reply to a message that the policy has said in a conversation of this exchange: [`Reply::Heard`].
+    Hear(Hear),
+    /// That so much of the message's body is read ahead, in the middle of a turn: the reply is [`Reply::Read`]. A body that
+    /// cannot be read has the answer that says so, and the policy's turn is over.
+    Body(Wanted),
 }
 
 /// The answer to a [`Question`].
@@ -389,6 +404,10 @@ pub enum Reply {
     Signal,
     /// The whole answer, of any status, or why there is none.
     Called(Box<Result<Whole, fault::Fault>>),
+    /// A message, or why there is none.
+    Heard(Result<Heard, fault::Fault>),
+    /// It was read, as [`Exchange::body`](super::Exchange::body) has it.
+    Read,
 }
 
 impl Flow {
@@ -439,6 +458,14 @@ impl<T: Into<Cow<'static, [u8]>>> From<T> for Content {
 }
 
 impl LocalResponse {
+    /// Its body, where one of those who see the answer may change it.
+    pub fn body_for(&self, may_change: bool) -> Body {
+        match may_change {
+            true => Body::whole(&self.body),
+            false => Body::default(),
+        }
+    }
+
     /// `{"error":"<text>"}`, the form that clients of these policies know.
     pub fn error_json(status: u16, text: &str, reason: &'static str) -> Self {
         Self {

@@ -1,9 +1,10 @@
-//! The policies that look at a body while it passes, taken out of the chains: both bodies of an exchange may move at once.
+//! The policies that look at a body while it passes, or change it, taken out of the chains: both bodies of an exchange may move
+//! at once.
 
 use std::{cell::RefCell, rc::Rc};
 
 use super::{
-    Body, Exchange, Flow, Instance, Kept, LocalResponse, Need, Needs, Piece, Side,
+    Body, Exchange, Flow, Instance, Kept, LocalResponse, Need, Needs, Passing, Piece, Question, Reply, Side,
     chain::{BoundPolicy, refusal},
 };
 use crate::telemetry::policies::Decision;
@@ -36,7 +37,8 @@ struct Verdict {
 impl Keeps {
     pub fn begin(instance: &Instance, needs: Needs) -> Self {
         let kept = instance.begin();
-        match needs.request == Need::Scan || needs.response == Need::Scan {
+        let sees = |need: Need| matches!(need, Need::Scan | Need::Change);
+        match sees(needs.request) || sees(needs.response) {
             true => Self::Shared(Rc::new(Shared { kept: RefCell::new(kept), verdict: RefCell::default() })),
             false => Self::Alone(kept),
         }
@@ -47,6 +49,11 @@ impl Keeps {
             Self::Alone(kept) => run(kept),
             Self::Shared(shared) => run(&mut shared.kept.borrow_mut()),
         }
+    }
+
+    /// Whether a body may be looked at on its way, or changed.
+    pub fn sees(&self) -> bool {
+        matches!(self, Self::Shared(_))
     }
 
     /// A policy that lets the message go on looks at its body from here on, and now at what was read ahead of it. Returns what
@@ -75,6 +82,17 @@ impl Keeps {
                     },
                     |()| flow,
                 )
+            }
+            (Self::Shared(shared), Flow::Continue)
+                if bound.needs.of(side) == Need::Change && exchange.has_body(side) =>
+            {
+                // What was read ahead of it the policy has seen in its turn.
+                if instance.changes(&shared.kept.borrow(), side) {
+                    let scan = Scan::new(instance.clone(), shared.clone(), bound.shadow);
+                    scans.push(Scan { changes: true, ..scan });
+                    shared.verdict.borrow_mut().is_open |= side == Side::Request;
+                }
+                flow
             }
             _ => flow,
         }
@@ -115,11 +133,23 @@ pub struct Scan {
     shadow: bool,
     /// A refusal ends the scan, and in shadow nothing else.
     is_over: bool,
+    /// It may make another of a piece, and wait for that.
+    changes: bool,
+}
+
+/// How far a piece has come.
+pub enum Passed {
+    /// Past all of them.
+    Whole,
+    /// One of them waits, and is the next to see it.
+    Waits(Box<Question>),
+    /// One of them refuses the message with this answer.
+    Refused(Rc<LocalResponse>),
 }
 
 impl Scan {
     fn new(instance: Rc<Instance>, shared: Rc<Shared>, shadow: bool) -> Self {
-        Self { instance, shared, shadow, is_over: false }
+        Self { instance, shared, shadow, is_over: false, changes: false }
     }
 
     /// Shows what was read ahead of the body.
@@ -147,6 +177,31 @@ impl Scan {
         if self.shadow { Ok(()) } else { Err(answer) }
     }
 
+    /// The same of a piece that may become another one.
+    fn pass(&mut self, passing: &mut Passing, reply: Option<Reply>) -> Passed {
+        if !self.changes {
+            let Passing { side, bytes, is_last, .. } = passing;
+            if bytes.is_empty() && !*is_last {
+                return Passed::Whole;
+            }
+            let seen = self.see(&Piece { side: *side, bytes, is_last: *is_last });
+            return seen.map_or_else(Passed::Refused, |()| Passed::Whole);
+        }
+        if self.is_over {
+            return Passed::Whole;
+        }
+        let answer = match self.instance.on_passing(&mut self.shared.kept.borrow_mut(), passing, reply) {
+            Flow::Continue | Flow::AskAgain => return Passed::Whole,
+            Flow::Wait(question) => match *question {
+                Question::Hear(_) => return Passed::Waits(question),
+                _ => LocalResponse::failed_policy().into(),
+            },
+            Flow::Respond(answer) => answer,
+        };
+        self.refuse(passing.side, &answer);
+        Passed::Refused(answer)
+    }
+
     fn refuse(&mut self, side: Side, answer: &Rc<LocalResponse>) {
         self.is_over = true;
         self.shared.verdict.borrow_mut().refused.get_or_insert_with(|| (side, answer.clone()));
@@ -168,6 +223,23 @@ impl Scans {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether one of them may make another body of it.
+    pub fn changes(&self) -> bool {
+        self.0.iter().any(|scan| scan.changes)
+    }
+
+    /// Shows a piece to those from the place `at` on, which is where it has come in the end; the first of them may have waited
+    /// for the reply.
+    pub fn pass(&mut self, passing: &mut Passing, at: &mut usize, mut reply: Option<Reply>) -> Passed {
+        while let Some(scan) = self.0.get_mut(*at) {
+            match scan.pass(passing, reply.take()) {
+                Passed::Whole => *at += 1,
+                stopped => return stopped,
+            }
+        }
+        Passed::Whole
     }
 
     /// Whether one of them may refuse the message.

@@ -1,8 +1,8 @@
 //! Reading a body ahead of its message, as far as a policy wants it, within the limits of one body and of the core.
 
 use super::{
-    body::{Held, Scanning},
-    pump::{PumpError, next_room},
+    body::{Changing, Held, Scanning},
+    pump::{PumpError, changing, next_room},
     watch::Watch,
     wire::Incoming,
 };
@@ -12,7 +12,7 @@ use crate::{
         head::Fields,
     },
     net::{Receiver, buffer::SMALL_ROOM},
-    policies::Wanted,
+    policies::{Passing, Wanted},
     proxy::h2::Stream,
 };
 
@@ -60,12 +60,18 @@ impl Ahead<'_> {
 
     /// Reads on behind what is held already.
     pub async fn read(&self, from: &mut Incoming<'_>, reach: Reach) -> Result<(), Unread> {
+        let reach = if reach == Reach::Wanted(Wanted::Received) { Reach::Received } else { reach };
         // Somebody who changes nothing may have had more read than another one may have.
         if reach == Reach::Wanted(Wanted::Whole) && self.held.bytes() > self.bytes_max as u64 {
             return Err(Unread::TooLarge);
         }
         if self.is_enough(reach) {
             return Ok(());
+        }
+        if let Some(scanning) = self.scanning
+            && let Some(changing) = scanning.changing()
+        {
+            return Box::pin(self.read_changing(from, reach, scanning, changing)).await;
         }
         match from {
             Incoming::Http1 { receiver, body } => self.read_http1(receiver, body, reach).await,
@@ -131,6 +137,37 @@ impl Ahead<'_> {
         }
     }
 
+    /// What is read becomes another body on its way here.
+    async fn read_changing(
+        &self,
+        from: &mut Incoming<'_>,
+        reach: Reach,
+        scanning: &Scanning,
+        changing: &Changing,
+    ) -> Result<(), Unread> {
+        // What has come of a body that is changed is waited for like the rest of it.
+        while reach != Reach::Received && !self.is_enough(reach) {
+            let taken = changing::take(from, scanning.side(), changing, None).await?;
+            self.watch.progress();
+            let Passing { bytes, is_last, trailers, .. } = changing::pass(scanning, changing).await?;
+            self.watch.progress();
+            let left = (self.bytes_max as u64).saturating_sub(self.held.bytes());
+            if reach == Reach::Wanted(Wanted::Whole) && bytes.len() as u64 > left {
+                return Err(Unread::TooLarge);
+            }
+            if !self.held.store(&bytes) {
+                return Err(Unread::NoMemory);
+            }
+            if is_last {
+                self.held.keep_end(&trailers);
+            }
+            if let Incoming::Http2(stream) = from {
+                stream.release(taken, self.bytes_max.saturating_sub(self.held.bytes() as usize));
+            }
+        }
+        Ok(())
+    }
+
     fn take(&self, payload: &[u8], reach: Reach) -> Result<(), Unread> {
         let left = (self.bytes_max as u64).saturating_sub(self.held.bytes());
         let is_too_large = reach == Reach::Wanted(Wanted::Whole) && payload.len() as u64 > left;
@@ -155,7 +192,7 @@ impl Ahead<'_> {
         let held = self.held.bytes();
         self.held.is_ended()
             || match reach {
-                Reach::Received | Reach::Wanted(Wanted::Whole) => false,
+                Reach::Received | Reach::Wanted(Wanted::Whole | Wanted::Received) => false,
                 Reach::Wanted(Wanted::First(bytes)) => held >= bytes.min(self.bytes_max) as u64,
                 Reach::Wanted(Wanted::WholeOrNothing) => held > self.bytes_max as u64 || !self.held.has_room(),
             }

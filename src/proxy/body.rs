@@ -18,6 +18,7 @@ use super::{
     wire::Outgoing,
 };
 use crate::{
+    calls::Hear,
     http::{
         h1::body::BodyReader,
         head::{Fields, RequestHead},
@@ -26,7 +27,7 @@ use crate::{
         Buffer,
         buffer::{LARGE, LARGE_ROOM},
     },
-    policies::{Body, LocalResponse, Piece, Scans, Side},
+    policies::{Body, LocalResponse, Passed, Passing, Piece, Reply, Scans, Side},
 };
 
 pub struct Held {
@@ -207,16 +208,28 @@ impl Held {
 
     /// Gives it to the policies, who may read so much of it, until [`Held::take_back`].
     pub fn lend(&self, bytes_max: usize) -> Body {
-        Body::new(self.pieces.take(), self.is_ended()).limited(bytes_max)
+        Body::new(self.pieces.take(), self.is_ended()).with_trailers(self.end.borrow().clone()).limited(bytes_max)
     }
 
-    pub fn take_back(&self, body: Body) {
+    pub fn take_back(&self, mut body: Body) {
+        if let Some(trailers) = body.take_trailers() {
+            self.end.replace(Some(trailers));
+        }
+        if body.is_rewritten() {
+            // No more than may be read ahead of a body.
+            self.free();
+            self.share.add(body.len());
+            self.bytes.set(body.len() as u64);
+        }
         self.pieces.replace(body.into_pieces());
     }
 
     /// Keeps what a policy has put in the place of what was taken, whose trailers stay. False: the core has no memory for it.
-    pub fn replace(&self, body: Body) -> bool {
+    pub fn replace(&self, mut body: Body) -> bool {
         self.free();
+        if let Some(trailers) = body.take_trailers() {
+            self.end.replace(Some(trailers));
+        }
         let bytes = body.len();
         if !self.share.take(bytes) {
             return false;
@@ -273,9 +286,13 @@ impl Share {
         if !self.has(bytes) {
             return false;
         }
+        self.add(bytes);
+        true
+    }
+
+    fn add(&self, bytes: usize) {
         self.core.buffered.set(self.core.buffered.get() + bytes);
         self.bytes.set(self.bytes.get() + bytes);
-        true
     }
 
     fn give_back(&self) {
@@ -311,12 +328,47 @@ pub struct Scanning {
     left: Cell<Option<u64>>,
     /// The end was seen.
     is_over: Cell<bool>,
+    /// Where some of them may change it. Boxed: few do.
+    changing: Option<Box<Changing>>,
+}
+
+/// A body that is changed on its way: one piece at a time, past one after the other. The piece outlives whoever moves it, so
+/// that another try goes on where the last one was given up.
+pub struct Changing {
+    pub core: Rc<Core>,
+    pub serving: Rc<Serving>,
+    pub under_way: RefCell<Option<UnderWay>>,
+}
+
+pub struct UnderWay {
+    pub passing: Passing,
+    /// Whose turn it is.
+    pub at: usize,
+    /// What that one waits for.
+    pub waits: Option<Hear>,
 }
 
 impl Scanning {
     /// `left` is what is to come, where that is known.
-    pub fn new(scans: Scans, side: Side, left: Option<u64>) -> Self {
-        Self { side, scans: RefCell::new(scans), left: Cell::new(left), is_over: Cell::new(false) }
+    pub fn new(scans: Scans, side: Side, left: Option<u64>, core: &Rc<Core>, serving: &Rc<Serving>) -> Self {
+        let changing = || Changing { core: core.clone(), serving: serving.clone(), under_way: RefCell::default() };
+        let changing = scans.changes().then(|| Box::new(changing()));
+        Self { side, scans: RefCell::new(scans), left: Cell::new(left), is_over: Cell::new(false), changing }
+    }
+
+    /// Whether the body may become another one: it goes past them by [`Scanning::pass`] alone then.
+    pub fn changing(&self) -> Option<&Changing> {
+        self.changing.as_deref()
+    }
+
+    /// One more step of the piece that is under way, which may have waited for this reply.
+    pub fn pass(&self, under_way: &mut UnderWay, reply: Option<Reply>) -> Passed {
+        let UnderWay { passing, at, .. } = under_way;
+        self.scans.borrow_mut().pass(passing, at, reply)
+    }
+
+    pub fn side(&self) -> Side {
+        self.side
     }
 
     pub fn into_scans(self) -> Scans {

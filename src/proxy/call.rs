@@ -36,13 +36,13 @@ use crate::{
 };
 
 /// How often a call is made, at the most, that nobody has looked at.
-const TRIES_MAX: u32 = 3;
+pub(super) const TRIES_MAX: u32 = 3;
 
 /// Interim responses of one call.
 const INTERIM_MAX: u32 = 16;
 
 /// Why a try has brought no answer.
-enum Failure {
+pub(super) enum Failure {
     /// Nobody has looked at it, as far as can be known: another connection may have it.
     Unseen(Reuse, Fault),
     Fault(Fault),
@@ -137,21 +137,8 @@ impl Making<'_> {
     }
 
     async fn receive(&self, from: &h2::Stream, reused: bool) -> Result<Whole, Failure> {
-        let mut head = ResponseHead::default();
-        for interim in 0..=INTERIM_MAX {
-            from.response(&mut head).await.map_err(|cut| lost(from, cut, interim == 0, reused))?;
-            if head.status >= 200 {
-                break;
-            }
-        }
-        if head.status < 200 {
-            return Err(Fault::new(MALFORMED_ANSWER, "no end of interim responses").into());
-        }
+        let head = final_head(from, reused).await?;
         let mut body = Vec::new();
-        let midway = |cut| match cut {
-            Cut::Malformed => Fault::new(MALFORMED_ANSWER, "it broke the rules of HTTP/2"),
-            Cut::Reset(_) | Cut::Lost => Fault::new("truncated", "its answer broke off"),
-        };
         while let Some(piece) = from.data().await.map_err(midway)? {
             self.take(&mut body, piece.bytes())?;
             from.release(piece.len(), self.call.answer_bytes_max - body.len());
@@ -286,16 +273,36 @@ impl Making<'_> {
     }
 }
 
-fn unseen(text: &str) -> Failure {
+/// The head of the answer, behind interim ones.
+pub(super) async fn final_head(from: &h2::Stream, reused: bool) -> Result<ResponseHead, Failure> {
+    let mut head = ResponseHead::default();
+    for interim in 0..=INTERIM_MAX {
+        from.response(&mut head).await.map_err(|cut| lost(from, cut, interim == 0, reused))?;
+        if head.status >= 200 {
+            return Ok(head);
+        }
+    }
+    Err(Fault::new(MALFORMED_ANSWER, "no end of interim responses").into())
+}
+
+pub(super) fn unseen(text: &str) -> Failure {
     Failure::Unseen(Reuse::Any, Fault::new("closed", text))
 }
 
-fn unavailable(error: &Unavailable) -> Fault {
+pub(super) fn unavailable(error: &Unavailable) -> Fault {
     let text = match error {
         Unavailable::Connect(error) => error.to_string(),
         _ => "there is no connection".to_owned(),
     };
     Fault::new(error.reason(), text)
+}
+
+/// A stream that ended in the middle of its answer.
+pub(super) fn midway(cut: Cut) -> Fault {
+    match cut {
+        Cut::Malformed => Fault::new(MALFORMED_ANSWER, "it broke the rules of HTTP/2"),
+        Cut::Reset(_) | Cut::Lost => Fault::new("truncated", "its answer broke off"),
+    }
 }
 
 /// A stream that ended before its answer began.

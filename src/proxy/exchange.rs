@@ -129,14 +129,18 @@ impl Pending<'_, '_> {
 
     /// What goes upstream is not what the client has sent, and is framed by what it is.
     fn replace(&mut self, body: Body) -> Result<(), Stop> {
-        let Self { client, workspace, serving, taken, .. } = self;
-        let request = &mut workspace.request;
-        let held = &taken.get_or_insert_with(|| Box::new(Taken::new(client, serving, request))).held;
-        let bytes = body.len();
+        let Self { client, wire, workspace, serving, taken, .. } = self;
+        let Taken { reader, held } =
+            &mut **taken.get_or_insert_with(|| Box::new(Taken::new(client, serving, &workspace.request)));
+        let (bytes, is_discarded) = (body.len(), body.is_discarded());
         if !held.replace(body) {
             return Err(Stop::answered(reject::no_body_memory()));
         }
-        headers::frame_replaced(request, bytes, held.has_trailers());
+        if is_discarded && !respond::skip_rest(wire, reader) {
+            // What is left of it would be taken for the next request.
+            workspace.request.keep_alive = false;
+        }
+        headers::frame_replaced(&mut workspace.request, bytes, held.has_trailers());
         Ok(())
     }
 
@@ -183,7 +187,7 @@ impl Pending<'_, '_> {
         let length = workspace.request.content_length;
         let left = length.map(|length| length.saturating_sub(held.bytes()));
         let scans = workspace.take_scans(Side::Request);
-        let scanning = scans.map(|scans| Scanning::new(scans, Side::Request, left));
+        let scanning = scans.map(|scans| Scanning::new(scans, Side::Request, left, &client.core, serving));
         let to_client = wire.outgoing();
         let watch = Watch::new(&client.deadline, &to_client, &client.listener);
         let limit = shorter(settings.timeouts.request_body_idle, workspace.timeouts.stream_idle);
@@ -193,7 +197,7 @@ impl Pending<'_, '_> {
         let read = match ahead.admit(length, wanted) {
             Ok(()) => {
                 // Told by whoever reads the body (RFC 9110 section 10.1.1), and not asked for a second time.
-                if std::mem::take(&mut workspace.request.expects_continue) {
+                if wanted != Wanted::Received && std::mem::take(&mut workspace.request.expects_continue) {
                     respond::go_ahead(&to_client, workspace).await.map_err(|_| Stop::ClientGone)?;
                 }
                 let mut from = wire.incoming(reader);

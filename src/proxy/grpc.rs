@@ -64,7 +64,9 @@ pub fn fill(response: &mut ResponseHead, answer: &LocalResponse) {
     response.fields.append(b"content-type", b"application/grpc");
     // What a policy says beside its refusal, such as a challenge, means the same here.
     answer.headers.iter().for_each(|(name, value)| response.fields.append(name.as_bytes(), value.as_bytes()));
-    append_status(&mut response.fields, code(answer), answer.reason);
+    if response.fields.get(b"grpc-status").is_none() {
+        append_status(&mut response.fields, code(answer), answer.reason);
+    }
 }
 
 /// The trailers of a call whose time is over in the middle of its answer.

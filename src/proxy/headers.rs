@@ -12,6 +12,7 @@ use crate::{
         head::{BodyLength, Fields, Known, KnownSet, RequestHead, Version},
     },
     policies::{Peer, RequestLine},
+    proxy::body::Held,
 };
 
 /// What only a trusted proxy may say. Who may say which certificate was shown is a setting of its own.
@@ -179,6 +180,14 @@ pub fn upstream_request<'a>(
 pub fn frame_replaced(request: &mut RequestHead, bytes: usize, has_trailers: bool) {
     (request.body, request.content_length) = framed(bytes, has_trailers);
     request.expects_continue = false;
+}
+
+/// The same of a body that is changed on its way: its length is known once it has been read to its end.
+pub fn frame_changed(request: &mut RequestHead, held: &Held) {
+    match held.is_ended() {
+        true => frame_replaced(request, held.bytes() as usize, held.has_trailers()),
+        false => (request.body, request.content_length) = (BodyLength::Chunked, None),
+    }
 }
 
 /// How a body of so many bytes is framed.

@@ -19,6 +19,7 @@ pub mod exchange;
 
 mod call;
 pub mod decide;
+mod talk;
 pub mod wait;
 
 pub mod grpc;

@@ -4,6 +4,7 @@ use std::{io, rc::Rc};
 
 use super::{
     account::Account,
+    body::Held,
     client::Client,
     core::Serving,
     exchange::After,
@@ -23,7 +24,7 @@ use crate::{
     },
     net::{Buffer, Receiver, Sender, buffer::SMALL_ROOM},
     policies::{
-        At, Exchange, LocalResponse, Question, Reply,
+        At, Body, Exchange, LocalResponse, Question, Reply,
         chain::{self, Next},
     },
 };
@@ -78,6 +79,15 @@ pub fn client_framing(response: &ResponseHead, request: &RequestHead) -> ClientF
         BodyLength::Chunked | BodyLength::UntilClose if request.version == Version::Http10 => ClientFraming::UntilClose,
         BodyLength::Chunked | BodyLength::UntilClose => ClientFraming::Chunked,
     }
+}
+
+/// Frames a response whose body is changed on its way, or was while it was read ahead: its length is known once it has been read
+/// to its end.
+pub fn frame_changed(response: &mut ResponseHead, ahead: Option<&Held>) {
+    (response.body, response.content_length) = match ahead.filter(|ahead| ahead.is_ended()) {
+        Some(ahead) => headers::framed(ahead.bytes() as usize, ahead.has_trailers()),
+        None => (BodyLength::Chunked, None),
+    };
 }
 
 /// Whether the client has no body, whatever the upstream sends: a policy has said another status, or asked by another method.
@@ -269,7 +279,10 @@ pub async fn local(
     account: &mut Account,
     answer: &LocalResponse,
 ) -> After {
-    render(&mut workspace.response, answer, client, grpc::is_call(&workspace.request));
+    let is_call = grpc::is_call(&workspace.request);
+    render(&mut workspace.response, answer, client, is_call);
+    let may_change = workspace.api_turns.may_change() || workspace.service_turns.may_change();
+    workspace.bodies.response = answer.body_for(may_change && !is_call && workspace.request.method != b"HEAD");
     let other = match run_response_chains(client, workspace, serving, account, None) {
         Next::Done => None,
         Next::Respond(other) => Some(other),
@@ -355,17 +368,20 @@ pub async fn deliver(
     };
     account.status = answer.status;
     account.reason = answer.reason;
+    let changed =
+        Some(std::mem::take(&mut workspace.bodies.response)).filter(Body::is_replaced).map(|body| body.to_vec());
+    let whole = changed.as_deref().unwrap_or(&answer.body);
     let framing = match answer.status {
         _ if grpc::is_call(&workspace.request) => ClientFraming::None(None),
         204 | 304 => ClientFraming::None(None),
         205 => no_content(&workspace.request),
-        _ if workspace.request.method == b"HEAD" => ClientFraming::None(Some(answer.body.len() as u64)),
-        _ => ClientFraming::Length(answer.body.len() as u64),
+        _ if workspace.request.method == b"HEAD" => ClientFraming::None(Some(whole.len() as u64)),
+        _ => ClientFraming::Length(whole.len() as u64),
     };
     let to = wire.outgoing();
     let out = begin(&to, workspace, framing, keep_alive, &serving.snapshot.settings.server_header);
     account.client_answered();
-    let body = if framing.has_body() { &*answer.body } else { b"" };
+    let body = if framing.has_body() { whole } else { b"" };
     let idle = workspace.timeouts.stream_idle;
     client.deadline.set(idle);
     let sent = client
@@ -379,7 +395,7 @@ pub async fn deliver(
         })
         .await;
     if framing.has_body() {
-        account.bytes_out += answer.body.len() as u64;
+        account.bytes_out += whole.len() as u64;
     }
     match (sent, keep_alive) {
         (Ok(Ok(())), true) => After::KeepAlive,
@@ -577,13 +593,17 @@ fn fill_response(response: &mut ResponseHead, answer: &LocalResponse) {
 /// A request that goes no further has a body that was read to where `reader` is. The connection ends unless the rest has been
 /// received already.
 pub fn leave_body(wire: &mut Wire<'_>, workspace: &mut Workspace, reader: &mut BodyReader) {
-    let is_gone = match wire {
-        Wire::Http1(stream) => skip_buffered(&mut stream.receiver, reader),
-        Wire::Http2(_) => true,
-    };
-    match is_gone {
+    match skip_rest(wire, reader) {
         true => workspace.request.body = BodyLength::None,
         false => close_unread(workspace),
+    }
+}
+
+/// Skips what has come of a body that nobody reads. True: that was all of it, or the rest disturbs nobody.
+pub fn skip_rest(wire: &mut Wire<'_>, reader: &mut BodyReader) -> bool {
+    match wire {
+        Wire::Http1(stream) => skip_buffered(&mut stream.receiver, reader),
+        Wire::Http2(_) => true,
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     call,
     client::Client,
     core::Serving,
-    grpc,
+    grpc, talk,
     watch::{Stalled, Waiting, Watch},
     wire::Wire,
 };
@@ -57,6 +57,9 @@ pub async fn reply(client: &Client, serving: &Serving, account: &mut Account, qu
         },
         // Boxed: few call, and the others are not to keep room for it.
         Question::Call(made) => Reply::Called(Box::new(Box::pin(call::make(&client.core, serving, made)).await)),
+        // A chain asks for it by itself.
+        Question::Body(_) => Reply::Read,
+        Question::Hear(hear) => Reply::Heard(Box::pin(talk::hear(&client.core, serving, &hear)).await),
     };
     account.policy_goes_on();
     reply

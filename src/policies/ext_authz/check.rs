@@ -3,14 +3,15 @@
 use std::time::UNIX_EPOCH;
 
 use super::{
-    messages::{
-        Address, Attributes, CheckRequest, HeaderMap, HeaderValue, HttpRequest, Peer, Request, SocketAddress, Timestamp,
-    },
+    messages::{Address, Attributes, CheckRequest, HttpRequest, Peer, Request, SocketAddress, Timestamp},
     names::Names,
 };
 use crate::{
     http::head::{Fields, Known, Version},
-    policies::Exchange,
+    policies::{
+        Exchange,
+        envoy::{HeaderMap, HeaderValue, as_text},
+    },
     tls::{Identity, identity::Name},
 };
 
@@ -108,19 +109,6 @@ fn merged<'f>(lines: impl Iterator<Item = (&'f [u8], &'f [u8])>) -> Vec<HeaderVa
         }
     }
     entries
-}
-
-/// With a `!` for what is no UTF-8: a message that says it has text must have text.
-fn as_text(value: &[u8]) -> Vec<u8> {
-    if value.is_ascii() {
-        return value.to_vec();
-    }
-    let mut text = Vec::with_capacity(value.len());
-    for chunk in value.utf8_chunks() {
-        text.extend_from_slice(chunk.valid().as_bytes());
-        text.resize(text.len() + chunk.invalid().len(), b'!');
-    }
-    text
 }
 
 /// Whom the client's certificate names: by a URI, else by a host, else as its subject.

@@ -3,7 +3,9 @@
 //! they are.
 
 use prost::Message;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+
+use crate::policies::envoy::{HeaderMap, HeaderOption, HeaderValue, HttpStatus, text};
 
 #[derive(Clone, PartialEq, Message)]
 pub struct CheckRequest {
@@ -86,27 +88,6 @@ pub struct HttpRequest {
     pub header_map: Option<HeaderMap>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub struct HeaderMap {
-    #[prost(message, repeated, tag = "1")]
-    pub headers: Vec<HeaderValue>,
-}
-
-/// A line of a head; and an entry of a map from text to text, which is the same without the raw value.
-#[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct HeaderValue {
-    #[prost(bytes = "vec", tag = "1")]
-    #[serde(deserialize_with = "text")]
-    pub key: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    #[serde(deserialize_with = "text")]
-    pub value: Vec<u8>,
-    #[prost(bytes = "vec", tag = "3")]
-    #[serde(skip)]
-    pub raw_value: Vec<u8>,
-}
-
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct CheckResponse {
@@ -139,13 +120,6 @@ pub struct Denied {
     pub body: Vec<u8>,
 }
 
-#[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HttpStatus {
-    #[prost(int32, tag = "1")]
-    pub code: i32,
-}
-
 /// `OkHttpResponse`
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -160,28 +134,4 @@ pub struct Allowed {
     pub query_parameters_to_set: Vec<HeaderValue>,
     #[prost(string, repeated, tag = "8")]
     pub query_parameters_to_remove: Vec<String>,
-}
-
-/// `HeaderValueOption`
-#[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct HeaderOption {
-    #[prost(message, optional, tag = "1")]
-    pub header: Option<HeaderValue>,
-    #[prost(message, optional, tag = "2")]
-    pub append: Option<Flag>,
-    #[prost(int32, tag = "3")]
-    pub append_action: i32,
-}
-
-/// `google.protobuf.BoolValue`
-#[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(transparent)]
-pub struct Flag {
-    #[prost(bool, tag = "1")]
-    pub value: bool,
-}
-
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    String::deserialize(deserializer).map(String::into_bytes)
 }

@@ -108,7 +108,9 @@ impl Policy for ExtAuthz {
     fn on_reply(&self, turn: Turn<'_, Self>, exchange: &mut Exchange<'_>, reply: Reply) -> Flow {
         let verdict = match reply {
             Reply::Called(answer) => answer.and_then(|answer| self.verdict(answer)),
-            Reply::Time | Reply::Signal => Err(fault::Fault::new("timeout", "there is no answer")),
+            Reply::Time | Reply::Signal | Reply::Heard(_) | Reply::Read => {
+                Err(fault::Fault::new("timeout", "there is no answer"))
+            }
         };
         match verdict {
             Ok(Verdict::Allowed(allowed)) => match allowed.apply(exchange) {
@@ -145,7 +147,7 @@ impl ExtAuthz {
                     method: b"POST".to_vec(),
                     target: target.as_bytes().to_vec(),
                     authority: None,
-                    fields: grpc::fields(time_max),
+                    fields: grpc::fields(Some(time_max)),
                     body: grpc::framed(&check::request(&told, exchange)),
                     time_max,
                     answer_bytes_max: ANSWER_BYTES_MAX,

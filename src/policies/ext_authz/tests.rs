@@ -1,11 +1,12 @@
 //! What the service is asked, and what of its answers cannot be said as a case.
 
 use super::{
-    messages::{CheckRequest, HeaderOption, HeaderValue, HttpRequest, Status},
+    messages::{CheckRequest, HttpRequest, Status},
     *,
 };
 use crate::{
     http::head::{BodyLength, Version},
+    policies::envoy::{HeaderOption, HeaderValue, HttpStatus},
     policies::testing::{Trial, compile, faults, lines, owned, remarks},
     tls::Identity,
 };
@@ -175,7 +176,7 @@ fn values_pass_as_they_are() {
 #[test]
 fn a_refusal_may_have_headers_that_are_no_text() {
     let denied = messages::Denied {
-        status: Some(messages::HttpStatus { code: 1000 }),
+        status: Some(HttpStatus { code: 1000 }),
         headers: vec![option("x-raw", b"\xff", b""), option("X-Text", b"t", b""), option("bad name", b"1", b"")],
         body: b"no".to_vec(),
     };

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::messages::{CheckResponse, HeaderOption, HeaderValue};
+use super::messages::CheckResponse;
 use crate::policies::{
     Exchange, Headers, LocalResponse,
+    envoy::{HeaderOption, HeaderValue},
     headers::{HeaderName, Refused},
 };
 

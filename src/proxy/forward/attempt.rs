@@ -189,7 +189,7 @@ impl Attempt<'_> {
         }
         Ok(match delivered.keep_alive {
             true => After::KeepAlive,
-            false => ending(&workspace.request, wire),
+            false => ending(&workspace.request, wire, body.is_done()),
         })
     }
 
@@ -244,12 +244,12 @@ impl Attempt<'_> {
 
 /// A client that was still sending when it was told that the connection ends gets time to stop, or the reset would take
 /// the answer with it: one whose body was not read, or that has asked for more already.
-fn ending(request: &RequestHead, wire: &Wire<'_>) -> After {
+fn ending(request: &RequestHead, wire: &Wire<'_>, is_read: bool) -> After {
     let asks_on = || match wire {
         Wire::Http1(client) => !client.receiver.buffered().is_empty() || client.sender.peer_has_sent(),
         Wire::Http2(_) => false,
     };
-    match request.body != BodyLength::None || request.keep_alive && asks_on() {
+    match request.body != BodyLength::None || !is_read || request.keep_alive && asks_on() {
         true => After::Linger,
         false => After::Close,
     }

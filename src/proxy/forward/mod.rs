@@ -20,6 +20,7 @@ use super::{
     client::Client,
     core::Serving,
     exchange::After,
+    headers,
     pool::Unavailable,
     reject, respond,
     watch::Stalled,
@@ -89,8 +90,11 @@ pub async fn forward(
     };
     let scanning = workspace.take_scans(Side::Request).map(|scans| {
         let left = workspace.request.content_length.map(|length| length.saturating_sub(held.bytes()));
-        Scanning::new(scans, Side::Request, left)
+        Scanning::new(scans, Side::Request, left, &client.core, serving)
     });
+    if scanning.as_ref().is_some_and(|scanning| scanning.changing().is_some()) {
+        headers::frame_changed(&mut workspace.request, held);
+    }
     let tries = Tries::new(&client.core, service, &serving.upstreams[service_index]);
     loop {
         let progress = Progress::default();

@@ -107,8 +107,13 @@ impl Download<'_> {
             let reusable = upstream_keeps && asked_whole && body.is_done() && from.is_quiet() && !upgraded;
             return Ok(Delivered { reusable, answered, keep_alive: false, upgraded: false, instead });
         }
+        let is_discarded = workspace.bodies.response.is_discarded();
         if workspace.bodies.response.is_replaced() {
             self.replace(workspace, &mut ahead)?;
+        }
+        let scans = workspace.take_scans(Side::Response).filter(|_| !upgraded);
+        if scans.as_ref().is_some_and(Scans::changes) {
+            respond::frame_changed(&mut workspace.response, ahead.as_ref());
         }
         // As policies have left it.
         let status = workspace.response.status;
@@ -116,7 +121,7 @@ impl Download<'_> {
         progress.unframed.set(framing == ClientFraming::UntilClose);
         let keep_alive =
             workspace.request.keep_alive && client.may_stay() && asked_whole && framing != ClientFraming::UntilClose;
-        let scanning = match workspace.take_scans(Side::Response).filter(|_| !upgraded) {
+        let scanning = match scans {
             None => None,
             Some(scans) => {
                 let response = &workspace.response;
@@ -147,6 +152,7 @@ impl Download<'_> {
         // A tunnel's bytes are no body, and what comes behind a 205 is not wanted.
         let unread = workspace.response.body != BodyLength::None
             && respond::has_no_content(&workspace.response, &workspace.request);
+        let is_left = is_discarded && !body.is_done();
         let pumped = match upgraded || unread {
             true => {
                 progress.answering.set(true);
@@ -171,7 +177,7 @@ impl Download<'_> {
         }
         Ok(Delivered {
             // Bytes that nobody asked for make the connection's next answer doubtful.
-            reusable: upstream_keeps && asked_whole && from.is_quiet() && !upgraded && !unread,
+            reusable: upstream_keeps && asked_whole && from.is_quiet() && !upgraded && !unread && !is_left,
             answered,
             keep_alive,
             upgraded,
@@ -257,7 +263,8 @@ impl Download<'_> {
         let length = workspace.response.content_length;
         let left = length.map(|length| length.saturating_sub(held.bytes()));
         let scans = workspace.take_scans(Side::Response);
-        let scanning = scans.map(|scans| Scanning::new(scans, Side::Response, left));
+        let Attempt { client, serving, .. } = self.attempt;
+        let scanning = scans.map(|scans| Scanning::new(scans, Side::Response, left, &client.core, serving));
         self.watch.wait_for(Waiting::ReadAhead, workspace.timeouts.stream_idle);
         let ahead = self.ahead(held, scanning.as_ref());
         ahead.admit(length, wanted)?;
@@ -279,8 +286,10 @@ impl Download<'_> {
         let seen = ahead.as_ref().map_or(0, Held::bytes);
         let left = response.content_length.map(|length| length.saturating_sub(seen));
         let may_refuse = scans.may_refuse();
-        let scanning = Scanning::new(scans, Side::Response, left);
-        if may_refuse {
+        let Attempt { client, serving, .. } = self.attempt;
+        let scanning = Scanning::new(scans, Side::Response, left, &client.core, serving);
+        // What is changed is waited for, and the head is not to wait.
+        if may_refuse && scanning.changing().is_none() {
             let ahead = self.ahead(ahead.get_or_insert_with(|| self.hold()), Some(&scanning));
             let read = ahead.read(&mut from.incoming(body), Reach::Received).await;
             read.map_err(|unread| {

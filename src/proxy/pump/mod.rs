@@ -4,6 +4,7 @@
 //! send, and a large piece leaves in the buffer it came in, behind whatever fits in front of it; an HTTP/2 stream copies
 //! what its windows allow into frames.
 
+pub mod changing;
 mod http1;
 mod http2;
 
@@ -139,6 +140,12 @@ pub async fn pump(
     out: Buffer,
     direction: &Direction<'_>,
 ) -> Result<u64, PumpError> {
+    if let Some(scanning) = direction.sees.and_then(|sees| sees.scanning)
+        && let Some(changing) = scanning.changing()
+    {
+        // Boxed: few change what passes, and the others are not to keep room for it.
+        return Box::pin(changing::pump(from, to, framing, out, direction, scanning, changing)).await;
+    }
     match (from, to) {
         (Incoming::Http1 { receiver, body }, Outgoing::Http1(sender)) => {
             http1::pump(receiver, body, sender, framing, out, direction).await
