@@ -247,11 +247,7 @@ fn envoy_and_the_gateway_are_told_the_same_verdicts() {
     }
 }
 
-<<<<<<< HEAD
-/// Both with one external processor: each of 234 exchanges ends alike, the upstream sees the same request, and the
-=======
 /// Both with one external processor: each of 233 exchanges ends alike, the upstream sees the same request, and the
->>>>>>> extproc
 /// processor is sent the same.
 #[test]
 fn envoy_and_the_gateway_are_processed_alike() {

@@ -117,7 +117,7 @@ fn a_user_needs_the_commands_that_are_documented_and_no_others() {
 
 #[test]
 fn a_cluster_passes_from_any_node_and_follows_a_key_that_moves() {
-    let nodes = redis::start_cluster(&[]);
+    let nodes = redis::start_cluster();
     let nobody = format!("redis: {{address: '127.0.0.1:{}'}}", ports::reserve());
     assert_eq!(Replica::start(&nobody).expect(State::Away, "").reason(), "connect_refused");
     Replica::start(&format!("{nobody} further '{}'", nodes[2].address())).expect(State::Here, "cluster");
@@ -150,8 +150,8 @@ fn a_cluster_passes_from_any_node_and_follows_a_key_that_moves() {
 
 #[test]
 fn a_cluster_is_followed_also_when_the_node_that_was_named_is_gone() {
-    let mut nodes = redis::start_cluster(&[]);
-    let follower = redis::start_cluster_node(&[]);
+    let mut nodes = redis::start_cluster();
+    let follower = redis::start_cluster_node();
     let follows = nodes[0].say("CLUSTER MYID");
     let meet = format!("CLUSTER MEET 127.0.0.1 {} {}", nodes[0].port, nodes[0].bus());
     assert_eq!(follower.say(&meet), "+OK");
@@ -180,55 +180,6 @@ fn a_cluster_is_followed_also_when_the_node_that_was_named_is_gone() {
     });
     wait("the follower in its place", || replica.state() == State::Here && !lost(n));
     suite(&replica);
-}
-
-#[test]
-fn where_a_cluster_serves_in_part_the_keys_of_a_lost_server_are_away_and_no_others() {
-    let mut nodes = redis::start_cluster(&["--cluster-require-full-coverage", "no"]);
-    let replica = Replica::start(&format!("redis: {{address: '{}'}}", nodes[1].address()));
-    let replica = replica.expect(State::Here, "cluster");
-    let owner = |name: &str| {
-        let name = String::from_utf8([b"shop:v:".as_slice(), key(name).as_bytes()].concat()).expect("text");
-        let slot = nodes[0].say(&format!("CLUSTER KEYSLOT {name}"));
-        usize::from(slot.trim_start_matches(':').parse::<u16>().expect("a slot")) / 5462
-    };
-    let names: Vec<String> = (0..3)
-        .map(|node| {
-            (0..).map(|n| n.to_string()).find(|name| owner(name) == node).expect("there are as many as one likes")
-        })
-        .collect();
-    let get = |at: usize| replica.ask(Operation::Get { key: key(&names[at]), scopes: Vec::new() });
-    // Each of them in turn: beats and purges are of one key each.
-    for gone in [0, 1, 2] {
-        for name in &names {
-            replica.put(name, "there", LONG, Marks::default());
-        }
-        nodes[gone].kill();
-        wait("the loss", || get(gone) == Err(Unavailable::Away));
-        let others = [(gone + 1) % 3, (gone + 2) % 3];
-        // Longer than it takes to give up a storage: its beats go on.
-        let (began, connects) = (Instant::now(), replica.counts.totals().connects);
-        while began.elapsed() < Duration::from_secs(2) {
-            for at in others {
-                match get(at) {
-                    Ok(Answer::Found { value, .. }) => {
-                        assert_eq!(value, Some(Bytes::from("there")), "{at} without {gone}")
-                    }
-                    // A machine that has much to do.
-                    other => assert_eq!(other, Err(Unavailable::Late), "{at} without {gone}"),
-                }
-            }
-            assert_eq!((get(gone), replica.state()), (Err(Unavailable::Away), State::Here), "without {gone}");
-        }
-        assert_eq!(replica.counts.totals().connects, connects, "it was never given up");
-        nodes[gone].restart();
-        wait("its keys", || matches!(get(gone), Ok(Answer::Found { value: None, .. })));
-        replica.wait_until(State::Here);
-    }
-    suite(&replica);
-    // Without all of them there is no storage.
-    nodes.iter_mut().for_each(Redis::kill);
-    replica.wait_until(State::Away);
 }
 
 #[test]
@@ -370,10 +321,8 @@ fn replicas_count_each_other_and_hear_of_purges() {
     for replica in [&first, &second] {
         wait("two replicas", || replica.counts.standing().replicas == 2);
     }
-    // Twice, so that the list was looked at before one of them.
     for replica in [&first, &second] {
-        let beats = replica.counts.totals().commands;
-        wait("two beats", || replica.counts.totals().commands >= beats + 4);
+        replica.has_looked();
     }
     first.purge("a");
     first.purge("b");
@@ -395,6 +344,9 @@ fn purges_that_were_not_taken_are_sent_before_anything_is_found() {
     other.storage.on_purge(move |purged| drop(told.send(purged.clone())));
     let (told, own) = mpsc::channel();
     purges.storage.on_purge(move |purged| drop(told.send(purged.clone())));
+    for replica in [&purges, &other] {
+        replica.has_looked();
+    }
     // Few are sent as they are; of too many one stands for all.
     for (count, heard) in [(2, Purged::Scope(key("0"))), (2000, Purged::Scope(key("all")))] {
         let names = ["0", "1", "never purged"];

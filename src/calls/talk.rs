@@ -39,6 +39,9 @@ pub enum Sort {
     MoreTime(Duration),
 }
 
+/// Reads what somebody has written down as its messages, for `explain`.
+pub type Told = fn(&[u8]) -> Result<Vec<Vec<u8>>, String>;
+
 /// What both ends know.
 pub struct Talk {
     pub server: Arc<Server>,
@@ -47,7 +50,7 @@ pub struct Talk {
     /// What a message is, where it is one.
     pub sort: fn(&[u8]) -> Result<Sort, Fault>,
     /// What messages are that somebody has written down, in their order, for `explain`.
-    pub told: fn(&[u8]) -> Result<Vec<Vec<u8>>, String>,
+    pub told: Told,
     /// The most time that is given where more is wanted; none where it is zero.
     pub more_time_max: Duration,
     begun: Cell<bool>,
@@ -109,7 +112,7 @@ impl Talk {
         server: Arc<Server>,
         target: &'static str,
         sort: fn(&[u8]) -> Result<Sort, Fault>,
-        told: fn(&[u8]) -> Result<Vec<Vec<u8>>, String>,
+        told: Told,
         more_time_max: Duration,
     ) -> Self {
         Self { server, target, sort, told, more_time_max, begun: Cell::new(false), state: RefCell::default() }

@@ -177,11 +177,7 @@ fn decide(
     let mut reply = None;
     loop {
         reply = match decision.go_on(asked, workspace, serving, random, reply, watch) {
-<<<<<<< HEAD
             Next::Done | Next::AskAgain(_) => {
-=======
-            Next::Done | Next::AskAgain => {
->>>>>>> extproc
                 body.pass_rest(workspace, &mut |hear| watch.heard(hear, answers))?;
                 if body.is_changed() {
                     (workspace.request.body, workspace.request.content_length) = (BodyLength::Chunked, None);

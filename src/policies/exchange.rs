@@ -397,11 +397,7 @@ impl<'a> Exchange<'a> {
     pub fn replace_message(&mut self, side: Side, bytes: &[u8]) -> Result<(), NotReplaced> {
         let is_none = match side {
             Side::Request => self.request.websocket,
-<<<<<<< HEAD
             Side::Response => self.response.own.is_some() || self.response.status == 101,
-=======
-            Side::Response => self.response.is_own || self.response.status == 101,
->>>>>>> extproc
         };
         let Some(bodies) = self.bodies.as_deref_mut().filter(|_| !is_none) else { return Err(NotReplaced::Unread) };
         if bytes.len() > self.body_bytes_max {
@@ -454,20 +450,12 @@ impl<'a> Exchange<'a> {
 
     /// The body of an answer of the gateway's own, which one who changes bodies may change too.
     pub fn own_body(&self) -> Option<&Body> {
-<<<<<<< HEAD
         self.bodies.as_deref().filter(|_| self.response.own.is_some()).map(|bodies| &bodies.response)
-=======
-        self.bodies.as_deref().filter(|_| self.response.is_own).map(|bodies| &bodies.response)
->>>>>>> extproc
     }
 
     /// Has the client get this body in the place of the own answer's.
     pub fn replace_own_body(&mut self, bytes: &[u8]) {
-<<<<<<< HEAD
         if let Some(bodies) = self.bodies.as_deref_mut().filter(|_| self.response.own.is_some() && !self.shadow) {
-=======
-        if let Some(bodies) = self.bodies.as_deref_mut().filter(|_| self.response.is_own && !self.shadow) {
->>>>>>> extproc
             bodies.response = Body::replacing(bytes);
         }
     }

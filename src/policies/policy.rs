@@ -18,11 +18,7 @@ use super::{
 };
 use crate::{
     cache::Store,
-<<<<<<< HEAD
     calls::{Calls, Destination, Direct, ForwardProxy, Hear, Heard, Server, Ways, Whole},
-=======
-    calls::{Calls, Destination, Direct, Hear, Heard, Server, Ways, Whole},
->>>>>>> extproc
     document::{
         Id,
         address::{Scheme, ServiceAddress, WebAddress},

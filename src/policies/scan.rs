@@ -191,20 +191,12 @@ impl Scan {
             return Passed::Whole;
         }
         let answer = match self.instance.on_passing(&mut self.shared.kept.borrow_mut(), passing, reply) {
-<<<<<<< HEAD
             Flow::Continue | Flow::AskAgain(_) => return Passed::Whole,
-=======
-            Flow::Continue | Flow::AskAgain => return Passed::Whole,
->>>>>>> extproc
             Flow::Wait(question) => match *question {
                 Question::Hear(_) => return Passed::Waits(question),
                 _ => LocalResponse::failed_policy().into(),
             },
-<<<<<<< HEAD
             Flow::Respond(answer) | Flow::RespondAndGoOn(answer) => answer,
-=======
-            Flow::Respond(answer) => answer,
->>>>>>> extproc
         };
         self.refuse(passing.side, &answer);
         Passed::Refused(answer)

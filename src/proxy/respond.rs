@@ -607,11 +607,7 @@ pub fn leave_body(wire: &mut Wire<'_>, workspace: &mut Workspace, reader: &mut B
 pub fn skip_rest(wire: &mut Wire<'_>, reader: &mut BodyReader) -> bool {
     match wire {
         Wire::Http1(stream) => skip_buffered(&mut stream.receiver, reader),
-<<<<<<< HEAD
         Wire::Http2(_) | Wire::Nobody(_) => true,
-=======
-        Wire::Http2(_) => true,
->>>>>>> extproc
     }
 }
 

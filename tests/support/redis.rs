@@ -152,15 +152,14 @@ impl Drop for Redis {
 }
 
 /// One that belongs to nobody yet.
-pub fn start_cluster_node(flags: &[&str]) -> Redis {
+pub fn start_cluster_node() -> Redis {
     let bus = ports::reserve().to_string();
-    let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
-    Redis::start(&[flags, &own].concat())
+    Redis::start(&["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus])
 }
 
 /// Three masters with a third of the slots each.
-pub fn start_cluster(flags: &[&str]) -> Vec<Redis> {
-    let nodes: Vec<Redis> = (0..3).map(|_| start_cluster_node(flags)).collect();
+pub fn start_cluster() -> Vec<Redis> {
+    let nodes: Vec<Redis> = (0..3).map(|_| start_cluster_node()).collect();
     for (at, node) in nodes.iter().enumerate() {
         let (first, last) = (at * 5462, (at * 5462 + 5461).min(16_383));
         assert_eq!(node.say(&format!("CLUSTER ADDSLOTSRANGE {first} {last}")), "+OK");

@@ -141,6 +141,13 @@ impl Replica {
         self.counts.standing().fault.map_or("", |fault| fault.reason)
     }
 
+    /// Waits until it has looked at the list of purges since now: whoever never has is told of none.
+    pub fn has_looked(&self) {
+        let before = self.counts.totals().commands;
+        // Two for each beat, and the first may have been under way.
+        wait("two beats", || self.counts.totals().commands >= before + 4);
+    }
+
     pub fn wait_until(&self, state: State) {
         wait(state.name(), || self.state() == state);
     }

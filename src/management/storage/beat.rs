@@ -9,7 +9,6 @@ use redis::Value;
 
 use super::{
     super::resolver::Resolve,
-    cluster::NODE_LOST,
     command::{Command, Script, script},
     connection::unexpected,
     names::Names,
@@ -68,8 +67,7 @@ impl OwnPurges {
     }
 }
 
-/// Beats once. Returns how many replicas there are; `None`: the server of a Cluster that knows is lost. What was purged meanwhile
-/// is heard of when the one that knows that is there again.
+/// Beats once. Returns how many replicas there are.
 pub async fn beat<R: Resolve>(
     servers: &Servers<R>,
     names: &Names,
@@ -77,20 +75,19 @@ pub async fn beat<R: Resolve>(
     storage: &Storage,
     seen: &mut PurgesSeen,
     own: &OwnPurges,
-) -> Result<Option<usize>, Fault> {
+) -> Result<usize, Fault> {
     let mut commands = vec![Command::script(&BEAT, [names.replicas()]).arg(replica.to_owned()).number(COUNTS_MS)];
     let hears = storage.hears_of_purges();
     if hears {
         commands.push(Command::new("HMGET", names.purges()).arg("e").arg("n"));
     }
     let mut answers = servers.send(Lane::Questions, commands).await.into_iter();
-    let replicas = match unless_lost(answers.next())? {
-        None => None,
-        Some(Value::Int(replicas)) => Some(usize::try_from(replicas).unwrap_or_default().max(1)),
-        Some(other) => return Err(unexpected(&other)),
+    let replicas = match answers.next().unwrap_or(Ok(Value::Nil))? {
+        Value::Int(replicas) => usize::try_from(replicas).unwrap_or_default().max(1),
+        other => return Err(unexpected(&other)),
     };
-    if let Some(answer) = unless_lost(answers.next())?.filter(|_| hears) {
-        let now = seen_of(&answer)?;
+    if hears {
+        let now = seen_of(&answers.next().unwrap_or(Ok(Value::Nil))?)?;
         for purged in missed(servers, names, seen, &now, own).await? {
             storage.purged(&purged);
         }
@@ -98,15 +95,6 @@ pub async fn beat<R: Resolve>(
         *seen = now;
     }
     Ok(replicas)
-}
-
-/// Without an answer where the server that had it is lost.
-fn unless_lost(answer: Option<Result<Value, Fault>>) -> Result<Option<Value>, Fault> {
-    match answer.unwrap_or(Ok(Value::Nil)) {
-        Ok(answer) => Ok(Some(answer)),
-        Err(fault) if fault.reason == NODE_LOST => Ok(None),
-        Err(fault) => Err(fault),
-    }
 }
 
 fn seen_of(answer: &Value) -> Result<PurgesSeen, Fault> {

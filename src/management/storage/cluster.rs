@@ -5,18 +5,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use redis::{Pipeline, ServerError, ServerErrorKind, Value};
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::task::JoinSet;
 
 use super::{
-    super::{resolver::Resolve, within::within},
+    super::resolver::Resolve,
     command::{Command, SLOTS},
     connection::{Connection, unexpected},
     servers::{Access, Lane, Node, sound},
@@ -27,13 +23,6 @@ use crate::{document::address::Endpoint, telemetry::fault::Fault};
 const REDIRECTS_MAX: usize = 5;
 /// Masters of one Cluster.
 const NODES_MAX: usize = 1024;
-/// What has no answer by then is given up: sooner than whoever asks does, so that the others' answers come in time.
-const NODE_ANSWER_MAX: Duration = Duration::from_millis(200);
-/// A server that has answered nothing for so long is lost.
-const NODE_SILENCE_MAX: Duration = Duration::from_millis(400);
-
-/// Why there is no answer about a key: the server that has it is lost, and the others are not.
-pub const NODE_LOST: &str = "node_lost";
 
 /// First and last slot, and who has them.
 pub type Slots = Vec<(u16, u16, Endpoint)>;
@@ -41,29 +30,18 @@ pub type Slots = Vec<(u16, u16, Endpoint)>;
 pub struct Cluster<R> {
     access: Access<R>,
     map: Mutex<Map>,
-    /// One of the servers has been lost.
-    lost: Notify,
 }
 
 struct Map {
-    nodes: Vec<Arc<Member>>,
+    nodes: Vec<Arc<Node>>,
     /// By slot: a place in `nodes`.
     owners: Vec<Option<u16>>,
-}
-
-/// One server, as long as it answers.
-struct Member {
-    endpoint: Endpoint,
-    node: Option<Node>,
-    is_lost: AtomicBool,
-    /// When the first of the questions was given up that have had no answer since.
-    silent_since: Mutex<Option<Instant>>,
 }
 
 /// A command that has yet to be answered, by its place among all.
 struct Open {
     at: usize,
-    node: Arc<Member>,
+    node: Arc<Node>,
     /// Its key is on its way there.
     is_asking: bool,
 }
@@ -88,7 +66,7 @@ pub async fn slots(connection: &Connection, address: &Endpoint) -> Result<Option
 }
 
 impl<R: Resolve> Cluster<R> {
-    /// Connects to all of them. Those that cannot be reached are lost from the beginning, as long as there are others.
+    /// Connects to all of them.
     pub async fn open(access: Access<R>, slots: Slots) -> Result<Self, Fault> {
         let mut opening = JoinSet::new();
         let mut known: Vec<Endpoint> = Vec::new();
@@ -98,36 +76,18 @@ impl<R: Resolve> Cluster<R> {
             }
             known.push(endpoint.clone());
             let (access, endpoint) = (access.clone(), endpoint.clone());
-            opening.spawn(async move { (access.node(&endpoint).await, endpoint) });
+            opening.spawn(async move { access.node(&endpoint).await });
         }
         let mut map = Map { nodes: Vec::new(), owners: vec![None; usize::from(SLOTS)] };
-        let mut fault = None;
         while let Some(opened) = opening.join_next().await {
-            let (node, endpoint) = opened.map_err(|error| Fault::new("failed", error.to_string()))?;
-            let node = node.map_err(|why| fault = Some(why)).ok();
-            map.nodes.push(Arc::new(Member::new(endpoint, node)));
-        }
-        if let Some(fault) = fault.filter(|_| map.nodes.iter().all(|member| member.is_lost())) {
-            return Err(fault);
+            let node = opened.map_err(|error| Fault::new("failed", error.to_string()))??;
+            map.nodes.push(Arc::new(node));
         }
         for (first, last, endpoint) in slots {
             let owner = map.place_of(&endpoint);
             map.owners[usize::from(first)..=usize::from(last)].fill(owner);
         }
-        Ok(Self { access, map: Mutex::new(map), lost: Notify::new() })
-    }
-
-    /// Servers that do not answer, of so many.
-    pub fn lost(&self) -> (usize, usize) {
-        let map = self.map();
-        (map.nodes.iter().filter(|member| member.is_lost()).count(), map.nodes.len())
-    }
-
-    /// Returns when there is one.
-    pub async fn until_lost(&self) {
-        while self.lost().0 == 0 {
-            self.lost.notified().await;
-        }
+        Ok(Self { access, map: Mutex::new(map) })
     }
 
     pub fn nodes(&self) -> Vec<Endpoint> {
@@ -147,7 +107,7 @@ impl<R: Resolve> Cluster<R> {
                 break;
             }
             let mut moved = Vec::new();
-            for (at, answer) in self.ask(lane, &commands, open).await {
+            for (at, answer) in ask(lane, &commands, open).await {
                 if let Ok(Value::ServerError(error)) = &answer
                     && let Some(elsewhere) = Elsewhere::of(error)
                 {
@@ -166,43 +126,13 @@ impl<R: Resolve> Cluster<R> {
         answers
     }
 
-    /// All servers at once, each with all of its commands at once.
-    async fn ask(&self, lane: Lane, commands: &Arc<[Command]>, open: Vec<Open>) -> Vec<(usize, Result<Value, Fault>)> {
-        let mut by_server: BTreeMap<usize, (Arc<Member>, Vec<usize>)> = BTreeMap::new();
-        let mut asked = JoinSet::new();
-        for Open { at, node, is_asking } in open {
-            if is_asking {
-                let command = commands[at].clone();
-                asked.spawn(async move { vec![(at, node.ask_asking(lane, &command).await)] });
-            } else {
-                by_server.entry(Arc::as_ptr(&node).addr()).or_insert_with(|| (node, Vec::new())).1.push(at);
-            }
-        }
-        for (node, places) in by_server.into_values() {
-            let commands = commands.clone();
-            asked.spawn(async move {
-                let mine: Vec<Command> = places.iter().map(|at| commands[*at].clone()).collect();
-                match node.ask(lane, &mine).await {
-                    Ok(answers) => places.into_iter().zip(answers.into_iter().map(Ok)).collect(),
-                    Err(fault) => places.into_iter().map(|at| (at, Err(fault.clone()))).collect::<Vec<_>>(),
-                }
-            });
-        }
-        let answers: Vec<_> = asked.join_all().await.into_iter().flatten().collect();
-        if answers.iter().any(|(_, answer)| answer.as_ref().is_err_and(|fault| fault.reason == NODE_LOST)) {
-            self.lost.notify_one();
-        }
-        answers
-    }
-
     /// Who has the key, connected; and has the slot from now on, where it has moved for good.
-    async fn follow(&self, elsewhere: &Elsewhere) -> Result<Arc<Member>, Fault> {
+    async fn follow(&self, elsewhere: &Elsewhere) -> Result<Arc<Node>, Fault> {
         let known = self.map().node(&elsewhere.endpoint);
         let node = match known {
             Some(node) => node,
             None => {
-                let (endpoint, node) = (elsewhere.endpoint.clone(), self.access.node(&elsewhere.endpoint).await?);
-                let opened = Arc::new(Member::new(endpoint, Some(node)));
+                let opened = Arc::new(self.access.node(&elsewhere.endpoint).await?);
                 let mut map = self.map();
                 if map.nodes.len() >= NODES_MAX {
                     return Err(Fault::new("cluster_down", "too many servers"));
@@ -224,63 +154,37 @@ impl<R: Resolve> Cluster<R> {
     }
 }
 
-impl Member {
-    /// Without a connection it is lost.
-    fn new(endpoint: Endpoint, node: Option<Node>) -> Self {
-        Self { endpoint, is_lost: AtomicBool::new(node.is_none()), node, silent_since: Mutex::default() }
-    }
-
-    fn is_lost(&self) -> bool {
-        self.is_lost.load(Ordering::Relaxed)
-    }
-
-    async fn ask(&self, lane: Lane, commands: &[Command]) -> Result<Vec<Value>, Fault> {
-        let node = self.node()?;
-        self.answered(within(NODE_ANSWER_MAX, node.send(lane, commands)).await)
-    }
-
-    /// One command about a key that is on its way there.
-    async fn ask_asking(&self, lane: Lane, command: &Command) -> Result<Value, Fault> {
-        let node = self.node()?;
-        self.answered(within(NODE_ANSWER_MAX, node.send_asking(lane, command)).await)
-    }
-
-    fn node(&self) -> Result<&Node, Fault> {
-        let node = self.node.as_ref().filter(|_| !self.is_lost());
-        node.ok_or_else(|| self.lost("it is lost, and so are the keys that it has"))
-    }
-
-    /// One whose connection breaks, or that has been silent for too long, is lost from then on.
-    fn answered<T>(&self, answer: Option<Result<T, Fault>>) -> Result<T, Fault> {
-        let mut silent_since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
-        let (is_lost, why) = match answer {
-            Some(Ok(answer)) => {
-                *silent_since = None;
-                return Ok(answer);
-            }
-            Some(Err(fault)) => (true, fault.text),
-            None => {
-                let since = silent_since.get_or_insert_with(Instant::now);
-                (since.elapsed() + NODE_ANSWER_MAX >= NODE_SILENCE_MAX, format!("no answer in {NODE_ANSWER_MAX:?}"))
-            }
-        };
-        if is_lost {
-            self.is_lost.store(true, Ordering::Relaxed);
+/// All servers at once, each with all of its commands at once.
+async fn ask(lane: Lane, commands: &Arc<[Command]>, open: Vec<Open>) -> Vec<(usize, Result<Value, Fault>)> {
+    let mut by_server: BTreeMap<usize, (Arc<Node>, Vec<usize>)> = BTreeMap::new();
+    let mut asked = JoinSet::new();
+    for Open { at, node, is_asking } in open {
+        if is_asking {
+            let commands = commands.clone();
+            asked.spawn(async move { vec![(at, node.send_asking(lane, &commands[at]).await)] });
+        } else {
+            by_server.entry(Arc::as_ptr(&node).addr()).or_insert_with(|| (node, Vec::new())).1.push(at);
         }
-        Err(self.lost(&why))
     }
-
-    fn lost(&self, why: &str) -> Fault {
-        Fault::new(NODE_LOST, format!("{}: {why}", self.endpoint))
+    for (node, places) in by_server.into_values() {
+        let commands = commands.clone();
+        asked.spawn(async move {
+            let mine: Vec<Command> = places.iter().map(|at| commands[*at].clone()).collect();
+            match node.send(lane, &mine).await {
+                Ok(answers) => places.into_iter().zip(answers.into_iter().map(Ok)).collect(),
+                Err(fault) => places.into_iter().map(|at| (at, Err(fault.clone()))).collect::<Vec<_>>(),
+            }
+        });
     }
+    asked.join_all().await.into_iter().flatten().collect()
 }
 
 impl Map {
-    fn owner(&self, slot: u16) -> Option<Arc<Member>> {
+    fn owner(&self, slot: u16) -> Option<Arc<Node>> {
         self.nodes.get(usize::from(self.owners[usize::from(slot)]?)).cloned()
     }
 
-    fn node(&self, endpoint: &Endpoint) -> Option<Arc<Member>> {
+    fn node(&self, endpoint: &Endpoint) -> Option<Arc<Node>> {
         self.nodes.iter().find(|node| node.endpoint == *endpoint).cloned()
     }
 

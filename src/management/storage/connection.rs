@@ -27,7 +27,6 @@ use super::{
         health::{connect, insecure},
         resolver::Resolve,
     },
-    cluster::NODE_LOST,
     counts::Counts,
 };
 use crate::{config::shared_storage::Tls, document::address::Endpoint, telemetry::fault::Fault};
@@ -177,7 +176,7 @@ fn reason_of(kind: Option<ServerErrorKind>, code: &str) -> &'static str {
 
 /// Whether after this nothing else on the same servers would go better.
 pub fn is_loss(fault: &Fault) -> bool {
-    !matches!(fault.reason, "refused" | "no_permission" | "out_of_memory" | NODE_LOST)
+    !matches!(fault.reason, "refused" | "no_permission" | "out_of_memory")
 }
 
 /// An answer that is none of those that the command has.

@@ -59,8 +59,6 @@ const BEAT_ANSWER_MAX: Duration = Duration::from_millis(400);
 /// Between attempts to connect, which take up to 400 ms where nobody answers: what is there again is found within a second.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
-/// Between attempts to find a server of a Cluster again, or what has taken its place, while the others serve.
-const NODE_PAUSE: Duration = Duration::from_millis(500);
 /// A connection that was kept for as long starts the pauses anew.
 const STEADY: Duration = Duration::from_secs(2);
 /// Operations that are sent together, and batches under way.
@@ -252,7 +250,7 @@ impl<R: Resolve> Task<R> {
                     let since = Instant::now();
                     self.here(&connected);
                     self.settle.send_replace(current.version);
-                    match self.serve(connected, (redis, current), queue, wanted).await {
+                    match self.serve(connected, queue, wanted).await {
                         Ended::Lost(fault) => {
                             if since.elapsed() >= STEADY {
                                 pause = PAUSE_MIN;
@@ -305,11 +303,8 @@ impl<R: Resolve> Task<R> {
         let late = || Fault::new("timeout", format!("no answer in {BEAT_ANSWER_MAX:?}"));
         let beat = beat::beat(servers, names, replica, &self.storage, &mut seen, &self.own);
         let replicas = within(BEAT_ANSWER_MAX, beat).await.ok_or_else(late)??;
-        if servers.lost().1 {
-            return Err(Fault::new("closed", "no server of the Cluster answers"));
-        }
         self.counts.answered(began.elapsed());
-        replicas.into_iter().for_each(|replicas| self.counts.saw_replicas(replicas));
+        self.counts.saw_replicas(replicas);
         Ok(())
     }
 
@@ -345,7 +340,6 @@ impl<R: Resolve> Task<R> {
     async fn serve(
         &self,
         connected: Connected<R>,
-        (redis, current): (&Arc<Redis>, &Wanted),
         queue: &mut Queue,
         wanted: &mut watch::Receiver<Wanted>,
     ) -> Ended<R> {
@@ -358,17 +352,11 @@ impl<R: Resolve> Task<R> {
         let beating = self.beat_on(&connected);
         let changed = self.connect_with_next(wanted);
         let moved_on = connected.servers.moved_on();
-        let mended = self.find_lost(&connected, redis, current);
-        tokio::pin!(beating, changed, moved_on, mended);
+        tokio::pin!(beating, changed, moved_on);
         loop {
             tokio::select! {
                 fault = &mut beating => return Ended::Lost(fault),
                 fault = &mut moved_on => return Ended::Lost(fault),
-                ended = &mut mended => {
-                    questions.join_all().await;
-                    under_way.join_all().await;
-                    return ended;
-                }
                 ended = &mut changed => {
                     // What is under way has its answer first, which takes no longer than one may.
                     questions.join_all().await;
@@ -399,19 +387,6 @@ impl<R: Resolve> Task<R> {
                         values::answer(servers, names, &counts, &storage, &own, batch).await
                     });
                 }
-            }
-        }
-    }
-
-    /// Connects anew where a server of a Cluster is lost, until fewer are: it is there again, or another has its place.
-    async fn find_lost(&self, connected: &Connected<R>, redis: &Arc<Redis>, current: &Wanted) -> Ended<R> {
-        connected.servers.until_lost().await;
-        loop {
-            sleep(jittered(NODE_PAUSE)).await;
-            let coming = self.connect(redis, current).await;
-            if let Some(next) = coming.ok().filter(|next| next.servers.lost().0 < connected.servers.lost().0) {
-                tracing::info!("shared storage: connected with {}", next.servers.describe());
-                return Ended::Changed(Some(Box::new(Coming { version: current.version, connected: Ok(next) })));
             }
         }
     }
@@ -456,9 +431,7 @@ impl<R: Resolve> Task<R> {
                 // The first is enough.
                 let _ = lose.try_send(fault);
             } else if told.insert(fault.reason) {
-                let what =
-                    if fault.reason == cluster::NODE_LOST { "a server is lost" } else { "a command was refused" };
-                tracing::warn!(reason = fault.reason, "shared storage: {what}: {}", fault.text);
+                tracing::warn!(reason = fault.reason, "shared storage: a command was refused: {}", fault.text);
             }
         }
     }

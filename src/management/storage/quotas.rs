@@ -11,7 +11,6 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     super::{resolver::Resolve, within::within},
-    cluster::NODE_LOST,
     command::{Command, Script, script},
     connection::{is_loss, unexpected},
     counts::Counts,
@@ -106,7 +105,7 @@ impl Batch {
         for (some, answer) in questions.chunks(accounts_max).zip(answers) {
             let mut why = Lost::Unanswered;
             let answers = answer.and_then(|answer| read(some, &answer)).unwrap_or_else(|fault| {
-                if !is_loss(&fault) && fault.reason != NODE_LOST {
+                if !is_loss(&fault) {
                     why = Lost::Refused;
                 }
                 faults.push(fault);

@@ -205,25 +205,6 @@ impl<R: Resolve> Servers<R> {
         }
     }
 
-    /// Servers of a Cluster that do not answer, and whether that are all.
-    pub fn lost(&self) -> (usize, bool) {
-        match &self.layout {
-            Layout::One(_) => (0, false),
-            Layout::Cluster(cluster) => {
-                let (lost, all) = cluster.lost();
-                (lost, lost == all)
-            }
-        }
-    }
-
-    /// Returns when one of a Cluster does not answer.
-    pub async fn until_lost(&self) {
-        match &self.layout {
-            Layout::One(_) => std::future::pending().await,
-            Layout::Cluster(cluster) => cluster.until_lost().await,
-        }
-    }
-
     /// Returns when the sentinels have another master than this one.
     pub async fn moved_on(&self) -> Fault {
         match (&self.layout, &self.sentinels) {

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::{
     super::{resolver::Resolve, within::within},
     beat::OwnPurges,
-    cluster::NODE_LOST,
     command::{Command, Script, script},
     connection::unexpected,
     counts::Counts,
@@ -75,7 +74,7 @@ pub async fn answer<R: Resolve>(
             Ok(_) if storage.is_barred(&asked.operation) => asked.reply.send(Err(Unavailable::Away)),
             Ok(answer) => asked.reply.send(Ok(answer)),
             Err(fault) => {
-                let away = super::connection::is_loss(&fault) || fault.reason == NODE_LOST;
+                let away = super::connection::is_loss(&fault);
                 asked.reply.send(Err(if away { Unavailable::Away } else { Unavailable::Refused }));
                 faults.push(fault);
             }

@@ -15,10 +15,10 @@ pub type Raw = Vec<(Vec<u8>, Vec<u8>)>;
 pub fn answer(said: ImmediateResponse, is_call: bool) -> (LocalResponse, Raw) {
     let status = said.status.and_then(|status| u16::try_from(status.code).ok());
     let mut fields = Fields::default();
-    if let Some(mutation) = &said.headers {
-        if mutation::write(mutation, &mut Headers::of(&mut fields)).is_err() {
-            fields.clear();
-        }
+    if let Some(mutation) = &said.headers
+        && mutation::write(mutation, &mut Headers::of(&mut fields)).is_err()
+    {
+        fields.clear();
     }
     if let Some(grpc_status) = said.grpc_status.filter(|_| is_call) {
         fields.set(b"grpc-status", grpc_status.status.to_string().as_bytes());

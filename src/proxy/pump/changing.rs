@@ -77,10 +77,7 @@ pub async fn take(
     let (bytes, end) = match from {
         Incoming::Http1 { receiver, body } => next_http1(receiver, body).await?,
         Incoming::Http2(stream) => next_http2(stream).await?,
-<<<<<<< HEAD
         Incoming::Nobody => (Vec::new(), Some(Fields::default())),
-=======
->>>>>>> extproc
     };
     if let Some(held) = held {
         held.owe(bytes.len());
@@ -182,21 +179,14 @@ async fn write(
                 to.finish(trailers(end));
             }
         }
-<<<<<<< HEAD
         Outgoing::Nobody(_) => {}
-=======
->>>>>>> extproc
     }
     Ok(())
 }
 
 fn room(to: &Outgoing) -> usize {
     match to {
-<<<<<<< HEAD
         Outgoing::Http1(_) | Outgoing::Nobody(_) => Buffer::LARGE,
-=======
-        Outgoing::Http1(_) => Buffer::LARGE,
->>>>>>> extproc
         Outgoing::Http2(stream) => stream.room_now(),
     }
 }
