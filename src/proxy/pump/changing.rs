@@ -1,7 +1,7 @@
 //! A body that policies change on its way: a piece is taken, shown to them, and what they have made of it goes on. One piece at a
 //! time; the next is not read before it has left.
 //!
-//! Whatever framed it before, nobody knows how long it will be. What waits lies with those who look on ([`Scanning`]), so that
+//! Whatever framed it before, nobody knows how long it will be. What waits lies with those who look on (`Scanning`), so that
 //! nothing is lost where this is given up for another try.
 
 use super::{
