@@ -88,19 +88,21 @@ impl Known {
 pub(in crate::http) fn begins<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
     let Some(beginning) = token.first_chunk::<N>() else { return false };
     // Word by word: of arrays of odd lengths the compiler makes loops over bytes. The last word may overlap the one before it.
-    let (words, rest) = (beginning.as_chunks::<8>().0, beginning.last_chunk::<8>());
-    let (lower_words, lower_rest) = (lower.as_chunks::<8>().0, lower.last_chunk::<8>());
-    if let (Some(rest), Some(lower_rest)) = (rest, lower_rest) {
-        let is_same = |(word, lower): (&[u8; 8], &[u8; 8])| lower_case(*word) == u64::from_ne_bytes(*lower);
-        return words.iter().zip(lower_words).all(is_same) && is_same((rest, lower_rest));
+    if let (Some(last), Some(lower_last)) = (beginning.last_chunk::<8>(), lower.last_chunk::<8>()) {
+        let is_same = |(word, lower): (&[u8; 8], &[u8; 8])| {
+            u64::from_ne_bytes(*word) | u64::from_ne_bytes([0x20; 8]) == u64::from_ne_bytes(*lower)
+        };
+        let words = beginning.as_chunks().0.iter().zip(lower.as_chunks().0);
+        return words.chain([(last, lower_last)]).all(is_same);
+    }
+    if let (Some(last), Some(lower_last)) = (beginning.last_chunk::<4>(), lower.last_chunk::<4>()) {
+        let is_same = |(word, lower): (&[u8; 4], &[u8; 4])| {
+            u32::from_ne_bytes(*word) | u32::from_ne_bytes([0x20; 4]) == u32::from_ne_bytes(*lower)
+        };
+        let words = beginning.as_chunks().0.iter().zip(lower.as_chunks().0);
+        return words.chain([(last, lower_last)]).all(is_same);
     }
     beginning.iter().zip(lower).all(|(byte, lower)| byte | 0x20 == *lower)
-}
-
-/// With the bit set that makes letters lower-case.
-#[inline]
-fn lower_case(word: [u8; 8]) -> u64 {
-    u64::from_ne_bytes(word) | u64::from_ne_bytes([0x20; 8])
 }
 
 fn is_lookalike(name: &[u8]) -> bool {
